@@ -1,0 +1,1 @@
+"""Kakouros et al. 2023: attentive correlation pooling."""

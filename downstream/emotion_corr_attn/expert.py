@@ -1,0 +1,52 @@
+"""``-d emotion_corr_attn``: Kakouros et al. 2023 as an s3prl downstream; the network is in ``model.py``."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal, cast
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from pydantic import Field
+from torch import Tensor, nn
+
+from s3prl_emotion.errors import ConfigError
+from s3prl_emotion.expert import EmotionExpert
+from s3prl_emotion.recipe import StrictSection
+
+from .model import CorrAttnModel
+
+
+class ModelSection(StrictSection):
+    """``modelrc``: the paper's best setting is the default (section 5: p_d = p_l = 0.25, H = 4, d_v = 256)."""
+
+    pooling: Literal["mean", "mean_std", "corr", "corr_attn"] = "corr_attn"
+    projector_dim: int | None = Field(default=256, ge=1)
+    num_heads: int = Field(default=4, ge=1)
+    channel_dropout: float = Field(default=0.25, ge=0, lt=1)
+    label_smoothing: float = Field(default=0.25, ge=0, lt=1)
+
+
+class DownstreamExpert(EmotionExpert):
+    """Attentive correlation pooling, or one of its three baselines, with label smoothing."""
+
+    model_section = ModelSection
+
+    def build_model(self, modelrc: ModelSection, upstream_dim: int) -> nn.Module:
+        """Network of Fig. 1."""
+        if self.attention_dir and modelrc.pooling != "corr_attn":
+            raise ConfigError(
+                f"downstream_expert.attention_dir: pooling {modelrc.pooling!r} has no attention; leave it out"
+            )
+        return CorrAttnModel(upstream_dim, len(self.classes), **modelrc.model_dump(exclude={"label_smoothing"}))
+
+    def build_loss(self, modelrc: ModelSection, weight: Tensor | None) -> nn.Module:
+        """Cross-entropy against smoothed targets ``y (1 - p_l) + p_l / K``, eq. 9 (torch's own definition)."""
+        return nn.CrossEntropyLoss(weight=weight, label_smoothing=modelrc.label_smoothing)
+
+    def _attention(self, features: Sequence[Tensor], names: Sequence[str]) -> list[NDArray[np.float32]]:
+        padded, lengths = self._padded(features, names)
+        with torch.no_grad():
+            weights = cast(CorrAttnModel, self.model).attention(padded, lengths)
+        return [row[:length].cpu().numpy() for row, length in zip(weights, lengths.tolist(), strict=True)]

@@ -1,0 +1,77 @@
+"""Checkpoints: read without running anything that they hold, written so that a crash never costs the older one."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import pickle
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from s3prl_emotion.errors import CheckpointError
+
+ALLOWED_CLASSES: list[Any] = [
+    argparse.Namespace
+]  # s3prl stores its command line as one; all else in a checkpoint is plain data
+REQUIRED = ("Args", "Config")
+
+
+def load_checkpoint(path: str | os.PathLike[str], map_location: Any = "cpu") -> dict[str, Any]:
+    """Read a checkpoint of s3prl's runner or ours, with ``weights_only=True``.
+
+    Args:
+        path: ``states-N.ckpt`` or ``dev-best.ckpt``
+        map_location: as in ``torch.load``
+
+    Raises:
+        CheckpointError: missing or damaged file, one that holds more than tensors and plain data (nothing of it is
+            run), or one that is no checkpoint of a downstream experiment
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise CheckpointError(f"{path}: no such checkpoint")
+    torch.serialization.add_safe_globals(ALLOWED_CLASSES)
+    try:
+        content = torch.load(path, map_location=map_location, weights_only=True)
+    except pickle.UnpicklingError as error:
+        if not zipfile.is_zipfile(path):
+            raise CheckpointError(f"{path}: damaged or not a checkpoint; use an older one") from error
+        raise CheckpointError(
+            f"{path}: refused, since it holds objects other than tensors and plain data; nothing of it was run"
+        ) from error
+    except (RuntimeError, EOFError, OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+        raise CheckpointError(
+            f"{path}: damaged or not a checkpoint ({_first_line(error)}); use an older one"
+        ) from error
+    if not isinstance(content, dict) or any(key not in content for key in REQUIRED):
+        raise CheckpointError(f"{path}: not a checkpoint of a downstream experiment (it lacks {' or '.join(REQUIRED)})")
+    return content
+
+
+def save_checkpoint(state: dict[str, Any], path: str | os.PathLike[str]) -> None:
+    """Write a checkpoint whole or not at all: into a file beside it first, which then takes its name.
+
+    Raises:
+        CheckpointError: the disk is full or the folder cannot be written; an older file of this name is untouched
+    """
+    path = Path(path)
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        with partial.open("wb") as file:
+            torch.save(state, file)
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)
+    except (OSError, RuntimeError) as error:  # torch's zip writer reports a full disk as a RuntimeError
+        raise CheckpointError(
+            f"{path}: could not be written ({_first_line(error)}); free room on the disk and resume with -a"
+        ) from error
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]

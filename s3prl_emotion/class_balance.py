@@ -1,0 +1,37 @@
+"""Weights against class imbalance, in the loss or in the sampling."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+EFFECTIVE_BETA = 0.999  # Cui et al. 2019, section 5: between 0.9 and 0.9999; corpora of some thousand utterances
+
+
+def class_weights(labels: Sequence[int], num_classes: int, kind: str) -> Tensor:
+    """Weight of each class in the loss.
+
+    Args:
+        labels: class index of each training utterance
+        num_classes: K
+        kind: ``balanced``, inverse to the count, or ``effective``, inverse to the effective number of samples
+            ``(1 - β^n) / (1 - β)`` of Cui et al. 2019, "Class-balanced loss based on effective number of
+            samples", eq. 2
+
+    Returns:
+        ``[K]``, mean 1 over the classes that occur; a class without utterances has weight 0
+    """
+    counts = np.bincount(labels, minlength=num_classes).astype(float)
+    amount = counts if kind == "balanced" else (1 - EFFECTIVE_BETA**counts) / (1 - EFFECTIVE_BETA)
+    weights = np.divide(1.0, amount, out=np.zeros_like(amount), where=counts > 0)
+    return torch.tensor(weights / weights[counts > 0].mean(), dtype=torch.float32)
+
+
+def sampling_weights(labels: Sequence[int]) -> Tensor:
+    """Probability of drawing each utterance ``[N]`` that makes every class equally likely."""
+    counts = torch.bincount(torch.as_tensor(labels))
+    weights = 1.0 / counts[torch.as_tensor(labels)].double()
+    return weights / weights.sum()

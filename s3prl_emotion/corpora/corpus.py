@@ -1,0 +1,102 @@
+"""A corpus as a head sees it: classes, and utterances in splits, from whatever ``datarc.labels`` names."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+from s3prl_emotion.errors import AudioError, LabelError
+from s3prl_emotion.recipe import DataSection
+
+logger = logging.getLogger(__name__)
+
+DEMO = "demo"  # datarc.labels of the built-in corpus
+
+
+@dataclass(frozen=True)
+class Utterance:
+    """One recording: ``name`` is its path below the audio root and identifies it; ``label`` indexes the classes."""
+
+    name: str
+    path: Path
+    label: int
+    speaker: str | None = None
+    gender: str | None = None
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """Utterances of one fold; ``splits`` holds at least train, dev and test."""
+
+    source: Path
+    fold: str
+    classes: tuple[str, ...]
+    splits: dict[str, tuple[Utterance, ...]]
+
+    def split(self, name: str) -> tuple[Utterance, ...]:
+        """Utterances of a split.
+
+        Raises:
+            LabelError: no such split
+        """
+        if name not in self.splits:
+            raise LabelError(f"{self.source}: no split {name!r}; there are: {', '.join(self.splits)}")
+        return self.splits[name]
+
+
+def load_corpus(config: DataSection) -> Corpus:
+    """Read and check the corpus that ``datarc`` names; the same ``datarc`` is read once in a process.
+
+    Raises:
+        LabelError: missing or malformed labels, unknown fold or class, an empty split, a speaker in train and test
+        AudioError: missing audio root or files
+    """
+    return _load(config.model_dump_json())
+
+
+@lru_cache(maxsize=4)
+def _load(config_json: str) -> Corpus:
+    # Deferred: pandas and scikit-learn take a second to import, which inference does not need.
+    from s3prl_emotion.corpora import superb, table
+
+    config = DataSection.model_validate_json(config_json)
+    if config.labels == DEMO:
+        from s3prl_emotion.corpora.demo import demo_corpus
+
+        root, source = demo_corpus()
+        return _checked(table.read_corpus(source, root, config))
+    source = Path(config.labels).expanduser()
+    if config.root is None:
+        raise LabelError("datarc.root: name the folder with the audio")
+    root = Path(config.root).expanduser()
+    if not root.is_dir():
+        raise AudioError(f"{root}: no such folder; datarc.root must be the folder with the audio")
+    if source.is_dir():
+        return _checked(superb.read_corpus(source, root, config))
+    if not source.is_file():
+        raise LabelError(f"{source}: no such label table or meta_data folder; check datarc.labels")
+    return _checked(table.read_corpus(source, root, config))
+
+
+def _checked(corpus: Corpus) -> Corpus:
+    """What must hold for every corpus, however it was made."""
+    for name in ("train", "dev", "test"):
+        if not corpus.splits.get(name):
+            raise LabelError(
+                f"{corpus.source}: split {name!r} of {corpus.fold} has no utterances; check the fold and classes"
+            )
+    held_out = {utterance.name for utterance in corpus.splits["test"]}
+    twice = [item.name for name in ("train", "dev") for item in corpus.splits[name] if item.name in held_out]
+    if twice:
+        raise LabelError(f"{corpus.source}: {twice[0]} is both in test and in train or dev of {corpus.fold}")
+    for utterances in corpus.splits.values():
+        for utterance in utterances:
+            if not utterance.path.is_file():
+                raise AudioError(
+                    f"{utterance.path}: no such audio file, though {corpus.source} lists it; check datarc.root"
+                )
+    sizes = ", ".join(f"{name} {len(utterances)}" for name, utterances in corpus.splits.items())
+    logger.info("%s, %s: %s utterances; classes %s", corpus.source, corpus.fold, sizes, ", ".join(corpus.classes))
+    return corpus

@@ -1,0 +1,146 @@
+"""Train, dev and test from a label table: by its folds, its official partitions, or folds drawn by speaker.
+
+Speakers never stand in two splits, save where the table itself does not know them. Nothing is drawn at random: every
+machine gets the same folds from the same table.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import warnings
+from pathlib import Path
+
+import pandas as pd
+
+from s3prl_emotion.errors import LabelError, nearest
+from s3prl_emotion.recipe import DataSection
+
+logger = logging.getLogger(__name__)
+
+OFFICIAL = {"train": "train", "development": "dev", "dev": "dev", "validation": "dev", "valid": "dev"}
+UNKNOWN_SPEAKERS = ("", "unknown", "unk", "nan", "none")
+
+
+def split_table(table: pd.DataFrame, path: Path, config: DataSection) -> tuple[str, dict[str, pd.DataFrame]]:
+    """Split a table into train, dev, test and any further official partition.
+
+    Args:
+        table: checked label table, classes already chosen
+        path: where it came from, for messages
+        config: ``test_fold``, ``num_folds`` and ``valid_ratio``
+
+    Returns:
+        the fold's name, and the rows of each split
+
+    Raises:
+        LabelError: unknown fold, too few speakers, or a speaker in more than one split
+    """
+    if "Fold" in table:
+        fold, parts = _by_fold(table, table["Fold"], path, config)
+    elif "Split_Set" in table:
+        fold, parts = _by_partition(table, path, config)
+    else:
+        fold, parts = _by_fold(table, _drawn_folds(table, path, config), path, config)
+    _refuse_shared_speakers(parts, path, fold)
+    return fold, parts
+
+
+def _by_fold(
+    table: pd.DataFrame, folds: pd.Series, path: Path, config: DataSection
+) -> tuple[str, dict[str, pd.DataFrame]]:
+    if folds.isna().any():
+        raise LabelError(f"{path} line {int(folds.isna().to_numpy().argmax()) + 2}: Fold is empty")
+    known = sorted(folds.unique(), key=_natural)
+    fold = config.test_fold or known[0]
+    if fold not in known:
+        raise LabelError(f"{path}: no fold {fold!r} (datarc.test_fold){nearest(fold, known, most=5)}")
+    rest = table[folds != fold]
+    train, dev = _hold_out_dev(rest, path, config.valid_ratio)
+    return fold, {"train": train, "dev": dev, "test": table[folds == fold]}
+
+
+def _by_partition(table: pd.DataFrame, path: Path, config: DataSection) -> tuple[str, dict[str, pd.DataFrame]]:
+    if table["Split_Set"].isna().any():
+        raise LabelError(f"{path} line {int(table['Split_Set'].isna().to_numpy().argmax()) + 2}: Split_Set is empty")
+    fold = config.test_fold or "fold1"
+    if fold != "fold1":
+        raise LabelError(f"{path}: no fold {fold!r} (datarc.test_fold); its official partitions are one fold, fold1")
+    parts: dict[str, pd.DataFrame] = {}
+    for name in sorted(table["Split_Set"].unique(), key=_natural):
+        rows = table[table["Split_Set"] == name]
+        parts[OFFICIAL.get(name.lower(), name)] = rows
+    tests = [name for name in parts if name.lower().startswith("test")]
+    if "train" not in parts or not tests:
+        raise LabelError(f"{path}: Split_Set needs Train and a Test partition, has {', '.join(parts)}")
+    if "dev" not in parts:
+        parts["train"], parts["dev"] = _hold_out_dev(parts["train"], path, config.valid_ratio)
+    parts.setdefault("test", parts[tests[0]])
+    return fold, {name: parts[name] for name in ["train", "dev", "test", *sorted(parts)]}
+
+
+def _drawn_folds(table: pd.DataFrame, path: Path, config: DataSection) -> pd.Series:
+    """Speaker-disjoint folds, stratified by class; fold1, fold2, … in a fixed order."""
+    speakers = _speakers(table, path)
+    known = sorted(speakers.unique(), key=_natural)
+    if config.num_folds == "speakers":
+        return speakers.map({speaker: f"fold{number}" for number, speaker in enumerate(known, start=1)})
+    if not 2 <= config.num_folds <= len(known):
+        raise LabelError(f"{path}: datarc.num_folds must lie in 2..{len(known)} (its speakers), got {config.num_folds}")
+    numbers = _stratified_groups(table["EmoClass"], speakers, table["FileName"], config.num_folds)
+    return numbers.map(lambda number: f"fold{number + 1}")
+
+
+def _hold_out_dev(rows: pd.DataFrame, path: Path, valid_ratio: float) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Hold about ``valid_ratio`` of the rows out for validation, whole speakers at a time, stratified by class."""
+    speakers = _speakers(rows, path)
+    groups = min(max(2, round(1 / valid_ratio)), speakers.nunique())
+    if groups < 2:
+        raise LabelError(f"{path}: only one speaker is left to train and validate on; speakers must not be in both")
+    held_out = _stratified_groups(rows["EmoClass"], speakers, rows["FileName"], groups) == 0
+    return rows[~held_out], rows[held_out]
+
+
+def _stratified_groups(classes: pd.Series, speakers: pd.Series, names: pd.Series, groups: int) -> pd.Series:
+    from sklearn.model_selection import StratifiedGroupKFold
+
+    order = names.sort_values().index  # the order of the table's rows must not matter
+    numbers = pd.Series(0, index=classes.index)
+    splitter = StratifiedGroupKFold(n_splits=groups)
+    with warnings.catch_warnings():
+        # speakers decide; classes are balanced as far as that goes
+        warnings.filterwarnings("ignore", message="The least populated class", category=UserWarning)
+        splits = list(splitter.split(order, classes[order], speakers[order]))
+    for number, (_, inside) in enumerate(splits):
+        numbers[order[inside]] = number
+    return numbers
+
+
+def _speakers(table: pd.DataFrame, path: Path) -> pd.Series:
+    if "SpkrID" not in table:
+        raise LabelError(f"{path}: no column SpkrID, without which splits cannot be speaker-disjoint; add it")
+    if table["SpkrID"].isna().any():
+        raise LabelError(f"{path}: SpkrID is empty for {table.loc[table['SpkrID'].isna(), 'FileName'].iloc[0]}")
+    return table["SpkrID"]
+
+
+def _refuse_shared_speakers(parts: dict[str, pd.DataFrame], path: Path, fold: str) -> None:
+    if "SpkrID" not in parts["train"]:
+        logger.warning("%s: no column SpkrID, so nobody can tell whether speakers stand in both train and test", path)
+        return
+    speakers = {name: set(rows["SpkrID"].dropna()) for name, rows in parts.items()}
+    for name, others in speakers.items():
+        if name in ("train", "dev"):
+            continue
+        for seen in ("train", "dev"):
+            shared = sorted(item for item in others & speakers[seen] if item.lower() not in UNKNOWN_SPEAKERS)
+            if shared:
+                raise LabelError(f"{path}: speaker {shared[0]} stands in both {seen} and {name} of {fold}")
+    shared = sorted(item for item in speakers["train"] & speakers["dev"] if item.lower() not in UNKNOWN_SPEAKERS)
+    if shared:
+        raise LabelError(f"{path}: speaker {shared[0]} stands in both train and dev of {fold}")
+
+
+def _natural(name: str) -> list[tuple[int, str]]:
+    """Sort key that puts fold2 before fold10."""
+    return [(int(part), "") if part.isdigit() else (-1, part) for part in re.findall(r"\d+|\D+", str(name))]

@@ -1,0 +1,91 @@
+"""SUPERB's IEMOCAP protocol: ``meta_data/SessionN/{train,test}_meta_data.json`` and its draw of a validation set."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from s3prl_emotion.corpora.corpus import Corpus, Utterance
+from s3prl_emotion.errors import LabelError, nearest
+from s3prl_emotion.recipe import DataSection
+
+SPLIT_SEED = 0  # the stock task seeds torch with this before it draws the validation set
+# IEMOCAP names: Ses01F_impro04_M016 is session 1, dialogue recorded from F's side, spoken by M.
+IEMOCAP_NAME = re.compile(r"^(Ses\d\d)[FM]_.*_([FM])\w?\d+\w?$")
+
+
+def read_corpus(folder: Path, root: Path, config: DataSection) -> Corpus:
+    """Read one fold of SUPERB's split lists, with SUPERB's own validation draw.
+
+    Args:
+        folder: holds ``SessionN/train_meta_data.json`` and ``SessionN/test_meta_data.json``
+        root: folder below which the listed paths lie
+        config: ``test_fold`` names the fold (``fold1`` is Session1), ``valid_ratio`` the share drawn for validation
+
+    Raises:
+        LabelError: unknown fold, malformed list, or options that SUPERB's protocol fixes
+    """
+    if config.merge:
+        raise LabelError(f"{folder}: SUPERB's split lists fix the classes; leave datarc.merge out")
+    fold = config.test_fold or "fold1"
+    session = folder / fold.replace("fold", "Session")
+    if not session.is_dir():
+        known = sorted(path.name.replace("Session", "fold") for path in folder.glob("Session*"))
+        raise LabelError(f"{folder}: no fold {fold!r} (datarc.test_fold){nearest(fold, known, most=5)}")
+    classes, listed = _read_list(session / "train_meta_data.json", root)
+    test_classes, test = _read_list(session / "test_meta_data.json", root)
+    if classes != test_classes:
+        raise LabelError(f"{session}: the train list has classes {classes}, the test list {test_classes}")
+    if config.classes is not None and tuple(config.classes) != classes:
+        raise LabelError(f"{session}: datarc.classes must be {list(classes)}, in this order, or left out")
+    order = torch.randperm(len(listed), generator=torch.Generator().manual_seed(SPLIT_SEED)).tolist()
+    cut = int((1 - config.valid_ratio) * len(listed))
+    splits = {
+        "train": tuple(listed[index] for index in order[:cut]),
+        "dev": tuple(listed[index] for index in order[cut:]),
+        "test": tuple(test),
+    }
+    return Corpus(folder, fold, classes, splits)
+
+
+def _read_list(path: Path, root: Path) -> tuple[tuple[str, ...], list[Utterance]]:
+    try:
+        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        labels: dict[str, int] = content["labels"]
+        entries = [(str(entry["path"]), str(entry["label"]), str(entry["speaker"])) for entry in content["meta_data"]]
+    except OSError as error:
+        raise LabelError(
+            f"{path}: cannot be read ({error.strerror}); it should be one of SUPERB's split lists"
+        ) from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise LabelError(
+            f"{path}: not one of SUPERB's split lists (labels, meta_data with path, label, speaker)"
+        ) from error
+    if sorted(labels.values()) != list(range(len(labels))):
+        raise LabelError(f"{path}: 'labels' must number the classes from 0, got {labels}")
+    seen: set[str] = set()
+    utterances = []
+    for name, label, dialogue in entries:
+        if label not in labels:
+            raise LabelError(
+                f"{path}: {name} has class {label!r}, which 'labels' does not list{nearest(label, labels)}"
+            )
+        if name in seen:
+            raise LabelError(f"{path}: {name} is listed twice")
+        seen.add(name)
+        speaker, gender = speaker_of(name, dialogue)
+        utterances.append(Utterance(name, root / name, labels[label], speaker, gender))
+    return tuple(sorted(labels, key=lambda name: labels[name])), utterances
+
+
+def speaker_of(name: str, dialogue: str) -> tuple[str, str | None]:
+    """Who speaks: the lists' ``speaker`` is the dialogue's prefix, the true speaker stands in the file name."""
+    match = IEMOCAP_NAME.match(Path(name).stem)
+    if match is None:
+        return dialogue, None
+    session, letter = match.groups()
+    return f"{session}{letter}", "Female" if letter == "F" else "Male"

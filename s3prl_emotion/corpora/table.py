@@ -1,0 +1,137 @@
+"""Label tables: one CSV per corpus, in the convention that MSP-Podcast and EMO-SUPERB users know."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import pandas as pd
+
+from s3prl_emotion.corpora.corpus import Corpus, Utterance
+from s3prl_emotion.corpora.folds import split_table
+from s3prl_emotion.errors import LabelError, nearest
+from s3prl_emotion.recipe import DataSection
+
+logger = logging.getLogger(__name__)
+
+TEXT_COLUMNS = ("FileName", "EmoClass", "SpkrID", "Gender", "Split_Set", "Fold", "Text")
+NUMBER_COLUMNS = ("EmoAct", "EmoVal", "EmoDom", "EmoActStd", "EmoValStd", "EmoDomStd", "Duration")
+SHARE_TOLERANCE = 1e-3  # how far a row of grader shares may sum from 1
+MSP_LETTERS = {
+    "A": "angry", "S": "sad", "H": "happy", "U": "surprise", "F": "fear", "D": "disgust", "C": "contempt",
+    "N": "neutral", "O": "other", "X": "no agreement",
+}  # fmt: skip
+# Names under which published corpora have columns of grader shares; classes of the table itself count too.
+SHARE_NAMES = frozenset({
+    "angry", "anger", "sad", "sadness", "happy", "happiness", "surprise", "fear", "disgust", "contempt", "neutral",
+    "other", "frustrated", "frustration", "excited", "excitement", "calm", "boredom",
+})  # fmt: skip
+
+
+def read_corpus(path: Path, root: Path, config: DataSection) -> Corpus:
+    """Read a label table and split it as ``datarc`` says.
+
+    Raises:
+        LabelError: malformed table, unknown class or fold, a speaker in train and test
+    """
+    table = read_table(path)
+    table, classes = _choose_classes(table, path, config)
+    fold, parts = split_table(table, path, config)
+    index = {name: number for number, name in enumerate(classes)}
+    splits = {name: _utterances(part, root, index) for name, part in parts.items()}
+    return Corpus(path, fold, classes, splits)
+
+
+def read_table(path: Path) -> pd.DataFrame:
+    """Read and check a label table; unknown columns are kept. MSP's one-letter classes become names.
+
+    Raises:
+        LabelError: names the file, the line and the column at fault
+    """
+    try:
+        table = pd.read_csv(path, dtype=dict.fromkeys(TEXT_COLUMNS, str), keep_default_na=False, na_values=[""])
+    except (OSError, ValueError, pd.errors.ParserError) as error:
+        raise LabelError(f"{path}: not readable as CSV: {' '.join(str(error).split())}") from error
+    for column in ("FileName", "EmoClass"):
+        if column not in table:
+            raise LabelError(f"{path}: no column {column}{nearest(column, table.columns)}")
+        if table[column].isna().any():
+            raise LabelError(f"{path} line {_line(table[column].isna())}: {column} is empty")
+    if table.empty:
+        raise LabelError(f"{path}: the table has no rows")
+    twice = table["FileName"].duplicated()
+    if twice.any():
+        raise LabelError(f"{path} line {_line(twice)}: {table['FileName'][twice].iloc[0]} is listed twice")
+    _check_numbers(table, path)
+    if table["EmoClass"].isin(MSP_LETTERS).all():
+        table["EmoClass"] = table["EmoClass"].map(MSP_LETTERS)
+    _check_shares(table, path)
+    return table
+
+
+def _check_numbers(table: pd.DataFrame, path: Path) -> None:
+    for column in NUMBER_COLUMNS:
+        if column in table:
+            numbers = pd.to_numeric(table[column], errors="coerce")
+            wrong = (numbers.isna() & table[column].notna()) | numbers.isin([float("inf"), float("-inf")])
+            if wrong.any():
+                raise LabelError(
+                    f"{path} line {_line(wrong)}: {column} is not a number: {table[column][wrong].iloc[0]!r}"
+                )
+            table[column] = numbers
+
+
+def _check_shares(table: pd.DataFrame, path: Path) -> None:
+    known = SHARE_NAMES | {str(name).lower() for name in table["EmoClass"].unique()}
+    named = [column for column in table.columns if column.lower() in known and column not in TEXT_COLUMNS]
+    if len(named) < 2:
+        return
+    shares = table[named].apply(pd.to_numeric, errors="coerce")
+    wrong = shares.isna().any(axis=1) | (shares < 0).any(axis=1) | ((shares.sum(axis=1) - 1).abs() > SHARE_TOLERANCE)
+    if wrong.any():
+        total = shares.sum(axis=1)[wrong].iloc[0]
+        raise LabelError(
+            f"{path} line {_line(wrong)}: the grader shares ({', '.join(named)}) must be numbers of at least 0 "
+            f"that sum to 1, but sum to {total:.4g}"
+        )
+
+
+def _choose_classes(table: pd.DataFrame, path: Path, config: DataSection) -> tuple[pd.DataFrame, tuple[str, ...]]:
+    """Merge classes, then keep the rows of the chosen ones."""
+    merge = {_name(old): _name(new) for old, new in config.merge.items()}
+    table = table.assign(EmoClass=table["EmoClass"].replace(merge))
+    present = sorted(set(table["EmoClass"]) - {MSP_LETTERS["X"]})
+    classes = tuple(_name(name) for name in config.classes) if config.classes is not None else tuple(present)
+    if len(set(classes)) < len(classes) or len(classes) < 2:
+        raise LabelError(f"datarc.classes: name at least two classes, each once, got {list(classes)}")
+    for name in classes:
+        if name not in present:
+            raise LabelError(f"{path}: no utterance has class {name!r} of datarc.classes{nearest(name, present)}")
+    kept = table[table["EmoClass"].isin(classes)]
+    left_out = table.loc[~table.index.isin(kept.index), "EmoClass"].value_counts()
+    if len(left_out):
+        counts = ", ".join(f"{name} {count}" for name, count in left_out.items())
+        logger.info("%s: %d rows of other classes are left out (%s)", path, left_out.sum(), counts)
+    return kept, classes
+
+
+def _name(name: str) -> str:
+    return MSP_LETTERS.get(name, name)
+
+
+def _utterances(part: pd.DataFrame, root: Path, index: dict[str, int]) -> tuple[Utterance, ...]:
+    speakers = part["SpkrID"] if "SpkrID" in part else pd.Series([None] * len(part))
+    genders = part["Gender"] if "Gender" in part else pd.Series([None] * len(part))
+    return tuple(
+        Utterance(name, root / name, index[label], _text(speaker), _text(gender))
+        for name, label, speaker, gender in zip(part["FileName"], part["EmoClass"], speakers, genders, strict=True)
+    )
+
+
+def _text(value: object) -> str | None:
+    return value if isinstance(value, str) else None
+
+
+def _line(wrong: pd.Series) -> int:
+    """Line of the first row at fault in the file; the header is line 1."""
+    return int(wrong.to_numpy().argmax()) + 2

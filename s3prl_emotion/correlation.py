@@ -1,0 +1,74 @@
+"""Weighted channel-wise correlation as one differentiable operation, in batch, with its gradient written out.
+
+Autograd alone would keep, and pass over, about fifteen tensors of the size of the features or of the correlation
+matrices; written out, the backward pass is one batched matrix product and a few passes, which is what makes
+correlation pooling cheap on a CPU (measured by ``benchmarks/pooling.py``).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from s3prl_emotion.masking import guarded_sqrt
+
+
+def weighted_correlation(features: Tensor, weights: Tensor, eps: float) -> Tensor:
+    """Correlation of every pair of channels over weighted frames; Kakouros et al. 2023, eqs. 5-6 (4 where w_t = 1/T).
+
+    Args:
+        features: ``[B, T, D]``, finite everywhere (padding too)
+        weights: ``[B, T]``, not negative, each row sums to 1, 0 at padded frames
+        eps: what is added to each product of two standard deviations (eq. 5)
+
+    Returns:
+        the upper triangle without the diagonal, in row-major order, ``[B, D (D - 1) / 2]``, in [-1, 1]
+    """
+    return _WeightedCorrelation.apply(features, weights, eps)
+
+
+class _WeightedCorrelation(torch.autograd.Function):
+    """``C = Σ / (s s' + ε)`` with ``Σ = Σ_t w_t (v_t - μ)(v_t - μ)'``."""
+
+    @staticmethod
+    def forward(ctx: Any, features: Tensor, weights: Tensor, eps: float) -> Tensor:
+        mean = torch.bmm(weights.unsqueeze(1), features)  # μ, [B, 1, D]
+        centred = features - mean  # [B, T, D]
+        covariance = torch.bmm((centred * weights.unsqueeze(-1)).transpose(1, 2), centred)  # Σ, [B, D, D]
+        std = guarded_sqrt(covariance.diagonal(dim1=1, dim2=2))  # s, [B, D]
+        correlation = covariance.div_(_scale(std, eps))  # C, [B, D, D]
+        ctx.save_for_backward(centred, weights, std, correlation)
+        ctx.eps = eps
+        return correlation.flatten(1)[:, _upper(correlation)]
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
+        centred, weights, std, correlation = ctx.saved_tensors
+        symmetric = torch.zeros_like(correlation)  # dL/dC, both triangles
+        symmetric.flatten(1)[:, _upper(correlation)] = grad
+        symmetric = symmetric + symmetric.transpose(1, 2)
+        symmetric /= _scale(std, ctx.eps)
+        # dL/ds_i = -Σ_j dL/dC_ij C_ij s_j / S_ij reaches Σ through its diagonal; where s = 0 there is no slope.
+        slope = -torch.bmm(symmetric * correlation, std.unsqueeze(2)).squeeze(2)
+        symmetric.diagonal(dim1=1, dim2=2).copy_(torch.where(std > 0, slope / std, 0.0))
+        # μ needs no term of its own: Σ_t w_t (v_t - μ) = 0.
+        pulled = torch.bmm(centred, symmetric)  # [B, T, D]
+        grad_weights = 0.5 * torch.linalg.vecdot(pulled, centred) if ctx.needs_input_grad[1] else None
+        grad_features = pulled.mul_(weights.unsqueeze(-1)) if ctx.needs_input_grad[0] else None
+        return grad_features, grad_weights, None
+
+
+def _scale(std: Tensor, eps: float) -> Tensor:
+    """``S = s s' + ε`` of eq. 5, ``[B, D, D]``."""
+    return (std.unsqueeze(2) * std.unsqueeze(1)).add_(eps)
+
+
+def _upper(matrices: Tensor) -> Tensor:
+    """Positions of the upper triangle, without the diagonal, in a flattened matrix; row-major."""
+    size = matrices.shape[-1]
+    rows, columns = torch.triu_indices(size, size, offset=1, device=matrices.device)
+    return rows * size + columns

@@ -1,0 +1,181 @@
+"""Checks of ``run_downstream.py``'s command line, made before anything is loaded, drawn or written."""
+
+from __future__ import annotations
+
+import importlib
+import logging
+import os
+import tempfile
+from argparse import Namespace
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from s3prl_emotion import host
+from s3prl_emotion.checkpoint import load_checkpoint
+from s3prl_emotion.errors import CheckpointError, UsageError, nearest
+from s3prl_emotion.folders import heads_folder, is_suite_head, recipes_folder
+from s3prl_emotion.recipe import check_recipe, overridden, read_recipe
+
+logger = logging.getLogger(__name__)
+
+# What the host keeps from the command line when -e brings a checkpoint's arguments back.
+KEPT_WITH_PAST_EXP = {
+    "mode", "evaluate_split", "override", "backend", "local_rank", "past_exp", "auto_resume", "device",
+    "expname", "expdir", "verbose", "downstream",
+}  # fmt: skip
+
+
+def check_arguments(args: Namespace, given: Sequence[str]) -> Namespace:
+    """Check parsed arguments and fill in what the host leaves to chance: device and recipe.
+
+    Args:
+        args: as the host's parser has them
+        given: destinations of the flags that the user wrote
+
+    Returns:
+        the arguments, with ``device`` and ``config`` set
+
+    Raises:
+        UsageError: unknown head, upstream, device or file
+        ConfigError: the recipe is malformed
+        CheckpointError: a checkpoint cannot be used
+    """
+    args.device = args.device or ("cuda" if torch.cuda.is_available() else "cpu")
+    _check_device(args.device)
+    for folder in (args.upstream_path or "").split(os.pathsep):
+        if folder:
+            if not Path(folder).is_dir():
+                raise UsageError(f"--upstream_path {folder}: no such folder")
+            host.register_adapters(Path(folder).resolve())
+    past = _past_checkpoint(args)
+    if past is not None:
+        state = load_checkpoint(past)
+        _check_past(args, state, past, given)
+        effective, config = overridden(args.override, state["Args"], state["Config"])
+    else:
+        _check_names(args)
+        args.config = str(find_recipe(args.downstream) if args.config is None else args.config)
+        effective, config = overridden(args.override, args, read_recipe(args.config))
+    effective.mode = args.mode
+    _check_names(effective)
+    _check_writable(
+        Path(args.expdir or f"result/downstream/{args.expname}") if past is None else Path(effective.expdir)
+    )
+    if args.init_ckpt and past is None:
+        _check_initial(args, load_checkpoint(args.init_ckpt))
+    if args.mode == "inference" and not Path(args.evaluate_split).is_file():
+        raise UsageError(f"-t {args.evaluate_split}: no such audio file")
+    if is_suite_head(effective.downstream):
+        _check_head(effective, config)
+    return args
+
+
+def find_recipe(downstream: str) -> Path:
+    """Default recipe of a head or task: below the working directory as in s3prl, the suite's own, the host's.
+
+    Raises:
+        UsageError: there is none
+    """
+    places = [Path("downstream") / downstream / "config.yaml", heads_folder() / downstream / "config.yaml"]
+    package = importlib.import_module("s3prl.downstream")
+    places += [Path(folder) / downstream / "config.yaml" for folder in package.__path__]
+    places.append(recipes_folder() / "stock" / f"{downstream}.yaml")
+    for place in places:
+        if place.is_file():
+            return place
+    raise UsageError(f"-d {downstream}: s3prl's package brings no config.yaml for it; give one with -c")
+
+
+def _check_names(args: Namespace) -> None:
+    if args.downstream is None:
+        raise UsageError("-d/--downstream is required: the head to train, emotion_corr_attn for example")
+    known = host.downstream_names()
+    if args.downstream not in known:
+        raise UsageError(f"-d {args.downstream}: no such head or task{nearest(args.downstream, known)}")
+    if args.upstream is None:
+        raise UsageError("-u/--upstream is required: the speech model, fbank_no_cmvn for example")
+    if getattr(args, "hub", "torch") == "torch":
+        known = host.upstream_names()
+        if args.upstream not in known:
+            raise UsageError(f"-u {args.upstream}: no such upstream{nearest(args.upstream, known)}")
+
+
+def _check_device(device: str) -> None:
+    try:
+        kind = torch.device(device).type
+    except RuntimeError as error:
+        raise UsageError(f"--device {device}: not a device; give cpu, cuda or cuda:0") from error
+    if kind == "cuda" and not torch.cuda.is_available():
+        raise UsageError(f"--device {device}: torch sees no CUDA device here; use --device cpu")
+
+
+def _past_checkpoint(args: Namespace) -> Path | None:
+    """The checkpoint that ``-e`` or ``-a`` means, found as the host finds it."""
+    folder = Path(args.expdir or f"result/downstream/{args.expname}")
+    if args.auto_resume and any(folder.glob("states-*.ckpt")):
+        args.past_exp = str(folder)
+    if args.past_exp is None:
+        return None
+    path = Path(args.past_exp)
+    if not path.exists():
+        raise CheckpointError(f"-e {path}: no such checkpoint or folder")
+    if path.is_file():
+        return path
+    states = sorted(path.glob("states-*.ckpt"), key=lambda state: int(state.stem.split("-")[-1]))
+    if not states:
+        raise CheckpointError(f"-e {path}: holds no states-*.ckpt; name a checkpoint file, dev-best.ckpt for example")
+    if args.mode != "train" and (path / "dev-best.ckpt").is_file():
+        logger.warning(
+            "-e %s means its last checkpoint, %s, as in s3prl; the best is %s",
+            path,
+            states[-1].name,
+            path / "dev-best.ckpt",
+        )
+    return states[-1]
+
+
+def _check_past(args: Namespace, state: dict[str, Any], path: Path, given: Sequence[str]) -> None:
+    theirs = state["Args"].downstream
+    if args.downstream is not None and args.downstream != theirs:
+        raise CheckpointError(f"{path}: is a checkpoint of -d {theirs}, not of -d {args.downstream}")
+    for name in given:
+        if name not in KEPT_WITH_PAST_EXP and getattr(args, name, None) != getattr(state["Args"], name, None):
+            logger.warning(
+                "--%s is ignored: -e brings back the checkpoint's own (%s); -o overrides it",
+                name,
+                getattr(state["Args"], name, None),
+            )
+
+
+def _check_initial(args: Namespace, state: dict[str, Any]) -> None:
+    theirs = state["Args"].downstream
+    if theirs != args.downstream:
+        raise CheckpointError(f"{args.init_ckpt}: is a checkpoint of -d {theirs}, not of -d {args.downstream}")
+
+
+def _check_writable(folder: Path) -> None:
+    """Refuse an experiment directory that cannot be written, before hours of training are lost to it."""
+    place = folder
+    while not place.exists() and place != place.parent:
+        place = place.parent
+    try:
+        with tempfile.TemporaryFile(dir=place):
+            pass
+    except OSError as error:
+        raise UsageError(
+            f"{folder}: the experiment directory cannot be written ({error.strerror}); choose another with -p"
+        ) from error
+
+
+def _check_head(args: Namespace, config: dict[str, Any]) -> None:
+    """Check recipe and corpus of one of the suite's heads."""
+    check_recipe(config)
+    expert = importlib.import_module(f"s3prl.downstream.{args.downstream}.expert").DownstreamExpert
+    _, data, _ = expert.check(config["downstream_expert"], args.downstream_variant)
+    if args.mode != "inference":
+        from s3prl_emotion.corpora import load_corpus
+
+        load_corpus(data)

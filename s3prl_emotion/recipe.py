@@ -1,0 +1,174 @@
+"""What a recipe (YAML) may hold: one typed, strict class per section, so that a slip never becomes a default."""
+
+from __future__ import annotations
+
+import ast
+import copy
+from argparse import Namespace
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from s3prl_emotion.errors import ConfigError, UsageError, nearest
+
+SECTIONS = ("runner", "optimizer", "scheduler", "specaug", "downstream_expert")
+Section = TypeVar("Section", bound="StrictSection")
+
+
+class StrictSection(BaseModel):
+    """A section of a recipe: unknown keys and wrong types are errors, values do not change once read."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, protected_namespaces=())
+
+    @classmethod
+    def read(cls: type[Section], values: Any, where: str) -> Section:
+        """Check ``values`` (a mapping from YAML) and build the section.
+
+        Raises:
+            ConfigError: names ``where`` and the key, and the nearest known key
+        """
+        if not isinstance(values, dict):
+            raise ConfigError(f"{where}: must be a mapping of keys to values, got {values!r}")
+        try:
+            return cls(**values)
+        except ValidationError as error:
+            first = error.errors()[0]
+            key = ".".join(str(part) for part in first["loc"])
+            if first["type"] == "extra_forbidden":
+                raise ConfigError(f"{where}.{key}: unknown key{nearest(key, cls.model_fields)}") from error
+            if first["type"] == "missing":
+                raise ConfigError(f"{where}.{key}: this key is required") from error
+            raise ConfigError(f"{where}.{key}: {first['msg']}, got {first['input']!r}") from error
+
+
+class RunnerSection(StrictSection):
+    """``runner:`` — s3prl's own keys, and ``seeding``."""
+
+    total_steps: int = Field(ge=1)
+    gradient_clipping: float = Field(gt=0)
+    gradient_accumulate_steps: int = Field(ge=1)
+    log_step: int = Field(ge=1)
+    eval_step: int = Field(ge=1)
+    save_step: int = Field(ge=1)
+    max_keep: int = Field(default=1, ge=1)
+    eval_dataloaders: list[str] = Field(default_factory=lambda: ["dev", "test"])
+    train_dataloader: str = "train"
+    evaluate_ratio: float = Field(default=1.0, gt=0, le=1)
+    fp16: bool = False
+    seeding: Literal["seed", "superb"] = "seed"
+    """``seed``: ``--seed`` rules initialisation and order, and a resumed run equals an uninterrupted one; ``superb``:
+    SUPERB's own order of random draws, in which a fixed seed 0 rules the split and the initialisation."""
+
+
+class DataSection(StrictSection):
+    """``downstream_expert.datarc:`` — the corpus, its split into train, dev and test, and how it is batched."""
+
+    root: str | None = None
+    labels: str
+    classes: list[str] | None = None
+    merge: dict[str, str] = Field(default_factory=dict)
+    test_fold: str | None = None
+    num_folds: int | Literal["speakers"] = 5
+    valid_ratio: float = Field(default=0.2, gt=0, lt=1)
+    pre_load: bool = True
+    train_batch_size: int = Field(ge=1)
+    eval_batch_size: int = Field(ge=1)
+    num_workers: int = Field(default=0, ge=0)
+    max_duration: float | None = Field(default=None, gt=0)
+    cut_eval: bool = False
+    class_weights: Literal["none", "balanced", "effective"] = "none"
+    balanced_sampling: bool = False
+
+
+class HeadSection(StrictSection):
+    """``downstream_expert:`` of every head of this suite; ``modelrc`` is checked by the head itself."""
+
+    datarc: dict[str, Any]
+    modelrc: dict[str, Any] = Field(default_factory=dict)
+    best_metric: Literal["WA", "UAR", "macro_f1"] = "WA"
+    attention_dir: str | None = None
+
+
+def read_recipe(path: str | Path) -> dict[str, Any]:
+    """Read a YAML recipe.
+
+    Raises:
+        UsageError: no such file
+        ConfigError: not YAML, or not a mapping
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise UsageError(f"{path}: no such recipe; give a YAML file with -c/--config")
+    try:
+        recipe = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: not readable as YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(recipe, dict):
+        raise ConfigError(f"{path}: a recipe is a mapping with the sections {', '.join(SECTIONS)}")
+    return recipe
+
+
+def check_recipe(recipe: dict[str, Any]) -> None:
+    """Check the sections that every head shares.
+
+    Raises:
+        ConfigError: an unknown, missing or ill-typed key
+    """
+    for key in recipe:
+        if key not in SECTIONS:
+            raise ConfigError(f"{key}: unknown section of the recipe{nearest(key, SECTIONS)}")
+    for key in ("runner", "optimizer", "downstream_expert"):
+        if key not in recipe:
+            raise ConfigError(f"{key}: the recipe lacks this section")
+    RunnerSection.read(recipe["runner"], "runner")
+    for key in ("optimizer", "scheduler"):
+        if recipe.get(key) is not None and not isinstance(dict(recipe[key]).get("name"), str):
+            raise ConfigError(f"{key}.name: this key is required, a name from s3prl/{key}s.py")
+
+
+def override(text: str, args: Namespace, config: dict[str, Any]) -> None:
+    """Apply ``-o``: ``args.key=value`` and ``config.a.b=value``, separated by ``,,``; s3prl's own notation.
+
+    Differs from the host's in two ways: only the first ``=`` of each part separates key and value, and values are
+    literals (numbers, strings, lists, ``None``/``null``, ``True``/``true``), never evaluated as code. A word that is
+    no literal is taken as a string, as the host does.
+
+    Raises:
+        UsageError: a part without ``=``, or a key that starts with neither ``args.`` nor ``config.``
+    """
+    for part in text.split(",,"):
+        if not part.strip():
+            continue
+        key, equals, value_text = part.partition("=")
+        first, *rest = key.strip().split(".")
+        if not equals or first not in ("args", "config") or not rest or (first == "args" and len(rest) > 1):
+            raise UsageError(f"-o: {part.strip()!r} is not of the form args.KEY=VALUE or config.SECTION.KEY=VALUE")
+        value = _literal(value_text.strip())
+        if first == "args":
+            setattr(args, rest[0], value)
+            continue
+        target = config
+        for name in rest[:-1]:
+            target = target.setdefault(name, {})
+            if not isinstance(target, dict):
+                raise UsageError(f"-o: {key.strip()}: {name!r} holds a value, not a section")
+        target[rest[-1]] = value
+
+
+def overridden(text: str | None, args: Namespace, config: dict[str, Any]) -> tuple[Namespace, dict[str, Any]]:
+    """Copies of ``args`` and ``config`` with ``-o`` applied; what :func:`override` will do to the originals."""
+    args, config = copy.copy(args), copy.deepcopy(config)
+    if text is not None and text.lower() != "none":
+        override(text, args, config)
+    return args, config
+
+
+def _literal(text: str) -> Any:
+    if text in ("null", "true", "false"):  # YAML's spelling, as in the recipe itself
+        return {"null": None, "true": True, "false": False}[text]
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        return text

@@ -1,0 +1,104 @@
+"""Files that an evaluated split leaves in the experiment directory, each whole or not at all."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import json
+import os
+import platform
+from collections.abc import Sequence
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from s3prl_emotion.corpora import Utterance
+from s3prl_emotion.errors import TrainingError
+
+PACKAGES = ("s3prl-emotion", "s3prl", "torch", "torchaudio", "transformers", "numpy", "audmetric", "scikit-learn")
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python and of the packages that a result depends on."""
+    found = {"python": platform.python_version()}
+    for name in PACKAGES:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            found[name] = "not installed as a package"
+    return found
+
+
+def config_hash(config: dict[str, Any]) -> str:
+    """SHA-256 of a recipe, whatever the order of its keys."""
+    return hashlib.sha256(json.dumps(config, sort_keys=True, default=str).encode()).hexdigest()
+
+
+def write_predictions(
+    folder: Path,
+    stem: str,
+    utterances: Sequence[Utterance],
+    probabilities: NDArray[np.floating[Any]],
+    classes: Sequence[str],
+) -> Path:
+    """Write ``{split}_{fold}_predictions.csv``, and the host's ``_predict.txt`` and ``_truth.txt`` beside it.
+
+    Args:
+        folder: experiment directory
+        stem: ``{split}_{fold}``
+        utterances: in the order of the rows, ``[N]``
+        probabilities: of each class, ``[N, K]``
+        classes: names, ``[K]``
+    """
+    predicted = [classes[index] for index in probabilities.argmax(axis=1)]
+    truth = [classes[utterance.label] for utterance in utterances]
+    stems = [Path(utterance.name).stem for utterance in utterances]
+    write_text(
+        folder / f"{stem}_predict.txt",
+        "".join(f"{name} {guess}\n" for name, guess in zip(stems, predicted, strict=True)),
+    )
+    write_text(
+        folder / f"{stem}_truth.txt", "".join(f"{name} {true}\n" for name, true in zip(stems, truth, strict=True))
+    )
+    table = io.StringIO()
+    writer = csv.writer(table, lineterminator="\n")
+    writer.writerow(["FileName", "SpkrID", "Gender", "truth", "prediction", *(f"p_{name}" for name in classes)])
+    for utterance, true, guess, row in zip(utterances, truth, predicted, probabilities.tolist(), strict=True):
+        shares = [f"{value:.7g}" for value in row]
+        writer.writerow([utterance.name, utterance.speaker or "", utterance.gender or "", true, guess, *shares])
+    path = folder / f"{stem}_predictions.csv"
+    write_text(path, table.getvalue())
+    return path
+
+
+def write_metrics(folder: Path, stem: str, values: dict[str, Any]) -> Path:
+    """Write ``{split}_{fold}_metrics.json``."""
+    path = folder / f"{stem}_metrics.json"
+    write_text(path, json.dumps(values, indent=2, default=str) + "\n")
+    return path
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file whole or not at all.
+
+    Raises:
+        TrainingError: the folder cannot be written or the disk is full; an older file is untouched
+    """
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        partial.write_text(text, encoding="utf-8")
+        partial.replace(path)
+    except OSError as error:
+        raise TrainingError(f"{path}: could not be written ({error.strerror}); free room or mend its rights") from error
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def float32_mean(values: Sequence[float]) -> float:
+    """Mean as s3prl's experts log it, in float32, so that ``log.log`` agrees with stock tasks to the digit."""
+    return torch.tensor(values, dtype=torch.float32).mean().item()

@@ -1,0 +1,217 @@
+"""The host's runner with what it lacks: exact resume, evaluation that leaves training alone, true lengths."""
+
+from __future__ import annotations
+
+import logging
+import tempfile
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from s3prl.downstream.runner import ModelEntry, Runner
+from s3prl.utility.helper import is_leader_process
+from tensorboardX import SummaryWriter
+from torch import Tensor
+from tqdm import tqdm
+
+from s3prl_emotion.audio import SAMPLE_RATE
+from s3prl_emotion.checkpoint import load_checkpoint
+from s3prl_emotion.errors import AudioError, CheckpointError, ConfigError, UsageError
+from s3prl_emotion.featurizer import Featurizer
+from s3prl_emotion.folders import is_suite_head
+from s3prl_emotion.rng import own_seed, seed_everything
+from s3prl_emotion.summary import print_summary
+from s3prl_emotion.training import Training
+
+logger = logging.getLogger(__name__)
+BEST = "dev-best.ckpt"
+
+
+class SuiteRunner(Runner):
+    """Runs the suite's heads, and stock tasks as the host does.
+
+    ``host_order`` is true for stock tasks and in SUPERB's seeding mode: random draws, batched features and evaluation
+    are then the host's own, since that is what parity means.
+    """
+
+    def __init__(self, args: Any, config: dict[str, Any]) -> None:
+        self.is_suite = is_suite_head(args.downstream)
+        self.host_order = not self.is_suite or config["runner"].get("seeding") == "superb"
+        self.device = torch.device(args.device)
+        super().__init__(args, config)
+        if args.mode == "evaluate" and not self.init_ckpt:
+            logger.warning("no checkpoint given with -e or -i: what is evaluated is an untrained head")
+
+    # --- building --------------------------------------------------------------------------------------------------
+
+    def _load_weight(self, model: Any, name: str) -> None:
+        weights = self.init_ckpt.get(name)
+        if not weights:
+            return
+        try:
+            model.load_state_dict(weights)
+        except (RuntimeError, ValueError, KeyError) as error:
+            if isinstance(error, CheckpointError):
+                raise
+            detail = " ".join(str(error).split())[:300]
+            raise CheckpointError(
+                f"{self.args.init_ckpt}: its {name} does not fit this experiment ({detail})"
+            ) from error
+
+    def _get_featurizer(self) -> ModelEntry:
+        model = Featurizer(
+            upstream=self.upstream.model,
+            feature_selection=self.args.upstream_feature_selection,
+            layer_selection=self.args.upstream_layer_selection,
+            upstream_device=self.args.device,
+            normalize=self.args.upstream_feature_normalize,
+        ).to(self.args.device)
+        return self._init_model(model, "Featurizer", True, ["output_dim", "downsample_rate"])
+
+    def _get_downstream(self) -> ModelEntry:
+        if not self.host_order:  # whatever upstream and featurizer drew, the head starts from --seed
+            seed_everything(self.args.seed)
+        return super()._get_downstream()
+
+    def _get_optimizer(self, model_params: Any) -> Any:
+        return self._built("optimizer", super()._get_optimizer, model_params)
+
+    def _get_scheduler(self, optimizer: Any) -> Any:
+        return self._built("scheduler", super()._get_scheduler, optimizer)
+
+    def _built(self, section: str, build: Any, argument: Any) -> Any:
+        try:
+            return build(argument)
+        except (NameError, TypeError, AttributeError, KeyError) as error:
+            raise ConfigError(f"{section}: s3prl cannot build it from {self.config[section]} ({error})") from error
+
+    # --- features --------------------------------------------------------------------------------------------------
+
+    def features(self, waveforms: Any) -> list[Tensor]:
+        """Waveforms ``[N_b]`` to features ``[T_b, D]``.
+
+        On the suite's own path a frozen upstream sees every utterance alone, so that neither its neighbours in the
+        batch nor padding can change it; a trainable upstream and the host's order see the batch.
+        """
+        wavs = [torch.as_tensor(np.asarray(wav), dtype=torch.float32, device=self.device) for wav in waveforms]
+        if self.host_order or self.upstream.trainable:
+            return self._together(wavs)
+        return [self._together([wav])[0] for wav in wavs]
+
+    def _together(self, wavs: list[Tensor]) -> list[Tensor]:
+        try:
+            with torch.set_grad_enabled(self.upstream.trainable and torch.is_grad_enabled()):
+                hidden = self.upstream.model(wavs)
+        except (RuntimeError, AssertionError, ValueError, IndexError) as error:
+            if isinstance(error, torch.cuda.OutOfMemoryError) or self.host_order:
+                raise
+            seconds = min(len(wav) for wav in wavs) / SAMPLE_RATE
+            detail = " ".join(str(error).split())[:200]
+            raise AudioError(
+                f"upstream {self.args.upstream} failed on an utterance of {seconds:.3f} s ({detail})"
+            ) from error
+        return self.featurizer.model(wavs, hidden)
+
+    # --- the three modes -------------------------------------------------------------------------------------------
+
+    def train(self) -> None:
+        """``-m train``: train, then evaluate the best checkpoint, whose predictions are those that stay."""
+        Training(self).run()
+        if self.args.push_to_hf_hub:
+            self.push_to_huggingface_hub()
+        if is_leader_process() and not self.host_order:
+            self._evaluate_best()
+
+    def evaluate(self, split: str | None = None, logger: Any = None, global_step: int = 0) -> list[str]:
+        """``-m evaluate``, and the evaluations during training.
+
+        Returns:
+            names under which the expert wants the weights of the moment saved
+        """
+        if split is not None:
+            return self._evaluated(split, logger, global_step)
+        step = self.init_ckpt.get("Step", 0) if self.is_suite else 0
+        checkpoint = Path(self.args.init_ckpt).name if self.args.init_ckpt else None
+        with tempfile.TemporaryDirectory() as folder:
+            writer = SummaryWriter(folder)
+            self._evaluated(self.args.evaluate_split, writer, step, checkpoint=checkpoint)
+            writer.close()
+        if self.is_suite:
+            print_summary(self.downstream.model, [self.args.evaluate_split])
+        return []
+
+    def inference(self) -> None:
+        """``-m inference``: class probabilities of one file."""
+        path = Path(self.args.evaluate_split)
+        if not path.is_file():
+            raise UsageError(f"-t {path}: no such audio file")
+        if not self.is_suite:
+            super().inference()
+            return
+        waveform = self.downstream.model.load_audio(path)
+        for entry in self.all_entries:
+            entry.model.eval()
+        with torch.no_grad():
+            self.downstream.model.inference(self.features([waveform]), [path.stem])
+
+    # --- inside ----------------------------------------------------------------------------------------------------
+
+    def _evaluated(self, split: str, writer: Any, step: int, **options: Any) -> list[str]:
+        if self.host_order:
+            seed_everything(self.args.seed)
+            return self._evaluate_split(split, writer, step, **options)
+        with own_seed(self.args.seed):
+            return self._evaluate_split(split, writer, step, **options)
+
+    def _evaluate_split(self, split: str, writer: Any, step: int, **options: Any) -> list[str]:
+        was_training = [entry.model.training for entry in self.all_entries]
+        for entry in self.all_entries:
+            entry.model.eval()
+        expert = self.downstream.model
+        loader = expert.get_dataloader(split)
+        batches = round(len(loader) * float(self.config["runner"].get("evaluate_ratio", 1)))
+        last = batches if self.host_order else batches - 1  # the host evaluates one batch more than the ratio says
+        records: dict[str, list[Any]] = defaultdict(list)
+        batch_ids = []
+        for batch_id, (waveforms, *others) in enumerate(
+            tqdm(loader, dynamic_ncols=True, desc=split, total=batches, leave=False)
+        ):
+            if batch_id > last:
+                break
+            with torch.no_grad():
+                expert(split, self.features(waveforms), *others, records=records, batch_id=batch_id)
+            batch_ids.append(batch_id)
+        if not self.is_suite:
+            options = {}
+        names = expert.log_records(
+            split,
+            records=records,
+            logger=writer,
+            global_step=step,
+            batch_ids=batch_ids,
+            total_batch_num=len(loader),
+            **options,
+        )
+        for entry, training in zip(self.all_entries, was_training, strict=True):
+            entry.model.train(training)
+        return names if isinstance(names, list) else []
+
+    def _evaluate_best(self) -> None:
+        """Leave the best checkpoint's predictions and metrics behind, not the last step's."""
+        path = Path(self.args.expdir) / BEST
+        splits = list(self.config["runner"]["eval_dataloaders"])
+        if not path.is_file():
+            logger.warning("%s: no %s, since dev was never evaluated (runner.eval_step)", self.args.expdir, BEST)
+            return
+        best = load_checkpoint(path, self.args.device)
+        for entry in self.all_entries:
+            if entry.trainable:
+                getattr(entry.model, "module", entry.model).load_state_dict(best[entry.name])
+        with tempfile.TemporaryDirectory() as folder:
+            writer = SummaryWriter(folder)
+            for split in splits:
+                self._evaluated(split, writer, best["Step"], checkpoint=BEST, keep_log=False)
+            writer.close()
+        print_summary(self.downstream.model, splits)
