@@ -1,0 +1,146 @@
+"""Shared fixtures: small synthetic corpora, and the command line in a subprocess."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+SHARED_DATA = REPOSITORY.parent / "shared" / "data"
+RATE = 16_000
+PITCH = {"ang": 440.0, "hap": 330.0, "neu": 220.0, "sad": 110.0}  # Hz: what tells the classes apart
+
+
+@dataclass(frozen=True)
+class TinyCorpus:
+    """A corpus of tones: six speakers, four classes, 0.3 to 0.6 s, two takes each."""
+
+    root: Path
+    labels: Path
+
+    def overrides(self, **more: object) -> str:
+        """``-o`` that points a head at this corpus and keeps it small and quick."""
+        values: dict[str, object] = {
+            "downstream_expert.datarc.root": str(self.root),
+            "downstream_expert.datarc.labels": str(self.labels),
+            "downstream_expert.datarc.train_batch_size": 4,
+            "downstream_expert.datarc.eval_batch_size": 4,
+            "downstream_expert.modelrc.projector_dim": 8,
+            "runner.total_steps": 6,
+            "runner.log_step": 2,
+            "runner.eval_step": 3,
+            "runner.save_step": 3,
+        }
+        values |= more
+        return ",,".join(f"config.{key}={value!r}" for key, value in values.items())
+
+
+def tone(pitch: float, seconds: float, seed: int, rate: int = RATE) -> np.ndarray:
+    """A tone in noise, the same for the same seed."""
+    noise = np.random.default_rng(seed).normal(scale=0.02, size=int(seconds * rate))
+    return (0.3 * np.sin(2 * np.pi * pitch * np.arange(len(noise)) / rate) + noise).astype(np.float32)
+
+
+def write_tiny_corpus(folder: Path) -> TinyCorpus:
+    root = folder / "audio"
+    root.mkdir(parents=True)
+    rows = []
+    for speaker in range(6):
+        for number, (name, pitch) in enumerate(PITCH.items()):
+            for take in range(2):
+                seed = 100 * speaker + 10 * number + take
+                file = f"s{speaker}_{name}_{take}.wav"
+                seconds = 0.3 + 0.05 * (seed % 7)
+                soundfile.write(root / file, tone(pitch * (1 + 0.02 * speaker), seconds, seed), RATE)
+                rows.append([file, name, f"s{speaker}", "Female" if speaker % 2 else "Male", f"fold{speaker // 2 + 1}"])
+    labels = folder / "labels.csv"
+    with labels.open("w", newline="") as handle:
+        writer = csv.writer(handle)
+        writer.writerow(["FileName", "EmoClass", "SpkrID", "Gender", "Fold"])
+        writer.writerows(rows)
+    return TinyCorpus(root, labels)
+
+
+@pytest.fixture(scope="session")
+def tiny_corpus(tmp_path_factory: pytest.TempPathFactory) -> TinyCorpus:
+    """The corpus of tones, shared: tests must not write into it."""
+    return write_tiny_corpus(tmp_path_factory.mktemp("tiny"))
+
+
+@pytest.fixture
+def own_tiny_corpus(tmp_path: Path) -> TinyCorpus:
+    """A corpus of tones of the test's own, to damage."""
+    return write_tiny_corpus(tmp_path / "own")
+
+
+def write_superb_corpus(folder: Path, sessions: int = 2, per_class: int = 6) -> TinyCorpus:
+    """Stand-in audio with split lists in SUPERB's format; ``labels`` is the meta_data folder."""
+    root, lists = folder / "IEMOCAP", folder / "meta_data"
+    classes = {"neu": 0, "hap": 1, "ang": 2, "sad": 3}
+    entries: dict[int, list[dict[str, str]]] = {}
+    for session in range(1, sessions + 1):
+        entries[session] = []
+        for take in range(per_class):
+            for name, number in classes.items():
+                letter = "FM"[take % 2]
+                dialogue = f"Ses{session:02d}F_impro{take:02d}"
+                path = f"Session{session}/sentences/wav/{dialogue}/{dialogue}_{letter}{number:03d}.wav"
+                (root / path).parent.mkdir(parents=True, exist_ok=True)
+                seed = 1000 * session + 10 * take + number
+                soundfile.write(root / path, tone(PITCH[name], 0.3 + 0.03 * (seed % 9), seed), RATE)
+                entries[session].append({"path": path, "label": name, "speaker": f"Ses{session:02d}F"})
+    for session in entries:
+        target = lists / f"Session{session}"
+        target.mkdir(parents=True)
+        train = [entry for other, items in entries.items() if other != session for entry in items]
+        for split, items in (("train", train), ("test", entries[session])):
+            (target / f"{split}_meta_data.json").write_text(json.dumps({"labels": classes, "meta_data": items}))
+    return TinyCorpus(root, lists)
+
+
+@pytest.fixture(scope="session")
+def superb_corpus(tmp_path_factory: pytest.TempPathFactory) -> TinyCorpus:
+    """Stand-in for IEMOCAP in SUPERB's own format, shared: tests must not write into it."""
+    return write_superb_corpus(tmp_path_factory.mktemp("superb"))
+
+
+Run = Callable[..., "subprocess.CompletedProcess[str]"]
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Run:
+    """Run a command in an empty working directory: ``run("run_downstream.py", "-m", "train", …)``.
+
+    ``run_downstream.py`` is the checkout's launcher, ``s3prl-emotion`` the suite's command; ``code`` is the exit code
+    that the test expects (``None``: any).
+    """
+    commands = {
+        "run_downstream.py": [sys.executable, str(REPOSITORY / "run_downstream.py")],
+        "s3prl-emotion": [sys.executable, "-m", "s3prl_emotion"],
+    }
+
+    def call(
+        *words: object, code: int | None = 0, cwd: Path | None = None, **environment: str
+    ) -> subprocess.CompletedProcess[str]:
+        command = [*commands.get(str(words[0]), [str(words[0])]), *(str(word) for word in words[1:])]
+        env = {**os.environ, "PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1", **environment}
+        done = subprocess.run(
+            command, cwd=cwd or tmp_path, env=env, capture_output=True, text=True, timeout=600, check=False
+        )
+        if code is not None and done.returncode != code:
+            pytest.fail(
+                f"{' '.join(command)}\nexit code {done.returncode}, expected {code}\n{done.stdout}\n{done.stderr}"
+            )
+        return done
+
+    return call
