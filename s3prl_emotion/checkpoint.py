@@ -14,8 +14,6 @@ import torch
 from s3prl_emotion.errors import CheckpointError
 
 ALLOWED_CLASSES: list[Any] = [argparse.Namespace]  # how s3prl stores its command line; the rest is plain data
-    argparse.Namespace
-]  # s3prl stores its command line as one; all else in a checkpoint is plain data
 REQUIRED = ("Args", "Config")
 
 

@@ -37,9 +37,11 @@ class _WeightedCorrelation(torch.autograd.Function):
     def forward(ctx: Any, features: Tensor, weights: Tensor, eps: float) -> Tensor:
         mean = torch.bmm(weights.unsqueeze(1), features)  # μ, [B, 1, D]
         centred = features - mean  # [B, T, D]
+        mean += torch.bmm(weights.unsqueeze(1), centred)  # without its rounding, a constant channel seems to vary
+        torch.sub(features, mean, out=centred)
         covariance = torch.bmm((centred * weights.unsqueeze(-1)).transpose(1, 2), centred)  # Σ, [B, D, D]
         std = guarded_sqrt(covariance.diagonal(dim1=1, dim2=2))  # s, [B, D]
-        correlation = covariance.div_(_scale(std, eps))  # C, [B, D, D]
+        correlation = covariance.div_(_scale(std, eps)).clamp_(-1.0, 1.0)  # C, [B, D, D]; rounding may pass 1
         ctx.save_for_backward(centred, weights, std, correlation)
         ctx.eps = eps
         return correlation.flatten(1)[:, _upper(correlation)]

@@ -17,15 +17,16 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from s3prl_emotion import __version__
 from s3prl_emotion.corpora import Utterance
 from s3prl_emotion.errors import TrainingError
 
-PACKAGES = ("s3prl-emotion", "s3prl", "torch", "torchaudio", "transformers", "numpy", "audmetric", "scikit-learn")
+PACKAGES = ("s3prl", "torch", "torchaudio", "transformers", "numpy", "audmetric", "scikit-learn")
 
 
 def versions() -> dict[str, str]:
     """Versions of Python and of the packages that a result depends on."""
-    found = {"python": platform.python_version()}
+    found = {"s3prl-emotion": __version__, "python": platform.python_version()}
     for name in PACKAGES:
         try:
             found[name] = metadata.version(name)

@@ -42,8 +42,9 @@ class MeanStdPooling(MeanPooling):
 
     def forward(self, features: Tensor, lengths: Tensor) -> Tensor:
         """Pool ``features [B, T, D]`` with ``lengths [B]`` to ``[B, 2 D]``."""
+        inside = frame_mask(lengths, features.shape[1]).unsqueeze(-1)
         with full_precision(features) as cast:
-            features = cast(features)
+            features = cast(features).masked_fill(~inside, 0.0)  # the slope of a square at NaN is NaN, even times 0
             mean = super().forward(features, lengths)
             variance = super().forward((features - mean.unsqueeze(1)).square(), lengths)
             return torch.cat([mean, guarded_sqrt(variance)], dim=-1)

@@ -1,0 +1,45 @@
+# Every target works on a fresh machine: it makes its virtual environment first. PYTHON chooses the interpreter (3.10-3.12).
+PYTHON ?= python3
+VENV ?= .venv
+CONSTRAINTS ?= constraints.txt
+BIN := $(VENV)/bin
+WORKERS ?= 2
+DEMO ?= result/demo
+
+.PHONY: demo test test-full test-oldest lint benchmark clean
+
+demo: $(VENV)/.installed
+	$(BIN)/run_downstream.py -m train -u fbank_no_cmvn -d emotion_corr_attn -c recipes/demo/emotion_corr_attn.yaml -p $(DEMO)
+	@echo "report: $(DEMO)/test_fold1_metrics.json and $(DEMO)/test_fold1_confusion.png"
+
+test: lint
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) -m "not full"
+
+test-full: $(VENV)/.installed-test
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) -m full
+
+# The low end of setup.cfg's ranges, where stock s3prl runs unmended; Python 3.11.
+test-oldest:
+	$(MAKE) .venv-oldest/.installed-test VENV=.venv-oldest CONSTRAINTS=constraints-oldest.txt
+	OMP_NUM_THREADS=1 .venv-oldest/bin/python -m pytest -n $(WORKERS)
+
+lint: $(VENV)/.installed-test
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+benchmark: $(VENV)/.installed
+	$(BIN)/python benchmarks/pooling.py
+
+$(VENV)/.installed: setup.cfg $(CONSTRAINTS)
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet -c $(CONSTRAINTS) -e .
+	touch $@
+
+$(VENV)/.installed-test: setup.cfg $(CONSTRAINTS)
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet -c $(CONSTRAINTS) -e ".[test]"
+	touch $(VENV)/.installed $@
+
+clean:
+	rm -rf $(VENV) .venv-oldest build dist *.egg-info result

@@ -1,0 +1,6 @@
+"""``python -m s3prl_emotion``: the same as the ``s3prl-emotion`` command."""
+
+from s3prl_emotion.cli import command
+
+if __name__ == "__main__":
+    command()

@@ -1,0 +1,76 @@
+"""``s3prl-emotion``: the suite's own commands beside ``run_downstream.py``."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NoReturn
+
+from s3prl_emotion import linking
+from s3prl_emotion.doctor import report
+from s3prl_emotion.errors import EmotionError, UsageError, nearest
+
+PROGRAM = "s3prl-emotion"
+
+
+class _Parser(argparse.ArgumentParser):
+    """A parser whose errors look like all others and name the nearest command."""
+
+    def error(self, message: str) -> NoReturn:
+        raise UsageError(f"{message}; see {self.prog} --help")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command.
+
+    Args:
+        argv: the command line without the program's name; ``sys.argv``'s by default
+
+    Returns:
+        exit code: 0, or 1 after an error of the input or the environment
+    """
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    try:
+        return _run(arguments)
+    except (EmotionError, OSError) as error:
+        if "--verbose" in arguments:
+            logging.exception("the error came from here:")
+        sys.stderr.write(f"{PROGRAM}: error: {' '.join(str(error).split())}\n")
+        return 1
+
+
+def command() -> NoReturn:
+    """Entry point of the installed ``s3prl-emotion``."""
+    sys.exit(main())
+
+
+def _run(arguments: list[str]) -> int:
+    parser = _Parser(prog=PROGRAM, description=__doc__)
+    parser.add_argument("--verbose", action="store_true", help="show where an error came from")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND")
+    commands.add_parser("doctor", help="versions, what was mended in s3prl, devices, where heads and recipes are")
+    for name, text in (
+        ("link", "link the heads into an s3prl checkout or installation, for s3prl's own run_downstream.py"),
+        ("unlink", "undo link"),
+    ):
+        sub = commands.add_parser(name, help=text, description=text)
+        sub.add_argument("folder", type=Path, metavar="S3PRL_DIR", help="an s3prl checkout, or its package's folder")
+    first = next((word for word in arguments if not word.startswith("-")), None)
+    if first is not None and first not in commands.choices:
+        raise UsageError(f"no command {first!r}{nearest(first, commands.choices)}")
+    args = parser.parse_args(arguments)
+    if args.command is None:
+        parser.print_help()
+        return 1
+    if args.command == "doctor":
+        lines = report()
+    elif args.command == "link":
+        lines = linking.link(args.folder)
+    else:
+        lines = linking.unlink(args.folder)
+    sys.stdout.write("\n".join(lines) + "\n")
+    return 0
