@@ -33,7 +33,7 @@ def load_audio(path: str | Path) -> NDArray[np.float32]:
         raise AudioError(f"{path}: no such audio file; check datarc.root and the FileName column")
     try:
         samples, rate = soundfile.read(path, dtype="float32", always_2d=True)
-    except (soundfile.SoundFileError, OSError, RuntimeError) as error:
+    except (soundfile.SoundFileError, OSError, RuntimeError, TypeError) as error:  # TypeError: headerless, .raw
         raise AudioError(
             f"{path}: unreadable audio ({error}); replace the file or leave it out of the labels"
         ) from error

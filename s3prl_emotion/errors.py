@@ -49,7 +49,7 @@ def nearest(name: object, known: Iterable[object], most: int = 3) -> str:
     Returns:
         ``"; nearest: a, b"``, or ``"; known: …"`` where nothing is similar and the list is short, or ``""``
     """
-    names = [str(item) for item in known]
+    names = [" ".join(str(item).split()) for item in known]  # a line break in a name would break the message
     close = difflib.get_close_matches(str(name), names, n=most, cutoff=0.5)
     if close:
         return f"; nearest: {', '.join(close)}"

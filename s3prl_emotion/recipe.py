@@ -32,9 +32,10 @@ class StrictSection(BaseModel):
         if not isinstance(values, dict):
             raise ConfigError(f"{where}: must be a mapping of keys to values, got {values!r}")
         try:
-            return cls(**values)
+            return cls.model_validate(values)
         except ValidationError as error:
-            first = error.errors()[0]
+            # a misspelt key first: what it was meant to be is then missing as well
+            first = min(error.errors(), key=lambda item: item["type"] != "extra_forbidden")
             key = ".".join(str(part) for part in first["loc"])
             if first["type"] == "extra_forbidden":
                 raise ConfigError(f"{where}.{key}: unknown key{nearest(key, cls.model_fields)}") from error
@@ -103,7 +104,7 @@ def read_recipe(path: str | Path) -> dict[str, Any]:
         raise UsageError(f"{path}: no such recipe; give a YAML file with -c/--config")
     try:
         recipe = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: not UTF-8, or a date that does not exist
         raise ConfigError(f"{path}: not readable as YAML: {' '.join(str(error).split())}") from error
     if not isinstance(recipe, dict):
         raise ConfigError(f"{path}: a recipe is a mapping with the sections {', '.join(SECTIONS)}")
@@ -124,8 +125,14 @@ def check_recipe(recipe: dict[str, Any]) -> None:
             raise ConfigError(f"{key}: the recipe lacks this section")
     RunnerSection.read(recipe["runner"], "runner")
     for key in ("optimizer", "scheduler"):
-        if recipe.get(key) is not None and not isinstance(dict(recipe[key]).get("name"), str):
-            raise ConfigError(f"{key}.name: this key is required, a name from s3prl/{key}s.py")
+        section = recipe.get(key)
+        if key == "scheduler" and section is None:
+            continue
+        if not isinstance(section, dict):
+            raise ConfigError(f"{key}: must be a mapping of keys to values, got {section!r}")
+        name = section.get("name")
+        if not (isinstance(name, str) and name.isidentifier()):  # the host evaluates it as code
+            raise ConfigError(f"{key}.name: this key is required, a name from s3prl/{key}s.py, got {name!r}")
 
 
 def override(text: str, args: Namespace, config: dict[str, Any]) -> None:
@@ -143,7 +150,8 @@ def override(text: str, args: Namespace, config: dict[str, Any]) -> None:
             continue
         key, equals, value_text = part.partition("=")
         first, *rest = key.strip().split(".")
-        if not equals or first not in ("args", "config") or not rest or (first == "args" and len(rest) > 1):
+        depth = len(rest) == 1 if first == "args" else len(rest) >= 1
+        if not equals or first not in ("args", "config") or not depth or not all(rest):
             raise UsageError(f"-o: {part.strip()!r} is not of the form args.KEY=VALUE or config.SECTION.KEY=VALUE")
         value = _literal(value_text.strip())
         if first == "args":
@@ -170,5 +178,5 @@ def _literal(text: str) -> Any:
         return {"null": None, "true": True, "false": False}[text]
     try:
         return ast.literal_eval(text)
-    except (ValueError, SyntaxError):
+    except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
         return text

@@ -50,7 +50,7 @@ def _by_fold(
     table: pd.DataFrame, folds: pd.Series, path: Path, config: DataSection
 ) -> tuple[str, dict[str, pd.DataFrame]]:
     if folds.isna().any():
-        raise LabelError(f"{path} line {int(folds.isna().to_numpy().argmax()) + 2}: Fold is empty")
+        raise LabelError(f"{path} line {line_of(folds.isna())}: Fold is empty")
     known = sorted(folds.unique(), key=_natural)
     fold = config.test_fold or known[0]
     if fold not in known:
@@ -62,14 +62,12 @@ def _by_fold(
 
 def _by_partition(table: pd.DataFrame, path: Path, config: DataSection) -> tuple[str, dict[str, pd.DataFrame]]:
     if table["Split_Set"].isna().any():
-        raise LabelError(f"{path} line {int(table['Split_Set'].isna().to_numpy().argmax()) + 2}: Split_Set is empty")
+        raise LabelError(f"{path} line {line_of(table['Split_Set'].isna())}: Split_Set is empty")
     fold = config.test_fold or "fold1"
     if fold != "fold1":
         raise LabelError(f"{path}: no fold {fold!r} (datarc.test_fold); its official partitions are one fold, fold1")
-    parts: dict[str, pd.DataFrame] = {}
-    for name in sorted(table["Split_Set"].unique(), key=_natural):
-        rows = table[table["Split_Set"] == name]
-        parts[OFFICIAL.get(name.lower(), name)] = rows
+    names = table["Split_Set"].map(lambda name: OFFICIAL.get(name.lower(), name))
+    parts = {name: table[names == name] for name in sorted(names.unique(), key=_natural)}
     tests = [name for name in parts if name.lower().startswith("test")]
     if "train" not in parts or not tests:
         raise LabelError(f"{path}: Split_Set needs Train and a Test partition, has {', '.join(parts)}")
@@ -106,11 +104,14 @@ def _stratified_groups(classes: pd.Series, speakers: pd.Series, names: pd.Series
 
     order = names.sort_values().index  # the order of the table's rows must not matter
     numbers = pd.Series(0, index=classes.index)
+    strata = classes[order]
+    if strata.value_counts().max() < groups:  # too few utterances to stratify
+        strata = pd.Series(0, index=order)
     splitter = StratifiedGroupKFold(n_splits=groups)
     with warnings.catch_warnings():
         # speakers decide; classes are balanced as far as that goes
         warnings.filterwarnings("ignore", message="The least populated class", category=UserWarning)
-        splits = list(splitter.split(order, classes[order], speakers[order]))
+        splits = list(splitter.split(order, strata, speakers[order]))
     for number, (_, inside) in enumerate(splits):
         numbers[order[inside]] = number
     return numbers
@@ -142,5 +143,11 @@ def _refuse_shared_speakers(parts: dict[str, pd.DataFrame], path: Path, fold: st
 
 
 def _natural(name: str) -> list[tuple[int, str]]:
-    """Sort key that puts fold2 before fold10."""
-    return [(int(part), "") if part.isdigit() else (-1, part) for part in re.findall(r"\d+|\D+", str(name))]
+    """Sort key that puts fold2 before fold10, and never takes 3 and 03 for the same."""
+    parts = re.findall(r"\d+|\D+", str(name))
+    return [*((int(part), "") if part.isdecimal() else (-1, part) for part in parts), (-1, str(name))]
+
+
+def line_of(wrong: pd.Series) -> int:
+    """Line in the file of the first row at fault, by its place in the whole table; the header is line 1."""
+    return int(wrong[wrong].index.to_numpy()[0]) + 2

@@ -42,6 +42,9 @@ def read_corpus(folder: Path, root: Path, config: DataSection) -> Corpus:
         raise LabelError(f"{session}: the train list has classes {classes}, the test list {test_classes}")
     if config.classes is not None and tuple(config.classes) != classes:
         raise LabelError(f"{session}: datarc.classes must be {list(classes)}, in this order, or left out")
+    shared = sorted({item.speaker or "" for item in listed} & {item.speaker or "" for item in test})
+    if shared:
+        raise LabelError(f"{session}: speaker {shared[0]} stands in both the train list and the test list")
     order = torch.randperm(len(listed), generator=torch.Generator().manual_seed(SPLIT_SEED)).tolist()
     cut = int((1 - config.valid_ratio) * len(listed))
     splits = {
@@ -56,16 +59,17 @@ def _read_list(path: Path, root: Path) -> tuple[tuple[str, ...], list[Utterance]
     try:
         content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         labels: dict[str, int] = content["labels"]
+        numbers = sorted(labels.values())
         entries = [(str(entry["path"]), str(entry["label"]), str(entry["speaker"])) for entry in content["meta_data"]]
     except OSError as error:
         raise LabelError(
             f"{path}: cannot be read ({error.strerror}); it should be one of SUPERB's split lists"
         ) from error
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise LabelError(
             f"{path}: not one of SUPERB's split lists (labels, meta_data with path, label, speaker)"
         ) from error
-    if sorted(labels.values()) != list(range(len(labels))):
+    if numbers != list(range(len(labels))):
         raise LabelError(f"{path}: 'labels' must number the classes from 0, got {labels}")
     seen: set[str] = set()
     utterances = []

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import logging
+import zipfile
+import zlib
 from pathlib import Path
 
 import pandas as pd
 
 from s3prl_emotion.corpora.corpus import Corpus, Utterance
-from s3prl_emotion.corpora.folds import split_table
+from s3prl_emotion.corpora.folds import line_of, split_table
 from s3prl_emotion.errors import LabelError, nearest
 from s3prl_emotion.recipe import DataSection
 
@@ -50,18 +52,20 @@ def read_table(path: Path) -> pd.DataFrame:
     """
     try:
         table = pd.read_csv(path, dtype=dict.fromkeys(TEXT_COLUMNS, str), keep_default_na=False, na_values=[""])
-    except (OSError, ValueError, pd.errors.ParserError) as error:
+    except (OSError, ValueError, EOFError, zlib.error, zipfile.BadZipFile) as error:  # the last: damaged .gz, .zip
         raise LabelError(f"{path}: not readable as CSV: {' '.join(str(error).split())}") from error
+    if not isinstance(table.index, pd.RangeIndex):  # pandas takes the surplus for row names, and shifts the columns
+        raise LabelError(f"{path}: its rows have more fields than its header names; quote texts that hold commas")
     for column in ("FileName", "EmoClass"):
         if column not in table:
             raise LabelError(f"{path}: no column {column}{nearest(column, table.columns)}")
         if table[column].isna().any():
-            raise LabelError(f"{path} line {_line(table[column].isna())}: {column} is empty")
+            raise LabelError(f"{path} line {line_of(table[column].isna())}: {column} is empty")
     if table.empty:
         raise LabelError(f"{path}: the table has no rows")
     twice = table["FileName"].duplicated()
     if twice.any():
-        raise LabelError(f"{path} line {_line(twice)}: {table['FileName'][twice].iloc[0]} is listed twice")
+        raise LabelError(f"{path} line {line_of(twice)}: {table['FileName'][twice].iloc[0]} is listed twice")
     _check_numbers(table, path)
     if table["EmoClass"].isin(MSP_LETTERS).all():
         table["EmoClass"] = table["EmoClass"].map(MSP_LETTERS)
@@ -76,7 +80,7 @@ def _check_numbers(table: pd.DataFrame, path: Path) -> None:
             wrong = (numbers.isna() & table[column].notna()) | numbers.isin([float("inf"), float("-inf")])
             if wrong.any():
                 raise LabelError(
-                    f"{path} line {_line(wrong)}: {column} is not a number: {table[column][wrong].iloc[0]!r}"
+                    f"{path} line {line_of(wrong)}: {column} is not a number: {str(table[column][wrong].iloc[0])!r}"
                 )
             table[column] = numbers
 
@@ -91,17 +95,21 @@ def _check_shares(table: pd.DataFrame, path: Path) -> None:
     if wrong.any():
         total = shares.sum(axis=1)[wrong].iloc[0]
         raise LabelError(
-            f"{path} line {_line(wrong)}: the grader shares ({', '.join(named)}) must be numbers of at least 0 "
+            f"{path} line {line_of(wrong)}: the grader shares ({', '.join(named)}) must be numbers of at least 0 "
             f"that sum to 1, but sum to {total:.4g}"
         )
 
 
 def _choose_classes(table: pd.DataFrame, path: Path, config: DataSection) -> tuple[pd.DataFrame, tuple[str, ...]]:
     """Merge classes, then keep the rows of the chosen ones."""
-    merge = {_name(old): _name(new) for old, new in config.merge.items()}
+    spelt = set(table["EmoClass"])  # a table may have classes A and B of its own
+    merge = {_name(old, spelt): _name(new, spelt) for old, new in config.merge.items()}
     table = table.assign(EmoClass=table["EmoClass"].replace(merge))
-    present = sorted(set(table["EmoClass"]) - {MSP_LETTERS["X"]})
-    classes = tuple(_name(name) for name in config.classes) if config.classes is not None else tuple(present)
+    present = sorted(set(table["EmoClass"]))
+    if config.classes is not None:
+        classes = tuple(_name(name, spelt) for name in config.classes)
+    else:
+        classes = tuple(name for name in present if name != MSP_LETTERS["X"])
     if len(set(classes)) < len(classes) or len(classes) < 2:
         raise LabelError(f"datarc.classes: name at least two classes, each once, got {list(classes)}")
     for name in classes:
@@ -115,8 +123,8 @@ def _choose_classes(table: pd.DataFrame, path: Path, config: DataSection) -> tup
     return kept, classes
 
 
-def _name(name: str) -> str:
-    return MSP_LETTERS.get(name, name)
+def _name(name: str, spelt: set[str]) -> str:
+    return name if name in spelt else MSP_LETTERS.get(name, name)
 
 
 def _utterances(part: pd.DataFrame, root: Path, index: dict[str, int]) -> tuple[Utterance, ...]:
@@ -130,8 +138,3 @@ def _utterances(part: pd.DataFrame, root: Path, index: dict[str, int]) -> tuple[
 
 def _text(value: object) -> str | None:
     return value if isinstance(value, str) else None
-
-
-def _line(wrong: pd.Series) -> int:
-    """Line of the first row at fault in the file; the header is line 1."""
-    return int(wrong.to_numpy().argmax()) + 2

@@ -1,0 +1,174 @@
+"""Audio files: 16 kHz mono float32 comes out whatever the format, or one line says what is wrong with the file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+from conftest import RATE, tone
+from torchaudio.transforms import Resample
+
+from s3prl_emotion.audio import load_audio
+from s3prl_emotion.errors import AudioError
+
+RATES = [8_000, 11_025, 22_050, 44_100, 48_000]
+
+
+def sine(pitch: float, seconds: float, rate: int) -> np.ndarray:
+    return (0.5 * np.sin(2 * np.pi * pitch * np.arange(int(seconds * rate)) / rate)).astype(np.float32)
+
+
+def peak(samples: np.ndarray) -> float:
+    """Frequency of the strongest partial, in Hz."""
+    spectrum = np.abs(np.fft.rfft(samples * np.hanning(len(samples))))
+    return float(spectrum.argmax() * RATE / len(samples))
+
+
+def assert_refused(path: Path, match: str) -> None:
+    with pytest.raises(AudioError, match=match) as caught:
+        load_audio(path)
+    message = str(caught.value)
+    assert len(message.splitlines()) == 1, message
+    assert message.startswith(f"{path}: ")
+
+
+# --- sound files ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "subtype", "tolerance"),
+    [
+        ("a.wav", "PCM_16", 2**-15),
+        ("a.wav", "PCM_24", 2**-23),
+        ("a.wav", "PCM_U8", 2**-7),
+        ("a.wav", "FLOAT", 0.0),
+        ("a.wav", "DOUBLE", 0.0),
+        ("a.flac", "PCM_16", 2**-15),
+        ("a.ogg", "VORBIS", 0.1),
+    ],
+)
+def test_formats(tmp_path: Path, name: str, subtype: str, tolerance: float):
+    samples = tone(220.0, 0.2, seed=1)
+    soundfile.write(tmp_path / name, samples, RATE, subtype=subtype)
+    loaded = load_audio(tmp_path / name)
+    assert (loaded.dtype, loaded.shape) == (np.float32, samples.shape)
+    assert np.abs(loaded - samples).max() <= tolerance
+
+
+def test_path_may_be_a_string_and_the_name_unicode(tmp_path: Path):
+    path = tmp_path / "Jürgen 悲しい.flac"
+    soundfile.write(path, tone(220.0, 0.1, seed=1), RATE)
+    assert len(load_audio(str(path))) == 1600
+
+
+def test_the_content_counts_not_the_ending(tmp_path: Path):
+    soundfile.write(tmp_path / "a.wav", tone(220.0, 0.1, seed=1), RATE, format="FLAC")
+    assert len(load_audio(tmp_path / "a.wav")) == 1600
+
+
+@pytest.mark.parametrize("channels", [2, 6])
+def test_channels_are_averaged(tmp_path: Path, channels: int):
+    samples = np.stack([tone(100.0 * (n + 1), 0.1, seed=n) for n in range(channels)], axis=1)
+    soundfile.write(tmp_path / "a.wav", samples, RATE, subtype="FLOAT")
+    np.testing.assert_allclose(load_audio(tmp_path / "a.wav"), samples.mean(axis=1), atol=1e-7)
+
+
+def test_channels_are_averaged_before_resampling(tmp_path: Path):
+    samples = np.stack([tone(200.0, 0.1, 1, 44_100), tone(300.0, 0.1, 2, 44_100)], axis=1)
+    soundfile.write(tmp_path / "a.wav", samples, 44_100, subtype="FLOAT")
+    expected = Resample(44_100, RATE)(torch.from_numpy(samples.mean(axis=1))).numpy()
+    np.testing.assert_allclose(load_audio(tmp_path / "a.wav"), expected, atol=1e-6)
+
+
+def test_one_sample_is_audio(tmp_path: Path):
+    soundfile.write(tmp_path / "a.wav", np.full(1, 0.5, np.float32), RATE, subtype="FLOAT")
+    assert load_audio(tmp_path / "a.wav").tolist() == [0.5]
+
+
+@pytest.mark.parametrize("rate", RATES)
+def test_one_sample_at_another_rate_is_audio(tmp_path: Path, rate: int):
+    soundfile.write(tmp_path / "a.wav", np.full(1, 0.5, np.float32), rate, subtype="FLOAT")
+    loaded = load_audio(tmp_path / "a.wav")
+    assert len(loaded) >= 1
+    assert np.isfinite(loaded).all()
+
+
+def test_silence_is_audio(tmp_path: Path):
+    soundfile.write(tmp_path / "a.wav", np.zeros(800, np.float32), RATE)
+    assert not load_audio(tmp_path / "a.wav").any()
+
+
+# --- resampling -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("rate", RATES)
+@pytest.mark.parametrize("pitch", [220.0, 1000.0])
+def test_resampled_tone_keeps_its_pitch_length_and_level(tmp_path: Path, rate: int, pitch: float):
+    soundfile.write(tmp_path / "a.wav", sine(pitch, 1.0, rate), rate, subtype="FLOAT")
+    loaded = load_audio(tmp_path / "a.wav")
+    assert loaded.dtype == np.float32
+    assert len(loaded) == RATE
+    assert peak(loaded) == pytest.approx(pitch, abs=1.0)
+    assert np.abs(loaded[100:-100]).max() == pytest.approx(0.5, rel=0.02)
+
+
+@pytest.mark.parametrize("rate", RATES)
+@pytest.mark.parametrize("length", [1001, 4410])
+def test_resampling_is_torchaudios(tmp_path: Path, rate: int, length: int):
+    samples = np.random.default_rng(rate).uniform(-0.5, 0.5, length).astype(np.float32)
+    soundfile.write(tmp_path / "a.wav", samples, rate, subtype="FLOAT")
+    loaded = load_audio(tmp_path / "a.wav")
+    assert np.array_equal(loaded, Resample(rate, RATE)(torch.from_numpy(samples)).numpy())
+    assert len(loaded) == -(-length * RATE // rate)
+
+
+def test_what_16_khz_cannot_hold_is_filtered_out(tmp_path: Path):
+    soundfile.write(tmp_path / "a.wav", sine(12_000.0, 0.5, 48_000), 48_000, subtype="FLOAT")
+    assert np.abs(load_audio(tmp_path / "a.wav")[200:-200]).max() < 0.01
+
+
+# --- bad files --------------------------------------------------------------------------------------------------------
+
+
+def test_missing_file_is_refused(tmp_path: Path):
+    assert_refused(tmp_path / "a.wav", r"a\.wav: no such audio file; check datarc\.root and the FileName column")
+
+
+def test_folder_is_refused(tmp_path: Path):
+    (tmp_path / "a.wav").mkdir()
+    assert_refused(tmp_path / "a.wav", r"a\.wav: no such audio file")
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"this is no audio\nat all\n", b"RIFF", b"RIFF\x24\x00\x00\x00WAVEfmt ", bytes(1000), b"fLaC" + bytes(60)],
+    ids=["empty", "text", "riff", "header", "zeros", "flac"],
+)
+@pytest.mark.parametrize("name", ["a.wav", "a.flac"])
+def test_file_that_is_no_audio_is_refused(tmp_path: Path, content: bytes, name: str):
+    (tmp_path / name).write_bytes(content)
+    assert_refused(tmp_path / name, r"unreadable audio \(.+\); replace the file or leave it out of the labels")
+
+
+def test_headerless_audio_is_refused(tmp_path: Path):
+    (tmp_path / "a.raw").write_bytes(bytes(3200))
+    assert_refused(tmp_path / "a.raw", r"a\.raw: unreadable audio \(.+\)")
+
+
+@pytest.mark.parametrize("rate", [RATE, 44_100])
+def test_file_without_samples_is_refused(tmp_path: Path, rate: int):
+    soundfile.write(tmp_path / "a.wav", np.zeros(0, np.float32), rate)
+    assert_refused(tmp_path / "a.wav", r"audio has 0 samples; replace the file or leave it out of the labels")
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 1e300])
+@pytest.mark.parametrize("rate", [RATE, 48_000])
+@pytest.mark.parametrize("channels", [1, 2])
+def test_samples_that_are_not_finite_are_refused(tmp_path: Path, value: float, rate: int, channels: int):
+    samples = np.zeros((160, channels))
+    samples[77, channels - 1] = value
+    soundfile.write(tmp_path / "a.wav", samples, rate, subtype="DOUBLE")
+    assert_refused(tmp_path / "a.wav", r"audio holds NaN or infinite samples; replace the file")
