@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import pickle
 import zipfile
@@ -40,7 +41,7 @@ def load_checkpoint(path: str | os.PathLike[str], map_location: Any = "cpu") -> 
         raise CheckpointError(
             f"{path}: refused, since it holds objects other than tensors and plain data; nothing of it was run"
         ) from error
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+    except Exception as error:  # damaged bytes make torch's readers fail in many ways: IndexError, struct.error, …
         raise CheckpointError(
             f"{path}: damaged or not a checkpoint ({_first_line(error)}); use an older one"
         ) from error
@@ -68,7 +69,8 @@ def save_checkpoint(state: dict[str, Any], path: str | os.PathLike[str]) -> None
             f"{path}: could not be written ({_first_line(error)}); free room on the disk and resume with -a"
         ) from error
     finally:
-        partial.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # it is not there, or its folder is none
+            partial.unlink()
 
 
 def _first_line(error: BaseException) -> str:

@@ -7,6 +7,7 @@ correlation pooling cheap on a CPU (measured by ``benchmarks/pooling.py``).
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -36,27 +37,30 @@ class _WeightedCorrelation(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, features: Tensor, weights: Tensor, eps: float) -> Tensor:
         mean = torch.bmm(weights.unsqueeze(1), features)  # μ, [B, 1, D]
-        centred = features - mean  # [B, T, D]
+        centred = features - mean  # v_t - μ, [B, T, D]
         mean += torch.bmm(weights.unsqueeze(1), centred)  # without its rounding, a constant channel seems to vary
         torch.sub(features, mean, out=centred)
         covariance = torch.bmm((centred * weights.unsqueeze(-1)).transpose(1, 2), centred)  # Σ, [B, D, D]
         std = guarded_sqrt(covariance.diagonal(dim1=1, dim2=2))  # s, [B, D]
-        correlation = covariance.div_(_scale(std, eps)).clamp_(-1.0, 1.0)  # C, [B, D, D]; rounding may pass 1
+        correlation = covariance.div_(_scale(std, eps))  # C, [B, D, D]
         ctx.save_for_backward(centred, weights, std, correlation)
         ctx.eps = eps
-        return correlation.flatten(1)[:, _upper(correlation)]
+        pairs = correlation.flatten(1).index_select(1, _positions(correlation.shape[-1], correlation.device))
+        return pairs.clamp_(-1.0, 1.0)  # rounding may pass 1
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
         centred, weights, std, correlation = ctx.saved_tensors
-        symmetric = torch.zeros_like(correlation)  # dL/dC, both triangles
-        symmetric.flatten(1)[:, _upper(correlation)] = grad
-        symmetric = symmetric + symmetric.transpose(1, 2)
-        symmetric /= _scale(std, ctx.eps)
+        # dL/dC with both triangles, so that Σ = Σ' needs one product with v_t below instead of two.
+        symmetric = grad.index_select(1, _mirrored(correlation.shape[-1], grad.device)).view_as(correlation)
+        diagonal = symmetric.diagonal(dim1=1, dim2=2)
+        diagonal.zero_()
+        scale = _scale(std, ctx.eps)
+        symmetric /= scale
         # dL/ds_i = -Σ_j dL/dC_ij C_ij s_j / S_ij reaches Σ through its diagonal; where s = 0 there is no slope.
-        slope = -torch.bmm(symmetric * correlation, std.unsqueeze(2)).squeeze(2)
-        symmetric.diagonal(dim1=1, dim2=2).copy_(torch.where(std > 0, slope / std, 0.0))
+        slope = -torch.bmm(torch.mul(symmetric, correlation, out=scale), std.unsqueeze(2)).squeeze(2)
+        diagonal.copy_(torch.where(std > 0, slope / std, 0.0))
         # μ needs no term of its own: Σ_t w_t (v_t - μ) = 0.
         pulled = torch.bmm(centred, symmetric)  # [B, T, D]
         grad_weights = 0.5 * torch.linalg.vecdot(pulled, centred) if ctx.needs_input_grad[1] else None
@@ -69,8 +73,17 @@ def _scale(std: Tensor, eps: float) -> Tensor:
     return (std.unsqueeze(2) * std.unsqueeze(1)).add_(eps)
 
 
-def _upper(matrices: Tensor) -> Tensor:
-    """Positions of the upper triangle, without the diagonal, in a flattened matrix; row-major."""
-    size = matrices.shape[-1]
-    rows, columns = torch.triu_indices(size, size, offset=1, device=matrices.device)
+@lru_cache(maxsize=8)
+def _positions(size: int, device: torch.device) -> Tensor:
+    """Where the entries of the upper triangle stand in a flattened matrix; row-major, without the diagonal."""
+    rows, columns = torch.triu_indices(size, size, offset=1, device=device)
     return rows * size + columns
+
+
+@lru_cache(maxsize=8)
+def _mirrored(size: int, device: torch.device) -> Tensor:
+    """Which entry of the upper triangle stands at each place of a flattened symmetric matrix; 0 on its diagonal."""
+    rows, columns = torch.triu_indices(size, size, offset=1, device=device)
+    places = torch.zeros(size, size, dtype=torch.long, device=device)
+    places[rows, columns] = torch.arange(len(rows), device=device)
+    return (places + places.t()).flatten()

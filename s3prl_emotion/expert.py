@@ -26,7 +26,7 @@ from s3prl_emotion.class_balance import class_weights, sampling_weights
 from s3prl_emotion.corpora import Utterance, load_corpus
 from s3prl_emotion.corpora.superb import SPLIT_SEED
 from s3prl_emotion.dataset import EpochBatches, UtteranceDataset, collate
-from s3prl_emotion.errors import AudioError, CheckpointError, ConfigError
+from s3prl_emotion.errors import AudioError, CheckpointError, ConfigError, TrainingError
 from s3prl_emotion.recipe import DataSection, HeadSection, StrictSection
 
 logger = logging.getLogger(__name__)
@@ -59,14 +59,16 @@ class EmotionExpert(nn.Module):
         self.head = type(self).__module__.split(".")[-2]
         self.expdir = Path(expdir)
         self.seed = int(kwargs.get("seed", 0))
-        self.superb_seeding = dict(kwargs.get("runner") or {}).get("seeding") == "superb"
+        runner = dict(kwargs.get("runner") or {})
+        self.superb_seeding = runner.get("seeding") == "superb"
+        self.train_split = runner.get("train_dataloader", "train")
         section, self.data, modelrc = self.check(downstream_expert, kwargs.get("downstream_variant"))
         self.best_metric, self.attention_dir = section.best_metric, section.attention_dir
         self.corpus = None if self._can_do_without_corpus(kwargs) else load_corpus(self.data)
         self.classes = self.corpus.classes if self.corpus else tuple(self.data.classes or ())
         downstream_expert["datarc"]["classes"] = list(self.classes)  # so that checkpoints know them without the corpus
         self.fold = self.corpus.fold if self.corpus else (self.data.test_fold or "fold1")
-        self.datasets: dict[str, UtteranceDataset] = {}
+        self.datasets: dict[tuple[str, float | None], UtteranceDataset] = {}
         self.provenance = _provenance(self.head, downstream_expert, kwargs)
         if self.superb_seeding:
             self._draw_as_superb()
@@ -106,7 +108,7 @@ class EmotionExpert(nn.Module):
     def get_dataloader(self, split: str, epoch: int = 0) -> DataLoader:
         """Batches of ``(waveforms, labels, names)``; training batches in the order of seed and epoch."""
         dataset = self._dataset(split)
-        if split != "train":
+        if not self._trains_on(split):
             return self._loader(dataset, batch_size=self.data.eval_batch_size)
         if self.superb_seeding:  # shuffled by the global generator, as the stock task does
             return self._loader(dataset, batch_size=self.data.train_batch_size, shuffle=True)
@@ -145,7 +147,7 @@ class EmotionExpert(nn.Module):
         loss = self.objective(logits, target)
         records["loss"].append(loss.item())
         records["acc"] += (logits.argmax(dim=-1) == target).float().tolist()
-        if split != "train":
+        if not self._trains_on(split):
             records["probability"] += torch.softmax(logits.float(), dim=-1).tolist()
             records["name"] += names
             if self.attention_dir:
@@ -176,7 +178,7 @@ class EmotionExpert(nn.Module):
             ``["dev-best.ckpt"]`` where dev was never better, else nothing
         """
         accuracy = results.float32_mean(records["acc"])
-        metrics = {} if split == "train" else self._write_results(split, records, global_step, checkpoint)
+        metrics = {} if self._trains_on(split) else self._write_results(split, records, global_step, checkpoint)
         if not keep_log:
             return []
         logger.add_scalar(f"emotion-{self.fold}/{split}-acc", accuracy, global_step=global_step)
@@ -250,17 +252,20 @@ class EmotionExpert(nn.Module):
     def _dataset(self, split: str) -> UtteranceDataset:
         if self.corpus is None:
             raise ConfigError(f"split {split!r}: -m inference has no corpus")
-        if split not in self.datasets:
-            cut = split == "train" or self.data.cut_eval
-            limit = self.data.max_duration if cut else None
-            self.datasets[split] = UtteranceDataset(self.corpus.split(split), self.data.pre_load, limit)
-        return self.datasets[split]
+        limit = self.data.max_duration if self._trains_on(split) or self.data.cut_eval else None
+        if (split, limit) not in self.datasets:
+            self.datasets[split, limit] = UtteranceDataset(self.corpus.split(split), self.data.pre_load, limit)
+        return self.datasets[split, limit]
+
+    def _trains_on(self, split: str) -> bool:
+        """Whether the split is being trained on; it can be evaluated as any other."""
+        return self.training and split == self.train_split
 
     def _loader(self, dataset: UtteranceDataset, **options: Any) -> DataLoader:
         return DataLoader(dataset, num_workers=self.data.num_workers, collate_fn=collate, **options)
 
     def _labels(self) -> list[int]:
-        return [utterance.label for utterance in self.corpus.split("train")] if self.corpus else []
+        return [utterance.label for utterance in self.corpus.split(self.train_split)] if self.corpus else []
 
     def _class_weights(self) -> Tensor | None:
         if self.data.class_weights == "none" or self.corpus is None:
@@ -299,6 +304,8 @@ class EmotionExpert(nn.Module):
         known = {utterance.name: utterance for utterance in self.corpus.split(split)} if self.corpus else {}
         utterances: list[Utterance] = [known[name] for name in records["name"]]
         probabilities = np.asarray(records["probability"])
+        if not np.isfinite(probabilities).all():
+            raise TrainingError(f"{split} at step {step}: the head's output is not finite; lower optimizer.lr")
         metrics = categorical_metrics(
             [utterance.label for utterance in utterances],
             probabilities,

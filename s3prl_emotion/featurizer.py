@@ -28,6 +28,8 @@ class Featurizer(HostFeaturizer):
             super().__init__(
                 upstream=upstream, feature_selection=feature_selection, layer_selection=layer_selection, **options
             )
+            if self.has_one_layer and layer_selection not in (None, 0, -1):
+                raise IndexError("the host ignores -l where there is one layer")
         except IndexError as error:
             raise UsageError(
                 f"-l {layer_selection}: the upstream has no such layer in {feature_selection!r}"
@@ -37,6 +39,11 @@ class Featurizer(HostFeaturizer):
                 f"-s {feature_selection}: the upstream gives no such features; leave -s out for 'hidden_states'"
                 f"{nearest(feature_selection, ['hidden_states', 'last_hidden_state'])}"
             )
+
+    def _select_feature(self, features: Any) -> Any:
+        layers = features.get(self.feature_selection)
+        self.has_one_layer = not isinstance(layers, (list, tuple, dict)) or len(layers) == 1
+        return super()._select_feature(features)
 
     def tolist(self, paired_wavs: list[Tensor], paired_feature: Tensor) -> list[Tensor]:
         """Cut features ``[B, T, D]`` to each utterance's own frames: a list of ``[T_b, D]``."""

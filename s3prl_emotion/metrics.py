@@ -42,14 +42,15 @@ def categorical_metrics(
 
     predicted = probabilities.argmax(axis=1).tolist()
     present = sorted(set(truth))
-    recall = audmetric.recall_per_class(truth, predicted, labels=present)
     everything = list(range(len(classes)))
+    recall = audmetric.recall_per_class(truth, predicted, labels=everything)
+    fscore = audmetric.fscore_per_class(truth, predicted, labels=everything)
     result: dict[str, Any] = {
         "utterances": len(truth),
         "WA": float(audmetric.accuracy(truth, predicted)),
         "UAR": unweighted_average_recall(truth, predicted),
-        "macro_f1": float(audmetric.unweighted_average_fscore(truth, predicted, labels=present)),
-        "recall": {name: _number(recall.get(index)) for index, name in enumerate(classes)},
+        "macro_f1": float(np.mean([fscore[index] for index in present])),
+        "recall": {name: recall[index] if index in present else None for index, name in enumerate(classes)},
         "confusion": audmetric.confusion_matrix(truth, predicted, labels=everything),
         "n_best": {str(n): n_best(truth, probabilities, n) for n in N_BEST if n < len(classes)},
         "ECE": expected_calibration_error(truth, probabilities),
@@ -58,7 +59,7 @@ def categorical_metrics(
         result["per_speaker"] = _by_group(truth, predicted, speakers)
         uars = [entry["UAR"] for entry in result["per_speaker"].values()]
         result["paUAR"] = {
-            str(limit): float(np.mean([100 * uar > limit for uar in uars])) for limit in PA_UAR_THRESHOLDS
+            str(limit): float(np.mean([round(100 * uar, 6) > limit for uar in uars])) for limit in PA_UAR_THRESHOLDS
         }
     if genders is not None and any(genders):
         result["per_gender"] = _by_group(truth, predicted, genders)
@@ -69,7 +70,8 @@ def unweighted_average_recall(truth: Sequence[int], predicted: Sequence[int]) ->
     """Mean recall over the classes that occur in ``truth``, in [0, 1]."""
     import audmetric
 
-    return float(audmetric.unweighted_average_recall(truth, predicted, labels=sorted(set(truth))))
+    recall = audmetric.recall_per_class(truth, predicted)  # given ``labels``, it ignores predictions outside them
+    return float(np.mean([recall[label] for label in sorted(set(truth))]))
 
 
 def n_best(truth: Sequence[int], probabilities: NDArray[np.floating[Any]], n: int) -> dict[str, float]:
@@ -107,7 +109,3 @@ def _by_group(truth: Sequence[int], predicted: Sequence[int], groups: Sequence[s
             "UAR": unweighted_average_recall(true, guess),
         }
     return result
-
-
-def _number(value: Any) -> float | None:
-    return None if value is None else float(value)

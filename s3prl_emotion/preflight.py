@@ -15,7 +15,7 @@ import torch
 
 from s3prl_emotion import host
 from s3prl_emotion.checkpoint import load_checkpoint
-from s3prl_emotion.errors import CheckpointError, UsageError, nearest
+from s3prl_emotion.errors import CheckpointError, ConfigError, UsageError, nearest
 from s3prl_emotion.folders import heads_folder, is_suite_head, recipes_folder
 from s3prl_emotion.recipe import check_recipe, overridden, read_recipe
 
@@ -24,8 +24,9 @@ logger = logging.getLogger(__name__)
 # What the host keeps from the command line when -e brings a checkpoint's arguments back.
 KEPT_WITH_PAST_EXP = {
     "mode", "evaluate_split", "override", "backend", "local_rank", "past_exp", "auto_resume", "device",
-    "expname", "expdir", "verbose", "downstream",
+    "expname", "verbose", "downstream",
 }  # fmt: skip
+NO_BUILDERS = {"optimizer", "scheduler", "grouped_parameters"}  # s3prl's get_… functions that build neither
 
 
 def check_arguments(args: Namespace, given: Sequence[str]) -> Namespace:
@@ -54,13 +55,14 @@ def check_arguments(args: Namespace, given: Sequence[str]) -> Namespace:
     if past is not None:
         state = load_checkpoint(past)
         _check_past(args, state, past, given)
+        state["Args"].mode, state["Args"].evaluate_split = args.mode, args.evaluate_split
         effective, config = overridden(args.override, state["Args"], state["Config"])
     else:
         _check_names(args)
         args.config = str(find_recipe(args.downstream) if args.config is None else args.config)
         effective, config = overridden(args.override, args, read_recipe(args.config))
-    effective.mode = args.mode
     _check_names(effective)
+    _check_builders(config)
     _check_writable(
         Path(args.expdir or f"result/downstream/{args.expname}") if past is None else Path(effective.expdir)
     )
@@ -69,6 +71,8 @@ def check_arguments(args: Namespace, given: Sequence[str]) -> Namespace:
     if args.mode == "inference" and not Path(args.evaluate_split).is_file():
         raise UsageError(f"-t {args.evaluate_split}: no such audio file")
     if is_suite_head(effective.downstream):
+        if args.mode == "inference" and past is None and not args.init_ckpt:
+            raise UsageError("-m inference needs a trained checkpoint: give one with -e, dev-best.ckpt for example")
         _check_head(effective, config)
     return args
 
@@ -101,6 +105,19 @@ def _check_names(args: Namespace) -> None:
         known = host.upstream_names()
         if args.upstream not in known:
             raise UsageError(f"-u {args.upstream}: no such upstream{nearest(args.upstream, known)}")
+
+
+def _check_builders(config: dict[str, Any]) -> None:
+    """Allow names of the host's optimizers and schedulers alone: it evaluates them, and checkpoints bring recipes."""
+    for section in ("optimizer", "scheduler"):
+        options = config.get(section)
+        if isinstance(options, dict) and "name" in options:
+            functions = vars(importlib.import_module(f"s3prl.{section}s"))
+            known = sorted({name[4:] for name in functions if name.startswith("get_")} - NO_BUILDERS)
+            if options["name"] not in known:
+                raise ConfigError(
+                    f"{section}.name: s3prl has no {section} {options['name']!r}{nearest(options['name'], known)}"
+                )
 
 
 def _check_device(device: str) -> None:
@@ -178,4 +195,7 @@ def _check_head(args: Namespace, config: dict[str, Any]) -> None:
     if args.mode != "inference":
         from s3prl_emotion.corpora import load_corpus
 
-        load_corpus(data)
+        corpus, runner = load_corpus(data), config["runner"]
+        trained_on = [runner.get("train_dataloader", "train"), *runner.get("eval_dataloaders", [])]
+        for split in trained_on if args.mode == "train" else [args.evaluate_split]:
+            corpus.split(split)

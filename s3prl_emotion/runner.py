@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import logging
+import re
+import shutil
 import tempfile
 from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +22,7 @@ from tqdm import tqdm
 
 from s3prl_emotion.audio import SAMPLE_RATE
 from s3prl_emotion.checkpoint import load_checkpoint
-from s3prl_emotion.errors import AudioError, CheckpointError, ConfigError, UsageError
+from s3prl_emotion.errors import AudioError, CheckpointError, ConfigError, EmotionError, UsageError
 from s3prl_emotion.featurizer import Featurizer
 from s3prl_emotion.folders import is_suite_head
 from s3prl_emotion.rng import own_seed, seed_everything
@@ -27,6 +31,7 @@ from s3prl_emotion.training import Training
 
 logger = logging.getLogger(__name__)
 BEST = "dev-best.ckpt"
+HOSTS_NOTES = re.compile(r"(args|config)_[\d-]+\.yaml")  # what the host writes before it builds anything
 
 
 class SuiteRunner(Runner):
@@ -40,7 +45,8 @@ class SuiteRunner(Runner):
         self.is_suite = is_suite_head(args.downstream)
         self.host_order = not self.is_suite or config["runner"].get("seeding") == "superb"
         self.device = torch.device(args.device)
-        super().__init__(args, config)
+        with _no_empty_experiment(Path(args.expdir)):
+            super().__init__(args, config)
         if args.mode == "evaluate" and not self.init_ckpt:
             logger.warning("no checkpoint given with -e or -i: what is evaluated is an untrained head")
 
@@ -54,7 +60,7 @@ class SuiteRunner(Runner):
             model.load_state_dict(weights)
         except (RuntimeError, ValueError, KeyError) as error:
             if isinstance(error, CheckpointError):
-                raise
+                raise CheckpointError(f"{self.args.init_ckpt}: {error}") from error
             detail = " ".join(str(error).split())[:300]
             raise CheckpointError(
                 f"{self.args.init_ckpt}: its {name} does not fit this experiment ({detail})"
@@ -84,33 +90,41 @@ class SuiteRunner(Runner):
     def _built(self, section: str, build: Any, argument: Any) -> Any:
         try:
             return build(argument)
-        except (NameError, TypeError, AttributeError, KeyError) as error:
+        except (NameError, TypeError, AttributeError, KeyError, ValueError) as error:
+            if isinstance(error, CheckpointError):
+                raise
             raise ConfigError(f"{section}: s3prl cannot build it from {self.config[section]} ({error})") from error
 
     # --- features --------------------------------------------------------------------------------------------------
 
-    def features(self, waveforms: Any) -> list[Tensor]:
+    def features(self, waveforms: Any, others: Sequence[Any] = ()) -> list[Tensor]:
         """Waveforms ``[N_b]`` to features ``[T_b, D]``.
 
         On the suite's own path a frozen upstream sees every utterance alone, so that neither its neighbours in the
         batch nor padding can change it; a trainable upstream and the host's order see the batch.
+
+        Args:
+            waveforms: of a batch
+            others: what else is in the batch; the last of it names the utterances, for messages
         """
         wavs = [torch.as_tensor(np.asarray(wav), dtype=torch.float32, device=self.device) for wav in waveforms]
         if self.host_order or self.upstream.trainable:
-            return self._together(wavs)
-        return [self._together([wav])[0] for wav in wavs]
+            return self._together(wavs, others)
+        return [self._together([wav], [part[b : b + 1] for part in others])[0] for b, wav in enumerate(wavs)]
 
-    def _together(self, wavs: list[Tensor]) -> list[Tensor]:
+    def _together(self, wavs: list[Tensor], others: Sequence[Any]) -> list[Tensor]:
         try:
             with torch.set_grad_enabled(self.upstream.trainable and torch.is_grad_enabled()):
                 hidden = self.upstream.model(wavs)
         except (RuntimeError, AssertionError, ValueError, IndexError) as error:
             if isinstance(error, torch.cuda.OutOfMemoryError) or self.host_order:
                 raise
-            seconds = min(len(wav) for wav in wavs) / SAMPLE_RATE
+            shortest = min(range(len(wavs)), key=lambda b: len(wavs[b]))
+            name, seconds = others[-1][shortest] if others else "audio", len(wavs[shortest]) / SAMPLE_RATE
             detail = " ".join(str(error).split())[:200]
             raise AudioError(
-                f"upstream {self.args.upstream} failed on an utterance of {seconds:.3f} s ({detail})"
+                f"{name} ({seconds:.3f} s): upstream {self.args.upstream} failed on it ({detail}); leave it out of the "
+                "labels if it is too short"
             ) from error
         return self.featurizer.model(wavs, hidden)
 
@@ -118,7 +132,9 @@ class SuiteRunner(Runner):
 
     def train(self) -> None:
         """``-m train``: train, then evaluate the best checkpoint, whose predictions are those that stay."""
-        Training(self).run()
+        with _no_empty_experiment(Path(self.args.expdir)):
+            training = Training(self)
+        training.run()
         if self.args.push_to_hf_hub:
             self.push_to_huggingface_hub()
         if is_leader_process() and not self.host_order:
@@ -154,7 +170,7 @@ class SuiteRunner(Runner):
         for entry in self.all_entries:
             entry.model.eval()
         with torch.no_grad():
-            self.downstream.model.inference(self.features([waveform]), [path.stem])
+            self.downstream.model.inference(self.features([waveform], [[str(path)]]), [path.stem])
 
     # --- inside ----------------------------------------------------------------------------------------------------
 
@@ -181,7 +197,7 @@ class SuiteRunner(Runner):
             if batch_id > last:
                 break
             with torch.no_grad():
-                expert(split, self.features(waveforms), *others, records=records, batch_id=batch_id)
+                expert(split, self.features(waveforms, others), *others, records=records, batch_id=batch_id)
             batch_ids.append(batch_id)
         if not self.is_suite:
             options = {}
@@ -215,3 +231,14 @@ class SuiteRunner(Runner):
                 self._evaluated(split, writer, best["Step"], checkpoint=BEST, keep_log=False)
             writer.close()
         print_summary(self.downstream.model, splits)
+
+
+@contextmanager
+def _no_empty_experiment(folder: Path) -> Iterator[None]:
+    """Take the experiment directory back where the input is at fault before anything was computed into it."""
+    try:
+        yield
+    except EmotionError:
+        if is_leader_process() and all(HOSTS_NOTES.fullmatch(path.name) for path in folder.iterdir()):
+            shutil.rmtree(folder)
+        raise

@@ -50,6 +50,9 @@ class Training:
         self.records: dict[str, list[Any]] = defaultdict(list, state.get("Records", {}))
         self.batch_ids: list[int] = list(state.get("BatchIds", []))
         self.backward_steps = 0
+        if self.scheduler is not None and "Scheduler" in state:  # building it set the first step's rate
+            for group, rate in zip(self.optimizer.param_groups, self.scheduler.get_last_lr(), strict=True):
+                group["lr"] = rate
         if "Scaler" in state:
             self.scaler.load_state_dict(state["Scaler"])
 
@@ -110,7 +113,7 @@ class Training:
         split = self.options.get("train_dataloader", "train")
         try:
             with torch.autocast(self.runner.device.type, dtype=torch.float16, enabled=self.amp):
-                features = self.runner.features(waveforms)
+                features = self.runner.features(waveforms, others)
                 if self.specaug is not None:
                     features, _ = self.specaug(features)
                 loss = self.runner.downstream.model(split, features, *others, records=self.records)
@@ -133,7 +136,7 @@ class Training:
         self.scaler.unscale_(self.optimizer)
         norm = torch.nn.utils.clip_grad_norm_(self.parameters, self.options["gradient_clipping"])
         if self.amp or torch.isfinite(norm):
-            self.scaler.step(self.optimizer)  # leaves the step out itself where half precision overflowed
+            self._step()
             self.scaler.update()
         elif self.runner.host_order:
             logger.warning(
@@ -147,6 +150,14 @@ class Training:
         self.optimizer.zero_grad()
         if self.scheduler is not None:
             self.scheduler.step()
+
+    def _step(self) -> None:
+        try:
+            self.scaler.step(self.optimizer)  # leaves the step out itself where half precision overflowed
+        except RuntimeError as error:
+            if "overflow" not in str(error):
+                raise
+            raise TrainingError(f"the update overflows at step {self.step + 1}; lower optimizer.lr") from error
 
     def _after_update(self, total_batches: int) -> None:
         """Log, evaluate and save where this step is one for it."""

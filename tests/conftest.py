@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import csv
 import json
+import logging
 import os
+import re
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -144,3 +146,68 @@ def run(tmp_path: Path) -> Run:
         return done
 
     return call
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a command line left: exit code and both streams."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def error(self) -> str:
+        """The one line that says what is wrong; fails where there are more, or a traceback."""
+        lines = [line for line in re.split(r"[\r\n]+", self.err) if line.startswith("run_downstream.py: error:")]
+        assert len(lines) == 1, self.err
+        assert "Traceback" not in self.err, self.err
+        return lines[0]
+
+
+Cli = Callable[..., Outcome]
+
+
+@pytest.fixture
+def cli(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Iterator[Cli]:
+    """``run_downstream.py`` inside this process and in an empty working directory, for it takes seconds to start.
+
+    ``cli("-m", "train", …)``; ``code`` is the exit code that the test expects. What ``main`` leaves behind in the
+    process is put back: the host's module, generators, logging, the file sharing of torch. One thread: more are
+    slower on so little data, and by far where tests share their cores. Confusion matrices are not drawn, which takes
+    longer than training; tests with ``run`` see them.
+    """
+    import torch
+
+    from s3prl_emotion import host, rng, run_downstream, summary
+
+    host.register()
+    import s3prl.downstream.runner as host_runner
+    import s3prl.run_downstream as script
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["run_downstream.py"])
+    monkeypatch.setattr(summary, "plot_confusion", lambda path, *others: path)
+    modules = [(module, dict(vars(module))) for module in (script, host_runner)]
+    launched, generators = host.launched(), rng.rng_state()
+    sharing, threads = torch.multiprocessing.get_sharing_strategy(), torch.get_num_threads()
+    torch.set_num_threads(1)
+    root = logging.getLogger()
+    handlers, level = list(root.handlers), root.level
+
+    def call(*words: object, code: int = 0) -> Outcome:
+        capfd.readouterr()
+        got = run_downstream.main([str(word) for word in words])
+        outcome = Outcome(got, *capfd.readouterr())
+        assert got == code, f"exit code {got}, expected {code}\n{outcome.out}\n{outcome.err}"
+        return outcome
+
+    yield call
+    for module, names in modules:
+        vars(module).update(names)
+    host._state["launched"] = launched
+    rng.restore_rng(generators)
+    torch.multiprocessing.set_sharing_strategy(sharing)
+    torch.set_num_threads(threads)
+    root.handlers[:] = handlers
+    root.setLevel(level)

@@ -98,6 +98,7 @@ def test_linked_heads_run_under_s3prls_own_script(s3prl_checkout: Path, tiny_cor
     run("s3prl-emotion", "link", s3prl_checkout)
     package = s3prl_checkout / "s3prl"
     script = [sys.executable, "run_downstream.py"]
+    host.mend()
     if host.MENDED:  # the script does not import on this stack: mend the libraries, leave everything of s3prl its own
         mended = "from s3prl_emotion import host; host.mend(); from s3prl import run_downstream as r; r.main()"
         script = [sys.executable, "-c", mended]

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from s3prl_emotion.correlation import weighted_correlation
 from s3prl_emotion.errors import ConfigError, nearest
-from s3prl_emotion.masking import frame_mask, full_precision, guarded_sqrt
+from s3prl_emotion.masking import frame_mask, full_precision, guarded_sqrt, without_padding
 
 
 class MeanPooling(nn.Module):
@@ -29,8 +29,8 @@ class MeanPooling(nn.Module):
 
     def forward(self, features: Tensor, lengths: Tensor) -> Tensor:
         """Pool ``features [B, T, D]`` with ``lengths [B]`` to ``[B, D]``."""
-        inside = frame_mask(lengths, features.shape[1]).unsqueeze(-1)
-        return features.masked_fill(~inside, 0.0).sum(dim=1) / lengths.unsqueeze(1)
+        inside = frame_mask(lengths, features.shape[1])
+        return without_padding(features, inside).sum(dim=1) / lengths.unsqueeze(1)
 
 
 class MeanStdPooling(MeanPooling):
@@ -70,7 +70,7 @@ class CorrelationPooling(nn.Module):
         """Pool ``features [B, T, D]`` with ``lengths [B]`` to ``[B, D (D - 1) / 2]``."""
         inside = frame_mask(lengths, features.shape[1])
         with full_precision(features) as cast:
-            features = cast(features).masked_fill(~inside.unsqueeze(-1), 0.0)
+            features = without_padding(cast(features), inside)
             weights = inside.to(features.dtype) / lengths.unsqueeze(1)  # w_t = 1 / T, eq. 4
             return weighted_correlation(features, weights, self.eps)
 
@@ -97,7 +97,7 @@ class AttentiveCorrelationPooling(CorrelationPooling):
             the pooled features; with ``return_weights`` also the weights ``[B, T]``, in [0, 1], each row summing to 1
         """
         inside = frame_mask(lengths, features.shape[1])
-        features = features.masked_fill(~inside.unsqueeze(-1), 0.0)
+        features = without_padding(features, inside)
         similarity = self.heads(torch.relu_(self.attention(features)))  # q_h' o_t + b_h, [B, T, H], eq. 8
         with full_precision(features) as cast:
             logits = torch.logsumexp(cast(similarity), dim=-1)  # a_t, [B, T], eq. 8

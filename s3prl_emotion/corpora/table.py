@@ -104,6 +104,8 @@ def _choose_classes(table: pd.DataFrame, path: Path, config: DataSection) -> tup
     """Merge classes, then keep the rows of the chosen ones."""
     spelt = set(table["EmoClass"])  # a table may have classes A and B of its own
     merge = {_name(old, spelt): _name(new, spelt) for old, new in config.merge.items()}
+    for name in sorted(set(merge) - spelt):
+        logger.warning("%s: no utterance has class %r of datarc.merge%s", path, name, nearest(name, spelt))
     table = table.assign(EmoClass=table["EmoClass"].replace(merge))
     present = sorted(set(table["EmoClass"]))
     if config.classes is not None:
