@@ -1,8 +1,8 @@
 """Attentive correlation pooling, forward and backward, beside a loop over utterances.
 
 The loop is the formulation of the code published with Kakouros et al. 2023: attention over the batch, then one
-correlation matrix after the other (with the paper's mask and eps, so that both compute the same). The times are taken in
-turn in one process; the peak memory, above what stood before the first step, in a process for each.
+correlation matrix after the other (with the paper's mask and eps, so that both compute the same). The times are taken
+in turn in one process; the peak memory, above what stood before the first step, in a process for each.
 
     python benchmarks/pooling.py                 # on a GPU too, where there is one
     python benchmarks/pooling.py --device cpu --repeats 15

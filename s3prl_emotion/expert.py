@@ -20,7 +20,7 @@ from torch.distributed import get_rank, get_world_size, is_initialized
 from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import DataLoader
 
-from s3prl_emotion import host, results
+from s3prl_emotion import attention, host, results
 from s3prl_emotion.audio import load_audio
 from s3prl_emotion.class_balance import class_weights, sampling_weights
 from s3prl_emotion.corpora import Utterance, load_corpus
@@ -69,7 +69,7 @@ class EmotionExpert(nn.Module):
         downstream_expert["datarc"]["classes"] = list(self.classes)  # so that checkpoints know them without the corpus
         self.fold = self.corpus.fold if self.corpus else (self.data.test_fold or "fold1")
         self.datasets: dict[tuple[str, float | None], UtteranceDataset] = {}
-        self.provenance = _provenance(self.head, downstream_expert, kwargs)
+        self.provenance = results.provenance(self.head, downstream_expert, kwargs)
         if self.superb_seeding:
             self._draw_as_superb()
         self.model = self.build_model(modelrc, upstream_dim)
@@ -146,6 +146,7 @@ class EmotionExpert(nn.Module):
         target = torch.as_tensor(labels, device=logits.device)
         loss = self.objective(logits, target)
         records["loss"].append(loss.item())
+        records["batch_size"].append(len(names))
         records["acc"] += (logits.argmax(dim=-1) == target).float().tolist()
         if not self._trains_on(split):
             records["probability"] += torch.softmax(logits.float(), dim=-1).tolist()
@@ -211,7 +212,9 @@ class EmotionExpert(nn.Module):
             sys.stdout.write(f"{name}\n" + "".join(f"  {label:<12} {share:.4f}\n" for label, share in answer.items()))
             answers.append(answer)
         if self.attention_dir:
-            self._draw_attention(self._attention(features, names)[0], names[0])
+            weights = self._attention(features, names)[0]
+            drawn = attention.draw(Path(self.attention_dir), names[0], weights, self.waveform)
+            sys.stdout.write(f"attention: {drawn}\n")
         return answers
 
     # --- checkpoints -----------------------------------------------------------------------------------------------
@@ -286,16 +289,6 @@ class EmotionExpert(nn.Module):
         """Attention weights ``[T_b]`` of each utterance, for heads that attend over frames."""
         raise NotImplementedError
 
-    def _draw_attention(self, weights: NDArray[np.float32], name: str) -> None:
-        """Export the weights ``[T]`` of one utterance, and draw them over its waveform."""
-        from s3prl_emotion.plots import plot_attention
-
-        folder = Path(str(self.attention_dir))
-        folder.mkdir(parents=True, exist_ok=True)
-        np.savez(folder / f"{name}_attention.npz", weights=weights)
-        drawn = plot_attention(folder / f"{name}_attention.png", self.waveform, weights.tolist(), name)
-        sys.stdout.write(f"attention: {drawn}\n")
-
     def _write_results(
         self, split: str, records: dict[str, list[Any]], step: int, checkpoint: str | None
     ) -> dict[str, Any]:
@@ -313,35 +306,13 @@ class EmotionExpert(nn.Module):
             [utterance.speaker for utterance in utterances],
             [utterance.gender for utterance in utterances],
         )
-        metrics["loss"] = float(np.mean(records["loss"]))
+        metrics["loss"] = float(np.average(records["loss"], weights=records["batch_size"]))
         stem = f"{split}_{self.fold}"
         results.write_predictions(self.expdir, stem, utterances, probabilities, self.classes)
         made_by = {"split": split, "fold": self.fold, "step": step, "checkpoint": checkpoint, "classes": self.classes}
-        results.write_metrics(self.expdir, stem, made_by | metrics | self.provenance | self._size())
+        results.write_metrics(self.expdir, stem, made_by | metrics | self.provenance | results.model_size(self.model))
         if records.get("attention"):
-            folder = Path(str(self.attention_dir))
-            folder.mkdir(parents=True, exist_ok=True)
-            weights: dict[str, Any] = dict(zip(records["name"], records["attention"], strict=True))
-            np.savez(folder / f"{stem}_attention.npz", **weights)
+            weights = dict(zip(records["name"], records["attention"], strict=True))
+            attention.save(Path(str(self.attention_dir)), stem, weights)
         logger.info("%s at step %d: WA %.4f, UAR %.4f", split, step, metrics["WA"], metrics["UAR"])
         return metrics
-
-    def _size(self) -> dict[str, Any]:
-        parameters = list(self.model.parameters())
-        megabytes = sum(item.numel() * item.element_size() for item in parameters) / 1e6
-        return {"num_parameters": sum(item.numel() for item in parameters), "model_size_mb": round(megabytes, 3)}
-
-
-def _provenance(head: str, downstream_expert: dict[str, Any], kwargs: dict[str, Any]) -> dict[str, Any]:
-    """What a result file records about how it was made."""
-    recipe = {key: kwargs.get(key) for key in ("runner", "optimizer", "scheduler", "specaug") if kwargs.get(key)}
-    recipe["downstream_expert"] = downstream_expert
-    upstream = {key: kwargs.get(key) for key in kwargs if key.startswith("upstream")}
-    return {
-        "head": head,
-        "seed": kwargs.get("seed"),
-        "upstream": upstream,
-        "versions": results.versions(),
-        "config_hash": results.config_hash(recipe),
-        "config": recipe,
-    }

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import nn
 
 from s3prl_emotion import __version__
 from s3prl_emotion.corpora import Utterance
@@ -38,6 +39,33 @@ def versions() -> dict[str, str]:
 def config_hash(config: dict[str, Any]) -> str:
     """SHA-256 of a recipe, whatever the order of its keys."""
     return hashlib.sha256(json.dumps(config, sort_keys=True, default=str).encode()).hexdigest()
+
+
+def provenance(head: str, downstream_expert: dict[str, Any], arguments: dict[str, Any]) -> dict[str, Any]:
+    """What a result file records about how it was made.
+
+    Args:
+        head: name of the head
+        downstream_expert: that section of the recipe
+        arguments: the recipe's other sections and the command line, as the host's runner passes them
+    """
+    recipe = {key: arguments[key] for key in ("runner", "optimizer", "scheduler", "specaug") if arguments.get(key)}
+    recipe["downstream_expert"] = downstream_expert
+    return {
+        "head": head,
+        "seed": arguments.get("seed"),
+        "upstream": {key: value for key, value in arguments.items() if key.startswith("upstream")},
+        "versions": versions(),
+        "config_hash": config_hash(recipe),
+        "config": recipe,
+    }
+
+
+def model_size(model: nn.Module) -> dict[str, Any]:
+    """Number of parameters of a head, and their size in MB (10^6 bytes)."""
+    parameters = list(model.parameters())
+    megabytes = sum(item.numel() * item.element_size() for item in parameters) / 1e6
+    return {"num_parameters": sum(item.numel() for item in parameters), "model_size_mb": round(megabytes, 3)}
 
 
 def write_predictions(

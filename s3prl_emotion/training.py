@@ -237,4 +237,4 @@ class Training:
             return None
         from s3prl.downstream.specaug import SpecAug
 
-        return SpecAug(**self.runner.config["specaug"])
+        return self.runner._built("specaug", lambda options: SpecAug(**options), self.runner.config["specaug"])

@@ -141,6 +141,7 @@ def test_utterance_too_short_for_the_upstream(cli: Cli, own_tiny_corpus: TinyCor
         ({"optimizer.lr": "1e-3"}, ["optimizer", "1e-3"]),
         ({"optimizer.momentun": 1}, ["optimizer", "momentun"]),
         ({"scheduler.name": "linear"}, ["scheduler", "linear"]),
+        ({"specaug.apply_time_wrap": True}, ["specaug", "apply_time_wrap"]),
         ({"scheduler.nam": "linear"}, ["scheduler.name", "required"]),
         ({"downstream_expert.attention_dir": "att", f"{MODEL}.pooling": "mean"}, ["attention_dir", "'mean'"]),
         ({f"{MODEL}.projector_dim": 1}, ["2 channels"]),

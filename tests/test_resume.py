@@ -95,7 +95,6 @@ def interrupt(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> Interrupt:
             {
                 f"{DATA}.balanced_sampling": True,
                 f"{DATA}.train_batch_size": 7,
-                f"{DATA}.num_workers": 2,
                 "runner.gradient_accumulate_steps": 3,
                 "runner.log_step": 5,
             },
@@ -273,7 +272,7 @@ def test_checkpoint_with_code_is_refused(cli: Cli, tiny_corpus: TinyCorpus, mode
     else:
         state["Optimizer"] = Malicious()
     if form == "pickle":
-        Path("bad.ckpt").write_bytes(pickle.dumps(state))
+        Path("bad.ckpt").write_bytes(pickle.dumps(state, protocol=2))
     else:
         torch.save(state, "bad.ckpt")
     audio = tiny_corpus.root / "s0_ang_0.wav"
