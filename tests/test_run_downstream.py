@@ -133,6 +133,12 @@ def test_best_metric(cli: Cli, tiny_corpus: TinyCorpus, metric: str):
     assert metrics("exp/dev_fold1_metrics.json")[metric] == pytest.approx(float(best))
 
 
+def test_first_of_equal_scores_is_the_best(cli: Cli, tiny_corpus: TinyCorpus):
+    train(cli, tiny_corpus, **{"runner.eval_step": 1, "optimizer.lr": 0.0})
+    assert re.findall(r"New best on dev at step (\d+)", Path("exp/log.log").read_text()) == ["1"]
+    assert load_checkpoint("exp/dev-best.ckpt")["Step"] == 1
+
+
 def test_run_without_any_evaluation_has_no_best(cli: Cli, tiny_corpus: TinyCorpus, caplog: pytest.LogCaptureFixture):
     train(cli, tiny_corpus, **{"runner.eval_step": 100})
     assert not Path("exp/dev-best.ckpt").exists()
@@ -167,11 +173,13 @@ def test_seed_rules_initialisation_and_order(cli: Cli, tiny_corpus: TinyCorpus, 
     frozen = {"optimizer.name": "TorchOptim", "optimizer.torch_optim_name": "SGD", "optimizer.lr": 0.0}
     one = train(cli, tiny_corpus, "one", **frozen)
     other = train(cli, tiny_corpus, "other", "--seed", 7, **frozen)
-    trained = train(cli, tiny_corpus, "trained")
+    trained = train(cli, tiny_corpus, "trained", **{"runner.total_steps": 12, "runner.max_keep": 9})
     assert not same(one["Downstream"]["model.projector.weight"], other["Downstream"]["model.projector.weight"])
     assert not same(one["Downstream"]["model.projector.weight"], trained["Downstream"]["model.projector.weight"])
-    assert seen["one"] == seen["trained"] != seen["other"]
-    for batches in seen.values():
+    second = seen["trained"][6:]
+    assert seen["one"] == seen["trained"][:6] != seen["other"]
+    assert second != seen["one"]  # every epoch has an order of its own
+    for batches in (seen["one"], seen["other"], second):
         assert len({name for batch in batches for name in batch}) == 24  # six steps of four: each utterance once
 
 
@@ -305,13 +313,24 @@ def test_adapters_of_other_folders(cli: Cli, tiny_corpus: TinyCorpus, monkeypatc
     )
     folder.joinpath("hubconf.py").write_text(
         "from .expert import UpstreamExpert as _UpstreamExpert\n"
+        "import torch as _torch\n"
         "def raw_frames(*args, **kwargs):\n"
+        "    return _UpstreamExpert()\n"
+        "def raw_frames_drawn(*args, **kwargs):\n"
+        "    _torch.rand(7)\n"
         "    return _UpstreamExpert()\n"
     )
     monkeypatch.setattr(s3prl.upstream, "__path__", list(s3prl.upstream.__path__))
-    train(cli, tiny_corpus, "exp", "-u", "raw_frames", "--upstream_path", "adapters")
+    try:
+        state = train(cli, tiny_corpus, "exp", "-u", "raw_frames", "--upstream_path", "adapters")
+        drawn = train(cli, tiny_corpus, "drawn", "-u", "raw_frames_drawn", "--upstream_path", "adapters")
+    finally:
+        for name in ("raw_frames", "raw_frames_drawn"):
+            vars(s3prl.hub).pop(name, None)
+        for name in [name for name in sys.modules if name.startswith("s3prl.upstream.raw_frames")]:
+            del sys.modules[name]
+    assert same(state["Downstream"], drawn["Downstream"])  # what an upstream draws does not change the head
     assert metrics("exp/test_fold1_metrics.json")["upstream"]["upstream"] == "raw_frames"
-    monkeypatch.delattr(s3prl.hub, "raw_frames")
 
 
 # --- evaluation --------------------------------------------------------------------------------------------------
