@@ -44,6 +44,8 @@ class Training:
         self.scheduler = runner._get_scheduler(self.optimizer) if runner.config.get("scheduler") else None
         self.specaug = self._specaug()
         self.amp = bool(self.options.get("fp16", False)) and runner.device.type == "cuda"
+        if self.options.get("fp16") and not self.amp:
+            logger.warning("runner.fp16: half precision is for CUDA; on %s training is in float32", runner.device.type)
         self.scaler = torch.amp.GradScaler(runner.device.type, enabled=self.amp)
         state = runner.init_ckpt
         self.step, self.epoch, self.batch = state.get("Step", 0), state.get("Epoch", 0), state.get("Batch", 0)

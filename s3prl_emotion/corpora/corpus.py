@@ -58,11 +58,9 @@ def load_corpus(config: DataSection) -> Corpus:
 
 @lru_cache(maxsize=4)
 def _load(config_json: str) -> Corpus:
-    # Deferred: pandas and scikit-learn take a second to import, which inference does not need.
-    from s3prl_emotion.corpora import superb, table
-
     config = DataSection.model_validate_json(config_json)
     if config.labels == DEMO:
+        from s3prl_emotion.corpora import table
         from s3prl_emotion.corpora.demo import demo_corpus
 
         root, source = demo_corpus()
@@ -74,9 +72,13 @@ def _load(config_json: str) -> Corpus:
     if not root.is_dir():
         raise AudioError(f"{root}: no such folder; datarc.root must be the folder with the audio")
     if source.is_dir():
+        from s3prl_emotion.corpora import superb
+
         return _checked(superb.read_corpus(source, root, config))
     if not source.is_file():
         raise LabelError(f"{source}: no such label table or meta_data folder; check datarc.labels")
+    from s3prl_emotion.corpora import table  # deferred: pandas takes half a second to import, not needed elsewhere
+
     return _checked(table.read_corpus(source, root, config))
 
 
