@@ -17,7 +17,12 @@ import numpy as np
 import pytest
 import soundfile
 
+from s3prl_emotion.folders import PACKAGE
+
 REPOSITORY = Path(__file__).resolve().parents[1]
+SOURCE = str(PACKAGE.parent)  # what must stand on the path: the checkout, or where the wheel was installed
+SCRIPT = REPOSITORY / "run_downstream.py"
+LAUNCHER = [str(SCRIPT)] if SCRIPT.is_file() else ["-m", "s3prl_emotion.run_downstream"]
 SHARED_DATA = REPOSITORY.parent / "shared" / "data"
 RATE = 16_000
 PITCH = {"ang": 440.0, "hap": 330.0, "neu": 220.0, "sad": 110.0}  # Hz: what tells the classes apart
@@ -127,7 +132,7 @@ def run(tmp_path: Path) -> Run:
     that the test expects (``None``: any).
     """
     commands = {
-        "run_downstream.py": [sys.executable, str(REPOSITORY / "run_downstream.py")],
+        "run_downstream.py": [sys.executable, *LAUNCHER],
         "s3prl-emotion": [sys.executable, "-m", "s3prl_emotion"],
     }
 
@@ -135,7 +140,7 @@ def run(tmp_path: Path) -> Run:
         *words: object, code: int | None = 0, cwd: Path | None = None, **environment: str
     ) -> subprocess.CompletedProcess[str]:
         command = [*commands.get(str(words[0]), [str(words[0])]), *(str(word) for word in words[1:])]
-        env = {**os.environ, "PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1", **environment}
+        env = {**os.environ, "PYTHONPATH": SOURCE, "OMP_NUM_THREADS": "1", **environment}
         done = subprocess.run(
             command, cwd=cwd or tmp_path, env=env, capture_output=True, text=True, timeout=600, check=False
         )

@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from conftest import SOURCE
 from numpy.typing import NDArray
 
 pytest.importorskip("espeakng_loader", reason="the demo corpus is synthesized with espeakng-loader")
@@ -26,7 +27,6 @@ from s3prl_emotion.corpora import demo
 from s3prl_emotion.corpora.espeak import Espeak
 from s3prl_emotion.errors import AudioError, EmotionError, UsageError
 
-REPOSITORY = Path(__file__).resolve().parents[1]
 IN_A_PROCESS = (
     "import sys, pathlib; from s3prl_emotion.corpora import demo; demo.demo_corpus(pathlib.Path(sys.argv[1]))"
 )
@@ -61,7 +61,7 @@ def _digests(root: Path) -> dict[str, str]:
 
 
 def _start(cache: Path) -> subprocess.Popen[str]:
-    path = os.pathsep.join([str(REPOSITORY), os.environ.get("PYTHONPATH", "")])
+    path = os.pathsep.join([SOURCE, os.environ.get("PYTHONPATH", "")])
     return subprocess.Popen(
         [sys.executable, "-c", IN_A_PROCESS, str(cache)],
         env={**os.environ, "PYTHONPATH": path},

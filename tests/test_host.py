@@ -11,14 +11,12 @@ import pytest
 import soundfile
 import torch
 import torchaudio
-from conftest import REPOSITORY
 
 import s3prl_emotion
 from s3prl_emotion import cli, host, linking
 from s3prl_emotion.errors import UsageError
-from s3prl_emotion.folders import heads, heads_folder, recipes_folder
+from s3prl_emotion.folders import PACKAGE, adapters_folder, heads, heads_folder, recipes_folder
 
-SOURCES = ("s3prl_emotion", "downstream", "upstream_adapters")
 ADAPTER_HUBCONF = """
 from .expert import UpstreamExpert as _UpstreamExpert
 
@@ -124,11 +122,12 @@ def test_an_adapter_does_not_replace_an_upstream(tmp_path: Path) -> None:
 def test_no_file_is_loaded_under_two_names() -> None:
     import s3prl.downstream.emotion_corr_attn.expert  # noqa: F401
 
+    sources = (PACKAGE, heads_folder(), adapters_folder())
     names = defaultdict(set)
     for name, module in list(sys.modules.items()):
         file = getattr(module, "__file__", None)
         path = Path(file or "/").resolve()
-        if name != "__main__" and any(path.is_relative_to(REPOSITORY / folder) for folder in SOURCES):
+        if name != "__main__" and any(path.is_relative_to(folder) for folder in sources):
             names[path].add(name)
     assert names
     assert {path: found for path, found in names.items() if len(found) > 1} == {}

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 
 import pytest
 import torch
-from conftest import REPOSITORY, TinyCorpus
+from conftest import SOURCE, TinyCorpus
 
 import s3prl_emotion
 from s3prl_emotion.checkpoint import load_checkpoint
+from s3prl_emotion.folders import recipes_folder
 
 STEPS = 50
 # The host's own main and runner; only what would not import on this stack is mended.
@@ -63,8 +65,9 @@ def stock_run(superb_corpus: TinyCorpus, tmp_path_factory: pytest.TempPathFactor
 
     folder = tmp_path_factory.mktemp("stock")
     words = ["-m", "train", "-u", "fbank_no_cmvn", "-d", "emotion", "-p", str(folder / "exp"), "--device", "cpu"]
-    words += ["-c", str(REPOSITORY / "recipes/stock/emotion.yaml"), "-o", overrides(superb_corpus, "meta_data")]
-    subprocess.run([sys.executable, "-c", STOCK, *words], cwd=REPOSITORY, check=True, capture_output=True)
+    words += ["-c", str(recipes_folder() / "stock/emotion.yaml"), "-o", overrides(superb_corpus, "meta_data")]
+    environment = {**os.environ, "PYTHONPATH": SOURCE, "OMP_NUM_THREADS": "1"}
+    subprocess.run([sys.executable, "-c", STOCK, *words], cwd=folder, env=environment, check=True, capture_output=True)
     return folder / "exp"
 
 
@@ -76,7 +79,7 @@ def test_curves_are_those_of_the_stock_task(
     options = overrides(superb_corpus, "meta_data" if head == "emotion" else "labels")
     expdir = tmp_path / "exp"
     run("run_downstream.py", "-m", "train", "-u", "fbank_no_cmvn", "-d", head, "-p", expdir, "--device", "cpu",
-        "-c", REPOSITORY / "recipes" / recipe, "-o", options)  # fmt: skip
+        "-c", recipes_folder() / recipe, "-o", options)  # fmt: skip
     assert (expdir / "log.log").read_text() == (stock_run / "log.log").read_text()
     for split in ("dev", "test"):
         for kind in ("predict", "truth"):
@@ -95,7 +98,7 @@ def test_final_weights_are_those_of_the_stock_task(stock_run: Path, superb_corpu
 
     expdir = tmp_path / "exp"
     words = ["-m", "train", "-u", "fbank_no_cmvn", "-d", "emotion_corr_attn", "-p", str(expdir), "--device", "cpu"]
-    recipe = REPOSITORY / "recipes/superb/emotion_corr_attn.yaml"
+    recipe = recipes_folder() / "superb/emotion_corr_attn.yaml"
     assert main([*words, "-c", str(recipe), "-o", overrides(superb_corpus, "labels")]) == 0
     ours = load_checkpoint(expdir / f"states-{STEPS}.ckpt")["Downstream"]
     theirs = load_checkpoint(stock_run / f"states-{STEPS}.ckpt")["Downstream"]
@@ -113,7 +116,7 @@ def test_superb_seeding_ignores_the_seed_as_the_stock_task_does(superb_corpus: T
 
     states = []
     for seed in (1, 2):
-        recipe = read_recipe(REPOSITORY / "recipes/superb/emotion_corr_attn.yaml")
+        recipe = read_recipe(recipes_folder() / "superb/emotion_corr_attn.yaml")
         recipe["downstream_expert"]["datarc"] |= {"root": str(superb_corpus.root), "labels": str(superb_corpus.labels)}
         torch.manual_seed(seed)
         states.append(DownstreamExpert(24, 160, expdir=str(tmp_path), seed=seed, **recipe).model.state_dict())

@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import REPOSITORY, Cli, TinyCorpus
+from conftest import LAUNCHER, SOURCE, Cli, TinyCorpus
 
 from s3prl_emotion.checkpoint import load_checkpoint
 from s3prl_emotion.training import Training
@@ -310,8 +310,8 @@ def test_killed_process(cli: Cli, tiny_corpus: TinyCorpus, tmp_path: Path):
     """``kill -9`` as soon as there is a checkpoint, twice; whatever it hits, resuming comes to the same end."""
     steps = {"runner.total_steps": 90, "runner.save_step": 3, "runner.eval_step": 20}
     cli(*words(tiny_corpus, "whole", **steps))
-    command = [sys.executable, str(REPOSITORY / "run_downstream.py"), *words(tiny_corpus, "parts", **steps), "-a"]
-    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, *LAUNCHER, *words(tiny_corpus, "parts", **steps), "-a"]
+    environment = {**os.environ, "PYTHONPATH": SOURCE, "OMP_NUM_THREADS": "1"}
     known: list[str] = []
     for _ in range(2):
         process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
