@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import sys
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar
@@ -32,7 +33,7 @@ from s3prl_emotion.recipe import DataSection, HeadSection, StrictSection
 logger = logging.getLogger(__name__)
 
 
-class EmotionExpert(nn.Module):
+class EmotionExpert(nn.Module, ABC):
     """Base of the suite's experts; the interface is that of s3prl's ``DownstreamExpert``.
 
     Args:
@@ -70,6 +71,10 @@ class EmotionExpert(nn.Module):
         self.fold = self.corpus.fold if self.corpus else (self.data.test_fold or "fold1")
         self.datasets: dict[tuple[str, float | None], UtteranceDataset] = {}
         self.provenance = results.provenance(self.head, downstream_expert, kwargs)
+        if self.attention_dir and not self.has_attention(modelrc):
+            raise ConfigError(
+                f"downstream_expert.attention_dir: {self.head} has no attention with modelrc {modelrc}; leave it out"
+            )
         if self.superb_seeding:
             self._draw_as_superb()
         self.model = self.build_model(modelrc, upstream_dim)
@@ -91,13 +96,17 @@ class EmotionExpert(nn.Module):
 
     # --- what a head gives -----------------------------------------------------------------------------------------
 
+    @abstractmethod
     def build_model(self, modelrc: Any, upstream_dim: int) -> nn.Module:
         """The network: ``features [B, T, D]``, ``lengths [B]`` to logits ``[B, K]``."""
-        raise NotImplementedError
 
+    @abstractmethod
     def build_loss(self, modelrc: Any, weight: Tensor | None) -> nn.Module:
         """The loss: logits ``[B, K]``, class indices ``[B]`` to a scalar; ``weight [K]`` where classes are weighted."""
-        raise NotImplementedError
+
+    def has_attention(self, modelrc: Any) -> bool:
+        """Whether the head attends over frames, so that ``attention_dir`` has something to export."""
+        return False
 
     # --- the host's interface --------------------------------------------------------------------------------------
 
@@ -286,8 +295,8 @@ class EmotionExpert(nn.Module):
         return pad_sequence(list(features), batch_first=True), lengths
 
     def _attention(self, features: Sequence[Tensor], names: Sequence[str]) -> list[NDArray[np.float32]]:
-        """Attention weights ``[T_b]`` of each utterance, for heads that attend over frames."""
-        raise NotImplementedError
+        """Attention weights ``[T_b]`` of each utterance; heads for which :meth:`has_attention` holds override it."""
+        raise ConfigError(f"downstream_expert.attention_dir: {self.head} gives no attention weights; leave it out")
 
     def _write_results(
         self, split: str, records: dict[str, list[Any]], step: int, checkpoint: str | None

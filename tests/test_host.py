@@ -191,3 +191,13 @@ def test_a_wrong_command_gives_one_line(words: list[str], message: str, capsys: 
     captured = capsys.readouterr()
     assert message in captured.err
     assert captured.err.count("\n") == 1
+
+
+def test_a_head_without_network_or_loss_cannot_be_built() -> None:
+    from s3prl_emotion.expert import EmotionExpert
+
+    class Unfinished(EmotionExpert):
+        pass
+
+    with pytest.raises(TypeError, match="abstract method"):
+        Unfinished(24, 160, {}, "exp")

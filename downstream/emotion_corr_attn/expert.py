@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 from pydantic import Field
 from torch import Tensor, nn
 
-from s3prl_emotion.errors import ConfigError
 from s3prl_emotion.expert import EmotionExpert
 from s3prl_emotion.recipe import StrictSection
 
@@ -35,15 +34,15 @@ class DownstreamExpert(EmotionExpert):
 
     def build_model(self, modelrc: ModelSection, upstream_dim: int) -> nn.Module:
         """Network of Fig. 1."""
-        if self.attention_dir and modelrc.pooling != "corr_attn":
-            raise ConfigError(
-                f"downstream_expert.attention_dir: pooling {modelrc.pooling!r} has no attention; leave it out"
-            )
         return CorrAttnModel(upstream_dim, len(self.classes), **modelrc.model_dump(exclude={"label_smoothing"}))
 
     def build_loss(self, modelrc: ModelSection, weight: Tensor | None) -> nn.Module:
         """Cross-entropy against smoothed targets ``y (1 - p_l) + p_l / K``, eq. 9 (torch's own definition)."""
         return nn.CrossEntropyLoss(weight=weight, label_smoothing=modelrc.label_smoothing)
+
+    def has_attention(self, modelrc: ModelSection) -> bool:
+        """Attentive correlation pooling alone weighs the frames (eq. 7)."""
+        return modelrc.pooling == "corr_attn"
 
     def _attention(self, features: Sequence[Tensor], names: Sequence[str]) -> list[NDArray[np.float32]]:
         padded, lengths = self._padded(features, names)
