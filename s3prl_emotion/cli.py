@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import argparse
+import importlib
 import logging
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import NoReturn
 
-from s3prl_emotion import linking
-from s3prl_emotion.doctor import report
 from s3prl_emotion.errors import EmotionError, UsageError, nearest
 
 PROGRAM = "s3prl-emotion"
+COMMANDS = {
+    "doctor": "versions, what was mended in s3prl, devices, where heads and recipes are",
+    "link": "link the heads into an s3prl checkout or installation, for s3prl's own run_downstream.py",
+    "unlink": "undo link",
+}
 
 
 class _Parser(argparse.ArgumentParser):
@@ -52,25 +55,16 @@ def _run(arguments: list[str]) -> int:
     parser = _Parser(prog=PROGRAM, description=__doc__)
     parser.add_argument("--verbose", action="store_true", help="show where an error came from")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")
-    commands.add_parser("doctor", help="versions, what was mended in s3prl, devices, where heads and recipes are")
-    for name, text in (
-        ("link", "link the heads into an s3prl checkout or installation, for s3prl's own run_downstream.py"),
-        ("unlink", "undo link"),
-    ):
-        sub = commands.add_parser(name, help=text, description=text)
-        sub.add_argument("folder", type=Path, metavar="S3PRL_DIR", help="an s3prl checkout, or its package's folder")
-    first = next((word for word in arguments if not word.startswith("-")), None)
-    if first is not None and first not in commands.choices:
-        raise UsageError(f"no command {first!r}{nearest(first, commands.choices)}")
+    name = next((word for word in arguments if not word.startswith("-")), None)
+    if name is not None and name not in COMMANDS:
+        raise UsageError(f"no command {name!r}{nearest(name, COMMANDS)}")
+    for known, text in COMMANDS.items():
+        sub = commands.add_parser(known, help=text, description=text)
+        if known == name:  # the others' imports take time
+            module = importlib.import_module(f"s3prl_emotion.commands.{name.replace('-', '_')}")
+            module.add_arguments(sub)
     args = parser.parse_args(arguments)
     if args.command is None:
         parser.print_help()
         return 1
-    if args.command == "doctor":
-        lines = report()
-    elif args.command == "link":
-        lines = linking.link(args.folder)
-    else:
-        lines = linking.unlink(args.folder)
-    sys.stdout.write("\n".join(lines) + "\n")
-    return 0
+    return module.run(args)

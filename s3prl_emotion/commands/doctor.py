@@ -3,10 +3,22 @@
 from __future__ import annotations
 
 import os
+import sys
+from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
 from s3prl_emotion import folders, host
 from s3prl_emotion.results import versions
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    """Declare what follows the command's name: nothing."""
+
+
+def run(args: Namespace) -> int:
+    """Print the report."""
+    sys.stdout.write("\n".join(report()) + "\n")
+    return 0
 
 
 def report() -> list[str]:
