@@ -38,6 +38,10 @@ class TrainingError(EmotionError):
     """Training cannot go on: a loss or gradient that is not finite, memory or disk that ran out."""
 
 
+class StoreError(EmotionError):
+    """A feature store cannot be opened or written, or does not fit what is asked of it."""
+
+
 def nearest(name: object, known: Iterable[object], most: int = 3) -> str:
     """Say which known names are nearest to ``name``, for the end of an error message.
 

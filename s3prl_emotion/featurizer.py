@@ -1,52 +1,123 @@
-"""The host's featurizer, except that an utterance computed alone keeps exactly the frames that its upstream gave it."""
+"""The host's featurizer: a learned weighted sum over layers, cut to each utterance's own frames."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
+import torch
 from s3prl.upstream.interfaces import Featurizer as HostFeaturizer
 from torch import Tensor
+from torch.nn import functional
 
 from s3prl_emotion.errors import UsageError, nearest
+from s3prl_emotion.masking import full_precision
 
 
 class Featurizer(HostFeaturizer):
-    """Weighted sum over layers (paper 001, eq. 1) and cutting to lengths.
+    """Weighted sum over layers (paper 001, eq. 1) as one matrix product, and true lengths.
 
-    The host cuts every utterance to ``round(samples / rate)`` frames, which keeps frames of the padding (and gives none
-    for upstreams with one frame an utterance). Here an utterance that comes alone keeps all its frames; batches are cut
-    as by the host.
+    The host multiplies a copy of all layers by their weights, then sums; here ``weights [L] @ stack [L, T * D]`` reads
+    the layers once. The host cuts every utterance to ``round(samples / rate)`` frames, which keeps frames of padding (and
+    gives none for upstreams with one frame an utterance); here one that comes alone keeps all its frames. With
+    ``as_host`` both are the host's own, which is what parity with SUPERB means.
 
     Raises:
         UsageError: ``-s`` names features that the upstream does not give, or ``-l`` a layer that it does not have
     """
 
+    as_host = False
+
     def __init__(
-        self, upstream: Any, feature_selection: str, layer_selection: int | None = None, **options: Any
+        self,
+        upstream: Any,
+        feature_selection: str,
+        layer_selection: int | None = None,
+        as_host: bool = False,
+        **options: Any,
     ) -> None:
+        self.as_host = as_host  # ahead of the host's, which calls the methods below
+        self.available = 1
+        self.frames = getattr(upstream, "frames", None)  # of the suite's adapters: frames of so many samples alone
+        upstream_gives: list[str] = []
         try:
             super().__init__(
-                upstream=upstream, feature_selection=feature_selection, layer_selection=layer_selection, **options
+                upstream=_Listening(upstream, upstream_gives),
+                feature_selection=feature_selection,
+                layer_selection=layer_selection,
+                **options,
             )
-            if self.has_one_layer and layer_selection not in (None, 0, -1):
+            if self.available == 1 and layer_selection not in (None, 0, -1):
                 raise IndexError("the host ignores -l where there is one layer")
         except IndexError as error:
             raise UsageError(
-                f"-l {layer_selection}: the upstream has no such layer in {feature_selection!r}"
+                f"-l {layer_selection}: the upstream has no such layer in {feature_selection!r}; it has "
+                f"{self.available}, from 0 to {self.available - 1}"
             ) from error
-        if self.feature_selection != feature_selection:
+        except (ValueError, AttributeError):  # how the host ends where there are no hidden_states to fall back on
+            if feature_selection in upstream_gives:
+                raise
+        if getattr(self, "feature_selection", None) != feature_selection:
             raise UsageError(
-                f"-s {feature_selection}: the upstream gives no such features; leave -s out for 'hidden_states'"
-                f"{nearest(feature_selection, ['hidden_states', 'last_hidden_state'])}"
+                f"-s {feature_selection}: the upstream gives no such features"
+                f"{nearest(feature_selection, upstream_gives)}"
             )
+
+    @property
+    def layer(self) -> int | None:
+        """The one layer that ``-l`` selects, from 0, or ``None``."""
+        return None if self.layer_selection is None else self.layer_selection % self.available
+
+    def stack(self, features: Any) -> Tensor:
+        """Selected layers ``[L, T, D]`` of an utterance that the upstream saw alone."""
+        selected = self._select_feature(features)
+        if isinstance(selected, (list, tuple)):
+            return torch.stack([layer[0] for layer in selected])
+        return selected[:1]
+
+    def weigh(self, stack: Tensor) -> Tensor:
+        """Features ``[T, D]`` of an utterance from its layers ``[L, T, D]``."""
+        if len(stack) == 1:
+            return stack[0].float()
+        return self._weighted_sum(stack)
 
     def _select_feature(self, features: Any) -> Any:
         layers = features.get(self.feature_selection)
-        self.has_one_layer = not isinstance(layers, (list, tuple, dict)) or len(layers) == 1
+        self.available = len(layers) if isinstance(layers, (list, tuple, dict)) else 1
         return super()._select_feature(features)
+
+    def _weighted_sum(self, feature: Sequence[Tensor] | Tensor) -> Tensor:
+        """Layers ``[L, ...]``, or a list of L, to their sum ``[...]`` under the softmax of the weights."""
+        if self.as_host:
+            return super()._weighted_sum(feature)
+        stack = feature if isinstance(feature, Tensor) else torch.stack(list(feature))
+        with full_precision(stack) as cast:
+            stack = cast(stack)
+            if self.normalize:
+                stack = functional.layer_norm(stack, stack.shape[-1:])
+            weights = functional.softmax(self.weights, dim=-1)
+            return (weights @ stack.reshape(len(stack), -1)).view(stack.shape[1:])
 
     def tolist(self, paired_wavs: list[Tensor], paired_feature: Tensor) -> list[Tensor]:
         """Cut features ``[B, T, D]`` to each utterance's own frames: a list of ``[T_b, D]``."""
-        if len(paired_wavs) == 1:
+        if len(paired_wavs) == 1 and not self.as_host:
             return [paired_feature[0]]
+        if self.frames is not None and not self.as_host:
+            lengths = [self.frames(len(wav)) for wav in paired_wavs]
+            return [feature[:length] for feature, length in zip(paired_feature, lengths, strict=True)]
         return super().tolist(paired_wavs, paired_feature)
+
+
+class _Listening:
+    """The upstream as the host's constructor calls it; notes the names of what it gives."""
+
+    def __init__(self, upstream: Any, names: list[str]) -> None:
+        self.upstream, self.names = upstream, names
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.upstream, name)
+
+    def __call__(self, waveforms: list[Tensor]) -> Any:
+        features = self.upstream(waveforms)
+        self.names += [name for name, value in features.items() if not name.startswith("_") and value is not None]
+        return features

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 import logging
-import os
 import tempfile
 from argparse import Namespace
 from collections.abc import Sequence
@@ -18,13 +17,14 @@ from s3prl_emotion.checkpoint import load_checkpoint
 from s3prl_emotion.errors import CheckpointError, ConfigError, UsageError, nearest
 from s3prl_emotion.folders import heads_folder, is_suite_head, recipes_folder
 from s3prl_emotion.recipe import check_recipe, overridden, read_recipe
+from s3prl_emotion.store.segments import DTYPE_NAMES
 
 logger = logging.getLogger(__name__)
 
 # What the host keeps from the command line when -e brings a checkpoint's arguments back.
 KEPT_WITH_PAST_EXP = {
     "mode", "evaluate_split", "override", "backend", "local_rank", "past_exp", "auto_resume", "device",
-    "expname", "verbose", "downstream",
+    "expname", "verbose", "downstream", "upstream_path",
 }  # fmt: skip
 NO_BUILDERS = {"optimizer", "scheduler", "grouped_parameters"}  # s3prl's get_… functions that build neither
 
@@ -46,23 +46,21 @@ def check_arguments(args: Namespace, given: Sequence[str]) -> Namespace:
     """
     args.device = args.device or ("cuda" if torch.cuda.is_available() else "cpu")
     _check_device(args.device)
-    for folder in (args.upstream_path or "").split(os.pathsep):
-        if folder:
-            if not Path(folder).is_dir():
-                raise UsageError(f"--upstream_path {folder}: no such folder")
-            host.register_adapters(Path(folder).resolve())
+    host.register_search_path(args.upstream_path)
     past = _past_checkpoint(args)
     if past is not None:
         state = load_checkpoint(past)
         _check_past(args, state, past, given)
         state["Args"].mode, state["Args"].evaluate_split = args.mode, args.evaluate_split
         effective, config = overridden(args.override, state["Args"], state["Config"])
+        _check_past_upstream(effective, past)
     else:
         _check_names(args)
         args.config = str(find_recipe(args.downstream) if args.config is None else args.config)
         effective, config = overridden(args.override, args, read_recipe(args.config))
     _check_names(effective)
     _check_builders(config)
+    _check_store(args, effective, config)
     _check_writable(
         Path(args.expdir or f"result/downstream/{args.expname}") if past is None else Path(effective.expdir)
     )
@@ -102,9 +100,7 @@ def _check_names(args: Namespace) -> None:
     if args.upstream is None:
         raise UsageError("-u/--upstream is required: the speech model, fbank_no_cmvn for example")
     if getattr(args, "hub", "torch") == "torch":
-        known = host.upstream_names()
-        if args.upstream not in known:
-            raise UsageError(f"-u {args.upstream}: no such upstream{nearest(args.upstream, known)}")
+        host.find_upstream(args.upstream)
 
 
 def _check_builders(config: dict[str, Any]) -> None:
@@ -118,6 +114,23 @@ def _check_builders(config: dict[str, Any]) -> None:
                 raise ConfigError(
                     f"{section}.name: s3prl has no {section} {options['name']!r}{nearest(options['name'], known)}"
                 )
+
+
+def _check_store(args: Namespace, effective: Namespace, config: dict[str, Any]) -> None:
+    """``--feature_store`` is for a frozen upstream on the suite's own path; SUPERB's mode keeps the host's."""
+    if args.feature_store is None:
+        if args.store_dtype != "float32" or args.store_batched:
+            raise UsageError("--store_dtype and --store_batched need --feature_store DIR")
+        return
+    if args.store_dtype not in DTYPE_NAMES:
+        raise UsageError(f"--store_dtype {args.store_dtype}: no such type{nearest(args.store_dtype, DTYPE_NAMES)}")
+    if effective.upstream_trainable:
+        raise UsageError("--feature_store: a trained upstream (-f) changes with every step; leave out one of both")
+    if not is_suite_head(effective.downstream):
+        raise UsageError(f"--feature_store: -d {effective.downstream} is a stock task, which runs s3prl's own way")
+    runner = config.get("runner")
+    if isinstance(runner, dict) and runner.get("seeding") == "superb":
+        raise UsageError("--feature_store: runner.seeding superb keeps s3prl's batched features; take seeding: seed")
 
 
 def _check_device(device: str) -> None:
@@ -165,6 +178,15 @@ def _check_past(args: Namespace, state: dict[str, Any], path: Path, given: Seque
                 name,
                 getattr(state["Args"], name, None),
             )
+
+
+def _check_past_upstream(args: Namespace, path: Path) -> None:
+    """Ask for ``--upstream_path`` again: a checkpoint must not choose folders whose code is run."""
+    folder = getattr(args, "upstream_path", None)
+    if folder and args.upstream not in host.upstream_names():
+        raise CheckpointError(
+            f"{path}: its upstream {args.upstream!r} was given by --upstream_path {folder}; repeat it"
+        )
 
 
 def _check_initial(args: Namespace, state: dict[str, Any]) -> None:

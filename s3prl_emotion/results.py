@@ -55,6 +55,7 @@ def provenance(head: str, downstream_expert: dict[str, Any], arguments: dict[str
         "head": head,
         "seed": arguments.get("seed"),
         "upstream": {key: value for key, value in arguments.items() if key.startswith("upstream")},
+        "stored_features": arguments.get("store_dtype") if arguments.get("feature_store") else None,
         "versions": versions(),
         "config_hash": config_hash(recipe),
         "config": recipe,

@@ -88,6 +88,19 @@ class SuiteParser(argparse.ArgumentParser):
             default=os.environ.get("S3PRL_UPSTREAM_PATH"),
             help="More folders with upstream adapters, separated as in PATH; also env S3PRL_UPSTREAM_PATH",
         )
+        self.add_argument(
+            "--feature_store",
+            metavar="DIR",
+            help="Keep what the frozen upstream gives for each utterance in this folder and compute it once",
+        )
+        self.add_argument(
+            "--store_dtype", default="float32", help="Type of stored features: float32 (exact), float16 or bfloat16"
+        )
+        self.add_argument(
+            "--store_batched",
+            action="store_true",
+            help="Use features that s3prl-emotion extract --batch_seconds computed in batches (equal within 1e-4)",
+        )
         self.set_defaults(device=None)
         parsed, unknown = self.parse_known_args(args, namespace)
         if unknown:

@@ -8,7 +8,8 @@ import shutil
 import tempfile
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +21,12 @@ from tensorboardX import SummaryWriter
 from torch import Tensor
 from tqdm import tqdm
 
-from s3prl_emotion.audio import SAMPLE_RATE
 from s3prl_emotion.checkpoint import load_checkpoint
-from s3prl_emotion.errors import AudioError, CheckpointError, ConfigError, EmotionError, UsageError
+from s3prl_emotion.errors import CheckpointError, ConfigError, EmotionError, UsageError
 from s3prl_emotion.featurizer import Featurizer
 from s3prl_emotion.folders import is_suite_head
 from s3prl_emotion.rng import own_seed, seed_everything
+from s3prl_emotion.store.source import UpstreamSource, UpstreamSpec, failing_on
 from s3prl_emotion.summary import print_summary
 from s3prl_emotion.training import Training
 
@@ -73,6 +74,7 @@ class SuiteRunner(Runner):
             layer_selection=self.args.upstream_layer_selection,
             upstream_device=self.args.device,
             normalize=self.args.upstream_feature_normalize,
+            as_host=self.host_order,
         ).to(self.args.device)
         return self._init_model(model, "Featurizer", True, ["output_dim", "downsample_rate"])
 
@@ -101,32 +103,40 @@ class SuiteRunner(Runner):
         """Waveforms ``[N_b]`` to features ``[T_b, D]``.
 
         On the suite's own path a frozen upstream sees every utterance alone, so that neither its neighbours in the
-        batch nor padding can change it; a trainable upstream and the host's order see the batch.
+        batch nor padding can change it, and the feature store can stand in for it; a trainable upstream and the host's
+        order see the batch.
 
         Args:
             waveforms: of a batch
             others: what else is in the batch; the last of it names the utterances, for messages
         """
-        wavs = [torch.as_tensor(np.asarray(wav), dtype=torch.float32, device=self.device) for wav in waveforms]
+        wavs = [torch.as_tensor(np.asarray(wav), dtype=torch.float32) for wav in waveforms]
         if self.host_order or self.upstream.trainable:
-            return self._together(wavs, others)
-        return [self._together([wav], [part[b : b + 1] for part in others])[0] for b, wav in enumerate(wavs)]
+            return self._together([wav.to(self.device) for wav in wavs])
+        stacks = self.source.stacks(wavs, others[-1] if others else None)
+        return [self.featurizer.model.weigh(stack) for stack in stacks]
 
-    def _together(self, wavs: list[Tensor], others: Sequence[Any]) -> list[Tensor]:
-        try:
-            with torch.set_grad_enabled(self.upstream.trainable and torch.is_grad_enabled()):
-                hidden = self.upstream.model(wavs)
-        except (RuntimeError, AssertionError, ValueError, IndexError) as error:
-            if isinstance(error, torch.cuda.OutOfMemoryError) or self.host_order:
-                raise
-            shortest = min(range(len(wavs)), key=lambda b: len(wavs[b]))
-            name, seconds = others[-1][shortest] if others else "audio", len(wavs[shortest]) / SAMPLE_RATE
-            detail = " ".join(str(error).split())[:200]
-            raise AudioError(
-                f"{name} ({seconds:.3f} s): upstream {self.args.upstream} failed on it ({detail}); leave it out of the "
-                "labels if it is too short"
-            ) from error
+    def _together(self, wavs: list[Tensor]) -> list[Tensor]:
+        with (
+            torch.set_grad_enabled(self.upstream.trainable and torch.is_grad_enabled()),
+            nullcontext() if self.host_order else failing_on(self.args.upstream, wavs),
+        ):
+            hidden = self.upstream.model(wavs)
         return self.featurizer.model(wavs, hidden)
+
+    @cached_property
+    def source(self) -> UpstreamSource:
+        """Where features of a frozen upstream come from."""
+        return UpstreamSource(
+            self.upstream.model,
+            self.featurizer.model,
+            UpstreamSpec(self.args.upstream, self.args.upstream_ckpt, self.args.upstream_model_config),
+            self.device,
+            folder=self.args.feature_store,
+            dtype=self.args.store_dtype,
+            batched=self.args.store_batched,
+            trainable=self.upstream.trainable,
+        )
 
     # --- the three modes -------------------------------------------------------------------------------------------
 

@@ -11,6 +11,7 @@ import inspect
 import logging
 import os
 import sys
+from argparse import Namespace
 from collections import defaultdict
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,7 @@ from s3prl_emotion.errors import TrainingError
 from s3prl_emotion.rng import restore_rng, rng_state
 
 logger = logging.getLogger(__name__)
+STORE_FLAGS = ("feature_store", "store_dtype", "store_batched")  # of this machine: with -e the command line's count
 
 
 class Training:
@@ -203,7 +205,7 @@ class Training:
             "Optimizer": self.optimizer.state_dict(),
             "Step": step,
             "Epoch": self.epoch,
-            "Args": self.args,
+            "Args": Namespace(**{name: value for name, value in vars(self.args).items() if name not in STORE_FLAGS}),
             "Config": self.runner.config,
         }
         for entry in self.runner.all_entries:

@@ -1,0 +1,160 @@
+"""What a stored feature depends on: the upstream's weights, code and options, how it is called, and the waveform."""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from operator import itemgetter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import xxhash
+from numpy.typing import NDArray
+from torch import nn
+
+from s3prl_emotion.errors import StoreError
+from s3prl_emotion.store.segments import raw_bytes
+
+WEIGHTS = (".safetensors", ".bin", ".pt", ".pth", ".ckpt", ".msgpack", ".h5", ".onnx")  # covered by the weights' hash
+CODE = (".py", ".yaml", ".yml", ".json", ".conf")
+
+
+@dataclass(frozen=True)
+class Identity:
+    """Everything that a collection's features depend on, as plain data; equal identities share a collection."""
+
+    values: dict[str, Any]
+
+    @cached_property
+    def id(self) -> str:
+        """Name of the collection's folder: upstream and 16 hexadecimal digits."""
+        text = json.dumps(self.values, sort_keys=True)
+        return f"{self.values['upstream']}-{hashlib.sha256(text.encode()).hexdigest()[:16]}"
+
+    def variant(self, **changes: Any) -> Identity:
+        """The same upstream called otherwise (``layer``, ``dtype``, ``batched``)."""
+        return Identity({**self.values, **changes})
+
+    def differs_only_in(self, other: dict[str, Any], keys: set[str]) -> bool:
+        """Whether ``other`` is this identity but for ``keys``."""
+        names = (self.values.keys() | other.keys()) - keys
+        return all(self.values.get(name) == other.get(name) for name in names)
+
+
+def identify(
+    model: nn.Module,
+    upstream: str,
+    ckpt: str | None,
+    model_config: str | None,
+    selection: str,
+    layer: int | None,
+    dtype: torch.dtype,
+    batched: bool = False,
+) -> Identity:
+    """Identity of a frozen upstream as it stands in memory.
+
+    Args:
+        model: the upstream
+        upstream: ``-u``
+        ckpt: ``-k``; what it holds counts, not where it lies
+        model_config: ``-g``; so here
+        selection: ``-s``
+        layer: the one layer that is kept, from 0, or ``None`` for all
+        dtype: of the stored values
+        batched: computed in padded batches, within 1e-4 of each utterance alone
+
+    Raises:
+        StoreError: the adapter's ``identity()`` is not plain data
+    """
+    describe: Any = getattr(model, "identity", None)
+    try:
+        own = json.loads(json.dumps(describe() if callable(describe) else None, sort_keys=True))
+    except TypeError as error:
+        raise StoreError(
+            f"-u {upstream}: its identity() must give plain numbers, strings, lists … ({error})"
+        ) from error
+    return Identity(
+        {
+            "upstream": upstream,
+            "weights": weights_hash(model),
+            "code": code_hash(model),
+            "checkpoint": _checkpoint(ckpt),
+            "config": _content(Path(model_config)) if model_config else None,
+            "options": own,
+            "selection": selection,
+            "layer": layer,
+            "dtype": str(dtype).removeprefix("torch."),
+            "batched": batched,
+        }
+    )
+
+
+def utterance_key(waveform: NDArray[np.float32]) -> bytes:
+    """Key of a waveform ``[N]`` (16 kHz, float32): 16 bytes that follow from its samples alone."""
+    return xxhash.xxh3_128_digest(np.ascontiguousarray(waveform, dtype=np.float32).data)
+
+
+def weights_hash(model: nn.Module) -> str:
+    """Hash over names, types, shapes and values of all parameters and buffers."""
+    digest = xxhash.xxh3_128()
+    for name, tensor in _tensors(model):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        digest.update(raw_bytes(tensor.detach().cpu().contiguous()))
+    return digest.hexdigest()
+
+
+def code_hash(model: nn.Module) -> str:
+    """Hash over the sources of the adapters that a model is built of: the folders of their ``expert.py``.
+
+    Raises:
+        StoreError: the upstream's class has no source file
+    """
+    classes = {type(model)} | {type(part) for part in model.modules() if _is_adapter(type(part))}
+    try:
+        folders = {Path(inspect.getfile(item)).resolve().parent for item in classes}
+    except (TypeError, OSError) as error:
+        raise StoreError(f"{type(model)}: no source file, so a store could not tell when its code changes") from error
+    return " ".join(sorted(f"{folder.name}:{folder_hash(folder, CODE)}" for folder in folders))
+
+
+def folder_hash(folder: Path, suffixes: tuple[str, ...] = ()) -> str:
+    """Hash over names and contents of a folder's files: those with ``suffixes``, else those that are no weights."""
+    digest = xxhash.xxh3_128()
+    for path in sorted(folder.rglob("*")):
+        wanted = path.suffix in suffixes if suffixes else path.suffix not in WEIGHTS
+        if path.is_file() and wanted and "__pycache__" not in path.parts:
+            digest.update(f"{path.relative_to(folder).as_posix()} {_content(path)}\n".encode())
+    return digest.hexdigest()
+
+
+def _is_adapter(item: type) -> bool:
+    return item.__module__.startswith("s3prl.upstream.")
+
+
+def _tensors(model: nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
+    yield from sorted(model.named_parameters(remove_duplicate=False), key=itemgetter(0))
+    yield from sorted(model.named_buffers(remove_duplicate=False), key=itemgetter(0))
+
+
+def _checkpoint(ckpt: str | None) -> str | None:
+    if ckpt is None:
+        return None
+    path = Path(os.path.expanduser(ckpt))
+    if path.is_dir():
+        return folder_hash(path)
+    return _content(path) if path.is_file() else ckpt  # an id or address; its weights are in the weights' hash
+
+
+def _content(path: Path) -> str:
+    digest = xxhash.xxh3_128()
+    with path.open("rb") as file:
+        while block := file.read(1 << 22):
+            digest.update(block)
+    return digest.hexdigest()

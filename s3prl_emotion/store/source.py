@@ -1,0 +1,183 @@
+"""Where heads get their features: from a frozen upstream that sees each utterance alone, or from the store."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from s3prl_emotion.audio import SAMPLE_RATE
+from s3prl_emotion.errors import AudioError, StoreError
+from s3prl_emotion.featurizer import Featurizer
+from s3prl_emotion.store.identity import Identity, identify, utterance_key
+from s3prl_emotion.store.segments import DTYPE_NAMES
+from s3prl_emotion.store.store import ABOUT, REFRESH_SECONDS, FeatureStore, read_about
+
+logger = logging.getLogger(__name__)
+UNLIKE = {"layer", "dtype", "batched"}  # what may differ between collections of one upstream
+
+
+@dataclass(frozen=True)
+class UpstreamSpec:
+    """How an upstream was asked for: ``-u``, ``-k`` and ``-g``."""
+
+    name: str
+    ckpt: str | None = None
+    model_config: str | None = None
+
+
+class UpstreamSource:
+    """Layers of utterances from a frozen upstream.
+
+    Args:
+        upstream: the model, in eval mode
+        featurizer: says which features and layers
+        spec: how the upstream was asked for
+        device: where it computes
+        folder: of the feature store, or ``None`` to compute each time
+        dtype: of what is stored: float32, float16 or bfloat16
+        batched: use what was extracted in batches
+        trainable: whether the upstream is fine-tuned (``-f``)
+
+    Raises:
+        StoreError: the store cannot be used, or the upstream is not frozen
+    """
+
+    def __init__(
+        self,
+        upstream: Any,
+        featurizer: Featurizer,
+        spec: UpstreamSpec,
+        device: str | torch.device,
+        folder: str | Path | None = None,
+        dtype: str = "float32",
+        batched: bool = False,
+        trainable: bool = False,
+    ) -> None:
+        self.upstream, self.featurizer, self.spec = upstream, featurizer, spec
+        self.device = torch.device(device)
+        self.store: FeatureStore | None = None
+        self.whole: FeatureStore | None = None  # all layers, where one layer is asked for and all are there
+        self.known_as_deterministic = False
+        if folder is not None:
+            if trainable:
+                raise StoreError("--feature_store: a trained upstream (-f) changes; leave out one of both")
+            self._open(Path(folder).expanduser(), dtype, batched)
+
+    def stacks(self, waveforms: Sequence[Tensor], names: Sequence[str] | None = None) -> Iterator[Tensor]:
+        """Layers ``[L, T, D]`` of each waveform ``[N_b]`` (16 kHz, float32), on the device.
+
+        Raises:
+            AudioError: the upstream fails on an utterance
+            StoreError: no room on the disk, or the upstream is not deterministic
+        """
+        names = names or ["audio"] * len(waveforms)
+        if self.store is None:
+            for waveform, name in zip(waveforms, names, strict=True):
+                yield self.compute(waveform, name)
+            return
+        keys = [utterance_key(waveform.cpu().numpy()) for waveform in waveforms]
+        self.store.prefetch(keys)
+        for key, waveform, name in zip(keys, waveforms, names, strict=True):
+            stack = self._stored(key, len(waveform))
+            if stack is None:
+                stack = self._computed(key, waveform, name)
+            yield stack.to(self.device, non_blocking=True)
+
+    def compute(self, waveform: Tensor, name: str = "audio") -> Tensor:
+        """Layers ``[L, T, D]`` of one waveform, computed alone.
+
+        Raises:
+            AudioError: the upstream fails on it
+        """
+        with torch.no_grad(), failing_on(self.spec.name, [waveform], name):
+            return self.featurizer.stack(self.upstream([waveform.to(self.device)]))
+
+    # --- inside ----------------------------------------------------------------------------------------------------
+
+    def _open(self, folder: Path, dtype: str, batched: bool) -> None:
+        if dtype not in DTYPE_NAMES:
+            raise StoreError(f"--store_dtype {dtype}: one of {', '.join(DTYPE_NAMES)}")
+        layer = self.featurizer.layer
+        identity = identify(
+            self.upstream,
+            self.spec.name,
+            self.spec.ckpt,
+            self.spec.model_config,
+            self.featurizer.feature_selection,
+            layer,
+            getattr(torch, dtype),
+            batched,
+        )
+        whole = identity.variant(layer=None)
+        if layer is not None and (folder / whole.id / ABOUT).is_file():
+            self.whole = FeatureStore(folder, whole, str(self.device.type))
+        self.store = FeatureStore(folder, identity, str(self.device.type))
+        if not len(self.store) and not self.whole:
+            _hint(folder, identity)
+
+    def _stored(self, key: bytes, samples: int) -> Tensor | None:
+        if self.store is None:
+            return None
+        if self.whole is not None and (stack := self.whole.get(key, samples)) is not None:
+            layer = self.featurizer.layer or 0
+            return stack[layer : layer + 1]
+        if (stack := self.store.get(key, samples)) is None:
+            self.store.refresh(REFRESH_SECONDS)  # another process may have just computed it
+            stack = self.store.get(key, samples)
+        return stack
+
+    def _computed(self, key: bytes, waveform: Tensor, name: str) -> Tensor:
+        if self.store is None:
+            raise StoreError("no store is open")
+        with torch.autocast(self.device.type, enabled=False):  # what is kept does not depend on how a head is trained
+            stack = self.compute(waveform, name)
+            if not self.known_as_deterministic:
+                if not torch.equal(stack, self.compute(waveform, name)):
+                    raise StoreError(
+                        f"-u {self.spec.name}: gives other features each time for the same utterance ({name}); they "
+                        "cannot be stored: leave --feature_store out"
+                    )
+                self.known_as_deterministic = True
+        return self.store.put(key, stack, len(waveform))
+
+
+@contextmanager
+def failing_on(upstream: str, waveforms: Sequence[Tensor], name: str = "the shortest utterance") -> Iterator[None]:
+    """Say on which audio an upstream failed.
+
+    Raises:
+        AudioError: the upstream failed
+    """
+    try:
+        yield
+    except (RuntimeError, AssertionError, ValueError, IndexError) as error:
+        if isinstance(error, torch.cuda.OutOfMemoryError):
+            raise
+        seconds, detail = min(map(len, waveforms)) / SAMPLE_RATE, " ".join(str(error).split())[:200]
+        raise AudioError(
+            f"{name} ({seconds:.3f} s): upstream {upstream} failed on it ({detail}); leave it out of the labels if it "
+            "is too short"
+        ) from error
+
+
+def _hint(folder: Path, identity: Identity) -> None:
+    """Tell what a store holds of an upstream where it holds nothing that fits."""
+    for path in sorted(folder.glob(f"{identity.values['upstream']}-*/{ABOUT}")):
+        if path.parent.name == identity.id:
+            continue
+        try:
+            theirs = read_about(path)["identity"]
+        except StoreError:
+            continue
+        other = sorted(name for name in identity.values if identity.values[name] != theirs.get(name))
+        what = ", ".join(
+            f"{name} {theirs.get(name)} (here {identity.values[name]})" if name in UNLIKE else name for name in other
+        )
+        logger.warning("the store's %s differs in: %s; features are computed anew", path.parent.name, what)

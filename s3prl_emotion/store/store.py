@@ -1,0 +1,215 @@
+"""A collection of stored features, open for reading and writing."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from s3prl_emotion.errors import StoreError, TrainingError
+from s3prl_emotion.results import versions, write_text
+from s3prl_emotion.store.identity import Identity
+from s3prl_emotion.store.segments import Entry, Segment, SegmentWriter, intact, stems
+
+logger = logging.getLogger(__name__)
+ABOUT = "upstream.json"
+FORMAT = 1
+REFRESH_SECONDS = 1.0  # how old the view of what other processes wrote may be
+
+
+@dataclass
+class Stats:
+    """What happened since the collection was opened."""
+
+    hits: int = 0
+    computed: int = 0
+    corrupt: int = 0
+
+
+class FeatureStore:
+    """Stacks of layers ``[L, T, D]`` by the waveform that they belong to, for one upstream.
+
+    Any number of processes may read and write at once. What one reads is checked against its checksum at the first
+    reading in a process; a record that fails is dropped, counted and warned of, and can be written anew.
+
+    Args:
+        folder: the store; made where it is not there
+        identity: of the features, see :func:`~s3prl_emotion.store.identity.identify`
+        device: on which missing features will be computed, for the record
+
+    Raises:
+        StoreError: not a feature store, of a newer format, or it cannot be made
+    """
+
+    def __init__(self, folder: str | os.PathLike[str], identity: Identity, device: str = "cpu") -> None:
+        self.root = Path(folder).expanduser()
+        self.identity = identity
+        self.folder = self.root / identity.id
+        self.dtype = getattr(torch, identity.values["dtype"])
+        self.stats = Stats()
+        self.segments: dict[Path, Segment] = {}
+        self.places: dict[bytes, tuple[Segment, Entry]] = {}
+        self.spare: dict[bytes, list[tuple[Segment, Entry]]] = {}  # where two processes computed the same
+        self.verified: set[bytes] = set()
+        self.writer: SegmentWriter | None = None
+        self.refreshed = 0.0
+        self.writable = self._open(device)
+        self.refresh()
+
+    def __len__(self) -> int:
+        return len(self.places)
+
+    def __contains__(self, key: bytes) -> bool:
+        return key in self.places
+
+    def get(self, key: bytes, samples: int) -> Tensor | None:
+        """The stack ``[L, T, D]`` of a waveform with ``samples`` samples, mapped from the file, or ``None``.
+
+        The tensor must not be written to.
+        """
+        while (place := self.places.get(key)) is not None:
+            segment, entry = place
+            try:
+                stack = segment.read(entry) if entry.samples == samples else None
+            except FileNotFoundError:  # upkeep moved it elsewhere
+                del self.places[key]
+                return None
+            if stack is not None and (key in self.verified or intact(entry, stack)):
+                self.verified.add(key)
+                self.stats.hits += 1
+                return stack
+            self._drop(key, segment, entry)
+        return None
+
+    def put(self, key: bytes, stack: Tensor, samples: int) -> Tensor:
+        """Keep the stack ``[L, T, D]`` of a waveform.
+
+        Returns:
+            the stack in the store's type, as :meth:`get` will give it
+
+        Raises:
+            StoreError: no room on the disk
+        """
+        self.stats.computed += 1
+        stack = stack.detach().to(self.dtype)
+        if self.writable:
+            self.writer = self.writer or SegmentWriter(self.folder)
+            self._read_segment(self.writer.append(key, stack, samples))
+        return stack
+
+    def prefetch(self, keys: list[bytes]) -> None:
+        """Ask the system to read these from the disk ahead of their use."""
+        for key in keys:
+            if key in self.places:
+                segment, entry = self.places[key]
+                segment.prefetch(entry)
+
+    def refresh(self, older_than: float = 0.0) -> None:
+        """See what other processes wrote, unless that was done less than ``older_than`` seconds ago."""
+        if time.monotonic() - self.refreshed < older_than or not self.folder.is_dir():
+            return
+        for stem in stems(self.folder):
+            self._read_segment(stem)
+        self.refreshed = time.monotonic()
+
+    def close(self) -> None:
+        """Let go of all files; stacks that were handed out stay valid."""
+        if self.writer is not None:
+            self.writer.close()
+        for segment in self.segments.values():
+            segment.close()
+        self.segments, self.places = {}, {}
+
+    # --- inside ----------------------------------------------------------------------------------------------------
+
+    def _open(self, device: str) -> bool:
+        """Make the collection where it is not there; whether it can be written."""
+        if self.root.exists() and not self.root.is_dir():
+            raise StoreError(f"--feature_store {self.root}: a file stands there; name a folder")
+        about = self.folder / ABOUT
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            if not self._is_described(about, device):
+                write_text(about, json.dumps(self._about(device), indent=2) + "\n")
+        except (OSError, TrainingError) as error:
+            if not about.is_file():
+                raise StoreError(
+                    f"--feature_store {self.root}: cannot be made or written ({error}); name another folder"
+                ) from error
+        if not os.access(self.folder, os.W_OK):
+            logger.warning("%s is read-only: what is missing there is computed anew each time", self.root)
+            return False
+        return True
+
+    def _about(self, device: str) -> dict[str, Any]:
+        made = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+        by = {**versions(), "device": device}
+        return {"format": FORMAT, "identity": self.identity.values, "made": made, "by": by}
+
+    def _is_described(self, path: Path, device: str) -> bool:
+        """Whether ``upstream.json`` is there and right; it describes the collection, reading does not rest on it."""
+        if not path.is_file():
+            return False
+        try:
+            about = read_about(path)
+        except StoreError:
+            about = {"format": FORMAT, "identity": None, "by": {}}
+        if about["format"] != FORMAT:
+            raise StoreError(f"{path}: format {about['format']} of the store is not known here; upgrade s3prl-emotion")
+        if about["identity"] != self.identity.values:
+            logger.warning("%s: damaged; it is written anew", path)
+            return False
+        ours = {**versions(), "device": device}
+        differing = [name for name in ("torch", "transformers", "device") if about["by"].get(name) != ours[name]]
+        if differing:
+            was = ", ".join(f"{name} {about['by'].get(name)} (here {ours[name]})" for name in differing)
+            logger.warning("%s was begun with %s: equal to what is computed here within rounding", self.folder, was)
+        return True
+
+    def _read_segment(self, stem: Path) -> None:
+        """Take in what a segment holds now."""
+        try:
+            segment = self.segments.setdefault(stem, Segment(stem))
+            before, entries = segment.bad_entries, list(segment.new_entries())
+        except FileNotFoundError:  # upkeep was quicker
+            return
+        for entry in entries:
+            if entry.key in self.places:
+                self.spare.setdefault(entry.key, []).append((segment, entry))
+            else:
+                self.places[entry.key] = (segment, entry)
+        if segment.bad_entries > before:
+            self.stats.corrupt += segment.bad_entries - before
+            logger.warning(
+                "%s: %d damaged entries; these are computed again", segment.stem, segment.bad_entries - before
+            )
+
+    def _drop(self, key: bytes, segment: Segment, entry: Entry) -> None:
+        """Forget a damaged record; another one of the same key takes its place."""
+        self.stats.corrupt += 1
+        self.verified.discard(key)
+        if self.spare.get(key):
+            self.places[key] = self.spare[key].pop()
+            return
+        logger.warning("%s: a damaged record (%d samples); it is computed again", segment.stem, entry.samples)
+        del self.places[key]
+
+
+def read_about(path: Path) -> dict[str, Any]:
+    """What ``upstream.json`` of a collection says.
+
+    Raises:
+        StoreError: missing or damaged
+    """
+    try:
+        about = json.loads(path.read_text(encoding="utf-8"))
+        return {"format": about["format"], "identity": about["identity"], "made": about["made"], "by": about["by"]}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise StoreError(f"{path}: damaged or missing; remove {path.parent}, it will be filled again") from error
