@@ -16,6 +16,10 @@ COMMANDS = {
     "doctor": "versions, what was mended in s3prl, devices, where heads and recipes are",
     "link": "link the heads into an s3prl checkout or installation, for s3prl's own run_downstream.py",
     "unlink": "undo link",
+    "check-upstream": "whether an upstream keeps s3prl's interface, repeats itself and does not mind padding",
+    "extract": "fill a feature store: what a frozen upstream gives for every utterance of a corpus",
+    "store": "look into a feature store, check it, clean it",
+    "export": "features of a corpus as npz, by frame or pooled, for use elsewhere",
 }
 
 

@@ -18,8 +18,8 @@ class Featurizer(HostFeaturizer):
     """Weighted sum over layers (paper 001, eq. 1) as one matrix product, and true lengths.
 
     The host multiplies a copy of all layers by their weights, then sums; here ``weights [L] @ stack [L, T * D]`` reads
-    the layers once. The host cuts every utterance to ``round(samples / rate)`` frames, which keeps frames of padding (and
-    gives none for upstreams with one frame an utterance); here one that comes alone keeps all its frames. With
+    the layers once. The host cuts every utterance to ``round(samples / rate)`` frames, which keeps frames of padding
+    (and gives none for upstreams with one frame an utterance); here one that comes alone keeps all its frames. With
     ``as_host`` both are the host's own, which is what parity with SUPERB means.
 
     Raises:
@@ -74,6 +74,12 @@ class Featurizer(HostFeaturizer):
         if isinstance(selected, (list, tuple)):
             return torch.stack([layer[0] for layer in selected])
         return selected[:1]
+
+    def stacks(self, features: Any, lengths: Sequence[int]) -> list[Tensor]:
+        """Selected layers ``[L, T_b, D]`` of the utterances of a batch, cut to ``lengths`` in frames."""
+        selected = self._select_feature(features)
+        layers = selected if isinstance(selected, (list, tuple)) else [selected]
+        return [torch.stack([layer[b, :length] for layer in layers]) for b, length in enumerate(lengths)]
 
     def weigh(self, stack: Tensor) -> Tensor:
         """Features ``[T, D]`` of an utterance from its layers ``[L, T, D]``."""

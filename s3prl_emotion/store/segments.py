@@ -110,8 +110,9 @@ class Segment:
 class SegmentWriter:
     """Appends stacks to segments of its own in ``folder``."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, locked: bool = False) -> None:
         self.folder = folder
+        self.locked = locked  # by the caller, see alone()
         self.stem = folder
         self.payload: int | None = None
         self.index: int | None = None
@@ -166,7 +167,7 @@ class SegmentWriter:
         self.stem = stem = self.folder / f"{time.time_ns():020d}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
         flags = os.O_CREAT | os.O_EXCL | os.O_RDWR
         try:
-            if self.lock is None:
+            if self.lock is None and not self.locked:
                 self.lock = os.open(self.folder / LOCK, os.O_CREAT | os.O_RDWR, 0o666)
                 with contextlib.suppress(OSError):  # a file system without locks: upkeep must be called when idle
                     fcntl.flock(self.lock, fcntl.LOCK_SH)  # waits for upkeep to end

@@ -87,7 +87,7 @@ class UpstreamSource:
         for key, waveform, name in zip(keys, waveforms, names, strict=True):
             stack = self._stored(key, len(waveform))
             if stack is None:
-                stack = self._computed(key, waveform, name)
+                stack = self.store.put(key, next(self.computed([waveform], [name])), len(waveform))
             yield stack.to(self.device, non_blocking=True)
 
     def compute(self, waveform: Tensor, name: str = "audio") -> Tensor:
@@ -98,6 +98,31 @@ class UpstreamSource:
         """
         with torch.no_grad(), failing_on(self.spec.name, [waveform], name):
             return self.featurizer.stack(self.upstream([waveform.to(self.device)]))
+
+    def computed(self, waveforms: Sequence[Tensor], names: Sequence[str], batched: bool = False) -> Iterator[Tensor]:
+        """Layers ``[L, T, D]`` of waveforms for the store: in full precision, from an upstream that is deterministic.
+
+        Raises:
+            AudioError: the upstream fails on an utterance
+            StoreError: the upstream is not deterministic, or does not say how many frames it gives (``batched``)
+        """
+        with torch.autocast(self.device.type, enabled=False):  # what is kept does not depend on how a head is trained
+            self._check_determinism(waveforms[0], names[0])
+            if batched:
+                yield from self._compute_batch(waveforms)
+                return
+            for waveform, name in zip(waveforms, names, strict=True):
+                yield self.compute(waveform, name)
+
+    def store_of(self) -> FeatureStore:
+        """The store.
+
+        Raises:
+            StoreError: none was given
+        """
+        if self.store is None:
+            raise StoreError("no feature store was given; name a folder with --feature_store")
+        return self.store
 
     # --- inside ----------------------------------------------------------------------------------------------------
 
@@ -133,19 +158,27 @@ class UpstreamSource:
             stack = self.store.get(key, samples)
         return stack
 
-    def _computed(self, key: bytes, waveform: Tensor, name: str) -> Tensor:
-        if self.store is None:
-            raise StoreError("no store is open")
-        with torch.autocast(self.device.type, enabled=False):  # what is kept does not depend on how a head is trained
-            stack = self.compute(waveform, name)
-            if not self.known_as_deterministic:
-                if not torch.equal(stack, self.compute(waveform, name)):
-                    raise StoreError(
-                        f"-u {self.spec.name}: gives other features each time for the same utterance ({name}); they "
-                        "cannot be stored: leave --feature_store out"
-                    )
-                self.known_as_deterministic = True
-        return self.store.put(key, stack, len(waveform))
+    def _compute_batch(self, waveforms: Sequence[Tensor]) -> list[Tensor]:
+        """Layers ``[L, T_b, D]`` of waveforms that the upstream sees together, padded; each cut to its own frames."""
+        if self.featurizer.frames is None:
+            raise StoreError(
+                f"--batch_seconds: upstream {self.spec.name} does not say how many frames an utterance has (it lacks "
+                "frames()); leave it out and each utterance is computed alone"
+            )
+        with torch.no_grad(), failing_on(self.spec.name, waveforms):
+            hidden = self.upstream([waveform.to(self.device) for waveform in waveforms])
+        stacks = self.featurizer.stacks(hidden, [self.featurizer.frames(len(waveform)) for waveform in waveforms])
+        return [stack.cpu() for stack in stacks]
+
+    def _check_determinism(self, waveform: Tensor, name: str) -> None:
+        if self.known_as_deterministic:
+            return
+        if not torch.equal(self.compute(waveform, name), self.compute(waveform, name)):
+            raise StoreError(
+                f"-u {self.spec.name}: gives other features each time for the same utterance ({name}); they cannot be "
+                "stored: leave --feature_store out"
+            )
+        self.known_as_deterministic = True
 
 
 @contextmanager

@@ -1,0 +1,78 @@
+"""``s3prl-emotion store``: look into a feature store, check it, clean it."""
+
+from __future__ import annotations
+
+import sys
+from argparse import ArgumentParser, Namespace
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from s3prl_emotion.errors import UsageError
+from s3prl_emotion.store import upkeep
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    """Declare what follows the command's name."""
+    actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
+    for name, text in (
+        ("ls", "what it holds"),
+        ("size", "bytes on disk"),
+        ("verify", "read every record and check it; exit code 1 where one is damaged"),
+        ("gc", "remove damaged, double and abandoned records, or a whole collection"),
+    ):
+        action = actions.add_parser(name, help=text, description=text)
+        action.add_argument("folder", type=Path, metavar="DIR", help="the feature store")
+        if name == "gc":
+            action.add_argument("--drop", metavar="COLLECTION", help="remove this collection (a name from ls)")
+
+
+def run(args: Namespace) -> int:
+    """Do one of the actions."""
+    actions = {"ls": _list, "size": _size, "verify": _verify, "gc": _clean}
+    if args.action not in actions:
+        raise UsageError(f"store {args.action}: one of {', '.join(actions)}")
+    return actions[args.action](args)
+
+
+def _list(args: Namespace) -> int:
+    table = Table("collection", "layers x dim", "type", "of", "utterances", "GB", "begun", box=None)
+    for item in upkeep.collections(args.folder):
+        identity = item.about["identity"]
+        layer = identity.get("layer")
+        what = f"{identity.get('selection')}{'' if layer is None else f' layer {layer}'}"
+        what += ", batched" if identity.get("batched") else ""
+        size, dtype = f"{item.bytes / 1e9:.3f}", str(identity.get("dtype"))
+        table.add_row(item.folder.name, item.shape, dtype, what, str(item.utterances), size, item.about["made"])
+    Console(width=160, soft_wrap=True).print(table)
+    return 0
+
+
+def _size(args: Namespace) -> int:
+    found = upkeep.collections(args.folder)
+    for item in found:
+        sys.stdout.write(f"{item.bytes:>15}  {item.folder.name}\n")
+    sys.stdout.write(f"{sum(item.bytes for item in found):>15}  {args.folder}\n")
+    return 0
+
+
+def _verify(args: Namespace) -> int:
+    bad = 0
+    for verdict in upkeep.verify(args.folder):
+        sys.stdout.write(f"{verdict.folder.name}: {verdict.good} good, {verdict.bad} damaged\n")
+        for stem in verdict.segments:
+            sys.stdout.write(f"  damaged: {stem}\n")
+        bad += verdict.bad
+    if bad:
+        sys.stdout.write("damaged records are never served: they are computed again; store gc removes them\n")
+    return 1 if bad else 0
+
+
+def _clean(args: Namespace) -> int:
+    if args.drop:
+        sys.stdout.write(f"{args.drop}: removed, {upkeep.drop(args.folder, args.drop) / 1e9:.3f} GB freed\n")
+        return 0
+    gone, freed = upkeep.clean(args.folder)
+    sys.stdout.write(f"{gone} damaged or double records removed, {freed / 1e9:.3f} GB freed\n")
+    return 0
