@@ -17,6 +17,7 @@ from s3prl_emotion.corpora import Utterance
 Waveform = NDArray[np.float32]
 Item = tuple[Waveform, int, str]
 DECODING_THREADS = 4
+STAND_IN = -1  # label of an utterance that only keeps a process busy which has no share of a batch
 
 
 class UtteranceDataset(Dataset[Item]):
@@ -37,6 +38,10 @@ class UtteranceDataset(Dataset[Item]):
         return len(self.utterances)
 
     def __getitem__(self, index: int) -> Item:
+        """Waveform, label and name; of a stand-in (``~index``) the label is :data:`STAND_IN`."""
+        if index < 0:
+            waveform, _, name = self[~index]
+            return waveform, STAND_IN, name
         utterance = self.utterances[index]
         waveform = self._decode(utterance) if self.waveforms is None else self.waveforms[index]
         return waveform, utterance.label, utterance.name
@@ -66,7 +71,8 @@ class EpochBatches(Sampler[list[int]]):
         epoch: number of the pass over the data, from 0
         weights: probability of each utterance ``[size]``, to draw with replacement; ``None`` shuffles
         rank: of this process in distributed training
-        world: processes; each gets every ``world``-th utterance, the last ones wrap around so that all get as many
+        world: processes; together they have batches of ``world * batch_size``, of which each gets every ``world``-th
+            utterance. Where a last batch has none for it, it gets a stand-in: ``~index`` of one of the others'
     """
 
     def __init__(
@@ -84,9 +90,8 @@ class EpochBatches(Sampler[list[int]]):
             order = torch.randperm(size, generator=generator)
         else:
             order = torch.multinomial(weights, size, replacement=True, generator=generator)
-        padded = -(-size // world) * world
-        order = order.repeat(-(-padded // size))[:padded]
-        self.batches = [batch.tolist() for batch in order[rank::world].split(batch_size)]
+        together = [batch.tolist() for batch in order.split(batch_size * world)]
+        self.batches = [batch[rank::world] or [~batch[0]] for batch in together]
         self.first = 0
 
     def skip(self, batches: int) -> None:

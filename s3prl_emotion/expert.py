@@ -17,7 +17,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.distributed import get_rank, get_world_size, is_initialized
 from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import DataLoader
 
@@ -26,7 +25,8 @@ from s3prl_emotion.audio import load_audio
 from s3prl_emotion.class_balance import class_weights, sampling_weights
 from s3prl_emotion.corpora import Utterance, load_corpus
 from s3prl_emotion.corpora.superb import SPLIT_SEED
-from s3prl_emotion.dataset import EpochBatches, UtteranceDataset, collate
+from s3prl_emotion.dataset import STAND_IN, EpochBatches, UtteranceDataset, collate
+from s3prl_emotion.distributed import gather_rows, rank, world
 from s3prl_emotion.errors import AudioError, CheckpointError, ConfigError, TrainingError
 from s3prl_emotion.recipe import DataSection, HeadSection, StrictSection
 
@@ -118,12 +118,14 @@ class EmotionExpert(nn.Module, ABC):
         """Batches of ``(waveforms, labels, names)``; training batches in the order of seed and epoch."""
         dataset = self._dataset(split)
         if not self._trains_on(split):
-            return self._loader(dataset, batch_size=self.data.eval_batch_size)
+            batches = torch.arange(len(dataset)).split(self.data.eval_batch_size)
+            shared = host.launched() and not self.superb_seeding  # else the leader evaluates alone, as in s3prl
+            mine = batches[rank() :: world()] if shared else batches
+            return self._loader(dataset, batch_sampler=[batch.tolist() for batch in mine])
         if self.superb_seeding:  # shuffled by the global generator, as the stock task does
             return self._loader(dataset, batch_size=self.data.train_batch_size, shuffle=True)
         weights = sampling_weights(self._labels()) if self.data.balanced_sampling else None
-        rank, world = (get_rank(), get_world_size()) if is_initialized() else (0, 1)
-        batches = EpochBatches(len(dataset), self.data.train_batch_size, self.seed, epoch, weights, rank, world)
+        batches = EpochBatches(len(dataset), self.data.train_batch_size, self.seed, epoch, weights, rank(), world())
         generator = torch.Generator().manual_seed(self.seed)  # the loader's own draws must not touch the global one
         return self._loader(dataset, batch_sampler=batches, generator=generator)
 
@@ -136,7 +138,7 @@ class EmotionExpert(nn.Module, ABC):
         records: dict[str, list[Any]],
         **kwargs: Any,
     ) -> Tensor:
-        """Loss of a batch.
+        """Loss of a batch; in distributed training that of the whole batch, in every process.
 
         Args:
             split: train, dev, test, …
@@ -153,9 +155,12 @@ class EmotionExpert(nn.Module, ABC):
         """
         logits = self.model(*self._padded(features, names))
         target = torch.as_tensor(labels, device=logits.device)
+        if self._trains_on(split) and host.launched():
+            own = target != STAND_IN
+            logits, target = gather_rows(logits[own]), gather_rows(target[own])
         loss = self.objective(logits, target)
         records["loss"].append(loss.item())
-        records["batch_size"].append(len(names))
+        records["batch_size"].append(len(target))
         records["acc"] += (logits.argmax(dim=-1) == target).float().tolist()
         if not self._trains_on(split):
             records["probability"] += torch.softmax(logits.float(), dim=-1).tolist()

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from s3prl_emotion import host
+from s3prl_emotion import distributed, host
 from s3prl_emotion.checkpoint import load_checkpoint
 from s3prl_emotion.errors import CheckpointError, ConfigError, UsageError, nearest
 from s3prl_emotion.folders import heads_folder, is_suite_head, recipes_folder
@@ -45,12 +45,15 @@ def check_arguments(args: Namespace, given: Sequence[str]) -> Namespace:
         CheckpointError: a checkpoint cannot be used
     """
     args.device = args.device or ("cuda" if torch.cuda.is_available() else "cpu")
-    _check_device(args.device)
+    check_device(args.device)
+    distributed.join(args, given)
     host.register_search_path(args.upstream_path)
     past = _past_checkpoint(args)
     if past is not None:
         state = load_checkpoint(past)
         _check_past(args, state, past, given)
+        if args.mode == "train":
+            distributed.check_world(state, past, args.local_rank)
         state["Args"].mode, state["Args"].evaluate_split = args.mode, args.evaluate_split
         effective, config = overridden(args.override, state["Args"], state["Config"])
         _check_past_upstream(effective, past)
@@ -61,6 +64,8 @@ def check_arguments(args: Namespace, given: Sequence[str]) -> Namespace:
     _check_names(effective)
     _check_builders(config)
     _check_store(args, effective, config)
+    if args.local_rank is not None and is_suite_head(effective.downstream) and is_superb(config):
+        raise UsageError("torchrun: runner.seeding superb is SUPERB's protocol for one process; take seeding: seed")
     _check_writable(
         Path(args.expdir or f"result/downstream/{args.expname}") if past is None else Path(effective.expdir)
     )
@@ -116,6 +121,12 @@ def _check_builders(config: dict[str, Any]) -> None:
                 )
 
 
+def is_superb(config: dict[str, Any]) -> bool:
+    """Whether a recipe asks for SUPERB's own seeding and order."""
+    runner = config.get("runner")
+    return isinstance(runner, dict) and runner.get("seeding") == "superb"
+
+
 def _check_store(args: Namespace, effective: Namespace, config: dict[str, Any]) -> None:
     """``--feature_store`` is for a frozen upstream on the suite's own path; SUPERB's mode keeps the host's."""
     if args.feature_store is None:
@@ -128,12 +139,16 @@ def _check_store(args: Namespace, effective: Namespace, config: dict[str, Any]) 
         raise UsageError("--feature_store: a trained upstream (-f) changes with every step; leave out one of both")
     if not is_suite_head(effective.downstream):
         raise UsageError(f"--feature_store: -d {effective.downstream} is a stock task, which runs s3prl's own way")
-    runner = config.get("runner")
-    if isinstance(runner, dict) and runner.get("seeding") == "superb":
+    if is_superb(config):
         raise UsageError("--feature_store: runner.seeding superb keeps s3prl's batched features; take seeding: seed")
 
 
-def _check_device(device: str) -> None:
+def check_device(device: str) -> None:
+    """Refuse a device that is none or that is not there.
+
+    Raises:
+        UsageError: torch does not know or see it
+    """
     try:
         kind = torch.device(device).type
     except RuntimeError as error:

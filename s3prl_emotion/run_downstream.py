@@ -118,12 +118,27 @@ class SuiteParser(argparse.ArgumentParser):
         return [action.dest for action in self._actions if set(words) & set(action.option_strings)]
 
 
+class _Overlay:
+    """A module with some of its functions replaced."""
+
+    def __init__(self, module: ModuleType, **functions: Any) -> None:
+        self.module = module
+        self.__dict__.update(functions)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.__dict__["module"], name)
+
+
 class _SafeTorch(ModuleType):
-    """``torch`` as the host's script sees it: the same module, but ``load`` never unpickles classes."""
+    """``torch`` as the host's script sees it: ``load`` never unpickles classes, and torchrun works without GPUs."""
 
     def __init__(self, torch: ModuleType) -> None:
+        from s3prl_emotion import distributed
+
         super().__init__(torch.__name__)
         self.__dict__["_torch"] = torch
+        self.distributed = _Overlay(torch.distributed, init_process_group=distributed.start)
+        self.cuda = _Overlay(torch.cuda, set_device=distributed.set_device)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.__dict__["_torch"], name)

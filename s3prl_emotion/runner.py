@@ -22,6 +22,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from s3prl_emotion.checkpoint import load_checkpoint
+from s3prl_emotion.distributed import everyones, leaders, rank, share_weights
 from s3prl_emotion.errors import CheckpointError, ConfigError, EmotionError, UsageError
 from s3prl_emotion.featurizer import Featurizer
 from s3prl_emotion.folders import is_suite_head
@@ -32,6 +33,7 @@ from s3prl_emotion.training import Training
 
 logger = logging.getLogger(__name__)
 BEST = "dev-best.ckpt"
+SEEDS_APART = 1_000_003  # of the processes of a distributed training
 HOSTS_NOTES = re.compile(r"(args|config)_[\d-]+\.yaml")  # what the host writes before it builds anything
 
 
@@ -52,6 +54,11 @@ class SuiteRunner(Runner):
             logger.warning("no checkpoint given with -e or -i: what is evaluated is an untrained head")
 
     # --- building --------------------------------------------------------------------------------------------------
+
+    def _init_model(self, model: Any, name: str, trainable: bool, interfaces: Any = None) -> ModelEntry:
+        """Without ``DistributedDataParallel``, which the host wraps models in: see ``distributed.py``."""
+        self._load_weight(model, name)
+        return ModelEntry(model, name, trainable, interfaces)
 
     def _load_weight(self, model: Any, name: str) -> None:
         weights = self.init_ckpt.get(name)
@@ -81,7 +88,10 @@ class SuiteRunner(Runner):
     def _get_downstream(self) -> ModelEntry:
         if not self.host_order:  # whatever upstream and featurizer drew, the head starts from --seed
             seed_everything(self.args.seed)
-        return super()._get_downstream()
+        entry = super()._get_downstream()
+        if rank():  # the head is the same in every process, its dropout is not
+            seed_everything(self.args.seed + SEEDS_APART * rank())
+        return entry
 
     def _get_optimizer(self, model_params: Any) -> Any:
         return self._built("optimizer", super()._get_optimizer, model_params)
@@ -147,7 +157,7 @@ class SuiteRunner(Runner):
         training.run()
         if self.args.push_to_hf_hub:
             self.push_to_huggingface_hub()
-        if is_leader_process() and not self.host_order:
+        if not self.host_order:
             self._evaluate_best()
 
     def evaluate(self, split: str | None = None, logger: Any = None, global_step: int = 0) -> list[str]:
@@ -156,6 +166,8 @@ class SuiteRunner(Runner):
         Returns:
             names under which the expert wants the weights of the moment saved
         """
+        if self.host_order and not is_leader_process():
+            return []
         if split is not None:
             return self._evaluated(split, logger, global_step)
         step = self.init_ckpt.get("Step", 0) if self.is_suite else 0
@@ -164,7 +176,7 @@ class SuiteRunner(Runner):
             writer = SummaryWriter(folder)
             self._evaluated(self.args.evaluate_split, writer, step, checkpoint=checkpoint)
             writer.close()
-        if self.is_suite:
+        if self.is_suite and is_leader_process():
             print_summary(self.downstream.model, [self.args.evaluate_split])
         return []
 
@@ -200,47 +212,66 @@ class SuiteRunner(Runner):
         batches = round(len(loader) * float(self.config["runner"].get("evaluate_ratio", 1)))
         last = batches if self.host_order else batches - 1  # the host evaluates one batch more than the ratio says
         records: dict[str, list[Any]] = defaultdict(list)
-        batch_ids = []
+        of_batches: list[dict[str, list[Any]]] = []
         for batch_id, (waveforms, *others) in enumerate(
             tqdm(loader, dynamic_ncols=True, desc=split, total=batches, leave=False)
         ):
             if batch_id > last:
                 break
+            if not self.host_order:
+                records = defaultdict(list)
             with torch.no_grad():
                 expert(split, self.features(waveforms, others), *others, records=records, batch_id=batch_id)
-            batch_ids.append(batch_id)
-        if not self.is_suite:
-            options = {}
+            of_batches.append(records)
+        for entry, training in zip(self.all_entries, was_training, strict=True):
+            entry.model.train(training)
+        if not self.host_order:
+            records = _merged(everyones(of_batches))
+        if not is_leader_process():
+            return []
         names = expert.log_records(
             split,
             records=records,
             logger=writer,
             global_step=step,
-            batch_ids=batch_ids,
+            batch_ids=list(range(len(of_batches))),
             total_batch_num=len(loader),
-            **options,
+            **(options if self.is_suite else {}),
         )
-        for entry, training in zip(self.all_entries, was_training, strict=True):
-            entry.model.train(training)
         return names if isinstance(names, list) else []
 
     def _evaluate_best(self) -> None:
         """Leave the best checkpoint's predictions and metrics behind, not the last step's."""
         path = Path(self.args.expdir) / BEST
         splits = list(self.config["runner"]["eval_dataloaders"])
-        if not path.is_file():
+        if not leaders(path.is_file()):
             logger.warning("%s: no %s, since dev was never evaluated (runner.eval_step)", self.args.expdir, BEST)
             return
-        best = load_checkpoint(path, self.args.device)
-        for entry in self.all_entries:
-            if entry.trainable:
-                getattr(entry.model, "module", entry.model).load_state_dict(best[entry.name])
+        step = 0
+        if is_leader_process():
+            best = load_checkpoint(path, self.args.device)
+            step = best["Step"]
+            for entry in self.all_entries:
+                if entry.trainable:
+                    entry.model.load_state_dict(best[entry.name])
+        share_weights(entry.model for entry in self.all_entries if entry.trainable)
         with tempfile.TemporaryDirectory() as folder:
             writer = SummaryWriter(folder)
             for split in splits:
-                self._evaluated(split, writer, best["Step"], checkpoint=BEST, keep_log=False)
+                self._evaluated(split, writer, step, checkpoint=BEST, keep_log=False)
             writer.close()
-        print_summary(self.downstream.model, splits)
+        if is_leader_process():
+            print_summary(self.downstream.model, splits)
+
+
+def _merged(shares: list[list[dict[str, list[Any]]]]) -> dict[str, list[Any]]:
+    """Records of a split in its own order; ``shares`` holds the batches of each process, which take turns."""
+    merged: dict[str, list[Any]] = defaultdict(list)
+    for turn in range(len(shares[0])):
+        for share in shares:
+            for name, values in share[turn].items() if turn < len(share) else ():
+                merged[name] += values
+    return merged
 
 
 @contextmanager

@@ -24,6 +24,7 @@ from torch.utils.data import DataLoader, DistributedSampler
 from tqdm import tqdm
 
 from s3prl_emotion.checkpoint import save_checkpoint
+from s3prl_emotion.distributed import everyones, rank, share_weights, sum_gradients, world
 from s3prl_emotion.errors import TrainingError
 from s3prl_emotion.rng import restore_rng, rng_state
 
@@ -41,6 +42,7 @@ class Training:
         self.total_steps = int(self.options["total_steps"])
         self.accumulate = int(self.options.get("gradient_accumulate_steps") or 1)
         models = self._set_modes()
+        share_weights(models)
         self.parameters = [parameter for model in models for parameter in model.parameters()]
         self.optimizer = runner._get_optimizer(models)
         self.scheduler = runner._get_scheduler(self.optimizer) if runner.config.get("scheduler") else None
@@ -63,7 +65,7 @@ class Training:
     def run(self) -> None:
         """Train to ``total_steps``."""
         if "Rng" in self.runner.init_ckpt and not self.runner.host_order:
-            restore_rng(self.runner.init_ckpt["Rng"])
+            restore_rng(self.runner.init_ckpt["Rng"][rank()])
         leader = is_leader_process()
         file = sys.stderr if leader else open(os.devnull, "w")  # noqa: SIM115  # lives as long as the bar
         self.writer = SummaryWriter(self.args.expdir) if leader else None
@@ -137,6 +139,7 @@ class Training:
 
     def _update(self) -> None:
         """Clip, step, and move the learning rate."""
+        sum_gradients(self.parameters, 1 / world() if self.runner.host_order else 1.0)  # s3prl averages over processes
         self.scaler.unscale_(self.optimizer)
         norm = torch.nn.utils.clip_grad_norm_(self.parameters, self.options["gradient_clipping"])
         if self.amp or torch.isfinite(norm):
@@ -166,8 +169,8 @@ class Training:
     def _after_update(self, total_batches: int) -> None:
         """Log, evaluate and save where this step is one for it."""
         step = self.step + 1
-        if is_leader_process():
-            if step % self.options["log_step"] == 0:
+        if step % self.options["log_step"] == 0:
+            if is_leader_process():
                 self.runner.downstream.model.log_records(
                     self.options.get("train_dataloader", "train"),
                     records=self.records,
@@ -176,31 +179,32 @@ class Training:
                     batch_ids=self.batch_ids,
                     total_batch_num=total_batches,
                 )
-                self.records, self.batch_ids = defaultdict(list), []
-            names = []
-            if step % self.options["eval_step"] == 0:
-                for split in self.options["eval_dataloaders"]:
-                    names += self.runner.evaluate(split, self.writer, step)
-            if step % self.options["save_step"] == 0:
-                names.append(f"states-{step}.ckpt")
-            self._save(names, step)
-        else:
             self.records, self.batch_ids = defaultdict(list), []
+        names = []
+        evaluates, saves = step % self.options["eval_step"] == 0, step % self.options["save_step"] == 0
+        if evaluates:
+            for split in self.options["eval_dataloaders"]:
+                names += self.runner.evaluate(split, self.writer, step)
+        if saves:
+            names.append(f"states-{step}.ckpt")
+        if evaluates or saves:
+            self._save(names, step)
         self.step = step
         self.bar.update(1)
 
     def _save(self, names: list[str], step: int) -> None:
-        if not names:
+        generators = everyones(rng_state())
+        if not names or not is_leader_process():
             return
-        state = self._state(step)
+        state = self._state(step, generators)
         for name in names:
             save_checkpoint(state, self.expdir / name)
         saved = sorted(self.expdir.glob("states-*.ckpt"), key=lambda path: int(path.stem.split("-")[-1]))
         for path in saved[: -int(self.options.get("max_keep", 1))]:
             path.unlink()
 
-    def _state(self, step: int) -> dict[str, Any]:
-        """The host's checkpoint, and what an exact resume needs besides."""
+    def _state(self, step: int, generators: list[Any]) -> dict[str, Any]:
+        """The host's checkpoint, and what an exact resume needs besides: every process's ``generators`` above all."""
         state = {
             "Optimizer": self.optimizer.state_dict(),
             "Step": step,
@@ -220,7 +224,7 @@ class Training:
         if not self.runner.host_order:
             state |= {
                 "Batch": self.batch,
-                "Rng": rng_state(),
+                "Rng": generators,
                 "Records": dict(self.records),
                 "BatchIds": self.batch_ids,
             }

@@ -47,8 +47,8 @@ def run(args: Namespace) -> int:
     speed = done.audio_seconds / max(done.wall_seconds, 1e-9)
     store = source.store_of()
     sys.stdout.write(
-        f"{done.utterances} utterances: {done.computed} computed ({done.audio_seconds:.0f} s of audio, {speed:.1f} s of it "
-        f"a second), the others were there; {store.folder}\n"
+        f"{done.utterances} utterances: {done.computed} computed ({done.audio_seconds:.0f} s of audio, {speed:.1f} s a "
+        f"second), the others were there; {store.folder}\n"
     )
     store.close()
     return 0

@@ -1,0 +1,140 @@
+"""Several processes, one training: what ``torchrun --nproc_per_node N run_downstream.py …`` needs.
+
+Every process computes its share of a batch; outputs are gathered before the loss, so that it is the loss of the whole
+batch in every process (losses over batch statistics included), and gradients are summed. They are then the gradients of
+one process with the same batch. There is no ``DistributedDataParallel``: its buffers deadlock where one process
+evaluates alone, and it averages losses of unequal shares.
+"""
+
+from __future__ import annotations
+
+import os
+from argparse import Namespace
+from collections.abc import Iterable, Sequence
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch import distributed as dist
+
+from s3prl_emotion.errors import CheckpointError, UsageError
+
+PATIENCE = timedelta(hours=12)  # one process may evaluate a stock task while the others wait
+
+
+def join(args: Namespace, given: Sequence[str]) -> None:
+    """Take torchrun's word for which process this is; the host knows ``--local_rank`` alone.
+
+    Args:
+        args: of the command line; ``local_rank`` and ``backend`` are filled in
+        given: destinations of the flags that the user wrote
+
+    Raises:
+        UsageError: more processes than GPUs, or what is for one process only
+    """
+    if args.local_rank is None and dist.is_available() and dist.is_torchelastic_launched():
+        args.local_rank = int(os.environ["LOCAL_RANK"])
+    if args.local_rank is None:
+        return
+    if args.mode == "inference":
+        raise UsageError("-m inference: is for one process; leave torchrun out")
+    if torch.device(args.device).type == "cpu":
+        if "backend" in given and args.backend == "nccl":
+            raise UsageError("--backend nccl: needs GPUs; leave it out for gloo on CPUs")
+        args.backend = "gloo"
+        return
+    wanted, there = int(os.environ.get("LOCAL_WORLD_SIZE", 1)), torch.cuda.device_count()
+    if wanted > there:
+        raise UsageError(f"torchrun --nproc_per_node {wanted}: there are {there} GPUs; take as many, or --device cpu")
+
+
+def check_world(state: dict[str, Any], path: Path, local_rank: int | None) -> None:
+    """A resumed training needs as many processes as before: data order and generators belong to them.
+
+    Raises:
+        CheckpointError: says both numbers
+    """
+    before, now = state.get("WorldSize", 1), int(os.environ.get("WORLD_SIZE", 1)) if local_rank is not None else 1
+    alone = state["Args"].local_rank is None
+    if before != now or alone != (local_rank is None):
+        how = "without torchrun" if alone else f"by torchrun with {before} processes"
+        raise CheckpointError(f"{path}: was trained {how}; resume it so (this start has {now})")
+
+
+def start(backend: str) -> None:
+    """Join the other processes; takes the place of ``torch.distributed.init_process_group`` in the host's script."""
+    dist.init_process_group(backend, timeout=PATIENCE)
+
+
+def set_device(index: int) -> None:
+    """Take the process's own GPU, where there are GPUs."""
+    if index < torch.cuda.device_count():
+        torch.cuda.set_device(index)
+
+
+def rank() -> int:
+    """Number of this process, from 0."""
+    return dist.get_rank() if dist.is_initialized() else 0
+
+
+def world() -> int:
+    """Number of processes."""
+    return dist.get_world_size() if dist.is_initialized() else 1
+
+
+def everyones(value: Any) -> list[Any]:
+    """The ``value`` of every process, in the order of ranks."""
+    if world() == 1:
+        return [value]
+    values: list[Any] = [None] * world()
+    dist.all_gather_object(values, value)
+    return values
+
+
+def leaders(value: Any) -> Any:
+    """The ``value`` of the process of rank 0."""
+    if world() == 1:
+        return value
+    values = [value]
+    dist.broadcast_object_list(values, src=0)
+    return values[0]
+
+
+def gather_rows(rows: Tensor) -> Tensor:
+    """Rows ``[B_r, ...]`` of every process as ``[B, ...]``; gradients flow to this process's own rows."""
+    if world() == 1:
+        return rows
+    counts = everyones(len(rows))
+    padded = rows.new_zeros((max(counts), *rows.shape[1:]))
+    padded[: len(rows)] = rows.detach()
+    parts = [torch.empty_like(padded) for _ in counts]
+    dist.all_gather(parts, padded)
+    own = rank()
+    parts = [part[:count] for part, count in zip(parts, counts, strict=True)]
+    parts[own] = rows
+    return torch.cat(parts)
+
+
+def sum_gradients(parameters: Iterable[nn.Parameter], scale: float = 1.0) -> None:
+    """Sum the gradients of all processes; a parameter that no process used keeps none."""
+    if world() == 1:
+        return
+    trained = [parameter for parameter in parameters if parameter.requires_grad]
+    used = torch.tensor([float(parameter.grad is not None) for parameter in trained], device=trained[0].device)
+    gradients = [torch.zeros_like(item) if item.grad is None else item.grad for item in trained]
+    flat = torch.cat([used, *(gradient.reshape(-1).float() for gradient in gradients)])
+    dist.all_reduce(flat)
+    used, *summed = flat.split([len(used), *(gradient.numel() for gradient in gradients)])
+    for parameter, gradient, count in zip(trained, summed, used.tolist(), strict=True):
+        parameter.grad = (scale * gradient).view_as(parameter).to(parameter.dtype) if count else None
+
+
+def share_weights(models: Iterable[nn.Module]) -> None:
+    """Give every process the weights and buffers of rank 0."""
+    if world() == 1:
+        return
+    for model in models:
+        for tensor in (*model.parameters(), *model.buffers()):
+            dist.broadcast(tensor.data, src=0)
