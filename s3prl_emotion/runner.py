@@ -223,21 +223,21 @@ class SuiteRunner(Runner):
             with torch.no_grad():
                 expert(split, self.features(waveforms, others), *others, records=records, batch_id=batch_id)
             of_batches.append(records)
-        for entry, training in zip(self.all_entries, was_training, strict=True):
-            entry.model.train(training)
         if not self.host_order:
             records = _merged(everyones(of_batches))
-        if not is_leader_process():
-            return []
-        names = expert.log_records(
-            split,
-            records=records,
-            logger=writer,
-            global_step=step,
-            batch_ids=list(range(len(of_batches))),
-            total_batch_num=len(loader),
-            **(options if self.is_suite else {}),
-        )
+        names = None
+        if is_leader_process():
+            names = expert.log_records(
+                split,
+                records=records,
+                logger=writer,
+                global_step=step,
+                batch_ids=list(range(len(of_batches))),
+                total_batch_num=len(loader),
+                **(options if self.is_suite else {}),
+            )
+        for entry, training in zip(self.all_entries, was_training, strict=True):
+            entry.model.train(training)
         return names if isinstance(names, list) else []
 
     def _evaluate_best(self) -> None:

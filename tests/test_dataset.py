@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 import soundfile
 import torch
+from conftest import TinyCorpus
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -24,7 +25,7 @@ from s3prl_emotion.audio import SAMPLE_RATE
 from s3prl_emotion.checkpoint import load_checkpoint, save_checkpoint
 from s3prl_emotion.class_balance import sampling_weights
 from s3prl_emotion.corpora import Utterance
-from s3prl_emotion.dataset import EpochBatches, UtteranceDataset, collate
+from s3prl_emotion.dataset import STAND_IN, EpochBatches, UtteranceDataset, collate
 from s3prl_emotion.errors import AudioError, CheckpointError
 from s3prl_emotion.rng import own_seed, restore_rng, rng_state, seed_everything
 
@@ -82,27 +83,33 @@ def test_batches_can_be_gone_through_twice() -> None:
 
 @pytest.mark.parametrize("weighted", [False, True])
 @pytest.mark.parametrize(("size", "world"), [(12, 3), (10, 4), (7, 2), (2, 5), (1, 3)])
-def test_ranks_share_an_epoch(size: int, world: int, weighted: bool) -> None:
+def test_ranks_share_the_batches_of_one_process(size: int, world: int, weighted: bool) -> None:
     weights = torch.ones(size) if weighted else None
-    whole = flat(EpochBatches(size, 4, 5, 1, weights))
-    ranks = [flat(EpochBatches(size, 4, 5, 1, weights, rank, world)) for rank in range(world)]
-    share = -(-size // world)
-    assert [len(rank) for rank in ranks] == [share] * world
-    dealt = [ranks[place % world][place // world] for place in range(share * world)]  # every world-th utterance
-    assert dealt == (whole * world)[: share * world]  # whole once, then from its beginning again
-    assert set(dealt) == set(whole)
+    whole = list(EpochBatches(size, 2 * world, 5, 1, weights))
+    ranks = [list(EpochBatches(size, 2, 5, 1, weights, rank, world)) for rank in range(world)]
+    assert [len(rank) for rank in ranks] == [len(whole)] * world
+    for number, batch in enumerate(whole):
+        real = [[index for index in rank[number] if index >= 0] for rank in ranks]
+        assert sorted(index for share in real for index in share) == sorted(batch)
+        assert max(map(len, real)) - min(map(len, real)) <= 1
+        assert all(rank[number] == [~batch[0]] for rank, share in zip(ranks, real, strict=True) if not share)
 
 
 @given(st.integers(1, 40), st.integers(1, 9), st.integers(1, 6), st.integers(0, 2**31 - 1), st.integers(0, 1000))
 @settings(derandomize=True, deadline=None, database=None, max_examples=60)
-def test_property_ranks_cover_all_with_less_than_one_round_twice(
-    size: int, batch_size: int, world: int, seed: int, epoch: int
-) -> None:
+def test_property_ranks_cover_all_once(size: int, batch_size: int, world: int, seed: int, epoch: int) -> None:
     ranks = [EpochBatches(size, batch_size, seed, epoch, rank=rank, world=world) for rank in range(world)]
-    counts = Counter(index for rank in ranks for index in flat(rank))
-    assert set(counts) == set(range(size))
-    assert sum(counts.values()) - size < world
+    assert sorted(index for rank in ranks for index in flat(rank) if index >= 0) == list(range(size))
     assert len({len(rank) for rank in ranks}) == 1
+    assert all(batch for rank in ranks for batch in rank)
+
+
+def test_stand_in_has_the_waveform_and_no_label(tiny_corpus: TinyCorpus) -> None:
+    utterance = Utterance("s0_ang_0.wav", tiny_corpus.root / "s0_ang_0.wav", 2)
+    dataset = UtteranceDataset([utterance], pre_load=False, max_duration=None)
+    waveform, label, name = dataset[~0]
+    assert (label, name) == (STAND_IN, utterance.name)
+    assert np.array_equal(waveform, dataset[0][0])
 
 
 def test_weighted_draw_balances_classes() -> None:
