@@ -1,0 +1,116 @@
+"""The upstream itself: hidden states of all layers of a speech model of ``transformers``."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
+
+from s3prl_emotion.errors import AudioError
+
+from .batching import buckets
+from .frontends import FilterbankFrontend, Frontend, WaveformFrontend
+from .loading import Loaded, load
+from .options import read_options
+from .whisper import WhisperFrontend
+
+ADAPTER_VERSION = 1  # to be raised whenever features change
+# keys of a config that say where a model comes from or what it was trained for, none of which changes its features
+NAMES = {
+    "_name_or_path", "_commit_hash", "transformers_version", "architectures", "dtype", "torch_dtype", "id2label",
+    "label2id", "num_labels", "problem_type", "finetuning_task", "task_specific_params", "output_hidden_states",
+    "output_attentions", "return_dict", "use_return_dict", "attn_implementation", "_attn_implementation_autoset",
+}  # fmt: skip
+FRONTENDS: dict[str, Callable[[Loaded], Frontend]] = {"whisper": WhisperFrontend, "wav2vec2-bert": FilterbankFrontend}
+
+
+class UpstreamExpert(torch.nn.Module):
+    """A speech model as an upstream of s3prl.
+
+    Args:
+        ckpt: local directory, or id of a model on the hub
+        model_config: YAML file or mapping of options, see :class:`.options.Options`
+        refresh: download anew what the hub's cache holds
+
+    Raises:
+        UsageError: the model cannot be loaded; the message says why and what to do
+        ConfigError: an option is unknown or out of range
+    """
+
+    model: Any
+
+    def __init__(
+        self,
+        ckpt: str | Path,
+        model_config: str | Path | Mapping[str, Any] | None = None,
+        refresh: bool = False,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__()
+        self.options = read_options(model_config)
+        loaded = load(ckpt, self.options, refresh=refresh)
+        self._depth, self._cut, self._commit = loaded.depth, loaded.cut, loaded.commit
+        self.frontend: Frontend = FRONTENDS.get(loaded.model.config.model_type, WaveformFrontend)(loaded)
+        self.model = loaded.model
+        self.eval()  # the host calls train() where it trains the upstream too
+
+    def forward(self, wavs: Sequence[Tensor]) -> dict[str, Any]:
+        """Compute features; an utterance's do not depend on what it is batched with.
+
+        Args:
+            wavs: ``[N_b]`` float32, 16 kHz
+
+        Returns:
+            ``hidden_states``: for each of the L + 1 layers ``[B, T, D]`` float32, layer 0 being what enters the first
+            transformer layer; frames past ``frames(N_b)`` are 0. ``last_hidden_state [B, T, D]``: the model's output
+
+        Raises:
+            AudioError: no utterance, or one that is empty or not a vector
+        """
+        if not wavs:
+            raise AudioError("a batch without utterances; give at least one waveform")
+        for number, wav in enumerate(wavs):
+            if wav.dim() != 1 or not len(wav):
+                raise AudioError(f"utterance {number} of the batch: must be [N] with N >= 1, got {tuple(wav.shape)}")
+        waveforms = [wav.detach().float() for wav in wavs]
+        groups = buckets([len(wav) for wav in wavs]) if self.frontend.pads else [list(range(len(wavs)))]
+        done: dict[int, tuple[Tensor, ...]] = {}
+        for group in groups:
+            done |= dict(zip(group, self.frontend.compute(self.model, [waveforms[b] for b in group]), strict=True))
+        rows = zip(*(done[b] for b in range(len(wavs))), strict=True)
+        *layers, output = (pad_sequence(list(layer), batch_first=True).float() for layer in rows)
+        if self.options.final_norm:
+            layers[-1] = output
+        return {"hidden_states": tuple(layers), "last_hidden_state": output}
+
+    def get_downsample_rates(self, key: str | None = None) -> int:
+        """Samples a frame, the same for all features: 320 (20 ms) in all published models."""
+        return self.frontend.rate
+
+    def frames(self, samples: int) -> int:
+        """Frames of an utterance of so many samples; at least 1."""
+        return self.frontend.frames(samples)
+
+    def identity(self) -> dict[str, Any]:
+        """What can change the features besides the weights, as plain values of JSON."""
+        config = {key: value for key, value in self.model.config.to_dict().items() if key not in NAMES}
+        identity = {
+            "adapter": "hf_speech",
+            "adapter_version": ADAPTER_VERSION,
+            "model_type": self.model.config.model_type,
+            "config": config,
+            "preprocessor": self.frontend.settings(),
+            "num_layers": self._depth,
+            "cut": self._cut,
+            "precision": self.options.precision,
+            "attention": self.model.config._attn_implementation,
+            "last_layer": "output" if self.options.final_norm else f"transformers {transformers.__version__[0]}",
+            "commit": self._commit,
+        }
+        return json.loads(json.dumps(identity, sort_keys=True, default=str))

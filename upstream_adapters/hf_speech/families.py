@@ -1,0 +1,54 @@
+"""The families of models that the upstream knows, by the ``model_type`` of their config."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from s3prl_emotion.errors import UsageError
+
+
+@dataclass(frozen=True)
+class Family:
+    """What sets a family apart."""
+
+    model: str
+    """Class of ``transformers``."""
+    extractor: str = "Wav2Vec2FeatureExtractor"
+    """Class of its preprocessor."""
+    depth: str = "num_hidden_layers"
+    """Key of the config that holds the number of transformer layers."""
+    final_norm: str = "stable"
+    """Whether a norm follows the last layer: ``always``, ``never``, or in ``stable`` (pre-norm) configs."""
+
+
+FAMILIES = {
+    "hubert": Family("HubertModel"),
+    "wavlm": Family("WavLMModel"),
+    "wav2vec2": Family("Wav2Vec2Model"),
+    "data2vec-audio": Family("Data2VecAudioModel", final_norm="never"),
+    "unispeech-sat": Family("UniSpeechSatModel"),
+    "wav2vec2-conformer": Family("Wav2Vec2ConformerModel", final_norm="always"),
+    "wav2vec2-bert": Family("Wav2Vec2BertModel", extractor="SeamlessM4TFeatureExtractor", final_norm="never"),
+    "whisper": Family("WhisperModel", extractor="WhisperFeatureExtractor", depth="encoder_layers", final_norm="always"),
+}
+
+
+def find_family(model_type: object, where: str) -> Family:
+    """Look a family up.
+
+    Raises:
+        UsageError: another architecture
+    """
+    if model_type not in FAMILIES:
+        raise UsageError(
+            f"{where}: model_type {model_type!r} in config.json is not supported; supported: {', '.join(FAMILIES)}"
+        )
+    return FAMILIES[str(model_type)]
+
+
+def has_final_norm(family: Family, config: Any) -> bool:
+    """Whether the model norms what its last layer gives."""
+    if family.final_norm == "stable":
+        return bool(getattr(config, "do_stable_layer_norm", False))
+    return family.final_norm == "always"

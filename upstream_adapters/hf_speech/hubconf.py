@@ -1,0 +1,68 @@
+"""Names of the upstream for ``-u``: ``hf_speech_custom`` takes any checkpoint, the others are shortcuts to one each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from s3prl_emotion.errors import UsageError
+
+from .expert import UpstreamExpert as _UpstreamExpert
+
+_SHORTCUTS = {
+    "hf_hubert_base_ls960": "facebook/hubert-base-ls960",
+    "hf_hubert_large_ll60k": "facebook/hubert-large-ll60k",
+    "hf_hubert_large_ls960_ft": "facebook/hubert-large-ls960-ft",
+    "hf_wavlm_base": "microsoft/wavlm-base",
+    "hf_wavlm_base_plus": "microsoft/wavlm-base-plus",
+    "hf_wavlm_large": "microsoft/wavlm-large",
+    "hf_wav2vec2_base": "facebook/wav2vec2-base",
+    "hf_wav2vec2_large_lv60": "facebook/wav2vec2-large-lv60",
+    "hf_wav2vec2_conformer_rel_pos_large": "facebook/wav2vec2-conformer-rel-pos-large",
+    "hf_data2vec_audio_base": "facebook/data2vec-audio-base",
+    "hf_data2vec_audio_large": "facebook/data2vec-audio-large",
+    "hf_unispeech_sat_base_plus": "microsoft/unispeech-sat-base-plus",
+    "hf_unispeech_sat_large": "microsoft/unispeech-sat-large",
+    "hf_w2v_bert_2": "facebook/w2v-bert-2.0",
+    "hf_whisper_tiny": "openai/whisper-tiny",
+    "hf_whisper_base": "openai/whisper-base",
+    "hf_whisper_small": "openai/whisper-small",
+    "hf_whisper_medium": "openai/whisper-medium",
+    "hf_whisper_large_v2": "openai/whisper-large-v2",
+    "hf_whisper_large_v3": "openai/whisper-large-v3",
+}
+
+
+def hf_speech_custom(
+    ckpt: str | None = None, model_config: Any = None, *args: Any, refresh: bool = False, **kwargs: Any
+) -> _UpstreamExpert:
+    """Any supported model.
+
+    Args:
+        ckpt: ``-k``: a local directory, or the id of a model on the hub
+        model_config: ``-g``: a YAML file of options, see :class:`.options.Options`, or a mapping
+        refresh: download anew what the cache of the hub holds
+
+    Raises:
+        UsageError: no ``ckpt``, or it cannot be loaded
+        ConfigError: an option is unknown or out of range
+    """
+    if ckpt is None:
+        raise UsageError("-u hf_speech_custom: -k is required: a local directory, or a hub id as in -k org/name")
+    return _UpstreamExpert(ckpt, model_config, refresh=refresh)
+
+
+def _shortcut(name: str, hub_id: str) -> Callable[..., _UpstreamExpert]:
+    def entry(
+        ckpt: str | None = None, model_config: Any = None, *args: Any, refresh: bool = False, **kwargs: Any
+    ) -> _UpstreamExpert:
+        if ckpt is not None:
+            raise UsageError(f"-u {name} stands for {hub_id}; for another checkpoint use -u hf_speech_custom -k {ckpt}")
+        return _UpstreamExpert(hub_id, model_config, refresh=refresh)
+
+    entry.__name__ = entry.__qualname__ = name
+    entry.__doc__ = f"{hub_id} from the hub; options as in :func:`hf_speech_custom`."
+    return entry
+
+
+globals().update({name: _shortcut(name, hub_id) for name, hub_id in _SHORTCUTS.items()})
