@@ -10,7 +10,7 @@ from s3prl.upstream.interfaces import Featurizer as HostFeaturizer
 from torch import Tensor
 from torch.nn import functional
 
-from s3prl_emotion.errors import UsageError, nearest
+from s3prl_emotion.errors import EmotionError, UsageError, nearest
 from s3prl_emotion.masking import full_precision
 
 
@@ -49,6 +49,8 @@ class Featurizer(HostFeaturizer):
             )
             if self.available == 1 and layer_selection not in (None, 0, -1):
                 raise IndexError("the host ignores -l where there is one layer")
+        except EmotionError:
+            raise
         except IndexError as error:
             raise UsageError(
                 f"-l {layer_selection}: the upstream has no such layer in {feature_selection!r}; it has "

@@ -1,0 +1,1 @@
+"""Several upstreams side by side."""

@@ -1,0 +1,216 @@
+"""``concat``: several upstreams side by side, as the acoustic streams of paper 000 (Mitra et al. 2024, Fig. 3)."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from s3prl_emotion import host
+from s3prl_emotion.audio import SAMPLE_RATE
+from s3prl_emotion.errors import ConfigError, EmotionError, UsageError, nearest
+from s3prl_emotion.recipe import StrictSection
+from s3prl_emotion.utterance_upstream import UtteranceUpstream, read_options, refuse_checkpoint
+
+from .align import aligned, aligned_length
+
+ADAPTER_VERSION = 1
+
+
+class MemberSection(StrictSection):
+    """One upstream of several."""
+
+    name: str
+    """As ``-u`` has it; the host's own are fine."""
+    ckpt: str | None = None
+    """As ``-k`` has it."""
+    model_config_: str | dict[str, Any] | None = Field(default=None, alias="model_config")
+    """As ``-g`` has it, or, for upstreams of this suite, the options themselves."""
+    feature: str = "hidden_states"
+    """As ``-s`` has it."""
+    layer: int | None = None
+    """This layer alone, as ``-l`` has it."""
+    one_frame: bool = False
+    """It gives one frame an utterance (``egemaps`` says so itself): repeated over all frames, its rate is ignored."""
+
+
+class ConcatSection(StrictSection):
+    """Options, ``-g``."""
+
+    upstreams: list[dict[str, Any]] = Field(min_length=2)
+    """Members, each a :class:`MemberSection`."""
+    rate: int | None = Field(default=None, ge=1)
+    """Samples at 16 kHz per output frame; by default that of the coarsest member."""
+
+
+class UpstreamExpert(UtteranceUpstream):
+    """``-u concat -g FILE``: features of several upstreams beside each other, ``[T, D_1 + D_2 + …]``.
+
+    Each member sees each utterance alone. Frame rates are aligned as :mod:`.align` says; members with one frame an
+    utterance are repeated. Members with one layer stand beside each layer of the others, which must have equally many.
+
+    ``frames(samples)`` exists where all members have it.
+
+    Args:
+        ckpt: must be None; members have their own
+        model_config: ``-g``, options (:class:`ConcatSection`)
+        refresh: passed on to the members
+
+    Raises:
+        UsageError: no ``-g``, a ``-k``, or a member that is not there or cannot be built
+        ConfigError: an unknown option, a layer or feature that a member does not have, numbers of layers that differ
+    """
+
+    frames: Callable[[int], int]
+
+    def __init__(self, ckpt: Any = None, model_config: Any = None, refresh: bool = False) -> None:
+        super().__init__()
+        refuse_checkpoint(ckpt, "concat")
+        if model_config is None:
+            raise UsageError("-u concat: say which upstreams with -g FILE, a YAML file with upstreams: [{name: …}, …]")
+        self.options = read_options(ConcatSection, model_config, "concat")
+        self.sections = [_section(values, number) for number, values in enumerate(self.options.upstreams)]
+        self.members = torch.nn.ModuleList(
+            _built(section, number, refresh) for number, section in enumerate(self.sections)
+        )
+        pairs = self._pairs()
+        self.whole = [section.one_frame or bool(getattr(member, "one_frame", False)) for section, member in pairs]
+        self.one_frame = all(self.whole)
+        self.rates = [int(member.get_downsample_rates(section.feature)) for section, member in pairs]
+        sequences = [rate for rate, whole in zip(self.rates, self.whole, strict=True) if not whole]
+        self.rate = self.options.rate or max(sequences or self.rates)
+        if all(hasattr(member, "frames") for member in self.members):
+            self.frames = self._frames
+        self._try()
+
+    def layers(self, wav: Tensor) -> list[Tensor]:
+        """Waveform ``[N]`` to layers ``[T, D_1 + D_2 + …]``."""
+        stacks = [_selected(member([wav]), section, number) for number, (section, member) in enumerate(self._pairs())]
+        self._check_layers([len(stack) for stack in stacks])
+        for number, (stack, whole) in enumerate(zip(stacks, self.whole, strict=True)):
+            if whole and len(stack[0]) != 1:
+                raise ConfigError(
+                    f"{self._where(number)}.one_frame: it gave {len(stack[0])} frames for {len(wav)} samples"
+                )
+        length = self._length([len(stack[0]) for stack in stacks])
+        spread = [
+            [layer.expand(length, -1) if whole else aligned(layer, rate, self.rate, length) for layer in stack]
+            for stack, whole, rate in zip(stacks, self.whole, self.rates, strict=True)
+        ]
+        count = max(len(stack) for stack in spread)
+        return [
+            torch.cat([stack[number if len(stack) > 1 else 0] for stack in spread], dim=-1) for number in range(count)
+        ]
+
+    def get_downsample_rates(self, key: str | None = None) -> int:
+        """Samples per output frame: ``rate``, or the coarsest member's."""
+        return self.rate
+
+    def identity(self) -> dict[str, Any]:
+        """What the features depend on, beside the members' weights."""
+        members = [
+            _identity(section, member, rate, whole)
+            for (section, member), rate, whole in zip(self._pairs(), self.rates, self.whole, strict=True)
+        ]
+        return {"adapter": "concat", "version": ADAPTER_VERSION, "rate": self.rate, "members": members}
+
+    def _frames(self, samples: int) -> int:
+        """Frames of an utterance of so many samples (16 kHz)."""
+        return self._length([int(member.frames(samples)) for _, member in self._pairs()])
+
+    def _pairs(self) -> list[tuple[MemberSection, Any]]:
+        return list(zip(self.sections, self.members, strict=True))
+
+    def _length(self, frames: list[int]) -> int:
+        lengths = [
+            aligned_length(number, rate, self.rate)
+            for number, rate, whole in zip(frames, self.rates, self.whole, strict=True)
+            if not whole
+        ]
+        return min(lengths, default=1)
+
+    def _where(self, number: int) -> str:
+        return f"concat.upstreams.{number} ({self.sections[number].name})"
+
+    def _check_layers(self, counts: list[int]) -> None:
+        if len(set(counts) - {1}) > 1:
+            told = ", ".join(f"{section.name} {count}" for section, count in zip(self.sections, counts, strict=True))
+            raise ConfigError(f"concat.upstreams: numbers of layers differ ({told}); pick one of each by layer: K")
+
+    @torch.no_grad()
+    def _try(self) -> None:
+        """Run on a second of a tone, so that what does not fit is told before any audio is read."""
+        modes = [(module, module.training) for module in self.modules()]
+        self.eval()  # a dropout would draw random numbers
+        device = next((parameter.device for parameter in self.parameters()), torch.device("cpu"))
+        self.layers(0.1 * torch.sin(torch.arange(SAMPLE_RATE, device=device) * 0.08))
+        for module, training in modes:
+            module.training = training
+
+
+def _section(values: dict[str, Any], number: int) -> MemberSection:
+    where = f"concat.upstreams.{number}"
+    known = [field.alias or name for name, field in MemberSection.model_fields.items()]
+    for key in values:
+        if key not in known:
+            raise ConfigError(f"{where}.{key}: unknown key{nearest(key, known)}")
+    section = MemberSection.read(values, where)
+    if section.name == "concat":
+        raise ConfigError(f"{where}.name: concat does not hold another concat; list its members here")
+    return section
+
+
+def _built(section: MemberSection, number: int, refresh: bool) -> torch.nn.Module:
+    where = f"concat.upstreams.{number}"
+    build = host.find_upstream(section.name, f"{where}.name")
+    try:
+        member = build(ckpt=section.ckpt, model_config=section.model_config_, refresh=refresh)
+    except EmotionError as error:
+        raise type(error)(f"{where}: {error}") from error
+    except (
+        OSError,
+        RuntimeError,
+        ValueError,
+        TypeError,
+        LookupError,
+        AttributeError,
+        AssertionError,
+        ImportError,
+    ) as error:
+        detail = " ".join(str(error).split())[:200] or type(error).__name__
+        raise UsageError(f"{where}: {section.name} cannot be built ({detail}); try it alone with -u") from error
+    if not isinstance(member, torch.nn.Module) or not hasattr(member, "get_downsample_rates"):
+        raise UsageError(f"{where}: {section.name} is no upstream with get_downsample_rates; leave it out")
+    return member
+
+
+def _selected(features: Mapping[str, Any], section: MemberSection, number: int) -> list[Tensor]:
+    """Layers ``[T, D]`` of one utterance."""
+    where = f"concat.upstreams.{number} ({section.name})"
+    chosen = features.get(section.feature)
+    if chosen is None:
+        keys = ", ".join(key for key, value in features.items() if not key.startswith("_") and value is not None)
+        raise ConfigError(f"{where}.feature: it gives no {section.feature!r}; it gives {keys}")
+    if isinstance(chosen, dict):
+        chosen = list(chosen.values())
+    layers = list(chosen) if isinstance(chosen, (list, tuple)) else [chosen]
+    if section.layer is not None:
+        if not -len(layers) <= section.layer < len(layers):
+            raise ConfigError(f"{where}.layer: {section.layer} is not among its {len(layers)} layers, from 0")
+        layers = [layers[section.layer]]
+    return [layer[0] for layer in layers]
+
+
+def _identity(section: MemberSection, member: Any, rate: int, whole: bool) -> dict[str, Any]:
+    options = section.model_dump(exclude={"model_config_"})
+    config = section.model_config_
+    if isinstance(config, str) and Path(config).is_file():
+        config = {"sha256": hashlib.sha256(Path(config).read_bytes()).hexdigest()}
+    own = member.identity() if callable(getattr(member, "identity", None)) else {"s3prl": metadata.version("s3prl")}
+    return {**options, "model_config": config, "rate": rate, "one_frame": whole, "identity": own}

@@ -1,0 +1,1 @@
+"""eGeMAPS by openSMILE."""

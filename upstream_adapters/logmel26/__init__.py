@@ -1,0 +1,1 @@
+"""Log-Mel filterbanks."""

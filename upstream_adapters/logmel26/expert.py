@@ -1,0 +1,47 @@
+"""``logmel26``: the input of the network of paper 003 (Neumann & Vu 2019)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor
+
+from s3prl_emotion.filterbank import FilterbankSection, LogMel
+from s3prl_emotion.utterance_upstream import UtteranceUpstream, read_options, refuse_checkpoint
+
+ADAPTER_VERSION = 1
+
+
+class UpstreamExpert(UtteranceUpstream):
+    """``-u logmel26``: 26 log-Mel filterbanks, 0-6.5 kHz, windows of 25 ms every 10 ms (paper 003, section 2).
+
+    Args:
+        ckpt: must be None
+        model_config: ``-g``, options (:class:`FilterbankSection`)
+
+    Raises:
+        UsageError: ``-k`` was given
+        ConfigError: an unknown option or a value out of range
+    """
+
+    def __init__(self, ckpt: Any = None, model_config: Any = None) -> None:
+        super().__init__()
+        refuse_checkpoint(ckpt, "logmel26")
+        self.options = read_options(FilterbankSection, model_config, "logmel26")
+        self.log_mel = LogMel(self.options, "logmel26")
+
+    def layers(self, wav: Tensor) -> list[Tensor]:
+        """Waveform ``[N]`` to one layer ``[T, num_mels]``."""
+        return [self.log_mel(wav)]
+
+    def get_downsample_rates(self, key: str | None = None) -> int:
+        """Samples between frames: 160."""
+        return self.log_mel.hop
+
+    def frames(self, samples: int) -> int:
+        """Frames of an utterance of so many samples (16 kHz)."""
+        return self.log_mel.frames(samples)
+
+    def identity(self) -> dict[str, Any]:
+        """What the features depend on."""
+        return {"adapter": "logmel26", "version": ADAPTER_VERSION, **self.options.model_dump()}

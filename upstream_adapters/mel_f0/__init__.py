@@ -1,0 +1,1 @@
+"""Mel filterbank and pitch."""
