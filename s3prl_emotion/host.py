@@ -13,9 +13,20 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from s3prl_emotion.adapters import (
+    find_upstream,
+    register_adapters,
+    register_entry_points,
+    register_search_path,
+    upstream_names,
+)
 from s3prl_emotion.errors import UsageError
 from s3prl_emotion.folders import adapters_folder, heads_folder
 
+__all__ = [
+    "MENDED", "downstream_names", "find_upstream", "launched", "mark_launched", "mend", "register",
+    "register_adapters", "register_search_path", "soundfile_info", "soundfile_load", "upstream_names",
+]  # fmt: skip
 LAUNCHER_HINT = "s3prl-emotion's own run_downstream.py has both"
 MENDED: list[str] = []
 _state = {"launched": False, "registered": False}
@@ -32,46 +43,21 @@ def mark_launched() -> None:
 
 
 def register() -> None:
-    """Mend the host, then add the suite's heads and adapters to it; once per process."""
+    """Mend the host, then add the suite's heads and adapters to it, and those of others; once per process.
+
+    Raises:
+        UsageError: ``S3PRL_UPSTREAM_PATH`` names no folder of adapters, or adapters clash by name
+    """
     if _state["registered"]:
         return
     mend()
     downstream = importlib.import_module("s3prl.downstream")
-    downstream.__path__.append(str(heads_folder()))
+    if str(heads_folder()) not in downstream.__path__:  # a clash of adapters may have stopped an earlier call
+        downstream.__path__.append(str(heads_folder()))
     register_adapters(adapters_folder())
+    register_entry_points()
+    register_search_path()
     _state["registered"] = True
-
-
-def register_adapters(folder: Path) -> list[str]:
-    """Add every upstream of a folder of adapters to ``s3prl.hub``, as s3prl's own ``hubconf.py`` files do.
-
-    Args:
-        folder: one sub-folder per family, each a package with ``hubconf.py``
-
-    Returns:
-        names that are now attributes of ``s3prl.hub``
-
-    Raises:
-        UsageError: an adapter would replace an upstream of another one
-    """
-    hub = importlib.import_module("s3prl.hub")
-    added = []
-    for path in sorted(folder.glob("*/hubconf.py")):
-        module = _import_adapter(path)
-        for name, entry in vars(module).items():
-            if name.startswith("_") or not callable(entry) or getattr(entry, "__module__", None) != module.__name__:
-                continue
-            if getattr(hub, name, entry) is not entry:
-                raise UsageError(f"{path}: upstream {name!r} exists already; give it another name")
-            setattr(hub, name, entry)
-            added.append(name)
-    return added
-
-
-def upstream_names() -> list[str]:
-    """Upstreams that ``-u`` knows."""
-    hub = importlib.import_module("s3prl.hub")
-    return sorted(name for name in dir(hub) if not name.startswith("_") and callable(getattr(hub, name)))
 
 
 def downstream_names() -> list[str]:
@@ -163,12 +149,3 @@ def _unavailable(name: str, needs: str) -> Any:
 
     Unavailable.__name__ = Unavailable.__qualname__ = name.rpartition(".")[2]
     return Unavailable
-
-
-def _import_adapter(hubconf: Path) -> ModuleType:
-    """Import ``<folder>/<adapter>/hubconf.py`` under ``s3prl.upstream``, as the host names its own adapters."""
-    upstream = importlib.import_module("s3prl.upstream")
-    folder = str(hubconf.parent.parent)
-    if folder not in upstream.__path__:
-        upstream.__path__.append(folder)
-    return importlib.import_module(f"s3prl.upstream.{hubconf.parent.name}.hubconf")

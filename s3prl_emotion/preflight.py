@@ -199,9 +199,7 @@ def _check_past_upstream(args: Namespace, path: Path) -> None:
     """Ask for ``--upstream_path`` again: a checkpoint must not choose folders whose code is run."""
     folder = getattr(args, "upstream_path", None)
     if folder and args.upstream not in host.upstream_names():
-        raise CheckpointError(
-            f"{path}: its upstream {args.upstream!r} was given by --upstream_path {folder}; repeat it"
-        )
+        raise CheckpointError(f"{path}: upstream {args.upstream!r} came from --upstream_path {folder}; give it again")
 
 
 def _check_initial(args: Namespace, state: dict[str, Any]) -> None:
