@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import logging
-import os
 import sys
 import traceback
 from types import ModuleType, SimpleNamespace
@@ -85,8 +84,7 @@ class SuiteParser(argparse.ArgumentParser):
         self.add_argument(
             "--upstream_path",
             metavar="DIR",
-            default=os.environ.get("S3PRL_UPSTREAM_PATH"),
-            help="More folders with upstream adapters, separated as in PATH; also env S3PRL_UPSTREAM_PATH",
+            help="More folders with upstream adapters, separated as in PATH; added to those of S3PRL_UPSTREAM_PATH",
         )
         self.add_argument(
             "--feature_store",

@@ -8,7 +8,6 @@ from typing import Any
 import torch
 
 from s3prl_emotion import host
-from s3prl_emotion.errors import UsageError, nearest
 
 
 def add_upstream_arguments(parser: ArgumentParser) -> None:
@@ -40,12 +39,13 @@ def build_source(args: Namespace, batched: bool = False) -> Any:
         StoreError: the store cannot be used
     """
     host.register()
-    from s3prl_emotion.adapters import register_search_path
     from s3prl_emotion.featurizer import Featurizer
+    from s3prl_emotion.preflight import check_device
     from s3prl_emotion.store.source import UpstreamSource, UpstreamSpec
 
-    register_search_path(args.upstream_path)
+    host.register_search_path(args.upstream_path)
     device = args.device or ("cuda" if torch.cuda.is_available() else "cpu")
+    check_device(device)
     model = build_upstream(args.upstream, args.upstream_ckpt, args.upstream_model_config, device)
     featurizer = Featurizer(
         upstream=model,
@@ -70,11 +70,6 @@ def build_upstream(name: str, ckpt: str | None, model_config: str | None, device
     Raises:
         UsageError: no such upstream
     """
-    import s3prl.hub as hub
-
-    known = host.upstream_names()
-    if name not in known:
-        raise UsageError(f"-u {name}: no such upstream{nearest(name, known)}")
-    model = getattr(hub, name)(ckpt=ckpt, model_config=model_config, refresh=False).to(device)
+    model = host.find_upstream(name)(ckpt=ckpt, model_config=model_config, refresh=False).to(device)
     model.eval()
     return model
