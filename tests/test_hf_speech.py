@@ -431,10 +431,21 @@ def test_what_a_directory_may_lack(own: Path, tmp_path: Path):
     weights = (own / "model.safetensors").rename(tmp_path / "kept.safetensors")
     assert "holds no weights" in refused(own)
     shutil.copy(weights, own / "model.safetensors")
-    (own / "preprocessor_config.json").rename(tmp_path / "kept.json")
-    assert "holds no preprocessor_config.json, which says whether waveforms are normalised" in refused(own)
     (own / "config.json").unlink()
     assert "holds no config.json" in refused(own)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_directory_without_preprocessor_takes_its_familys_and_says_so(
+    kind: str, tmp_path: Path, folders: Callable[[str], Path], caplog: pytest.LogCaptureFixture
+):
+    bare = tmp_path / "bare"
+    shutil.copytree(folders(kind), bare)
+    (bare / "preprocessor_config.json").unlink()
+    upstream = UpstreamExpert(bare)
+    assert "holds no preprocessor_config.json" in caplog.text
+    assert ("waveforms normalised" in caplog.text) == (kind not in ("whisper", "w2v_bert"))
+    assert all(torch.isfinite(layer).all() for layer in features(upstream, speech(8_000)))
 
 
 def change(path: Path, **values: Any) -> None:

@@ -72,7 +72,7 @@ def load(ckpt: str | Path, options: Options, refresh: bool = False) -> Loaded:
     with _quiet(transformers):
         values, _ = source.read("config.json", transformers.PretrainedConfig.get_config_dict)
         family = find_family(values.get("model_type"), source.where)
-        extractor = source.read("preprocessor_config.json", getattr(transformers, family.extractor).from_pretrained)
+        extractor = _extractor(getattr(transformers, family.extractor), source, values)
         _check_extractor(extractor, source.where)
         config = source.read("config.json", transformers.AutoConfig.from_pretrained)
         commit = getattr(config, "_commit_hash", None)
@@ -147,17 +147,29 @@ def _check_directory(path: Path, where: str, options: Options) -> None:
     if not isinstance(values, dict):
         raise UsageError(f"{where}: config.json must hold a mapping, as save_pretrained writes it")
     find_family(values.get("model_type"), where)
-    if not any((path / name).is_file() for name in ("preprocessor_config.json", "processor_config.json")):
-        raise UsageError(
-            f"{where}: the directory holds no preprocessor_config.json, which says whether waveforms are normalised;"
-            " copy the file of the published model, or write it with save_pretrained of its feature extractor"
-        )
     safe = any(path.glob("*.safetensors"))
     pickled = any(path.glob("pytorch_model*.bin"))
     if not safe and not pickled:
         raise UsageError(f"{where}: the directory holds no weights (model.safetensors)")
     if not safe and not options.allow_pickle:
         raise UsageError(f"{where}: the weights are a pickle, not safetensors; {ALLOW}")
+
+
+def _extractor(kind: Any, source: _Source, config: dict[str, Any]) -> Any:
+    """The model's own preprocessor; where a directory has none, that of its family as ``transformers`` has it."""
+    names = ("preprocessor_config.json", "processor_config.json")
+    if not source.local or any((Path(source.place) / name).is_file() for name in names):
+        return source.read(names[0], kind.from_pretrained)
+    extractor = kind(feature_size=config["num_mel_bins"]) if config.get("model_type") == "whisper" else kind()
+    normalised = {True: ", waveforms normalised", False: ", waveforms as they are"}
+    logger.warning(
+        "%s: the directory holds no preprocessor_config.json; taken as %s has it by default%s. If the model was "
+        "trained otherwise, put the file of its feature extractor there",
+        source.where,
+        kind.__name__,
+        normalised.get(getattr(extractor, "do_normalize", None), ""),
+    )
+    return extractor
 
 
 def _check_extractor(extractor: Any, where: str) -> None:
