@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import zipfile
 from collections.abc import Sequence
@@ -16,7 +17,7 @@ from tqdm import tqdm
 from s3prl_emotion.checkpoint import load_checkpoint
 from s3prl_emotion.corpora import Corpus
 from s3prl_emotion.dataset import UtteranceDataset
-from s3prl_emotion.errors import CheckpointError, StoreError
+from s3prl_emotion.errors import AudioError, CheckpointError, StoreError
 from s3prl_emotion.extraction import all_utterances
 from s3prl_emotion.masking import guarded_sqrt
 from s3prl_emotion.store.source import UpstreamSource
@@ -44,7 +45,10 @@ def export(source: UpstreamSource, corpus: Corpus, path: Path, pooling: str, ckp
     Raises:
         StoreError: the file cannot be written
         CheckpointError: the checkpoint has no layer weights for this upstream
+        AudioError: the upstream gives an utterance no frame
     """
+    if path.is_dir():
+        raise StoreError(f"{path}: a folder stands there; name a file")
     if ckpt is not None:
         _load_weights(source, ckpt)
     utterances = all_utterances(corpus)
@@ -55,6 +59,8 @@ def export(source: UpstreamSource, corpus: Corpus, path: Path, pooling: str, ckp
         with zipfile.ZipFile(partial, "w", allowZip64=True) as file:
             for waveform, _, name in tqdm(dataset, desc="export", dynamic_ncols=True, total=len(dataset)):
                 stack = next(source.stacks([torch.from_numpy(waveform)], [name]))
+                if stack.shape[1] == 0:
+                    raise AudioError(f"{name}: too short for this upstream, which gives it no frame; leave it out")
                 features = _pool(_layers(source, stack, ckpt is not None), pooling).cpu().numpy()
                 if pooling == "frames":
                     _write(file, f"features/{name}", features)
@@ -72,7 +78,8 @@ def export(source: UpstreamSource, corpus: Corpus, path: Path, pooling: str, ckp
     except OSError as error:
         raise StoreError(f"{path}: could not be written ({error.strerror}); free room or name another file") from error
     finally:
-        partial.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # it is not there, or its folder is none
+            partial.unlink()
     return len(utterances)
 
 
@@ -96,14 +103,16 @@ def _pool(features: Tensor, pooling: str) -> Tensor:
 
 def _load_weights(source: UpstreamSource, ckpt: str) -> None:
     state = load_checkpoint(ckpt)
-    used, here = state["Args"].upstream, source.spec.name
-    weights = state.get("Featurizer")
+    theirs, weights = state["Args"], state.get("Featurizer")
+    used = f"-u {theirs.upstream} -s {theirs.upstream_feature_selection}"
+    here = f"-u {source.spec.name} -s {source.featurizer.feature_selection}"
     if used != here or not weights:
-        raise CheckpointError(f"{ckpt}: holds no layer weights for -u {here} (it is of -u {used})")
+        raise CheckpointError(f"{ckpt}: holds no layer weights for {here} (it is of {used})")
+    source.featurizer.normalize = theirs.upstream_feature_normalize
     try:
         source.featurizer.load_state_dict(weights)
     except RuntimeError as error:
-        raise CheckpointError(f"{ckpt}: its layer weights do not fit -u {here} as it is called here") from error
+        raise CheckpointError(f"{ckpt}: its layer weights do not fit {here} as it is called here") from error
 
 
 def _write(file: zipfile.ZipFile, name: str, values: NDArray[np.generic] | Sequence[str]) -> None:

@@ -24,6 +24,7 @@ from s3prl_emotion.store import utterance_key
 from s3prl_emotion.store.source import UpstreamSource
 
 logger = logging.getLogger(__name__)
+_Part = tuple[float | None, list[int]]  # limit (s) and the utterances that it is for
 
 
 @dataclass
@@ -32,6 +33,7 @@ class Extracted:
 
     utterances: int = 0
     computed: int = 0
+    seconds: float = 0.0  # of audio
     audio_seconds: float = 0.0  # of what was computed
     wall_seconds: float = 0.0
 
@@ -102,32 +104,40 @@ def extract(
         workers: processes that decode audio
 
     Raises:
-        StoreError: no room, or the upstream cannot be batched or is not deterministic
+        StoreError: no room, the store is read-only, or the upstream cannot be batched or is not deterministic
         AudioError: unreadable audio, or the upstream fails on it
     """
-    rank, world = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
-    seconds = durations(utterances)
+    world = int(os.environ.get("WORLD_SIZE", 1))
+    rank = int(os.environ.get("RANK", 0)) if world > 1 else 0
     store = source.store_of()
-    total = predicted_bytes(source, sum(seconds), len(utterances))
-    already = min(1.0, len(store) / max(1, len(utterances)))
+    if not store.writable:
+        raise StoreError(
+            f"{store.root}: is read-only, nothing can be kept there; mend its rights or name another folder"
+        )
+    seconds = durations(utterances)
+    order = sorted(range(len(utterances)), key=lambda index: (-seconds[index], index))
+    work: list[_Part] = [(None, order)]
+    if max_duration is not None:
+        work.append((max_duration, [index for index in order if seconds[index] > max_duration]))
+    lengths = [min(seconds[index], limit or seconds[index]) for limit, indices in work for index in indices]
+    total = predicted_bytes(source, sum(lengths), len(lengths))
+    already = min(1.0, len(store) / max(1, len(lengths)))
     logger.info(
-        "%d utterances, %.1f h: about %.2f GB in %s", len(utterances), sum(seconds) / 3600, total / 1e9, store.folder
+        "%d utterances, %.1f h: about %.2f GB in %s", len(utterances), sum(lengths) / 3600, total / 1e9, store.folder
     )
     check_room(store.root, round(total * (1 - already)))
-    order = sorted(range(len(utterances)), key=lambda index: (-seconds[index], index))[rank::world]
-    mine, lengths = [utterances[index] for index in order], [seconds[index] for index in order]
-    done = Extracted(utterances=len(mine))
+    done = Extracted(utterances=len(order[rank::world]))
     begun = time.monotonic()
-    with tqdm(total=round(sum(lengths)), unit="s", desc="extract", dynamic_ncols=True, disable=rank > 0) as bar:
-        for limit in (None, max_duration) if max_duration else (None,):
-            dataset = UtteranceDataset(mine, pre_load=False, max_duration=limit)
-            loader = DataLoader(
-                dataset, batch_sampler=_batches(lengths, batch_seconds), num_workers=workers, collate_fn=collate
-            )
+    with tqdm(total=round(sum(lengths) / world), unit="s", desc="extract", dynamic_ncols=True, disable=rank > 0) as bar:
+        for limit, indices in work:
+            mine = indices[rank::world]
+            dataset = UtteranceDataset([utterances[index] for index in mine], pre_load=False, max_duration=limit)
+            batches = _batches([min(seconds[index], limit or seconds[index]) for index in mine], batch_seconds)
+            loader = DataLoader(dataset, batch_sampler=batches, num_workers=workers, collate_fn=collate)
             for waveforms, _, names in loader:
                 _extract_batch(source, waveforms, names, batch_seconds is not None, done)
-                if limit is None:
-                    bar.update(round(sum(map(len, waveforms)) / SAMPLE_RATE))
+                done.seconds += sum(map(len, waveforms)) / SAMPLE_RATE
+                bar.update(round(done.seconds) - bar.n)  # whole seconds, of utterances that may be shorter than one
     done.wall_seconds = time.monotonic() - begun
     return done
 
@@ -151,7 +161,7 @@ def _extract_batch(
     store = source.store_of()
     store.refresh(older_than=5.0)
     missing = {utterance_key(waveform): (waveform, name) for waveform, name in zip(waveforms, names, strict=True)}
-    missing = {key: item for key, item in missing.items() if key not in store}
+    missing = {key: item for key, item in missing.items() if not source.holds(key)}
     if not missing:
         return
     wavs, named = (

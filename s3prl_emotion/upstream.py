@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from argparse import ArgumentParser, Namespace
 from typing import Any
 
@@ -46,6 +47,8 @@ def build_source(args: Namespace, batched: bool = False) -> Any:
     host.register_search_path(args.upstream_path)
     device = args.device or ("cuda" if torch.cuda.is_available() else "cpu")
     check_device(device)
+    if device == "cuda" and "LOCAL_RANK" in os.environ:  # torchrun: each process its own GPU
+        device = f"cuda:{os.environ['LOCAL_RANK']}"
     model = build_upstream(args.upstream, args.upstream_ckpt, args.upstream_model_config, device)
     featurizer = Featurizer(
         upstream=model,

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from s3prl_emotion.commands.extract import add_corpus_arguments, read_corpus_arguments
 from s3prl_emotion.corpora import load_corpus
+from s3prl_emotion.errors import UsageError
 from s3prl_emotion.export import POOLINGS, export
 from s3prl_emotion.upstream import add_store_arguments, add_upstream_arguments, build_source
 
@@ -24,6 +25,8 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 def run(args: Namespace) -> int:
     """Export, and say what was written."""
+    if args.feature_store is None and args.store_dtype != "float32":
+        raise UsageError("--store_dtype needs --feature_store DIR")
     corpus = load_corpus(read_corpus_arguments(args))
     count = export(build_source(args), corpus, args.output, args.pooling, args.ckpt)
     sys.stdout.write(f"{args.output}: {args.pooling} of {count} utterances\n")

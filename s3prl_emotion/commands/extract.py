@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from argparse import ArgumentParser, Namespace
 
@@ -39,8 +40,10 @@ def run(args: Namespace) -> int:
     """Extract, and say what was done."""
     for name in ("batch_seconds", "max_duration"):
         value = getattr(args, name)
-        if value is not None and not value > 0:
+        if value is not None and not 0 < value < math.inf:
             raise UsageError(f"--{name} {value}: must be above 0 s")
+    if args.num_workers < 0:
+        raise UsageError(f"--num_workers {args.num_workers}: must be 0 or more")
     utterances = all_utterances(load_corpus(read_corpus_arguments(args)))
     source = build_source(args, batched=args.batch_seconds is not None)
     done = extract(source, utterances, args.max_duration, args.batch_seconds, args.num_workers)

@@ -33,19 +33,18 @@ class Identity:
     values: dict[str, Any]
 
     @cached_property
+    def text(self) -> str:
+        """The values as JSON, the same whatever the order of their keys."""
+        return json.dumps(self.values, sort_keys=True)
+
+    @cached_property
     def id(self) -> str:
         """Name of the collection's folder: upstream and 16 hexadecimal digits."""
-        text = json.dumps(self.values, sort_keys=True)
-        return f"{self.values['upstream']}-{hashlib.sha256(text.encode()).hexdigest()[:16]}"
+        return f"{self.values['upstream']}-{hashlib.sha256(self.text.encode()).hexdigest()[:16]}"
 
     def variant(self, **changes: Any) -> Identity:
         """The same upstream called otherwise (``layer``, ``dtype``, ``batched``)."""
         return Identity({**self.values, **changes})
-
-    def differs_only_in(self, other: dict[str, Any], keys: set[str]) -> bool:
-        """Whether ``other`` is this identity but for ``keys``."""
-        names = (self.values.keys() | other.keys()) - keys
-        return all(self.values.get(name) == other.get(name) for name in names)
 
 
 def identify(
@@ -76,7 +75,7 @@ def identify(
     describe: Any = getattr(model, "identity", None)
     try:
         own = json.loads(json.dumps(describe() if callable(describe) else None, sort_keys=True))
-    except TypeError as error:
+    except (TypeError, ValueError, RecursionError) as error:  # ValueError: it holds itself
         raise StoreError(
             f"-u {upstream}: its identity() must give plain numbers, strings, lists … ({error})"
         ) from error
@@ -111,17 +110,23 @@ def weights_hash(model: nn.Module) -> str:
 
 
 def code_hash(model: nn.Module) -> str:
-    """Hash over the sources of the adapters that a model is built of: the folders of their ``expert.py``.
+    """Hash over the sources of what a model is built of: folders of adapters, and single modules elsewhere.
+
+    The model's own package counts, s3prl and this suite; not torch nor transformers, a new version of which gives the
+    same features within rounding (``upstream.json`` says which was used).
 
     Raises:
         StoreError: the upstream's class has no source file
     """
-    classes = {type(model)} | {type(part) for part in model.modules() if _is_adapter(type(part))}
+    packages = {"s3prl", "s3prl_emotion", _package(type(model))}
+    classes = {base for part in model.modules() for base in type(part).__mro__ if _package(base) in packages}
     try:
-        folders = {Path(inspect.getfile(item)).resolve().parent for item in classes}
+        places = {_source(Path(inspect.getfile(item)).resolve()) for item in classes | {type(model)}}
     except (TypeError, OSError) as error:
         raise StoreError(f"{type(model)}: no source file, so a store could not tell when its code changes") from error
-    return " ".join(sorted(f"{folder.name}:{folder_hash(folder, CODE)}" for folder in folders))
+    return " ".join(
+        sorted(f"{place.name}:{folder_hash(place, CODE) if place.is_dir() else _content(place)}" for place in places)
+    )
 
 
 def folder_hash(folder: Path, suffixes: tuple[str, ...] = ()) -> str:
@@ -134,8 +139,13 @@ def folder_hash(folder: Path, suffixes: tuple[str, ...] = ()) -> str:
     return digest.hexdigest()
 
 
-def _is_adapter(item: type) -> bool:
-    return item.__module__.startswith("s3prl.upstream.")
+def _package(item: type) -> str:
+    return item.__module__.partition(".")[0]
+
+
+def _source(file: Path) -> Path:
+    """The adapter's folder that a module lies in (or one below it), else the module alone."""
+    return next((folder for folder in file.parents[:2] if (folder / "hubconf.py").is_file()), file)
 
 
 def _tensors(model: nn.Module) -> Iterator[tuple[str, torch.Tensor]]:

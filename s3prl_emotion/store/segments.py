@@ -14,14 +14,13 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import mmap
 import os
 import struct
 import time
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, NamedTuple
+from typing import NamedTuple
 
 import torch
 import xxhash
@@ -57,10 +56,9 @@ class Segment:
 
     def __init__(self, stem: Path) -> None:
         self.stem = stem
-        self.file: IO[bytes] | None = None
         self.index_read = 0
         self.bad_entries = 0
-        self.map: mmap.mmap | None = None
+        self.map: Tensor | None = None  # the bytes of the file; holds no descriptor, of which a process may have few
 
     def new_entries(self) -> Iterator[Entry]:
         """Entries that were added since the last call; those that are damaged are left out and counted."""
@@ -74,37 +72,32 @@ class Segment:
                 self.bad_entries, self.index_read = self.bad_entries + 1, len(MAGIC)
         whole = len(raw) - len(raw) % ENTRY.size  # a torn last entry, or one that is being written
         self.index_read += whole
-        for start in range(0, whole, ENTRY.size):
-            *fields, check = ENTRY.unpack_from(raw, start)
+        starts = range(0, whole, ENTRY.size)
+        for start, (*fields, check) in zip(starts, ENTRY.iter_unpack(raw[:whole]), strict=True):
             if xxhash.xxh3_64_intdigest(raw[start : start + ENTRY.size - 8]) != check:
                 self.bad_entries += 1
                 continue
-            yield Entry(*fields)
+            yield Entry._make(fields)
 
     def read(self, entry: Entry) -> Tensor | None:
         """The stack ``[L, T, D]`` of an entry, mapped and not copied; ``None`` where the file was cut short."""
-        if self.file is None:  # opened at the first need: there may be more segments than a process may have files
-            self.file = self.stem.with_suffix(FEATURES).open("rb")
-        end = entry.offset + entry.size
-        if os.fstat(self.file.fileno()).st_size < end:
+        path, end = self.stem.with_suffix(FEATURES), entry.offset + entry.size
+        size = path.stat().st_size
+        if size < end:  # also where it was mapped before: reading beyond the end of a file kills the process
             return None
         if self.map is None or len(self.map) < end:  # older views keep the older map alive
-            self.map = mmap.mmap(self.file.fileno(), 0, access=mmap.ACCESS_COPY)
-        dtype = DTYPES[entry.dtype]
-        flat = torch.frombuffer(self.map, dtype=dtype, count=entry.size // dtype.itemsize, offset=entry.offset)
+            self.map = torch.from_file(str(path), shared=False, size=size, dtype=torch.uint8)
+        flat = self.map[entry.offset : end].view(DTYPES[entry.dtype])
         return flat.view(entry.layers, entry.frames, entry.dim)
 
     def prefetch(self, entry: Entry) -> None:
         """Ask the system to read an entry from the disk ahead of its use."""
-        if self.file is None:
-            return
         with contextlib.suppress(OSError):  # a hint, no more
-            os.posix_fadvise(self.file.fileno(), entry.offset, entry.size, os.POSIX_FADV_WILLNEED)
-
-    def close(self) -> None:
-        """Let go of the file; views of it stay valid."""
-        if self.file is not None:
-            self.file.close()
+            descriptor = os.open(self.stem.with_suffix(FEATURES), os.O_RDONLY)
+            try:
+                os.posix_fadvise(descriptor, entry.offset, entry.size, os.POSIX_FADV_WILLNEED)
+            finally:
+                os.close(descriptor)
 
 
 class SegmentWriter:

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import logging
+import random
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from s3prl_emotion.audio import SAMPLE_RATE
-from s3prl_emotion.errors import AudioError, StoreError
+from s3prl_emotion.errors import AudioError, StoreError, UsageError, nearest
 from s3prl_emotion.featurizer import Featurizer
+from s3prl_emotion.rng import seed_everything
 from s3prl_emotion.store.identity import Identity, identify, utterance_key
 from s3prl_emotion.store.segments import DTYPE_NAMES
 from s3prl_emotion.store.store import ABOUT, REFRESH_SECONDS, FeatureStore, read_about
@@ -62,6 +65,7 @@ class UpstreamSource:
     ) -> None:
         self.upstream, self.featurizer, self.spec = upstream, featurizer, spec
         self.device = torch.device(device)
+        self.layers = featurizer.available
         self.store: FeatureStore | None = None
         self.whole: FeatureStore | None = None  # all layers, where one layer is asked for and all are there
         self.known_as_deterministic = False
@@ -93,11 +97,17 @@ class UpstreamSource:
     def compute(self, waveform: Tensor, name: str = "audio") -> Tensor:
         """Layers ``[L, T, D]`` of one waveform, computed alone.
 
+        Random generators are left as they were: many models draw for layerdrop even in eval mode, and a head must not
+        be trained otherwise because features came from a store.
+
         Raises:
             AudioError: the upstream fails on it
+            UsageError: the upstream gives another number of layers than it gave before
         """
-        with torch.no_grad(), failing_on(self.spec.name, [waveform], name):
-            return self.featurizer.stack(self.upstream([waveform.to(self.device)]))
+        with torch.no_grad(), _kept_generators(self.device), failing_on(self.spec.name, [waveform], name):
+            stack = self.featurizer.stack(self.upstream([waveform.to(self.device)]))
+        self._check_layers(name)
+        return stack
 
     def computed(self, waveforms: Sequence[Tensor], names: Sequence[str], batched: bool = False) -> Iterator[Tensor]:
         """Layers ``[L, T, D]`` of waveforms for the store: in full precision, from an upstream that is deterministic.
@@ -106,13 +116,18 @@ class UpstreamSource:
             AudioError: the upstream fails on an utterance
             StoreError: the upstream is not deterministic, or does not say how many frames it gives (``batched``)
         """
-        with torch.autocast(self.device.type, enabled=False):  # what is kept does not depend on how a head is trained
+        # no autocast: what is kept does not depend on how a head is trained
+        with torch.autocast(self.device.type, enabled=False):
             self._check_determinism(waveforms[0], names[0])
-            if batched:
-                yield from self._compute_batch(waveforms)
-                return
-            for waveform, name in zip(waveforms, names, strict=True):
-                yield self.compute(waveform, name)
+            batch = iter(self._compute_batch(waveforms) if batched else ())
+        for waveform, name in zip(waveforms, names, strict=True):
+            with torch.autocast(self.device.type, enabled=False):
+                stack = next(batch) if batched else self.compute(waveform, name)
+            yield stack
+
+    def holds(self, key: bytes) -> bool:
+        """Whether the features of a waveform are stored."""
+        return any(key in store for store in (self.store, self.whole) if store is not None)
 
     def store_of(self) -> FeatureStore:
         """The store.
@@ -128,7 +143,7 @@ class UpstreamSource:
 
     def _open(self, folder: Path, dtype: str, batched: bool) -> None:
         if dtype not in DTYPE_NAMES:
-            raise StoreError(f"--store_dtype {dtype}: one of {', '.join(DTYPE_NAMES)}")
+            raise StoreError(f"--store_dtype {dtype}: no such type{nearest(dtype, DTYPE_NAMES)}")
         layer = self.featurizer.layer
         identity = identify(
             self.upstream,
@@ -165,20 +180,44 @@ class UpstreamSource:
                 f"--batch_seconds: upstream {self.spec.name} does not say how many frames an utterance has (it lacks "
                 "frames()); leave it out and each utterance is computed alone"
             )
-        with torch.no_grad(), failing_on(self.spec.name, waveforms):
+        with torch.no_grad(), _kept_generators(self.device), failing_on(self.spec.name, waveforms):
             hidden = self.upstream([waveform.to(self.device) for waveform in waveforms])
         stacks = self.featurizer.stacks(hidden, [self.featurizer.frames(len(waveform)) for waveform in waveforms])
+        self._check_layers("a batch")
         return [stack.cpu() for stack in stacks]
 
     def _check_determinism(self, waveform: Tensor, name: str) -> None:
         if self.known_as_deterministic:
             return
-        if not torch.equal(self.compute(waveform, name), self.compute(waveform, name)):
+        first = self.compute(waveform, name)
+        with _kept_generators(self.device):
+            seed_everything(first.numel())  # compute() would find the generators as they were
+            second = self.compute(waveform, name)
+        if first.shape != second.shape or not torch.allclose(first, second, rtol=0, atol=0, equal_nan=True):
             raise StoreError(
                 f"-u {self.spec.name}: gives other features each time for the same utterance ({name}); they cannot be "
                 "stored: leave --feature_store out"
             )
         self.known_as_deterministic = True
+
+    def _check_layers(self, name: str) -> None:
+        if self.featurizer.available != self.layers:
+            raise UsageError(
+                f"-u {self.spec.name}: gives {self.featurizer.available} layers for {name}, else {self.layers}; "
+                "neither a weighted sum nor -l can be taken: choose other features with -s"
+            )
+
+
+@contextmanager
+def _kept_generators(device: torch.device) -> Iterator[None]:
+    """Put the generators back that an upstream may draw from."""
+    python, numpy = random.getstate(), np.random.get_state()
+    try:
+        with torch.random.fork_rng([device] if device.type == "cuda" else []):
+            yield
+    finally:
+        random.setstate(python)
+        np.random.set_state(numpy)
 
 
 @contextmanager

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import logging
 import os
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -78,14 +81,16 @@ class FeatureStore:
             segment, entry = place
             try:
                 stack = segment.read(entry) if entry.samples == samples else None
-            except FileNotFoundError:  # upkeep moved it elsewhere
-                del self.places[key]
-                return None
+            except FileNotFoundError:  # upkeep moved it elsewhere, where the next refresh() finds it
+                self._forget(key)
+                continue
             if stack is not None and (key in self.verified or intact(entry, stack)):
                 self.verified.add(key)
                 self.stats.hits += 1
                 return stack
-            self._drop(key, segment, entry)
+            self.stats.corrupt += 1
+            if not self._forget(key):
+                logger.warning("%s: a damaged record (%d samples); it is computed again", segment.stem, entry.samples)
         return None
 
     def put(self, key: bytes, stack: Tensor, samples: int) -> Tensor:
@@ -95,10 +100,15 @@ class FeatureStore:
             the stack in the store's type, as :meth:`get` will give it
 
         Raises:
-            StoreError: no room on the disk
+            StoreError: no room on the disk, or a value beyond the range of the store's type
         """
         self.stats.computed += 1
-        stack = stack.detach().to(self.dtype)
+        exact, stack = stack.detach(), stack.detach().to(self.dtype)
+        if self.dtype == torch.float16 and bool((stack.isinf() & exact.isfinite()).any()):
+            raise StoreError(
+                f"--store_dtype float16: holds values up to 65504, the features reach {exact.abs().max().item():.3g}; "
+                "take bfloat16 or float32"
+            )
         if self.writable:
             self.writer = self.writer or SegmentWriter(self.folder)
             self._read_segment(self.writer.append(key, stack, samples))
@@ -115,17 +125,16 @@ class FeatureStore:
         """See what other processes wrote, unless that was done less than ``older_than`` seconds ago."""
         if time.monotonic() - self.refreshed < older_than or not self.folder.is_dir():
             return
-        for stem in stems(self.folder):
-            self._read_segment(stem)
+        with _no_collection():
+            for stem in stems(self.folder):
+                self._read_segment(stem)
         self.refreshed = time.monotonic()
 
     def close(self) -> None:
         """Let go of all files; stacks that were handed out stay valid."""
         if self.writer is not None:
             self.writer.close()
-        for segment in self.segments.values():
-            segment.close()
-        self.segments, self.places = {}, {}
+        self.segments, self.places, self.spare = {}, {}, {}
 
     # --- inside ----------------------------------------------------------------------------------------------------
 
@@ -134,18 +143,18 @@ class FeatureStore:
         if self.root.exists() and not self.root.is_dir():
             raise StoreError(f"--feature_store {self.root}: a file stands there; name a folder")
         about = self.folder / ABOUT
+        if self.root.is_dir() and not os.access(self.folder if self.folder.is_dir() else self.root, os.W_OK):
+            logger.warning("%s is read-only: what is missing there is computed anew each time", self.root)
+            self._is_described(about, device)
+            return False
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             if not self._is_described(about, device):
                 write_text(about, json.dumps(self._about(device), indent=2) + "\n")
         except (OSError, TrainingError) as error:
-            if not about.is_file():
-                raise StoreError(
-                    f"--feature_store {self.root}: cannot be made or written ({error}); name another folder"
-                ) from error
-        if not os.access(self.folder, os.W_OK):
-            logger.warning("%s is read-only: what is missing there is computed anew each time", self.root)
-            return False
+            raise StoreError(
+                f"--feature_store {self.root}: cannot be made or written ({error}); name another folder or free room"
+            ) from error
         return True
 
     def _about(self, device: str) -> dict[str, Any]:
@@ -160,11 +169,14 @@ class FeatureStore:
         try:
             about = read_about(path)
         except StoreError:
-            about = {"format": FORMAT, "identity": None, "by": {}}
-        if about["format"] != FORMAT:
-            raise StoreError(f"{path}: format {about['format']} of the store is not known here; upgrade s3prl-emotion")
-        if about["identity"] != self.identity.values:
-            logger.warning("%s: damaged; it is written anew", path)
+            about = {"format": FORMAT, "identity": {}, "by": {}}
+        if about["format"] > FORMAT:
+            raise StoreError(
+                f"{path}: format {about['format']} of the store is not known here; upgrade s3prl-emotion, or remove "
+                f"{path.parent}, then it is filled again"
+            )
+        if Identity(about["identity"]).text != self.identity.text:
+            logger.warning("%s: damaged; it is written anew where it can be", path)
             return False
         ours = {**versions(), "device": device}
         differing = [name for name in ("torch", "transformers", "device") if about["by"].get(name) != ours[name]]
@@ -191,15 +203,26 @@ class FeatureStore:
                 "%s: %d damaged entries; these are computed again", segment.stem, segment.bad_entries - before
             )
 
-    def _drop(self, key: bytes, segment: Segment, entry: Entry) -> None:
-        """Forget a damaged record; another one of the same key takes its place."""
-        self.stats.corrupt += 1
+    def _forget(self, key: bytes) -> bool:
+        """Forget where a record lies; whether another one of the same key takes its place."""
         self.verified.discard(key)
         if self.spare.get(key):
             self.places[key] = self.spare[key].pop()
-            return
-        logger.warning("%s: a damaged record (%d samples); it is computed again", segment.stem, entry.samples)
+            return True
         del self.places[key]
+        return False
+
+
+@contextmanager
+def _no_collection() -> Iterator[None]:
+    """Keep Python's garbage collector off: 150,000 new entries set it off so often that it takes most of the time."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
 
 
 def read_about(path: Path) -> dict[str, Any]:
@@ -210,6 +233,9 @@ def read_about(path: Path) -> dict[str, Any]:
     """
     try:
         about = json.loads(path.read_text(encoding="utf-8"))
-        return {"format": about["format"], "identity": about["identity"], "made": about["made"], "by": about["by"]}
+        kinds = {"format": int, "identity": dict, "made": str, "by": dict}
+        if not all(isinstance(about[name], kind) for name, kind in kinds.items()):
+            raise TypeError("a value of another kind than it should be")
+        return {name: about[name] for name in kinds}
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise StoreError(f"{path}: damaged or missing; remove {path.parent}, it will be filled again") from error

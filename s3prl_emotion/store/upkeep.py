@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from torch import Tensor
+
 from s3prl_emotion.errors import StoreError, nearest
 from s3prl_emotion.store.segments import FEATURES, INDEX, Entry, Segment, SegmentWriter, alone, intact, stems
 from s3prl_emotion.store.store import ABOUT, read_about
@@ -63,8 +65,22 @@ def verify(store: Path) -> Iterator[Verdict]:
             verdict.bad += segment.bad_entries
             if verdict.bad > before:
                 verdict.segments.append(stem)
-            segment.close()
         yield verdict
+
+
+def entries_of(store: Path) -> Iterator[Tensor]:
+    """Every intact stack ``[L, T, D]`` of a store, in the order of writing.
+
+    Raises:
+        StoreError: not a feature store
+    """
+    for folder in _folders(store):
+        for stem in stems(folder):
+            segment = Segment(stem)
+            for entry in segment.new_entries():
+                stack = segment.read(entry)
+                if stack is not None and intact(entry, stack):
+                    yield stack
 
 
 def clean(store: Path) -> tuple[int, int]:
@@ -81,10 +97,9 @@ def clean(store: Path) -> tuple[int, int]:
     for folder in _folders(store):
         with alone(folder):
             before += _bytes(folder)
+            for path in _abandoned(folder):  # first, since the copies below take room
+                path.unlink()
             gone += _compact(folder)
-            for path in [*folder.glob(f"*{FEATURES}"), *folder.glob(".*.partial")]:
-                if path.suffix != FEATURES or not path.with_suffix(INDEX).is_file():
-                    path.unlink()
             after += _bytes(folder)
     return gone, before - after
 
@@ -152,9 +167,17 @@ def _compact(folder: Path) -> int:
             stem.with_suffix(INDEX).unlink()
             stem.with_suffix(FEATURES).unlink()
         gone += lost
-        segment.close()
     writer.close()
     return gone
+
+
+def _abandoned(folder: Path) -> list[Path]:
+    """What killed processes left: payloads without an index, the other way round, and files not yet renamed."""
+    pairs = ((FEATURES, INDEX), (INDEX, FEATURES))
+    halves = [
+        path for kind, other in pairs for path in folder.glob(f"*{kind}") if not path.with_suffix(other).is_file()
+    ]
+    return [*halves, *folder.glob(".*.partial")]
 
 
 def _is_good(segment: Segment, entry: Entry) -> bool:
