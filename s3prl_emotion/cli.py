@@ -9,9 +9,10 @@ import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
-from s3prl_emotion.errors import EmotionError, UsageError, nearest
+from s3prl_emotion.errors import EmotionError, UsageError, nearest, one_line
 
 PROGRAM = "s3prl-emotion"
+INTERRUPTED = 130  # exit code of a process ended by Ctrl-C
 COMMANDS = {
     "doctor": "versions, what was mended in s3prl, devices, where heads and recipes are",
     "link": "link the heads into an s3prl checkout or installation, for s3prl's own run_downstream.py",
@@ -37,16 +38,20 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: the command line without the program's name; ``sys.argv``'s by default
 
     Returns:
-        exit code: 0, or 1 after an error of the input or the environment
+        exit code: 0, 1 after an error of the input or the environment, 130 after Ctrl-C
     """
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     arguments = list(sys.argv[1:] if argv is None else argv)
     try:
         return _run(arguments)
+    except KeyboardInterrupt:
+        sys.stderr.write(f"{PROGRAM}: error: interrupted; what is finished is kept\n")
+        return INTERRUPTED
     except (EmotionError, OSError) as error:
         if "--verbose" in arguments:
             logging.exception("the error came from here:")
-        sys.stderr.write(f"{PROGRAM}: error: {' '.join(str(error).split())}\n")
+        message = one_line(error) if isinstance(error, EmotionError) else str(error)
+        sys.stderr.write(f"{PROGRAM}: error: {' '.join(message.split())}\n")
         return 1
 
 

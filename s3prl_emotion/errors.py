@@ -58,3 +58,9 @@ def nearest(name: object, known: Iterable[object], most: int = 3) -> str:
     if close:
         return f"; nearest: {', '.join(close)}"
     return f"; known: {', '.join(names)}" if 0 < len(names) <= 12 else ""
+
+
+def one_line(error: EmotionError) -> str:
+    """The error's own line; a data loader's worker wraps it into its traceback."""
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    return lines[-1].partition(f"{type(error).__name__}: ")[2] or lines[-1] if len(lines) > 1 else lines[0]

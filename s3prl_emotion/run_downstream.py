@@ -14,7 +14,7 @@ from types import ModuleType, SimpleNamespace
 from typing import Any, NoReturn
 
 from s3prl_emotion import host
-from s3prl_emotion.errors import EmotionError, UsageError, nearest
+from s3prl_emotion.errors import EmotionError, UsageError, nearest, one_line
 
 logger = logging.getLogger(__name__)
 PROGRAM = "run_downstream.py"
@@ -37,7 +37,7 @@ def main(argv: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         return _fail("interrupted; the same command with -a goes on from the last checkpoint", verbose, INTERRUPTED)
     except EmotionError as error:
-        return _fail(_message(error), verbose)
+        return _fail(one_line(error), verbose)
     except OSError as error:
         where = error.filename or "a file"
         return _fail(
@@ -147,12 +147,6 @@ class _SafeTorch(ModuleType):
         from s3prl_emotion.checkpoint import load_checkpoint
 
         return load_checkpoint(path, map_location)
-
-
-def _message(error: EmotionError) -> str:
-    """The error's own line; a data loader's worker wraps it into its traceback."""
-    lines = str(error).strip().splitlines() or [type(error).__name__]
-    return lines[-1].partition(f"{type(error).__name__}: ")[2] or lines[-1] if len(lines) > 1 else lines[0]
 
 
 def _fail(message: str, verbose: bool, code: int = 1) -> int:

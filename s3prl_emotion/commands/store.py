@@ -37,14 +37,16 @@ def run(args: Namespace) -> int:
 
 
 def _list(args: Namespace) -> int:
-    table = Table("collection", "layers x dim", "type", "of", "utterances", "GB", "begun", box=None)
+    columns = ("collection", "checkpoint", "layers x dim", "type", "of", "utterances", "GB", "begun")
+    table = Table(*columns, box=None)
     for item in upkeep.collections(args.folder):
         identity = item.about["identity"]
         layer = identity.get("layer")
         what = f"{identity.get('selection')}{'' if layer is None else f' layer {layer}'}"
         what += ", batched" if identity.get("batched") else ""
         size, dtype = f"{item.bytes / 1e9:.3f}", str(identity.get("dtype"))
-        table.add_row(item.folder.name, item.shape, dtype, what, str(item.utterances), size, item.about["made"])
+        ckpt = str(item.about["by"].get("ckpt") or "")
+        table.add_row(item.folder.name, ckpt, item.shape, dtype, what, str(item.utterances), size, item.about["made"])
     Console(width=160, soft_wrap=True).print(table)
     return 0
 

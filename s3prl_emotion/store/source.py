@@ -157,8 +157,8 @@ class UpstreamSource:
         )
         whole = identity.variant(layer=None)
         if layer is not None and (folder / whole.id / ABOUT).is_file():
-            self.whole = FeatureStore(folder, whole, str(self.device.type))
-        self.store = FeatureStore(folder, identity, str(self.device.type))
+            self.whole = FeatureStore(folder, whole, self.device.type, self.spec.ckpt)
+        self.store = FeatureStore(folder, identity, self.device.type, self.spec.ckpt)
         if not len(self.store) and not self.whole:
             _hint(folder, identity)
 

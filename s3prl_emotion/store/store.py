@@ -46,12 +46,16 @@ class FeatureStore:
         folder: the store; made where it is not there
         identity: of the features, see :func:`~s3prl_emotion.store.identity.identify`
         device: on which missing features will be computed, for the record
+        ckpt: where the upstream's weights came from, for the record
 
     Raises:
         StoreError: not a feature store, of a newer format, or it cannot be made
     """
 
-    def __init__(self, folder: str | os.PathLike[str], identity: Identity, device: str = "cpu") -> None:
+    def __init__(
+        self, folder: str | os.PathLike[str], identity: Identity, device: str = "cpu", ckpt: str | None = None
+    ) -> None:
+        self.ckpt = ckpt
         self.root = Path(folder).expanduser()
         self.identity = identity
         self.folder = self.root / identity.id
@@ -159,7 +163,7 @@ class FeatureStore:
 
     def _about(self, device: str) -> dict[str, Any]:
         made = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-        by = {**versions(), "device": device}
+        by = {**versions(), "device": device, "ckpt": self.ckpt}
         return {"format": FORMAT, "identity": self.identity.values, "made": made, "by": by}
 
     def _is_described(self, path: Path, device: str) -> bool:
