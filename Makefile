@@ -30,6 +30,11 @@ lint: $(VENV)/.installed-test
 
 benchmark: $(VENV)/.installed
 	$(BIN)/python benchmarks/pooling.py
+	$(BIN)/python benchmarks/weighted_sum.py
+	$(BIN)/python benchmarks/store.py
+	$(BIN)/python benchmarks/extraction.py --size base
+	$(BIN)/python benchmarks/cold_run.py --upstream fbank
+	$(BIN)/python benchmarks/training_step.py --size base
 
 $(VENV)/.installed: setup.cfg $(CONSTRAINTS)
 	$(PYTHON) -m venv $(VENV)

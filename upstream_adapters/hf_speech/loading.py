@@ -161,7 +161,7 @@ def _extractor(kind: Any, source: _Source, config: dict[str, Any]) -> Any:
     if not source.local or any((Path(source.place) / name).is_file() for name in names):
         return source.read(names[0], kind.from_pretrained)
     extractor = kind(feature_size=config["num_mel_bins"]) if config.get("model_type") == "whisper" else kind()
-    normalised = {True: ", waveforms normalised", False: ", waveforms as they are"}
+    normalised: dict[Any, str] = {True: ", waveforms normalised", False: ", waveforms as they are"}
     logger.warning(
         "%s: the directory holds no preprocessor_config.json; taken as %s has it by default%s. If the model was "
         "trained otherwise, put the file of its feature extractor there",
