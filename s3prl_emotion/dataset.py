@@ -13,6 +13,7 @@ from tqdm import tqdm
 
 from s3prl_emotion.audio import SAMPLE_RATE, load_audio
 from s3prl_emotion.corpora import Utterance
+from s3prl_emotion.distributed import rank
 
 Waveform = NDArray[np.float32]
 Item = tuple[Waveform, int, str]
@@ -52,7 +53,8 @@ class UtteranceDataset(Dataset[Item]):
     def _decode_all(self) -> list[Waveform]:
         with ThreadPoolExecutor(DECODING_THREADS) as pool:
             decoded = pool.map(self._decode, self.utterances)
-            return list(tqdm(decoded, total=len(self.utterances), desc="decode audio", dynamic_ncols=True, leave=False))
+            options = {"dynamic_ncols": True, "leave": False, "disable": rank() > 0}
+            return list(tqdm(decoded, total=len(self.utterances), desc="decode audio", **options))
 
 
 def collate(items: Sequence[Item]) -> tuple[list[Waveform], list[int], list[str]]:
@@ -73,6 +75,8 @@ class EpochBatches(Sampler[list[int]]):
         rank: of this process in distributed training
         world: processes; together they have batches of ``world * batch_size``, of which each gets every ``world``-th
             utterance. Where a last batch has none for it, it gets a stand-in: ``~index`` of one of the others'
+        stand_ins: false gives such a process the other's utterance itself, which then counts twice: for s3prl's own
+            script, where each process needs a loss
     """
 
     def __init__(
@@ -84,6 +88,7 @@ class EpochBatches(Sampler[list[int]]):
         weights: torch.Tensor | None = None,
         rank: int = 0,
         world: int = 1,
+        stand_ins: bool = True,
     ) -> None:
         generator = torch.Generator().manual_seed((seed << 20) + epoch)
         if weights is None:
@@ -91,7 +96,7 @@ class EpochBatches(Sampler[list[int]]):
         else:
             order = torch.multinomial(weights, size, replacement=True, generator=generator)
         together = [batch.tolist() for batch in order.split(batch_size * world)]
-        self.batches = [batch[rank::world] or [~batch[0]] for batch in together]
+        self.batches = [batch[rank::world] or [~batch[0] if stand_ins else batch[0]] for batch in together]
         self.first = 0
 
     def skip(self, batches: int) -> None:

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import os
 from argparse import Namespace
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ import torch
 from torch import Tensor, nn
 from torch import distributed as dist
 
-from s3prl_emotion.errors import CheckpointError, UsageError
+from s3prl_emotion.errors import CheckpointError, TrainingError, UsageError
 
 PATIENCE = timedelta(hours=12)  # one process may evaluate a stock task while the others wait
 
@@ -38,6 +39,8 @@ def join(args: Namespace, given: Sequence[str]) -> None:
         args.local_rank = int(os.environ["LOCAL_RANK"])
     if args.local_rank is None:
         return
+    if "RANK" not in os.environ:
+        raise UsageError("--local_rank: is torchrun's to give; start several processes with torchrun, one without it")
     if args.mode == "inference":
         raise UsageError("-m inference: is for one process; leave torchrun out")
     if torch.device(args.device).type == "cpu":
@@ -45,6 +48,8 @@ def join(args: Namespace, given: Sequence[str]) -> None:
             raise UsageError("--backend nccl: needs GPUs; leave it out for gloo on CPUs")
         args.backend = "gloo"
         return
+    if torch.device(args.device).index is not None:
+        raise UsageError(f"--device {args.device}: torchrun gives each process a GPU of its own; take --device cuda")
     wanted, there = int(os.environ.get("LOCAL_WORLD_SIZE", 1)), torch.cuda.device_count()
     if wanted > there:
         raise UsageError(f"torchrun --nproc_per_node {wanted}: there are {there} GPUs; take as many, or --device cpu")
@@ -84,6 +89,22 @@ def world() -> int:
     return dist.get_world_size() if dist.is_initialized() else 1
 
 
+@contextmanager
+def in_touch() -> Iterator[None]:
+    """Tell an error of this process from the end of another one, which all exchanges with it then run into.
+
+    Raises:
+        TrainingError: another process ended
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        if "gloo" not in str(error) and not isinstance(error, dist.DistError):
+            raise
+        raise TrainingError("another process of this training ended; its own message says why") from error
+
+
+@in_touch()
 def everyones(value: Any) -> list[Any]:
     """The ``value`` of every process, in the order of ranks."""
     if world() == 1:
@@ -93,6 +114,7 @@ def everyones(value: Any) -> list[Any]:
     return values
 
 
+@in_touch()
 def leaders(value: Any) -> Any:
     """The ``value`` of the process of rank 0."""
     if world() == 1:
@@ -102,6 +124,7 @@ def leaders(value: Any) -> Any:
     return values[0]
 
 
+@in_touch()
 def gather_rows(rows: Tensor) -> Tensor:
     """Rows ``[B_r, ...]`` of every process as ``[B, ...]``; gradients flow to this process's own rows."""
     if world() == 1:
@@ -117,6 +140,7 @@ def gather_rows(rows: Tensor) -> Tensor:
     return torch.cat(parts)
 
 
+@in_touch()
 def sum_gradients(parameters: Iterable[nn.Parameter], scale: float = 1.0) -> None:
     """Sum the gradients of all processes; a parameter that no process used keeps none."""
     if world() == 1:
@@ -131,6 +155,7 @@ def sum_gradients(parameters: Iterable[nn.Parameter], scale: float = 1.0) -> Non
         parameter.grad = (scale * gradient).view_as(parameter).to(parameter.dtype) if count else None
 
 
+@in_touch()
 def share_weights(models: Iterable[nn.Module]) -> None:
     """Give every process the weights and buffers of rank 0."""
     if world() == 1:

@@ -125,7 +125,8 @@ class EmotionExpert(nn.Module, ABC):
         if self.superb_seeding:  # shuffled by the global generator, as the stock task does
             return self._loader(dataset, batch_size=self.data.train_batch_size, shuffle=True)
         weights = sampling_weights(self._labels()) if self.data.balanced_sampling else None
-        batches = EpochBatches(len(dataset), self.data.train_batch_size, self.seed, epoch, weights, rank(), world())
+        order = (len(dataset), self.data.train_batch_size, self.seed, epoch, weights)
+        batches = EpochBatches(*order, rank(), world(), stand_ins=host.launched())
         generator = torch.Generator().manual_seed(self.seed)  # the loader's own draws must not touch the global one
         return self._loader(dataset, batch_sampler=batches, generator=generator)
 

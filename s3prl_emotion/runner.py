@@ -22,7 +22,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from s3prl_emotion.checkpoint import load_checkpoint
-from s3prl_emotion.distributed import everyones, leaders, rank, share_weights
+from s3prl_emotion.distributed import everyones, in_touch, leaders, rank, share_weights, world
 from s3prl_emotion.errors import CheckpointError, ConfigError, EmotionError, UsageError
 from s3prl_emotion.featurizer import Featurizer
 from s3prl_emotion.folders import is_suite_head
@@ -73,6 +73,10 @@ class SuiteRunner(Runner):
             raise CheckpointError(
                 f"{self.args.init_ckpt}: its {name} does not fit this experiment ({detail})"
             ) from error
+
+    def _get_upstream(self) -> ModelEntry:
+        with in_touch():  # the host lets the others wait until the first has downloaded
+            return super()._get_upstream()
 
     def _get_featurizer(self) -> ModelEntry:
         model = Featurizer(
@@ -209,12 +213,12 @@ class SuiteRunner(Runner):
             entry.model.eval()
         expert = self.downstream.model
         loader = expert.get_dataloader(split)
-        batches = round(len(loader) * float(self.config["runner"].get("evaluate_ratio", 1)))
+        batches = self._batches_of(len(loader))
         last = batches if self.host_order else batches - 1  # the host evaluates one batch more than the ratio says
         records: dict[str, list[Any]] = defaultdict(list)
         of_batches: list[dict[str, list[Any]]] = []
         for batch_id, (waveforms, *others) in enumerate(
-            tqdm(loader, dynamic_ncols=True, desc=split, total=batches, leave=False)
+            tqdm(loader, dynamic_ncols=True, desc=split, total=batches, leave=False, disable=rank() > 0)
         ):
             if batch_id > last:
                 break
@@ -239,6 +243,13 @@ class SuiteRunner(Runner):
         for entry, training in zip(self.all_entries, was_training, strict=True):
             entry.model.train(training)
         return names if isinstance(names, list) else []
+
+    def _batches_of(self, there: int) -> int:
+        """Batches to evaluate among the ``there`` of this process: its share of what the ratio leaves of all."""
+        ratio = float(self.config["runner"].get("evaluate_ratio", 1))
+        if self.host_order:  # the leader has them all
+            return round(there * ratio)
+        return len(range(rank(), round(sum(everyones(there)) * ratio), world()))
 
     def _evaluate_best(self) -> None:
         """Leave the best checkpoint's predictions and metrics behind, not the last step's."""

@@ -13,6 +13,7 @@ import os
 import sys
 from argparse import Namespace
 from collections import defaultdict
+from contextlib import closing, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -68,13 +69,13 @@ class Training:
             restore_rng(self.runner.init_ckpt["Rng"][rank()])
         leader = is_leader_process()
         file = sys.stderr if leader else open(os.devnull, "w")  # noqa: SIM115  # lives as long as the bar
-        self.writer = SummaryWriter(self.args.expdir) if leader else None
-        with tqdm(total=self.total_steps, initial=self.step, desc="overall", dynamic_ncols=True, file=file) as self.bar:
+        with (
+            closing(SummaryWriter(self.args.expdir)) if leader else nullcontext() as self.writer,
+            tqdm(total=self.total_steps, initial=self.step, desc="overall", dynamic_ncols=True, file=file) as self.bar,
+        ):
             while self.step < self.total_steps:
                 self._run_epoch(tqdm_file=file)
                 self.epoch, self.batch = self.epoch + 1, 0
-        if self.writer is not None:
-            self.writer.close()
 
     def _run_epoch(self, tqdm_file: Any) -> None:
         loader = self._loader()
