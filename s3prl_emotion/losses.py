@@ -1,0 +1,65 @@
+"""Losses that several heads share."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from s3prl_emotion.errors import EmotionError
+
+# σx² + σy² + (μx - μy)² below this counts as 0/0: its reciprocal would overflow float32 in the gradient. Standard
+# deviations would have to be under 1e-15, where labels span 1 to 7.
+LEAST_DENOMINATOR = 1e-30
+
+
+def concordance_loss(prediction: Tensor, target: Tensor, weights: Tensor | None = None) -> Tensor:
+    """Minus the mean concordance correlation coefficient of the columns; Mitra et al. 2024, eqs. 4-5.
+
+    ``CCC = 2 ρ σx σy / (σx² + σy² + (μx - μy)²)``, where ``ρ σx σy`` is the covariance; population moments (÷ B). The
+    paper's alpha = beta = 1/3 are the equal weights that are the default here; Mitra et al. 2025, eq. 4, says the same
+    of any number of columns.
+
+    A column in which prediction and target are constant and equal is 0/0: its CCC is defined as 0, with gradient 0, as
+    that of constants that differ is, so that nothing is gained by collapsing to a constant. B = 1 is always such a
+    case: the loss is 0 and so is its gradient.
+
+    Args:
+        prediction: ``[B, N]``, B >= 1
+        target: ``[B, N]``, finite
+        weights: of the columns, ``[N]``, not negative, not all 0; divided by their sum
+
+    Returns:
+        scalar in [-1, 1]; float64 where an input is float64, else float32, in which its statistics are computed too
+
+    Raises:
+        EmotionError: shapes that do not fit, or B = 0
+    """
+    if prediction.dim() != 2 or prediction.shape != target.shape or 0 in prediction.shape:
+        raise EmotionError(
+            f"concordance_loss: prediction {list(prediction.shape)} and target {list(target.shape)} must both be [B, N]"
+            " with B, N >= 1"
+        )
+    if weights is not None and weights.shape != prediction.shape[1:]:
+        raise EmotionError(f"concordance_loss: weights {list(weights.shape)}, expected [{prediction.shape[1]}]")
+    ccc = _concordance(prediction, target)
+    if weights is None:
+        return -ccc.mean()
+    weights = weights.to(ccc)
+    return -(ccc * weights).sum() / weights.sum()
+
+
+def _concordance(prediction: Tensor, target: Tensor) -> Tensor:
+    """CCC of each column, ``[N]``; eq. 5."""
+    kind = torch.promote_types(torch.promote_types(prediction.dtype, target.dtype), torch.float32)
+    x, y = prediction.to(kind), target.to(kind)
+    # Measured from their first rows, constant columns have moments of exactly 0, not the rounding of their means.
+    x_from, y_from = x[:1].detach(), y[:1].detach()
+    x, y = x - x_from, y - y_from
+    x_mean, y_mean = x.mean(dim=0, keepdim=True), y.mean(dim=0, keepdim=True)
+    apart = (x_from - y_from) + (x_mean - y_mean)
+    x, y = x - x_mean, y - y_mean
+    denominator = x.square().mean(dim=0) + y.square().mean(dim=0) + apart.square().squeeze(0)
+    defined = denominator > LEAST_DENOMINATOR
+    # Both branches of a `where` pass gradients back: the unused one must be finite too.
+    ccc = 2 * (x * y).mean(dim=0) / torch.where(defined, denominator, 1.0)
+    return torch.where(defined, ccc, 0.0)

@@ -1,0 +1,30 @@
+"""Which dimensions and layers of a representation tell of emotion.
+
+Mitra et al. 2024 (section 3.3) and Mitra et al. 2025 (section 3). Saliency is computed from utterance means: the mean
+of each dimension over an utterance's frames. CCS and layer saliency also come from moments that are accumulated in one
+pass over a corpus of any size (:class:`StreamedMoments`).
+"""
+
+from __future__ import annotations
+
+from s3prl_emotion.saliency.cross_correlation import (
+    cross_correlation_saliency,
+    layer_saliency,
+    salient_dimensions,
+    salient_layer,
+)
+from s3prl_emotion.saliency.moments import StreamedMoments
+from s3prl_emotion.saliency.mutual_information import mutual_information_saliency, pairwise_mutual_information
+from s3prl_emotion.saliency.pca import PCAProjection, pca_projection
+
+__all__ = [
+    "PCAProjection",
+    "StreamedMoments",
+    "cross_correlation_saliency",
+    "layer_saliency",
+    "mutual_information_saliency",
+    "pairwise_mutual_information",
+    "pca_projection",
+    "salient_dimensions",
+    "salient_layer",
+]

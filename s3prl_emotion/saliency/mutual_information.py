@@ -1,0 +1,159 @@
+"""Mutual-information based saliency (MIS): eqs. 1-3 with correlations replaced by mutual information.
+
+The estimator is a plug-in one over bins of equal mass, with Miller's correction. Ranks make it blind to scale and to
+any monotone map, as mutual information is; and the joint counts of all pairs are products of 0/1 matrices, the one
+thing that CPUs and GPUs do at full speed. Nearest neighbours (scikit-learn's ``mutual_info_regression``) need a search
+tree for every pair: hours for 1024 x 1024 pairs. A Gaussian copula would be cheaper still, but sees only monotone
+dependence, and so nothing that CCS does not see. `benchmarks/saliency.py` compares.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from s3prl_emotion.errors import ConfigError, EmotionError
+from s3prl_emotion.saliency.checks import checked_embeddings, checked_pair
+from s3prl_emotion.saliency.cross_correlation import combine
+
+MOST_BINS = 16
+PER_CELL = 5  # utterances expected in a cell of two independent dimensions, Cochran's rule
+GROUP = 1024  # columns of the 0/1 matrices that are multiplied at once
+ROWS = 8192  # utterances that are counted at once
+
+
+def mutual_information_saliency(
+    embeddings: Tensor, targets: Tensor, per_target: bool = False, bins: int | None = None
+) -> Tensor:
+    """MIS of each dimension: Mitra et al. 2024, eqs. 1-3, "cross-correlation terms … replaced with mutual information".
+
+    ``S_k = I(H_k; L) + 1 / (N - 1) Σ_{j ≠ k} I(H_j; L) I(H_k; H_j)``, and its mean over the targets L, in nats. A
+    dimension or target that does not vary has saliency 0; the information of a dimension with its duplicate, which is
+    infinite, is that of its bins.
+
+    Args:
+        embeddings: utterance means, ``[U, N]``
+        targets: labels, ``[U, D]``
+        per_target: of each target, not their mean
+        bins: see :func:`pairwise_mutual_information`
+
+    Returns:
+        ``[N]``, or ``[D, N]`` with ``per_target``; float64, not negative
+
+    Raises:
+        ConfigError: fewer than 2 bins, or more than 256
+        EmotionError: shapes that do not fit, no utterance, or embeddings that are not finite
+        LabelError: targets that are not finite, or of another number of utterances
+    """
+    embeddings, targets = checked_pair(embeddings, targets)
+    number = _number_of_bins(len(embeddings), bins)
+    codes, target_codes = quantile_bins(embeddings, number), quantile_bins(targets.to(embeddings.device), number)
+    scores = combine(_between(target_codes, codes, number), _within(codes, number))
+    return scores if per_target else scores.mean(dim=0)
+
+
+def pairwise_mutual_information(first: Tensor, second: Tensor | None = None, bins: int | None = None) -> Tensor:
+    """Mutual information of each column with each, in nats.
+
+    Args:
+        first: ``[U, A]``
+        second: ``[U, B]``; without it, ``first`` with itself
+        bins: of equal mass, for each column; by default as many as leave 5 utterances to a cell of two independent
+            columns, from 2 to 16. Values that occur often share a bin, so that labels with few values are fine.
+
+    Returns:
+        ``[A, B]``, float64, at least 0 (where the correction passes it) and at most about ``log(bins)``
+
+    Raises:
+        ConfigError: fewer than 2 bins, or more than 256
+        EmotionError: shapes that do not fit, no row, or values that are not finite
+    """
+    first = checked_embeddings(first)
+    number = _number_of_bins(len(first), bins)
+    codes = quantile_bins(first, number)
+    if second is None:
+        return _within(codes, number)
+    second = checked_embeddings(second)
+    if len(second) != len(first):
+        raise EmotionError(f"saliency: mutual information of {len(first)} rows with {len(second)} rows")
+    return _between(codes, quantile_bins(second.to(first.device), number), number)
+
+
+def quantile_bins(values: Tensor, bins: int) -> Tensor:
+    """Bin of each value within its column, of equal mass; equal values share the bin of their mean rank.
+
+    Args:
+        values: ``[U, N]``
+        bins: number of bins
+
+    Returns:
+        ``[U, N]``, int64, from 0 to ``bins - 1``
+    """
+    columns = values.to(torch.promote_types(values.dtype, torch.float32)).T.contiguous()
+    ranked = columns.sort(dim=1).values
+    below = torch.searchsorted(ranked, columns, right=False)
+    up_to = torch.searchsorted(ranked, columns, right=True)
+    return ((below + up_to) * bins // (2 * len(values))).T.contiguous()
+
+
+def _number_of_bins(utterances: int, bins: int | None) -> int:
+    if bins is None:
+        return min(MOST_BINS, max(2, math.isqrt(utterances // PER_CELL)))
+    if not 2 <= bins <= 256:
+        raise ConfigError(f"saliency: {bins} bins for mutual information; ask for 2 to 256")
+    return bins
+
+
+def _within(codes: Tensor, bins: int) -> Tensor:
+    """Of each column with each other, ``[N, N]``: one triangle is computed, the other copied."""
+    number, step = codes.shape[1], max(1, GROUP // bins)
+    result = torch.zeros(number, number, dtype=torch.float64, device=codes.device)
+    for start in range(0, number, step):
+        rows = slice(start, start + step)
+        for other in range(start, number, step):
+            columns = slice(other, other + step)
+            block = _information(codes[:, rows], codes[:, columns], bins)
+            result[rows, columns] = block
+            result[columns, rows] = block.T
+    return result
+
+
+def _between(first: Tensor, second: Tensor, bins: int) -> Tensor:
+    """Of each column of one with each of the other, ``[A, B]``."""
+    step = max(1, GROUP // bins)
+    parts = [
+        [_information(rows, columns, bins) for columns in second.split(step, dim=1)]
+        for rows in first.split(step, dim=1)
+    ]
+    return torch.cat([torch.cat(row, dim=1) for row in parts])
+
+
+def _information(first: Tensor, second: Tensor, bins: int) -> Tensor:
+    """``I = H(X) + H(Y) - H(X, Y)`` of bins, with Miller's correction, ``[A, B]`` from ``[U, A]`` and ``[U, B]``.
+
+    Miller 1955, "Note on the bias of information estimates": each plug-in entropy is too low by about (occupied
+    cells - 1) / (2 U). What is below 0 after that is 0.
+    """
+    utterances = len(first)
+    joint = torch.zeros(first.shape[1] * bins, second.shape[1] * bins, device=first.device)
+    for start in range(0, utterances, ROWS):
+        rows = slice(start, start + ROWS)
+        joint.addmm_(_one_hot(first[rows], bins).T, _one_hot(second[rows], bins))  # whole numbers: exact below 2^24
+    counts = joint.double().view(first.shape[1], bins, second.shape[1], bins)
+    x, y = counts[:, :, 0].sum(dim=2), counts[0].sum(dim=0)  # of each column alone, [A, bins] and [B, bins]
+    x_bins, y_bins = (x > 0).sum(dim=1).unsqueeze(1), (y > 0).sum(dim=1)
+    correction = (x_bins + y_bins - (counts > 0).sum(dim=(1, 3)) - 1) / 2
+    joint_sum = torch.xlogy(counts, counts).sum(dim=(1, 3))
+    single_sums = torch.xlogy(x, x).sum(dim=1).unsqueeze(1) + torch.xlogy(y, y).sum(dim=1)
+    information = math.log(utterances) + (joint_sum - single_sums + correction) / utterances
+    varies = (x_bins > 1) & (y_bins > 1)  # what does not has information 0, up to rounding
+    return torch.where(varies, information.clamp(min=0.0), 0.0)
+
+
+def _one_hot(codes: Tensor, bins: int) -> Tensor:
+    """``[U, N]`` to ``[U, N * bins]``, float32."""
+    places = codes + bins * torch.arange(codes.shape[1], device=codes.device)
+    result = torch.zeros(len(codes), codes.shape[1] * bins, device=codes.device)
+    return result.scatter_(1, places, 1.0)
