@@ -8,7 +8,9 @@ evaluates alone, and it averages losses of unequal shares.
 
 from __future__ import annotations
 
+import atexit
 import os
+import sys
 from argparse import Namespace
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -71,6 +73,20 @@ def check_world(state: dict[str, Any], path: Path, local_rank: int | None) -> No
 def start(backend: str) -> None:
     """Join the other processes; takes the place of ``torch.distributed.init_process_group`` in the host's script."""
     dist.init_process_group(backend, timeout=PATIENCE)
+
+
+def leave(code: int) -> None:
+    """End this process, where it joined others, as soon as its exit hooks have run.
+
+    Gloo's threads at times abort an ordinary exit (torch 2.4 to 2.11), for which torchrun kills the others before they
+    are done, and ``destroy_process_group`` at times never returns (torch 2.4).
+    """
+    if not (dist.is_available() and dist.is_initialized()):
+        return
+    atexit._run_exitfuncs()
+    for stream in (sys.stdout, sys.stderr):
+        stream.flush()
+    os._exit(code)
 
 
 def set_device(index: int) -> None:

@@ -158,7 +158,11 @@ def _fail(message: str, verbose: bool, code: int = 1) -> int:
 
 def command() -> NoReturn:
     """Entry point of the installed ``run_downstream.py``."""
-    sys.exit(main())
+    code = main()
+    from s3prl_emotion.distributed import leave
+
+    leave(code)
+    sys.exit(code)
 
 
 if __name__ == "__main__":

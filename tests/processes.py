@@ -26,7 +26,6 @@ Setup = Callable[[int], None]
 
 if WARM in os.environ:  # in the fork server: what its children would import
     import torch
-    from torch import distributed as dist
 
     from s3prl_emotion import host
 
@@ -117,9 +116,7 @@ def joined(function: Callable[..., Any], *args: Any) -> Any:
     from s3prl_emotion import distributed
 
     distributed.start("gloo")
-    value = function(*args)
-    dist.destroy_process_group()
-    return value
+    return function(*args)
 
 
 def _torchrun(port: int, world: int) -> dict[str, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import csv
 import json
 import os
@@ -164,7 +165,22 @@ def test_weights_and_buffers_of_the_first_are_shared(tmp_path: Path):
     assert first["1.num_batches_tracked"].item() == 7
 
 
+def leaves() -> list[str]:
+    """What a process that joined others does to end."""
+    done: list[str] = []
+    atexit.register(done.append, "exit hooks")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "_exit", lambda code: done.append(f"exit {code}"))
+        distributed.leave(3)
+    return done
+
+
+def test_no_thread_of_gloo_can_abort_the_exit(tmp_path: Path):
+    assert [process.value for process in together(tmp_path, 2, joined, leaves)] == [["exit hooks", "exit 3"]] * 2
+
+
 def test_alone_the_functions_do_nothing():
+    distributed.leave(3)
     rows = torch.randn(3, 2, requires_grad=True)
     assert distributed.gather_rows(rows) is rows
     parameter = nn.Parameter(torch.ones(2))
@@ -485,7 +501,7 @@ def test_stock_task(tmp_path: Path, superb_corpus: TinyCorpus):
     line = ("-m", "train", "-u", "fbank_no_cmvn", "-d", "emotion", "-c", recipe, "-p", "exp", "--device", "cpu")
     left = together(tmp_path, 2, command, (*line, "-o", options), local_gradients)
     assert [process.value for process in left] == [0, 0], left
-    one, two = (torch.load(tmp_path / f"gradients.{rank}") for rank in range(2))
+    one, two = (torch.load(tmp_path / f"gradients.{rank}", weights_only=True) for rank in range(2))
     assert different(one[0], two[0])  # each had its own utterances
     mean = [(own + other) / 2 for own, other in zip(one[0], two[0], strict=True)]
     torch.testing.assert_close(one[1], mean, rtol=1e-6, atol=1e-8)
