@@ -17,17 +17,18 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import DataLoader
 
 from s3prl_emotion import attention, host, results
 from s3prl_emotion.audio import load_audio
 from s3prl_emotion.class_balance import class_weights, sampling_weights
-from s3prl_emotion.corpora import Utterance, load_corpus
+from s3prl_emotion.corpora import load_corpus
 from s3prl_emotion.corpora.superb import SPLIT_SEED
 from s3prl_emotion.dataset import STAND_IN, EpochBatches, UtteranceDataset, collate
 from s3prl_emotion.distributed import gather_rows, rank, world
-from s3prl_emotion.errors import AudioError, CheckpointError, ConfigError, TrainingError
+from s3prl_emotion.errors import CheckpointError, ConfigError
+from s3prl_emotion.evaluation import write_evaluation
+from s3prl_emotion.masking import pad_features
 from s3prl_emotion.recipe import DataSection, HeadSection, StrictSection
 
 logger = logging.getLogger(__name__)
@@ -154,7 +155,7 @@ class EmotionExpert(nn.Module, ABC):
         Raises:
             AudioError: an utterance is too short for the upstream to give a frame
         """
-        logits = self.model(*self._padded(features, names))
+        logits = self.model(*pad_features(features, names))
         target = torch.as_tensor(labels, device=logits.device)
         if self._trains_on(split) and host.launched():
             own = target != STAND_IN
@@ -220,7 +221,7 @@ class EmotionExpert(nn.Module, ABC):
     def inference(self, features: Sequence[Tensor], names: Sequence[str]) -> list[dict[str, float]]:
         """Class probabilities of utterances, printed most probable first, and returned."""
         with torch.no_grad():
-            logits = self.model(*self._padded(features, names))
+            logits = self.model(*pad_features(features, names))
         answers = []
         for name, row in zip(names, torch.softmax(logits.float(), dim=-1).tolist(), strict=True):
             answer = dict(sorted(zip(self.classes, row, strict=True), key=lambda pair: -pair[1]))
@@ -290,16 +291,6 @@ class EmotionExpert(nn.Module, ABC):
             return None
         return class_weights(self._labels(), len(self.classes), self.data.class_weights)
 
-    def _padded(self, features: Sequence[Tensor], names: Sequence[str]) -> tuple[Tensor, Tensor]:
-        """Pad to ``[B, T, D]`` with ``lengths [B]``."""
-        for feature, name in zip(features, names, strict=True):
-            if len(feature) == 0:
-                raise AudioError(
-                    f"{name}: too short for this upstream, which gives it no frame; leave it out of the labels"
-                )
-        lengths = torch.tensor([len(feature) for feature in features], device=features[0].device)
-        return pad_sequence(list(features), batch_first=True), lengths
-
     def _attention(self, features: Sequence[Tensor], names: Sequence[str]) -> list[NDArray[np.float32]]:
         """Attention weights ``[T_b]`` of each utterance; heads for which :meth:`has_attention` holds override it."""
         raise ConfigError(f"downstream_expert.attention_dir: {self.head} gives no attention weights; leave it out")
@@ -307,27 +298,7 @@ class EmotionExpert(nn.Module, ABC):
     def _write_results(
         self, split: str, records: dict[str, list[Any]], step: int, checkpoint: str | None
     ) -> dict[str, Any]:
-        from s3prl_emotion.metrics import categorical_metrics
-
-        known = {utterance.name: utterance for utterance in self.corpus.split(split)} if self.corpus else {}
-        utterances: list[Utterance] = [known[name] for name in records["name"]]
-        probabilities = np.asarray(records["probability"])
-        if not np.isfinite(probabilities).all():
-            raise TrainingError(f"{split} at step {step}: the head's output is not finite; lower optimizer.lr")
-        metrics = categorical_metrics(
-            [utterance.label for utterance in utterances],
-            probabilities,
-            self.classes,
-            [utterance.speaker for utterance in utterances],
-            [utterance.gender for utterance in utterances],
-        )
-        metrics["loss"] = float(np.average(records["loss"], weights=records["batch_size"]))
-        stem = f"{split}_{self.fold}"
-        results.write_predictions(self.expdir, stem, utterances, probabilities, self.classes)
+        utterances = self.corpus.split(split) if self.corpus else ()
         made_by = {"split": split, "fold": self.fold, "step": step, "checkpoint": checkpoint, "classes": self.classes}
-        results.write_metrics(self.expdir, stem, made_by | metrics | self.provenance | results.model_size(self.model))
-        if records.get("attention"):
-            weights = dict(zip(records["name"], records["attention"], strict=True))
-            attention.save(Path(str(self.attention_dir)), stem, weights)
-        logger.info("%s at step %d: WA %.4f, UAR %.4f", split, step, metrics["WA"], metrics["UAR"])
-        return metrics
+        made_by |= self.provenance | results.model_size(self.model)
+        return write_evaluation(self.expdir, utterances, records, made_by, self.attention_dir)

@@ -2,11 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 import torch
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
+
+from s3prl_emotion.errors import AudioError
+
+
+def pad_features(features: Sequence[Tensor], names: Sequence[str]) -> tuple[Tensor, Tensor]:
+    """Features ``[T_b, D]`` of each utterance to ``[B, T, D]`` and ``lengths [B]``.
+
+    Raises:
+        AudioError: an utterance has no frame
+    """
+    for feature, name in zip(features, names, strict=True):
+        if len(feature) == 0:
+            raise AudioError(
+                f"{name}: too short for this upstream, which gives it no frame; leave it out of the labels"
+            )
+    lengths = torch.tensor([len(feature) for feature in features], device=features[0].device)
+    return pad_sequence(list(features), batch_first=True), lengths
 
 
 def frame_mask(lengths: Tensor, frames: int) -> Tensor:

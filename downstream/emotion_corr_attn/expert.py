@@ -12,6 +12,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from s3prl_emotion.expert import EmotionExpert
+from s3prl_emotion.masking import pad_features
 from s3prl_emotion.recipe import StrictSection
 
 from .model import CorrAttnModel
@@ -45,7 +46,7 @@ class DownstreamExpert(EmotionExpert):
         return modelrc.pooling == "corr_attn"
 
     def _attention(self, features: Sequence[Tensor], names: Sequence[str]) -> list[NDArray[np.float32]]:
-        padded, lengths = self._padded(features, names)
+        padded, lengths = pad_features(features, names)
         with torch.no_grad():
             weights = cast(CorrAttnModel, self.model).attention(padded, lengths)
         return [row[:length].cpu().numpy() for row, length in zip(weights, lengths.tolist(), strict=True)]
