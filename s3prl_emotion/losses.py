@@ -10,6 +10,9 @@ from s3prl_emotion.errors import EmotionError
 # σx² + σy² + (μx - μy)² below this counts as 0/0: its reciprocal would overflow float32 in the gradient. Standard
 # deviations would have to be under 1e-15, where labels span 1 to 7.
 LEAST_DENOMINATOR = 1e-30
+# The same where the gradient goes back to float16, which ends at 65504: standard deviations under 1e-4, a tenth of what
+# float16 resolves at 1.
+LEAST_DENOMINATOR_HALF = 1e-8
 
 
 def concordance_loss(prediction: Tensor, target: Tensor, weights: Tensor | None = None) -> Tensor:
@@ -59,7 +62,8 @@ def _concordance(prediction: Tensor, target: Tensor) -> Tensor:
     apart = (x_from - y_from) + (x_mean - y_mean)
     x, y = x - x_mean, y - y_mean
     denominator = x.square().mean(dim=0) + y.square().mean(dim=0) + apart.square().squeeze(0)
-    defined = denominator > LEAST_DENOMINATOR
+    half = torch.float16 in (prediction.dtype, target.dtype)
+    defined = denominator > (LEAST_DENOMINATOR_HALF if half else LEAST_DENOMINATOR)
     # Both branches of a `where` pass gradients back: the unused one must be finite too.
     ccc = 2 * (x * y).mean(dim=0) / torch.where(defined, denominator, 1.0)
     return torch.where(defined, ccc, 0.0)
