@@ -1,4 +1,4 @@
-"""From the records of an evaluated split to its metrics and files, once for the whole split."""
+"""From what a head said of a split to the split's metrics and files, once for the whole split."""
 
 from __future__ import annotations
 
@@ -8,29 +8,29 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from s3prl_emotion import attention, results
-from s3prl_emotion.corpora import Utterance
+from s3prl_emotion import results
+from s3prl_emotion.corpora import DIMENSIONS, Utterance
 from s3prl_emotion.errors import TrainingError
 
 logger = logging.getLogger(__name__)
+FIRST = ("split", "fold", "step", "checkpoint", "classes")  # of a metrics file, ahead of the metrics
 
 
-def write_evaluation(
+def write_categorical(
     folder: Path,
     utterances: Sequence[Utterance],
-    records: dict[str, list[Any]],
+    probability: Sequence[Sequence[float]],
     made_by: dict[str, Any],
-    attention_dir: str | None = None,
 ) -> dict[str, Any]:
-    """Compute the metrics of a split and write its predictions, metrics and attention weights.
+    """Compute the metrics of a split and write its predictions and metrics.
 
     Args:
         folder: experiment directory
-        utterances: of the split, in any order
-        records: ``name``, ``probability [U, K]``, ``loss``, ``batch_size``, and ``attention`` where it is exported
+        utterances: of the split, ``[N]``
+        probability: of each class, ``[N, K]``
         made_by: split, fold, step, checkpoint, classes, and what else the metrics file is to hold
-        attention_dir: where attention weights go
 
     Returns:
         the metrics
@@ -40,26 +40,79 @@ def write_evaluation(
     """
     from s3prl_emotion.metrics import categorical_metrics
 
-    split, step, classes = made_by["split"], made_by["step"], made_by["classes"]
-    known = {utterance.name: utterance for utterance in utterances}
-    evaluated = [known[name] for name in records["name"]]
-    probabilities = np.asarray(records["probability"])
-    if not np.isfinite(probabilities).all():
-        raise TrainingError(f"{split} at step {step}: the head's output is not finite; lower optimizer.lr")
-    metrics = categorical_metrics(
-        [utterance.label for utterance in evaluated],
-        probabilities,
-        classes,
-        [utterance.speaker for utterance in evaluated],
-        [utterance.gender for utterance in evaluated],
-    )
-    metrics["loss"] = float(np.average(records["loss"], weights=records["batch_size"]))
-    stem = f"{split}_{made_by['fold']}"
-    results.write_predictions(folder, stem, evaluated, probabilities, classes)
-    first = {key: made_by[key] for key in ("split", "fold", "step", "checkpoint", "classes")}
-    results.write_metrics(folder, stem, first | metrics | made_by)
-    if records.get("attention"):
-        weights = dict(zip(records["name"], records["attention"], strict=True))
-        attention.save(Path(str(attention_dir)), stem, weights)
-    logger.info("%s at step %d: WA %.4f, UAR %.4f", split, step, metrics["WA"], metrics["UAR"])
+    classes, stem = made_by["classes"], f"{made_by['split']}_{made_by['fold']}"
+    probabilities = _finite(probability, made_by)
+    speakers, genders = _groups(utterances)
+    metrics = categorical_metrics([item.label for item in utterances], probabilities, classes, speakers, genders)
+    predicted = [classes[index] for index in probabilities.argmax(axis=1)]
+    truth = [classes[item.label] for item in utterances]
+    results.write_host_lists(folder, stem, utterances, truth, predicted)
+    columns: dict[str, Sequence[Any]] = {"truth": truth, "prediction": predicted}
+    columns |= {f"p_{name}": probabilities[:, index].tolist() for index, name in enumerate(classes)}
+    results.write_predictions(folder, stem, utterances, columns)
+    _write_metrics(folder, stem, metrics, made_by)
+    logger.info("%s at step %d: WA %.4f, UAR %.4f", made_by["split"], made_by["step"], metrics["WA"], metrics["UAR"])
     return metrics
+
+
+def write_dimensional(
+    folder: Path,
+    utterances: Sequence[Utterance],
+    truth: NDArray[np.float64],
+    estimates: NDArray[np.float64],
+    names: Sequence[str],
+    made_by: dict[str, Any],
+) -> dict[str, Any]:
+    """Compute the metrics of a split and write its predictions and metrics.
+
+    Args:
+        folder: experiment directory
+        utterances: of the split, ``[N]``
+        truth: labels on the corpus's scale, ``[N, O]``: activation, valence, dominance, then their spreads if learnt
+        estimates: the same from the head, ``[N, O]``
+        names: of the columns, ``[O]``
+        made_by: as :func:`write_categorical`
+
+    Returns:
+        the metrics; those of the spreads stand under ``spreads``
+
+    Raises:
+        TrainingError: the head's output is not finite, or a file cannot be written
+    """
+    from s3prl_emotion.dimensional_metrics import dimensional_metrics
+
+    estimates, stem = _finite(estimates, made_by), f"{made_by['split']}_{made_by['fold']}"
+    width = len(DIMENSIONS)
+    metrics = dimensional_metrics(truth[:, :width], estimates[:, :width], names[:width], *_groups(utterances))
+    if len(names) > width:
+        metrics["spreads"] = dimensional_metrics(truth[:, width:], estimates[:, width:], names[width:])
+    rows = [[" ".join(f"{value:.7g}" for value in row) for row in part[:, :width]] for part in (truth, estimates)]
+    results.write_host_lists(folder, stem, utterances, *rows)
+    columns = {name: truth[:, index].tolist() for index, name in enumerate(names)}
+    columns |= {f"{name}_pred": estimates[:, index].tolist() for index, name in enumerate(names)}
+    results.write_predictions(folder, stem, utterances, columns)
+    _write_metrics(folder, stem, metrics, made_by)
+    scores = ", ".join(f"{name} {_shown(value)}" for name, value in metrics["CCC"].items())
+    logger.info("%s at step %d: CCC %s", made_by["split"], made_by["step"], scores)
+    return metrics
+
+
+def _finite(values: Any, made_by: dict[str, Any]) -> NDArray[np.float64]:
+    array = np.asarray(values, dtype=np.float64)
+    if not np.isfinite(array).all():
+        where = f"{made_by['split']} at step {made_by['step']}"
+        raise TrainingError(f"{where}: the head's output is not finite; lower optimizer.lr")
+    return array
+
+
+def _groups(utterances: Sequence[Utterance]) -> tuple[list[str | None], list[str | None]]:
+    return [item.speaker for item in utterances], [item.gender for item in utterances]
+
+
+def _write_metrics(folder: Path, stem: str, metrics: dict[str, Any], made_by: dict[str, Any]) -> None:
+    first = {key: made_by[key] for key in FIRST}
+    results.write_metrics(folder, stem, first | metrics | made_by)
+
+
+def _shown(value: float | None) -> str:
+    return "undefined" if value is None else f"{value:.4f}"

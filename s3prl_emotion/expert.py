@@ -1,7 +1,8 @@
 """What every head shares as an s3prl downstream expert: loaders, records, metrics, files, best checkpoint, inference.
 
-A head subclasses :class:`EmotionExpert` and gives its ``model_section``, :meth:`~EmotionExpert.build_model` and
-:meth:`~EmotionExpert.build_loss`. Nothing here needs the suite's own launcher, so s3prl's unchanged script can run it.
+A head subclasses the expert for what it learns (:mod:`s3prl_emotion.categorical_expert`,
+:mod:`s3prl_emotion.dimensional_expert`) and gives its ``model_section``, ``build_model`` and ``build_loss``. Nothing
+here needs the suite's own launcher, so s3prl's unchanged script can run it.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import logging
 import sys
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -21,15 +22,15 @@ from torch.utils.data import DataLoader
 
 from s3prl_emotion import attention, host, results
 from s3prl_emotion.audio import load_audio
-from s3prl_emotion.class_balance import class_weights, sampling_weights
-from s3prl_emotion.corpora import load_corpus
+from s3prl_emotion.corpora import Needs, Utterance, load_corpus
 from s3prl_emotion.corpora.superb import SPLIT_SEED
-from s3prl_emotion.dataset import STAND_IN, EpochBatches, UtteranceDataset, collate
-from s3prl_emotion.distributed import gather_rows, rank, world
+from s3prl_emotion.dataset import STAND_IN
+from s3prl_emotion.distributed import gather_rows
 from s3prl_emotion.errors import CheckpointError, ConfigError
-from s3prl_emotion.evaluation import write_evaluation
+from s3prl_emotion.loaders import Loaders
 from s3prl_emotion.masking import pad_features
 from s3prl_emotion.recipe import DataSection, HeadSection, StrictSection
+from s3prl_emotion.store.identity import Identity
 
 logger = logging.getLogger(__name__)
 
@@ -51,6 +52,8 @@ class EmotionExpert(nn.Module, ABC):
     """
 
     model_section: ClassVar[type[StrictSection]]  # keys of ``modelrc``
+    metrics: ClassVar[tuple[str, ...]]  # by which the best checkpoint can be picked; the first is the default
+    worst: ClassVar[float]  # what the first score must pass
 
     best_score: Tensor
 
@@ -61,53 +64,116 @@ class EmotionExpert(nn.Module, ABC):
         self.head = type(self).__module__.split(".")[-2]
         self.expdir = Path(expdir)
         self.seed = int(kwargs.get("seed", 0))
+        self.device = str(kwargs.get("device", "cpu"))
+        self.options = kwargs
         runner = dict(kwargs.get("runner") or {})
         self.superb_seeding = runner.get("seeding") == "superb"
         self.train_split = runner.get("train_dataloader", "train")
-        section, self.data, modelrc = self.check(downstream_expert, kwargs.get("downstream_variant"))
-        self.best_metric, self.attention_dir = section.best_metric, section.attention_dir
-        self.corpus = None if self._can_do_without_corpus(kwargs) else load_corpus(self.data)
+        section, self.data, modelrc = self.check(downstream_expert, kwargs.get("downstream_variant"), runner)
+        self.best_metric, self.attention_dir = section.best_metric or self.metrics[0], section.attention_dir
+        self.corpus = None if self._can_do_without_corpus(modelrc) else load_corpus(self.data, self.needs(modelrc))
         self.classes = self.corpus.classes if self.corpus else tuple(self.data.classes or ())
-        downstream_expert["datarc"]["classes"] = list(self.classes)  # so that checkpoints know them without the corpus
+        if self.classes:  # so that checkpoints know them without the corpus
+            downstream_expert["datarc"]["classes"] = list(self.classes)
         self.fold = self.corpus.fold if self.corpus else (self.data.test_fold or "fold1")
-        self.datasets: dict[tuple[str, float | None], UtteranceDataset] = {}
-        self.provenance = results.provenance(self.head, downstream_expert, kwargs)
+        self.loaders = Loaders(self.corpus, self.data, self.seed, self.superb_seeding) if self.corpus else None
         if self.attention_dir and not self.has_attention(modelrc):
             raise ConfigError(
                 f"downstream_expert.attention_dir: {self.head} has no attention with modelrc {modelrc}; leave it out"
             )
+        modelrc = self.resolve(modelrc, downstream_expert, upstream_dim)
+        self.provenance = results.provenance(self.head, downstream_expert, kwargs)
         if self.superb_seeding:
             self._draw_as_superb()
         self.model = self.build_model(modelrc, upstream_dim)
-        self.objective = self.build_loss(modelrc, self._class_weights())
-        self.register_buffer("best_score", torch.zeros(1))
+        self.objective = self.make_objective(modelrc)
+        self.register_buffer("best_score", torch.full((1,), self.worst))
         if not host.launched() and "run_downstream" in Path(sys.argv[0]).stem:
             logger.warning(
                 "under s3prl's own script: no exact resume and no safe loading of checkpoints; %s", host.LAUNCHER_HINT
             )
 
     @classmethod
-    def check(cls, downstream_expert: dict[str, Any], variant: str | None) -> tuple[HeadSection, DataSection, Any]:
+    def check(
+        cls, downstream_expert: dict[str, Any], variant: str | None, runner: dict[str, Any] | None = None
+    ) -> tuple[HeadSection, DataSection, Any]:
         """Read the recipe's section strictly; ``-v`` names the fold where the recipe does not, as in the stock task."""
         section = HeadSection.read(downstream_expert, "downstream_expert")
+        if section.best_metric not in (None, *cls.metrics):
+            raise ConfigError(
+                f"downstream_expert.best_metric: this head has {', '.join(cls.metrics)}, got {section.best_metric}"
+            )
         data = DataSection.read(section.datarc, "downstream_expert.datarc")
         if data.test_fold is None and variant:
             data = data.model_copy(update={"test_fold": variant})
         return section, data, cls.model_section.read(section.modelrc, "downstream_expert.modelrc")
 
+    # --- what an expert gives --------------------------------------------------------------------------------------
+
+    @classmethod
+    @abstractmethod
+    def needs(cls, modelrc: Any) -> Needs:
+        """What every utterance must be labelled with."""
+
+    @abstractmethod
+    def make_objective(self, modelrc: Any) -> nn.Module:
+        """The loss: outputs ``[B, O]``, targets of :meth:`targets` to a scalar."""
+
+    @abstractmethod
+    def targets(self, split: str, labels: Sequence[int], names: Sequence[str]) -> Tensor:
+        """What the outputs are compared with, ``[B, ...]``."""
+
+    @abstractmethod
+    def observe(self, split: str, records: dict[str, list[Any]], output: Tensor, target: Tensor) -> None:
+        """Keep what :meth:`curves` needs, and for evaluated splits what :meth:`write_results` needs."""
+
+    @abstractmethod
+    def curves(self, records: dict[str, list[Any]]) -> dict[str, float]:
+        """What is logged, by name; the first is what ``log.log`` shows."""
+
+    def score(self, curves: dict[str, float], metrics: dict[str, Any]) -> float | None:
+        """By what the best checkpoint is picked; ``None`` where it is not defined."""
+        return metrics.get(self.best_metric)
+
+    @abstractmethod
+    def write_results(
+        self, utterances: Sequence[Utterance], records: dict[str, list[Any]], made_by: dict[str, Any]
+    ) -> dict[str, Any]:
+        """Compute the metrics of an evaluated split, and write its files."""
+
+    @abstractmethod
+    def answer(self, output: Tensor) -> list[dict[str, float]]:
+        """Outputs ``[B, O]`` in words, for ``-m inference``."""
+
     # --- what a head gives -----------------------------------------------------------------------------------------
 
     @abstractmethod
     def build_model(self, modelrc: Any, upstream_dim: int) -> nn.Module:
-        """The network: ``features [B, T, D]``, ``lengths [B]`` to logits ``[B, K]``."""
+        """The network: what :meth:`inputs` gives to outputs ``[B, O]``."""
 
-    @abstractmethod
-    def build_loss(self, modelrc: Any, weight: Tensor | None) -> nn.Module:
-        """The loss: logits ``[B, K]``, class indices ``[B]`` to a scalar; ``weight [K]`` where classes are weighted."""
+    def resolve(self, modelrc: Any, downstream_expert: dict[str, Any], upstream_dim: int) -> Any:
+        """Read what ``modelrc`` names besides; what the head is built from is kept in ``downstream_expert``."""
+        return modelrc
+
+    def inputs(self, split: str | None, features: Sequence[Tensor], names: Sequence[str]) -> tuple[Tensor, ...]:
+        """What the network takes: padded features ``[B, T, D]`` and lengths ``[B]``; ``split`` is ``None`` for a file.
+
+        Raises:
+            AudioError: an utterance is too short for the upstream to give a frame
+        """
+        return pad_features(features, names)
+
+    def meet_upstream(self, identity: Callable[[], Identity]) -> None:
+        """Told by the suite's runner what the features depend on; a head that minds asks ``identity``."""
+        return
 
     def has_attention(self, modelrc: Any) -> bool:
         """Whether the head attends over frames, so that ``attention_dir`` has something to export."""
         return False
+
+    def attention_weights(self, features: Sequence[Tensor], names: Sequence[str]) -> list[NDArray[np.float32]]:
+        """Attention weights ``[T_b]`` of each utterance; heads for which :meth:`has_attention` holds override it."""
+        raise ConfigError(f"downstream_expert.attention_dir: {self.head} gives no attention weights; leave it out")
 
     # --- the host's interface --------------------------------------------------------------------------------------
 
@@ -117,19 +183,9 @@ class EmotionExpert(nn.Module, ABC):
 
     def get_dataloader(self, split: str, epoch: int = 0) -> DataLoader:
         """Batches of ``(waveforms, labels, names)``; training batches in the order of seed and epoch."""
-        dataset = self._dataset(split)
-        if not self._trains_on(split):
-            batches = torch.arange(len(dataset)).split(self.data.eval_batch_size)
-            shared = host.launched() and not self.superb_seeding  # else the leader evaluates alone, as in s3prl
-            mine = batches[rank() :: world()] if shared else batches
-            return self._loader(dataset, batch_sampler=[batch.tolist() for batch in mine])
-        if self.superb_seeding:  # shuffled by the global generator, as the stock task does
-            return self._loader(dataset, batch_size=self.data.train_batch_size, shuffle=True)
-        weights = sampling_weights(self._labels()) if self.data.balanced_sampling else None
-        order = (len(dataset), self.data.train_batch_size, self.seed, epoch, weights)
-        batches = EpochBatches(*order, rank(), world(), stand_ins=host.launched())
-        generator = torch.Generator().manual_seed(self.seed)  # the loader's own draws must not touch the global one
-        return self._loader(dataset, batch_sampler=batches, generator=generator)
+        if self.loaders is None:
+            raise ConfigError(f"split {split!r}: -m inference has no corpus")
+        return self.loaders.training(split, epoch) if self._trains_on(split) else self.loaders.evaluation(split)
 
     def forward(
         self,
@@ -155,20 +211,19 @@ class EmotionExpert(nn.Module, ABC):
         Raises:
             AudioError: an utterance is too short for the upstream to give a frame
         """
-        logits = self.model(*pad_features(features, names))
-        target = torch.as_tensor(labels, device=logits.device)
+        output = self.model(*self.inputs(split, features, names))
+        target = self.targets(split, labels, names).to(output.device)
         if self._trains_on(split) and host.launched():
-            own = target != STAND_IN
-            logits, target = gather_rows(logits[own]), gather_rows(target[own])
-        loss = self.objective(logits, target)
+            own = torch.as_tensor(labels, device=output.device) != STAND_IN
+            output, target = gather_rows(output[own]), gather_rows(target[own])
+        loss = self.objective(output, target)
         records["loss"].append(loss.item())
         records["batch_size"].append(len(target))
-        records["acc"] += (logits.argmax(dim=-1) == target).float().tolist()
+        self.observe(split, records, output.detach(), target)
         if not self._trains_on(split):
-            records["probability"] += torch.softmax(logits.float(), dim=-1).tolist()
             records["name"] += names
             if self.attention_dir:
-                records["attention"] += self._attention(features, names)
+                records["attention"] += self.attention_weights(features, names)
         return loss
 
     def log_records(
@@ -194,19 +249,17 @@ class EmotionExpert(nn.Module, ABC):
         Returns:
             ``["dev-best.ckpt"]`` where dev was never better, else nothing
         """
-        accuracy = results.float32_mean(records["acc"])
-        metrics = {} if self._trains_on(split) else self._write_results(split, records, global_step, checkpoint)
+        metrics = {} if self._trains_on(split) else self._results(split, records, global_step, checkpoint)
         if not keep_log:
             return []
-        logger.add_scalar(f"emotion-{self.fold}/{split}-acc", accuracy, global_step=global_step)
-        logger.add_scalar(
-            f"emotion-{self.fold}/{split}-loss", results.float32_mean(records["loss"]), global_step=global_step
-        )
-        lines = [f"{split} at step {global_step}: {accuracy}\n"]
-        # SUPERB picks by accuracy in float32; the other metrics are the split's own.
-        score = accuracy if self.best_metric == "WA" else metrics.get(self.best_metric, 0.0)
-        is_best = split == "dev" and score > self.best_score.item()
-        if is_best:
+        curves = self.curves(records)
+        for name, value in {**curves, "loss": results.float32_mean(records["loss"])}.items():
+            logger.add_scalar(f"emotion-{self.fold}/{split}-{name}", value, global_step=global_step)
+        lines = [f"{split} at step {global_step}: {next(iter(curves.values()))}\n"]
+        score = self.score(curves, metrics)
+        is_best = False
+        if split == "dev" and score is not None and score > self.best_score.item():
+            is_best = True
             self.best_score.fill_(score)
             lines.append(f"New best on {split} at step {global_step}: {score}\n")
         with (self.expdir / "log.log").open("a", encoding="utf-8") as file:
@@ -219,16 +272,13 @@ class EmotionExpert(nn.Module, ABC):
         return torch.from_numpy(self.waveform)
 
     def inference(self, features: Sequence[Tensor], names: Sequence[str]) -> list[dict[str, float]]:
-        """Class probabilities of utterances, printed most probable first, and returned."""
+        """What the head says of utterances, printed and returned."""
         with torch.no_grad():
-            logits = self.model(*pad_features(features, names))
-        answers = []
-        for name, row in zip(names, torch.softmax(logits.float(), dim=-1).tolist(), strict=True):
-            answer = dict(sorted(zip(self.classes, row, strict=True), key=lambda pair: -pair[1]))
-            sys.stdout.write(f"{name}\n" + "".join(f"  {label:<12} {share:.4f}\n" for label, share in answer.items()))
-            answers.append(answer)
+            answers = self.answer(self.model(*self.inputs(None, features, names)))
+        for name, answer in zip(names, answers, strict=True):
+            sys.stdout.write(f"{name}\n" + "".join(f"  {label:<12} {value:.4f}\n" for label, value in answer.items()))
         if self.attention_dir:
-            weights = self._attention(features, names)[0]
+            weights = self.attention_weights(features, names)[0]
             drawn = attention.draw(Path(self.attention_dir), names[0], weights, self.waveform)
             sys.stdout.write(f"attention: {drawn}\n")
         return answers
@@ -253,10 +303,10 @@ class EmotionExpert(nn.Module, ABC):
 
     # --- inside ----------------------------------------------------------------------------------------------------
 
-    def _can_do_without_corpus(self, kwargs: dict[str, Any]) -> bool:
-        if kwargs.get("mode") != "inference":
+    def _can_do_without_corpus(self, modelrc: Any) -> bool:
+        if self.options.get("mode") != "inference":
             return False
-        if not self.data.classes:
+        if self.needs(modelrc).classes and not self.data.classes:
             raise ConfigError(
                 "-m inference needs a trained checkpoint: give one with -e, or with -i and its recipe's classes"
             )
@@ -268,37 +318,18 @@ class EmotionExpert(nn.Module, ABC):
         if self.corpus is not None:
             torch.randperm(len(self.corpus.splits["train"]) + len(self.corpus.splits["dev"]))
 
-    def _dataset(self, split: str) -> UtteranceDataset:
-        if self.corpus is None:
-            raise ConfigError(f"split {split!r}: -m inference has no corpus")
-        limit = self.data.max_duration if self._trains_on(split) or self.data.cut_eval else None
-        if (split, limit) not in self.datasets:
-            self.datasets[split, limit] = UtteranceDataset(self.corpus.split(split), self.data.pre_load, limit)
-        return self.datasets[split, limit]
-
     def _trains_on(self, split: str) -> bool:
         """Whether the split is being trained on; it can be evaluated as any other."""
         return self.training and split == self.train_split
 
-    def _loader(self, dataset: UtteranceDataset, **options: Any) -> DataLoader:
-        return DataLoader(dataset, num_workers=self.data.num_workers, collate_fn=collate, **options)
-
-    def _labels(self) -> list[int]:
-        return [utterance.label for utterance in self.corpus.split(self.train_split)] if self.corpus else []
-
-    def _class_weights(self) -> Tensor | None:
-        if self.data.class_weights == "none" or self.corpus is None:
-            return None
-        return class_weights(self._labels(), len(self.classes), self.data.class_weights)
-
-    def _attention(self, features: Sequence[Tensor], names: Sequence[str]) -> list[NDArray[np.float32]]:
-        """Attention weights ``[T_b]`` of each utterance; heads for which :meth:`has_attention` holds override it."""
-        raise ConfigError(f"downstream_expert.attention_dir: {self.head} gives no attention weights; leave it out")
-
-    def _write_results(
-        self, split: str, records: dict[str, list[Any]], step: int, checkpoint: str | None
-    ) -> dict[str, Any]:
-        utterances = self.corpus.split(split) if self.corpus else ()
+    def _results(self, split: str, records: dict[str, list[Any]], step: int, checkpoint: str | None) -> dict[str, Any]:
+        """Write what an evaluated split leaves behind, in the records' order."""
+        known = {utterance.name: utterance for utterance in (self.corpus.split(split) if self.corpus else ())}
         made_by = {"split": split, "fold": self.fold, "step": step, "checkpoint": checkpoint, "classes": self.classes}
         made_by |= self.provenance | results.model_size(self.model)
-        return write_evaluation(self.expdir, utterances, records, made_by, self.attention_dir)
+        made_by["loss"] = float(np.average(records["loss"], weights=records["batch_size"]))
+        metrics = self.write_results([known[name] for name in records["name"]], records, made_by)
+        if records.get("attention"):
+            weights = dict(zip(records["name"], records["attention"], strict=True))
+            attention.save(Path(str(self.attention_dir)), f"{split}_{self.fold}", weights)
+        return metrics

@@ -61,6 +61,8 @@ class RunnerSection(StrictSection):
     seeding: Literal["seed", "superb"] = "seed"
     """``seed``: ``--seed`` rules initialisation and order, and a resumed run equals an uninterrupted one; ``superb``:
     SUPERB's own order of random draws, in which a fixed seed 0 rules the split and the initialisation."""
+    early_stopping: int | None = Field(default=None, ge=1)
+    """Training ends after so many evaluations in which dev was not better than before; ``None``: after all steps."""
 
 
 class DataSection(StrictSection):
@@ -84,11 +86,14 @@ class DataSection(StrictSection):
 
 
 class HeadSection(StrictSection):
-    """``downstream_expert:`` of every head of this suite; ``modelrc`` is checked by the head itself."""
+    """``downstream_expert:`` of every head of this suite; ``modelrc`` is checked by the head itself.
+
+    ``best_metric`` picks ``dev-best.ckpt``; by default WA for heads with classes, mean_CCC for those with dimensions.
+    """
 
     datarc: dict[str, Any]
     modelrc: dict[str, Any] = Field(default_factory=dict)
-    best_metric: Literal["WA", "UAR", "macro_f1"] = "WA"
+    best_metric: Literal["WA", "UAR", "macro_f1", "mean_CCC"] | None = None
     attention_dir: str | None = None
 
 
@@ -123,7 +128,9 @@ def check_recipe(recipe: dict[str, Any]) -> None:
     for key in ("runner", "optimizer", "downstream_expert"):
         if key not in recipe:
             raise ConfigError(f"{key}: the recipe lacks this section")
-    RunnerSection.read(recipe["runner"], "runner")
+    runner = RunnerSection.read(recipe["runner"], "runner")
+    if runner.early_stopping and "dev" not in runner.eval_dataloaders:
+        raise ConfigError("runner.early_stopping: needs dev among runner.eval_dataloaders")
     for key in ("optimizer", "scheduler"):
         section = recipe.get(key)
         if key == "scheduler" and section is None:

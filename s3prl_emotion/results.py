@@ -8,14 +8,12 @@ import io
 import json
 import os
 import platform
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import nn
 
 from s3prl_emotion import __version__
@@ -69,38 +67,32 @@ def model_size(model: nn.Module) -> dict[str, Any]:
     return {"num_parameters": sum(item.numel() for item in parameters), "model_size_mb": round(megabytes, 3)}
 
 
+def write_host_lists(
+    folder: Path, stem: str, utterances: Sequence[Utterance], truth: Sequence[str], predicted: Sequence[str]
+) -> None:
+    """Write the host's ``{stem}_predict.txt`` and ``{stem}_truth.txt``: a line an utterance, its file's stem first."""
+    for kind, values in (("predict", predicted), ("truth", truth)):
+        lines = [f"{Path(item.name).stem} {value}\n" for item, value in zip(utterances, values, strict=True)]
+        write_text(folder / f"{stem}_{kind}.txt", "".join(lines))
+
+
 def write_predictions(
-    folder: Path,
-    stem: str,
-    utterances: Sequence[Utterance],
-    probabilities: NDArray[np.floating[Any]],
-    classes: Sequence[str],
+    folder: Path, stem: str, utterances: Sequence[Utterance], columns: Mapping[str, Sequence[Any]]
 ) -> Path:
-    """Write ``{split}_{fold}_predictions.csv``, and the host's ``_predict.txt`` and ``_truth.txt`` beside it.
+    """Write ``{split}_{fold}_predictions.csv``.
 
     Args:
         folder: experiment directory
         stem: ``{split}_{fold}``
         utterances: in the order of the rows, ``[N]``
-        probabilities: of each class, ``[N, K]``
-        classes: names, ``[K]``
+        columns: by name, ``[N]`` each, words or numbers; they follow FileName, SpkrID and Gender
     """
-    predicted = [classes[index] for index in probabilities.argmax(axis=1)]
-    truth = [classes[utterance.label] for utterance in utterances]
-    stems = [Path(utterance.name).stem for utterance in utterances]
-    write_text(
-        folder / f"{stem}_predict.txt",
-        "".join(f"{name} {guess}\n" for name, guess in zip(stems, predicted, strict=True)),
-    )
-    write_text(
-        folder / f"{stem}_truth.txt", "".join(f"{name} {true}\n" for name, true in zip(stems, truth, strict=True))
-    )
     table = io.StringIO()
     writer = csv.writer(table, lineterminator="\n")
-    writer.writerow(["FileName", "SpkrID", "Gender", "truth", "prediction", *(f"p_{name}" for name in classes)])
-    for utterance, true, guess, row in zip(utterances, truth, predicted, probabilities.tolist(), strict=True):
-        shares = [f"{value:.7g}" for value in row]
-        writer.writerow([utterance.name, utterance.speaker or "", utterance.gender or "", true, guess, *shares])
+    writer.writerow(["FileName", "SpkrID", "Gender", *columns])
+    for item, *values in zip(utterances, *columns.values(), strict=True):
+        cells = [value if isinstance(value, str) else f"{value:.7g}" for value in values]
+        writer.writerow([item.name, item.speaker or "", item.gender or "", *cells])
     path = folder / f"{stem}_predictions.csv"
     write_text(path, table.getvalue())
     return path

@@ -95,6 +95,8 @@ class SuiteRunner(Runner):
         entry = super()._get_downstream()
         if rank():  # the head is the same in every process, its dropout is not
             seed_everything(self.args.seed + SEEDS_APART * rank())
+        if self.is_suite:
+            entry.model.meet_upstream(self.source.identity)
         return entry
 
     def _get_optimizer(self, model_params: Any) -> Any:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.table import Table
@@ -18,21 +19,49 @@ if TYPE_CHECKING:
 def print_summary(expert: EmotionExpert, splits: Sequence[str]) -> None:
     """Print the scores of evaluated splits, the confusion matrix of the last one, and where the files are."""
     console = Console(highlight=False)
-    scores = Table(
-        "split", "utterances", "WA", "UA (UAR)", "macro-F1", "checkpoint", title=f"{expert.head}, {expert.fold}"
-    )
-    written = []
+    written: list[Path] = []
+    found = {}
     for split in splits:
-        stem = f"{split}_{expert.fold}"
-        path = expert.expdir / f"{stem}_metrics.json"
-        metrics = json.loads(path.read_text(encoding="utf-8"))
-        percent = [f"{100 * metrics[name]:.2f} %" for name in ("WA", "UAR", "macro_f1")]
-        scores.add_row(split, str(metrics["utterances"]), *percent, f"{metrics['checkpoint']} (step {metrics['step']})")
-        figure = plot_confusion(expert.expdir / f"{stem}_confusion.png", metrics["confusion"], expert.classes, stem)
-        written += [path, expert.expdir / f"{stem}_predictions.csv", figure]
-    console.print(scores)
-    matrix = Table("truth \\ prediction", *expert.classes, title=f"confusion, {splits[-1]}")
-    for name, row in zip(expert.classes, metrics["confusion"], strict=True):
-        matrix.add_row(name, *(str(count) for count in row))
-    console.print(matrix)
+        path = expert.expdir / f"{split}_{expert.fold}_metrics.json"
+        found[split] = json.loads(path.read_text(encoding="utf-8"))
+        written += [path, expert.expdir / f"{split}_{expert.fold}_predictions.csv"]
+    title = f"{expert.head}, {expert.fold}"
+    if all("confusion" in metrics for metrics in found.values()):
+        console.print(_class_scores(found, title))
+        console.print(_confusion(found[splits[-1]], expert.classes, splits[-1]))
+        for split, metrics in found.items():
+            stem = f"{split}_{expert.fold}"
+            figure = expert.expdir / f"{stem}_confusion.png"
+            written.append(plot_confusion(figure, metrics["confusion"], expert.classes, stem))
+    if all("CCC" in metrics for metrics in found.values()):
+        console.print(_dimension_scores(found, title))
     console.print("written:", *(f"  {path}" for path in written), sep="\n", soft_wrap=True)
+
+
+def _class_scores(found: dict[str, dict[str, Any]], title: str) -> Table:
+    scores = Table("split", "utterances", "WA", "UA (UAR)", "macro-F1", "checkpoint", title=title)
+    for split, metrics in found.items():
+        percent = [f"{100 * metrics[name]:.2f} %" for name in ("WA", "UAR", "macro_f1")]
+        scores.add_row(split, str(metrics["utterances"]), *percent, _checkpoint(metrics))
+    return scores
+
+
+def _dimension_scores(found: dict[str, dict[str, Any]], title: str) -> Table:
+    names = list(next(iter(found.values()))["CCC"])
+    scores = Table("split", "utterances", *(f"CCC {name}" for name in names), "mean CCC", "checkpoint", title=title)
+    for split, metrics in found.items():
+        values = [*(metrics["CCC"][name] for name in names), metrics["mean_CCC"]]
+        shown = ["undefined" if value is None else f"{value:.3f}" for value in values]
+        scores.add_row(split, str(metrics["utterances"]), *shown, _checkpoint(metrics))
+    return scores
+
+
+def _confusion(metrics: dict[str, Any], classes: Sequence[str], split: str) -> Table:
+    matrix = Table("truth \\ prediction", *classes, title=f"confusion, {split}")
+    for name, row in zip(classes, metrics["confusion"], strict=True):
+        matrix.add_row(name, *(str(count) for count in row))
+    return matrix
+
+
+def _checkpoint(metrics: dict[str, Any]) -> str:
+    return f"{metrics['checkpoint']} (step {metrics['step']})"

@@ -25,7 +25,7 @@ from torch.utils.data import DataLoader, DistributedSampler
 from tqdm import tqdm
 
 from s3prl_emotion.checkpoint import save_checkpoint
-from s3prl_emotion.distributed import everyones, rank, share_weights, sum_gradients, world
+from s3prl_emotion.distributed import everyones, leaders, rank, share_weights, sum_gradients, world
 from s3prl_emotion.errors import TrainingError
 from s3prl_emotion.rng import restore_rng, rng_state
 
@@ -56,6 +56,8 @@ class Training:
         self.step, self.epoch, self.batch = state.get("Step", 0), state.get("Epoch", 0), state.get("Batch", 0)
         self.records: dict[str, list[Any]] = defaultdict(list, state.get("Records", {}))
         self.batch_ids: list[int] = list(state.get("BatchIds", []))
+        self.patience = self.options.get("early_stopping")
+        self.unimproved = state.get("Unimproved", 0)  # evaluations since dev was best
         self.backward_steps = 0
         if self.scheduler is not None and "Scheduler" in state:  # building it set the first step's rate
             for group, rate in zip(self.optimizer.param_groups, self.scheduler.get_last_lr(), strict=True):
@@ -73,9 +75,14 @@ class Training:
             closing(SummaryWriter(self.args.expdir)) if leader else nullcontext() as self.writer,
             tqdm(total=self.total_steps, initial=self.step, desc="overall", dynamic_ncols=True, file=file) as self.bar,
         ):
-            while self.step < self.total_steps:
+            while not self._done():
                 self._run_epoch(tqdm_file=file)
-                self.epoch, self.batch = self.epoch + 1, 0
+                if not self._done():
+                    self.epoch, self.batch = self.epoch + 1, 0
+
+    def _done(self) -> bool:
+        """Whether all steps are made, or dev has not got better for so long that no more are."""
+        return self.step >= self.total_steps or bool(self.patience and self.unimproved >= self.patience)
 
     def _run_epoch(self, tqdm_file: Any) -> None:
         loader = self._loader()
@@ -90,7 +97,7 @@ class Training:
             initial=total - len(loader),
         )
         for batch_id, (waveforms, *others) in enumerate(batches, start=total - len(loader)):
-            if self.step >= self.total_steps:
+            if self._done():
                 break
             self.batch = batch_id + 1
             if not self._backward(waveforms, others, batch_id):
@@ -186,12 +193,23 @@ class Training:
         if evaluates:
             for split in self.options["eval_dataloaders"]:
                 names += self.runner.evaluate(split, self.writer, step)
+            saves = self._count_unimproved(names, step) or saves
         if saves:
             names.append(f"states-{step}.ckpt")
         if evaluates or saves:
             self._save(names, step)
         self.step = step
         self.bar.update(1)
+
+    def _count_unimproved(self, names: list[str], step: int) -> bool:
+        """Count evaluations since dev was best, in every process alike; whether training ends here."""
+        if not self.patience:
+            return False
+        self.unimproved = 0 if leaders(bool(names)) else self.unimproved + 1
+        if self.unimproved < self.patience:
+            return False
+        logger.info("step %d: dev has not got better in %d evaluations, training ends", step, self.unimproved)
+        return True
 
     def _save(self, names: list[str], step: int) -> None:
         generators = everyones(rng_state())
@@ -228,6 +246,7 @@ class Training:
                 "Rng": generators,
                 "Records": dict(self.records),
                 "BatchIds": self.batch_ids,
+                "Unimproved": self.unimproved,
             }
         return state
 

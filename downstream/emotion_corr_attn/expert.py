@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 from torch import Tensor, nn
 
-from s3prl_emotion.expert import EmotionExpert
+from s3prl_emotion.categorical_expert import CategoricalExpert
 from s3prl_emotion.masking import pad_features
 from s3prl_emotion.recipe import StrictSection
 
@@ -28,7 +28,7 @@ class ModelSection(StrictSection):
     label_smoothing: float = Field(default=0.25, ge=0, lt=1)
 
 
-class DownstreamExpert(EmotionExpert):
+class DownstreamExpert(CategoricalExpert):
     """Attentive correlation pooling, or one of its three baselines, with label smoothing."""
 
     model_section = ModelSection
@@ -45,7 +45,8 @@ class DownstreamExpert(EmotionExpert):
         """Attentive correlation pooling alone weighs the frames (eq. 7)."""
         return modelrc.pooling == "corr_attn"
 
-    def _attention(self, features: Sequence[Tensor], names: Sequence[str]) -> list[NDArray[np.float32]]:
+    def attention_weights(self, features: Sequence[Tensor], names: Sequence[str]) -> list[NDArray[np.float32]]:
+        """Attention weights ``[T_b]`` of each utterance, eq. 7."""
         padded, lengths = pad_features(features, names)
         with torch.no_grad():
             weights = cast(CorrAttnModel, self.model).attention(padded, lengths)

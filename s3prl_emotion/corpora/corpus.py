@@ -13,17 +13,39 @@ from s3prl_emotion.recipe import DataSection
 logger = logging.getLogger(__name__)
 
 DEMO = "demo"  # datarc.labels of the built-in corpus
+DIMENSIONS = ("EmoAct", "EmoVal", "EmoDom")  # activation, valence, dominance, in the label table's words
+
+
+@dataclass(frozen=True)
+class Needs:
+    """What a head learns, and so what every row of a label table must have.
+
+    Attributes:
+        classes: a class; rows of other classes are left out
+        dimensions: mean activation, valence and dominance; without ``classes`` rows of all classes are kept
+        spreads: the graders' standard deviation of each
+    """
+
+    classes: bool = True
+    dimensions: bool = False
+    spreads: bool = False
 
 
 @dataclass(frozen=True)
 class Utterance:
-    """One recording: ``name`` is its path below the audio root and identifies it; ``label`` indexes the classes."""
+    """One recording: ``name`` is its path below the audio root and identifies it; ``label`` indexes the classes.
+
+    ``dimensions`` and ``spreads`` follow :data:`DIMENSIONS`, on the corpus's own scale; ``None`` where not known.
+    """
 
     name: str
     path: Path
     label: int
     speaker: str | None = None
     gender: str | None = None
+    dimensions: tuple[float, ...] | None = None
+    spreads: tuple[float, ...] | None = None
+    text: str | None = None
 
 
 @dataclass(frozen=True)
@@ -46,25 +68,29 @@ class Corpus:
         return self.splits[name]
 
 
-def load_corpus(config: DataSection) -> Corpus:
+def load_corpus(config: DataSection, needs: Needs = Needs()) -> Corpus:
     """Read and check the corpus that ``datarc`` names; the same ``datarc`` is read once in a process.
+
+    Args:
+        config: ``datarc``
+        needs: what the head learns
 
     Raises:
         LabelError: missing or malformed labels, unknown fold or class, an empty split, a speaker in train and test
         AudioError: missing audio root or files
     """
-    return _load(config.model_dump_json())
+    return _load(config.model_dump_json(), needs)
 
 
 @lru_cache(maxsize=4)
-def _load(config_json: str) -> Corpus:
+def _load(config_json: str, needs: Needs) -> Corpus:
     config = DataSection.model_validate_json(config_json)
     if config.labels == DEMO:
         from s3prl_emotion.corpora import table
         from s3prl_emotion.corpora.demo import demo_corpus
 
         root, source = demo_corpus()
-        return _checked(table.read_corpus(source, root, config))
+        return _checked(table.read_corpus(source, root, config, needs))
     source = Path(config.labels).expanduser()
     if config.root is None:
         raise LabelError("datarc.root: name the folder with the audio")
@@ -74,12 +100,14 @@ def _load(config_json: str) -> Corpus:
     if source.is_dir():
         from s3prl_emotion.corpora import superb
 
+        if needs.dimensions:
+            raise LabelError(f"{source}: SUPERB's split lists hold classes alone; dimensions need a label table")
         return _checked(superb.read_corpus(source, root, config))
     if not source.is_file():
         raise LabelError(f"{source}: no such label table or meta_data folder; check datarc.labels")
     from s3prl_emotion.corpora import table  # deferred: pandas takes half a second to import, not needed elsewhere
 
-    return _checked(table.read_corpus(source, root, config))
+    return _checked(table.read_corpus(source, root, config, needs))
 
 
 def _checked(corpus: Corpus) -> Corpus:
@@ -100,5 +128,6 @@ def _checked(corpus: Corpus) -> Corpus:
                     f"{utterance.path}: no such audio file, though {corpus.source} lists it; check datarc.root"
                 )
     sizes = ", ".join(f"{name} {len(utterances)}" for name, utterances in corpus.splits.items())
-    logger.info("%s, %s: %s utterances; classes %s", corpus.source, corpus.fold, sizes, ", ".join(corpus.classes))
+    classes = f"; classes {', '.join(corpus.classes)}" if corpus.classes else ""
+    logger.info("%s, %s: %s utterances%s", corpus.source, corpus.fold, sizes, classes)
     return corpus

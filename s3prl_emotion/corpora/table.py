@@ -5,11 +5,12 @@ from __future__ import annotations
 import logging
 import zipfile
 import zlib
+from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
 
-from s3prl_emotion.corpora.corpus import Corpus, Utterance
+from s3prl_emotion.corpora.corpus import DIMENSIONS, Corpus, Needs, Utterance
 from s3prl_emotion.corpora.folds import line_of, split_table
 from s3prl_emotion.errors import LabelError, nearest
 from s3prl_emotion.recipe import DataSection
@@ -30,22 +31,28 @@ SHARE_NAMES = frozenset({
 })  # fmt: skip
 
 
-def read_corpus(path: Path, root: Path, config: DataSection) -> Corpus:
+def read_corpus(path: Path, root: Path, config: DataSection, needs: Needs = Needs()) -> Corpus:
     """Read a label table and split it as ``datarc`` says.
 
     Raises:
-        LabelError: malformed table, unknown class or fold, a speaker in train and test
+        LabelError: malformed table, a label that the head needs is missing, unknown class or fold, a speaker in train
+            and test
     """
-    table = read_table(path)
-    table, classes = _choose_classes(table, path, config)
+    table = read_table(path, classes=needs.classes or config.classes is not None)
+    table, classes = _choose_classes(table, path, config, needs)
+    _check_needed(table, path, needs)
     fold, parts = split_table(table, path, config)
     index = {name: number for number, name in enumerate(classes)}
     splits = {name: _utterances(part, root, index) for name, part in parts.items()}
     return Corpus(path, fold, classes, splits)
 
 
-def read_table(path: Path) -> pd.DataFrame:
+def read_table(path: Path, classes: bool = True) -> pd.DataFrame:
     """Read and check a label table; unknown columns are kept. MSP's one-letter classes become names.
+
+    Args:
+        path: a CSV file, compressed or not
+        classes: whether every row must have a class; else a missing one counts as a class without name
 
     Raises:
         LabelError: names the file, the line and the column at fault
@@ -56,6 +63,8 @@ def read_table(path: Path) -> pd.DataFrame:
         raise LabelError(f"{path}: not readable as CSV: {' '.join(str(error).split())}") from error
     if not isinstance(table.index, pd.RangeIndex):  # pandas takes the surplus for row names, and shifts the columns
         raise LabelError(f"{path}: its rows have more fields than its header names; quote texts that hold commas")
+    if not classes:
+        table["EmoClass"] = table["EmoClass"].fillna("") if "EmoClass" in table else ""
     for column in ("FileName", "EmoClass"):
         if column not in table:
             raise LabelError(f"{path}: no column {column}{nearest(column, table.columns)}")
@@ -100,8 +109,25 @@ def _check_shares(table: pd.DataFrame, path: Path) -> None:
         )
 
 
-def _choose_classes(table: pd.DataFrame, path: Path, config: DataSection) -> tuple[pd.DataFrame, tuple[str, ...]]:
-    """Merge classes, then keep the rows of the chosen ones."""
+def _check_needed(table: pd.DataFrame, path: Path, needs: Needs) -> None:
+    """Refuse a table that lacks what the head learns."""
+    spreads = [f"{name}Std" for name in DIMENSIONS] if needs.spreads else []
+    for column in [*(DIMENSIONS if needs.dimensions else ()), *spreads]:
+        if column not in table:
+            raise LabelError(f"{path}: no column {column}, which this head learns{nearest(column, table.columns)}")
+        empty, negative = table[column].isna(), (table[column] < 0) & (column in spreads)
+        if empty.any():
+            raise LabelError(f"{path} line {line_of(empty)}: {column} is empty; fill it in or leave the row out")
+        if negative.any():
+            raise LabelError(f"{path} line {line_of(negative)}: {column} is a standard deviation, but negative")
+
+
+def _choose_classes(
+    table: pd.DataFrame, path: Path, config: DataSection, needs: Needs
+) -> tuple[pd.DataFrame, tuple[str, ...]]:
+    """Merge classes, then keep the rows of the chosen ones; all where the head needs none and none is named."""
+    if not needs.classes and config.classes is None:
+        return table, ()
     spelt = set(table["EmoClass"])  # a table may have classes A and B of its own
     merge = {_name(old, spelt): _name(new, spelt) for old, new in config.merge.items()}
     for name in sorted(set(merge) - spelt):
@@ -130,12 +156,24 @@ def _name(name: str, spelt: set[str]) -> str:
 
 
 def _utterances(part: pd.DataFrame, root: Path, index: dict[str, int]) -> tuple[Utterance, ...]:
-    speakers = part["SpkrID"] if "SpkrID" in part else pd.Series([None] * len(part))
-    genders = part["Gender"] if "Gender" in part else pd.Series([None] * len(part))
+    none = pd.Series([None] * len(part))
+    columns = [part.get(name, none) for name in ("SpkrID", "Gender", "Text")]
+    dimensions = _rows(part, DIMENSIONS)
+    spreads = _rows(part, [f"{name}Std" for name in DIMENSIONS])
     return tuple(
-        Utterance(name, root / name, index[label], _text(speaker), _text(gender))
-        for name, label, speaker, gender in zip(part["FileName"], part["EmoClass"], speakers, genders, strict=True)
+        Utterance(name, root / name, index.get(label, 0), _text(speaker), _text(gender), means, spread, _text(text))
+        for name, label, speaker, gender, text, means, spread in zip(
+            part["FileName"], part["EmoClass"], *columns, dimensions, spreads, strict=True
+        )
     )
+
+
+def _rows(part: pd.DataFrame, columns: Sequence[str]) -> list[tuple[float, ...] | None]:
+    """Numbers of each row, ``None`` where one is missing."""
+    if not set(columns) <= set(part.columns):
+        return [None] * len(part)
+    numbers = part[list(columns)].to_numpy(dtype=float)
+    return [tuple(row) if not any(value != value for value in row) else None for row in numbers.tolist()]
 
 
 def _text(value: object) -> str | None:

@@ -129,6 +129,23 @@ class UpstreamSource:
         """Whether the features of a waveform are stored."""
         return any(key in store for store in (self.store, self.whole) if store is not None)
 
+    def identity(self, dtype: str = "float32", batched: bool = False) -> Identity:
+        """What the features depend on.
+
+        Raises:
+            StoreError: the adapter's ``identity()`` is not plain data
+        """
+        return identify(
+            self.upstream,
+            self.spec.name,
+            self.spec.ckpt,
+            self.spec.model_config,
+            self.featurizer.feature_selection,
+            self.featurizer.layer,
+            getattr(torch, dtype),
+            batched,
+        )
+
     def store_of(self) -> FeatureStore:
         """The store.
 
@@ -144,17 +161,7 @@ class UpstreamSource:
     def _open(self, folder: Path, dtype: str, batched: bool) -> None:
         if dtype not in DTYPE_NAMES:
             raise StoreError(f"--store_dtype {dtype}: no such type{nearest(dtype, DTYPE_NAMES)}")
-        layer = self.featurizer.layer
-        identity = identify(
-            self.upstream,
-            self.spec.name,
-            self.spec.ckpt,
-            self.spec.model_config,
-            self.featurizer.feature_selection,
-            layer,
-            getattr(torch, dtype),
-            batched,
-        )
+        layer, identity = self.featurizer.layer, self.identity(dtype, batched)
         whole = identity.variant(layer=None)
         if layer is not None and (folder / whole.id / ABOUT).is_file():
             self.whole = FeatureStore(folder, whole, self.device.type, self.spec.ckpt)
