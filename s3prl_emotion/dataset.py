@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -28,10 +28,17 @@ class UtteranceDataset(Dataset[Item]):
         utterances: what to serve
         pre_load: keep all audio in memory, decoded once at the first use
         max_duration: seconds after which audio is cut, or ``None``
+        degrade: noise or reverberation, put on whole utterances by waveform ``[N]`` and name, or ``None``
     """
 
-    def __init__(self, utterances: Sequence[Utterance], pre_load: bool, max_duration: float | None) -> None:
-        self.utterances = utterances
+    def __init__(
+        self,
+        utterances: Sequence[Utterance],
+        pre_load: bool,
+        max_duration: float | None,
+        degrade: Callable[[Waveform, str], Waveform] | None = None,
+    ) -> None:
+        self.utterances, self.degrade = utterances, degrade
         self.limit = None if max_duration is None else max(1, round(max_duration * SAMPLE_RATE))
         self.waveforms: list[Waveform] | None = self._decode_all() if pre_load else None
 
@@ -48,7 +55,10 @@ class UtteranceDataset(Dataset[Item]):
         return waveform, utterance.label, utterance.name
 
     def _decode(self, utterance: Utterance) -> Waveform:
-        return load_audio(utterance.path)[: self.limit]
+        waveform = load_audio(utterance.path)
+        if self.degrade is not None:
+            waveform = self.degrade(waveform, utterance.name)
+        return waveform[: self.limit]
 
     def _decode_all(self) -> list[Waveform]:
         with ThreadPoolExecutor(DECODING_THREADS) as pool:

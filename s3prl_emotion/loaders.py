@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -10,7 +11,7 @@ from torch.utils.data import DataLoader
 from s3prl_emotion import host
 from s3prl_emotion.class_balance import sampling_weights
 from s3prl_emotion.corpora import Corpus
-from s3prl_emotion.dataset import EpochBatches, UtteranceDataset, collate
+from s3prl_emotion.dataset import EpochBatches, UtteranceDataset, Waveform, collate
 from s3prl_emotion.distributed import rank, world
 from s3prl_emotion.recipe import DataSection
 
@@ -51,8 +52,20 @@ class Loaders:
 
     def _dataset(self, split: str, limit: float | None) -> UtteranceDataset:
         if (split, limit) not in self.datasets:
-            self.datasets[split, limit] = UtteranceDataset(self.corpus.split(split), self.data.pre_load, limit)
+            options = (self.data.pre_load, limit, self._degrader(split))
+            self.datasets[split, limit] = UtteranceDataset(self.corpus.split(split), *options)
         return self.datasets[split, limit]
+
+    def _degrader(self, split: str) -> Callable[[Waveform, str], Waveform] | None:
+        """What makes a split noisy as it is read (``datarc.degrade``)."""
+        if split not in self.corpus.noisy or self.data.degrade is None:
+            return None
+        from s3prl_emotion.degradation import DegradationSpec, build_degrader
+
+        options = self.data.degrade
+        spec = DegradationSpec(options.noise, self.corpus.noisy[split], options.reverb, options.seed)
+        degrader = build_degrader(spec, self.data.labels, self.data.root)
+        return lambda waveform, name: degrader(waveform, name).waveform
 
     def _loader(self, dataset: UtteranceDataset, **options: Any) -> DataLoader:
         return DataLoader(dataset, num_workers=self.data.num_workers, collate_fn=collate, **options)

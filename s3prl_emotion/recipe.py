@@ -6,7 +6,7 @@ import ast
 import copy
 from argparse import Namespace
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -65,6 +65,18 @@ class RunnerSection(StrictSection):
     """Training ends after so many evaluations in which dev was not better than before; ``None``: after all steps."""
 
 
+class DegradeSection(StrictSection):
+    """``datarc.degrade:`` — the options of ``s3prl-emotion degrade``, whose copies are then not needed."""
+
+    noise: str = "babble"
+    reverb: str = "none"
+    snr: list[Annotated[list[float], Field(min_length=2, max_length=2)]] = Field(
+        default_factory=lambda: [[20.0, 30.0], [10.0, 20.0], [0.0, 10.0]], min_length=1
+    )
+    """Ranges (dB) from which each utterance's SNR is drawn."""
+    seed: int = 0
+
+
 class DataSection(StrictSection):
     """``downstream_expert.datarc:`` — the corpus, its split into train, dev and test, and how it is batched."""
 
@@ -83,6 +95,10 @@ class DataSection(StrictSection):
     cut_eval: bool = False
     class_weights: Literal["none", "balanced", "effective"] = "none"
     balanced_sampling: bool = False
+    degraded: str | None = None
+    """Folder of ``s3prl-emotion degrade``: each of its label tables is one more split (test_25dB, …)."""
+    degrade: DegradeSection | None = None
+    """Noise and reverberation on the fly, for splits named like copies: test_25dB, test_15dB, test_5dB."""
 
 
 class HeadSection(StrictSection):

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 
 from s3prl_emotion.errors import AudioError, LabelError
-from s3prl_emotion.recipe import DataSection
+from s3prl_emotion.recipe import DataSection, DegradeSection
 
 logger = logging.getLogger(__name__)
 
@@ -50,12 +50,16 @@ class Utterance:
 
 @dataclass(frozen=True)
 class Corpus:
-    """Utterances of one fold; ``splits`` holds at least train, dev and test."""
+    """Utterances of one fold; ``splits`` holds at least train, dev and test.
+
+    ``noisy`` names the splits that are degraded as they are read (``datarc.degrade``), each with its range of SNR (dB).
+    """
 
     source: Path
     fold: str
     classes: tuple[str, ...]
     splits: dict[str, tuple[Utterance, ...]]
+    noisy: dict[str, tuple[float, float]] = field(default_factory=dict)
 
     def split(self, name: str) -> tuple[Utterance, ...]:
         """Utterances of a split.
@@ -68,7 +72,10 @@ class Corpus:
         return self.splits[name]
 
 
-def load_corpus(config: DataSection, needs: Needs = Needs()) -> Corpus:
+LEARNS_CLASSES = Needs()
+
+
+def load_corpus(config: DataSection, needs: Needs = LEARNS_CLASSES) -> Corpus:
     """Read and check the corpus that ``datarc`` names; the same ``datarc`` is read once in a process.
 
     Args:
@@ -85,12 +92,35 @@ def load_corpus(config: DataSection, needs: Needs = Needs()) -> Corpus:
 @lru_cache(maxsize=4)
 def _load(config_json: str, needs: Needs) -> Corpus:
     config = DataSection.model_validate_json(config_json)
+    corpus = _read(config, needs)
+    if config.degraded is not None:
+        from s3prl_emotion.corpora.degraded import with_degraded
+
+        corpus = with_degraded(corpus, config, needs)
+    return _checked(_with_noisy(corpus, config.degrade) if config.degrade is not None else corpus)
+
+
+def _with_noisy(corpus: Corpus, options: DegradeSection) -> Corpus:
+    """Add the splits that ``datarc.degrade`` asks for: test_25dB, … with the utterances of the clean ones."""
+    from s3prl_emotion.degradation.spec import level_names
+
+    levels = level_names([(low, high) for low, high in options.snr])
+    clean = [name for name in corpus.splits if name not in ("train", "dev")]
+    noisy = {f"{base}_{level}": (base, snr) for base in clean for level, snr in levels.items()}
+    taken = sorted(set(noisy) & set(corpus.splits))
+    if taken:
+        raise LabelError(f"datarc.degrade: {corpus.source} has a split {taken[0]!r} already; leave degrade out")
+    splits = corpus.splits | {name: corpus.splits[base] for name, (base, _) in noisy.items()}
+    return replace(corpus, splits=splits, noisy={name: snr for name, (_, snr) in noisy.items()})
+
+
+def _read(config: DataSection, needs: Needs) -> Corpus:
     if config.labels == DEMO:
         from s3prl_emotion.corpora import table
         from s3prl_emotion.corpora.demo import demo_corpus
 
         root, source = demo_corpus()
-        return _checked(table.read_corpus(source, root, config, needs))
+        return table.read_corpus(source, root, config, needs)
     source = Path(config.labels).expanduser()
     if config.root is None:
         raise LabelError("datarc.root: name the folder with the audio")
@@ -102,12 +132,12 @@ def _load(config_json: str, needs: Needs) -> Corpus:
 
         if needs.dimensions:
             raise LabelError(f"{source}: SUPERB's split lists hold classes alone; dimensions need a label table")
-        return _checked(superb.read_corpus(source, root, config))
+        return superb.read_corpus(source, root, config)
     if not source.is_file():
         raise LabelError(f"{source}: no such label table or meta_data folder; check datarc.labels")
     from s3prl_emotion.corpora import table  # deferred: pandas takes half a second to import, not needed elsewhere
 
-    return _checked(table.read_corpus(source, root, config, needs))
+    return table.read_corpus(source, root, config, needs)
 
 
 def _checked(corpus: Corpus) -> Corpus:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from s3prl_emotion.corpora.corpus import DIMENSIONS, Corpus, Needs, Utterance
+from s3prl_emotion.corpora.corpus import DIMENSIONS, LEARNS_CLASSES, Corpus, Needs, Utterance
 from s3prl_emotion.corpora.folds import line_of, split_table
 from s3prl_emotion.errors import LabelError, nearest
 from s3prl_emotion.recipe import DataSection
@@ -31,7 +31,7 @@ SHARE_NAMES = frozenset({
 })  # fmt: skip
 
 
-def read_corpus(path: Path, root: Path, config: DataSection, needs: Needs = Needs()) -> Corpus:
+def read_corpus(path: Path, root: Path, config: DataSection, needs: Needs = LEARNS_CLASSES) -> Corpus:
     """Read a label table and split it as ``datarc`` says.
 
     Raises:
@@ -39,11 +39,11 @@ def read_corpus(path: Path, root: Path, config: DataSection, needs: Needs = Need
             and test
     """
     table = read_table(path, classes=needs.classes or config.classes is not None)
-    table, classes = _choose_classes(table, path, config, needs)
-    _check_needed(table, path, needs)
+    table, classes = choose_classes(table, path, config, needs)
+    check_needed(table, path, needs)
     fold, parts = split_table(table, path, config)
     index = {name: number for number, name in enumerate(classes)}
-    splits = {name: _utterances(part, root, index) for name, part in parts.items()}
+    splits = {name: utterances(part, root, index) for name, part in parts.items()}
     return Corpus(path, fold, classes, splits)
 
 
@@ -76,8 +76,8 @@ def read_table(path: Path, classes: bool = True) -> pd.DataFrame:
     if twice.any():
         raise LabelError(f"{path} line {line_of(twice)}: {table['FileName'][twice].iloc[0]} is listed twice")
     _check_numbers(table, path)
-    if table["EmoClass"].isin(MSP_LETTERS).all():
-        table["EmoClass"] = table["EmoClass"].map(MSP_LETTERS)
+    if table["EmoClass"].isin([*MSP_LETTERS, ""]).all():
+        table["EmoClass"] = table["EmoClass"].map(lambda name: MSP_LETTERS.get(name, name))
     _check_shares(table, path)
     return table
 
@@ -109,7 +109,7 @@ def _check_shares(table: pd.DataFrame, path: Path) -> None:
         )
 
 
-def _check_needed(table: pd.DataFrame, path: Path, needs: Needs) -> None:
+def check_needed(table: pd.DataFrame, path: Path, needs: Needs) -> None:
     """Refuse a table that lacks what the head learns."""
     spreads = [f"{name}Std" for name in DIMENSIONS] if needs.spreads else []
     for column in [*(DIMENSIONS if needs.dimensions else ()), *spreads]:
@@ -122,7 +122,7 @@ def _check_needed(table: pd.DataFrame, path: Path, needs: Needs) -> None:
             raise LabelError(f"{path} line {line_of(negative)}: {column} is a standard deviation, but negative")
 
 
-def _choose_classes(
+def choose_classes(
     table: pd.DataFrame, path: Path, config: DataSection, needs: Needs
 ) -> tuple[pd.DataFrame, tuple[str, ...]]:
     """Merge classes, then keep the rows of the chosen ones; all where the head needs none and none is named."""
@@ -155,7 +155,8 @@ def _name(name: str, spelt: set[str]) -> str:
     return name if name in spelt else MSP_LETTERS.get(name, name)
 
 
-def _utterances(part: pd.DataFrame, root: Path, index: dict[str, int]) -> tuple[Utterance, ...]:
+def utterances(part: pd.DataFrame, root: Path, index: dict[str, int]) -> tuple[Utterance, ...]:
+    """Rows as utterances; ``index`` numbers the classes."""
     none = pd.Series([None] * len(part))
     columns = [part.get(name, none) for name in ("SpkrID", "Gender", "Text")]
     dimensions = _rows(part, DIMENSIONS)
