@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 EFFECTIVE_BETA = 0.999  # Cui et al. 2019, section 5: between 0.9 and 0.9999; corpora of some thousand utterances
@@ -24,7 +25,11 @@ def class_weights(labels: Sequence[int], num_classes: int, kind: str) -> Tensor:
     Returns:
         ``[K]``, mean 1 over the classes that occur; a class without utterances has weight 0
     """
-    counts = np.bincount(labels, minlength=num_classes).astype(float)
+    return weights_of_counts(np.bincount(labels, minlength=num_classes).astype(float), kind)
+
+
+def weights_of_counts(counts: NDArray[np.float64], kind: str) -> Tensor:
+    """As :func:`class_weights`, from the number of utterances of each class ``[K]``; sums of shares will do."""
     amount = counts if kind == "balanced" else (1 - EFFECTIVE_BETA**counts) / (1 - EFFECTIVE_BETA)
     weights = np.divide(1.0, amount, out=np.zeros_like(amount), where=counts > 0)
     return torch.tensor(weights / weights[counts > 0].mean(), dtype=torch.float32)

@@ -77,12 +77,37 @@ class DegradeSection(StrictSection):
     seed: int = 0
 
 
+class DistributionSection(StrictSection):
+    """``datarc.distribution:`` — where a head that learns the graders' distribution takes it from."""
+
+    source: Literal["shares", "votes", "consensus"] = "shares"
+    """``shares``: the label table's columns; ``votes``: raw votes, counted; ``consensus``: ``EmoClass`` alone."""
+    votes: str | None = None
+    """CSV with one row a vote: FileName, EmoClass, and EmoAct, EmoVal, EmoDom where graders gave them."""
+    smoothing: float = Field(default=0.0, ge=0, lt=1)
+    """Share of the consensus that is spread over all classes alike."""
+
+
+class ExtraTestSection(StrictSection):
+    """One of ``datarc.extra_tests:`` — another corpus, evaluated as a split."""
+
+    labels: str
+    root: str
+    merge: dict[str, str] = Field(default_factory=dict)
+    """Its classes to those of the corpus that is trained on, e.g. ``{happiness: happy}``."""
+    split: str | None = None
+    """A value of its Split_Set or Fold; ``None``: every row."""
+    distribution: DistributionSection | None = None
+
+
 class DataSection(StrictSection):
     """``downstream_expert.datarc:`` — the corpus, its split into train, dev and test, and how it is batched."""
 
     root: str | None = None
     labels: str
     classes: list[str] | None = None
+    eval_classes: list[str] | None = None
+    """Of a head that learns the graders' distribution: the classes that are evaluated; ``None``: all."""
     merge: dict[str, str] = Field(default_factory=dict)
     test_fold: str | None = None
     num_folds: int | Literal["speakers"] = 5
@@ -95,6 +120,11 @@ class DataSection(StrictSection):
     cut_eval: bool = False
     class_weights: Literal["none", "balanced", "effective"] = "none"
     balanced_sampling: bool = False
+    distribution: DistributionSection | None = None
+    min_utterances: int = Field(default=1, ge=1)
+    """Of a speaker, to be counted in paUAR and per-speaker figures."""
+    extra_tests: dict[str, ExtraTestSection] = Field(default_factory=dict)
+    """Other corpora to test on, by the name of the split that each becomes."""
     degraded: str | None = None
     """Folder of ``s3prl-emotion degrade``: each of its label tables is one more split (test_25dB, …)."""
     degrade: DegradeSection | None = None

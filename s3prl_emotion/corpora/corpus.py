@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
@@ -24,18 +25,24 @@ class Needs:
         classes: a class; rows of other classes are left out
         dimensions: mean activation, valence and dominance; without ``classes`` rows of all classes are kept
         spreads: the graders' standard deviation of each
+        shares: the share of the graders that heard each class, in place of one class
     """
 
     classes: bool = True
     dimensions: bool = False
     spreads: bool = False
+    shares: bool = False
+
+
+NO_CONSENSUS = -2  # label of an utterance whose graders agree on none of the classes; -1 is a stand-in's
 
 
 @dataclass(frozen=True)
 class Utterance:
     """One recording: ``name`` is its path below the audio root and identifies it; ``label`` indexes the classes.
 
-    ``dimensions`` and ``spreads`` follow :data:`DIMENSIONS`, on the corpus's own scale; ``None`` where not known.
+    ``dimensions`` and ``spreads`` follow :data:`DIMENSIONS`, on the corpus's own scale; ``shares`` is a distribution
+    over the classes; each is ``None`` where it is not known.
     """
 
     name: str
@@ -46,6 +53,7 @@ class Utterance:
     dimensions: tuple[float, ...] | None = None
     spreads: tuple[float, ...] | None = None
     text: str | None = None
+    shares: tuple[float, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -93,19 +101,25 @@ def load_corpus(config: DataSection, needs: Needs = LEARNS_CLASSES) -> Corpus:
 def _load(config_json: str, needs: Needs) -> Corpus:
     config = DataSection.model_validate_json(config_json)
     corpus = _read(config, needs)
+    if config.extra_tests:
+        from s3prl_emotion.corpora.extra import with_extra_tests
+
+        corpus = with_extra_tests(corpus, config, needs)
     if config.degraded is not None:
         from s3prl_emotion.corpora.degraded import with_degraded
 
         corpus = with_degraded(corpus, config, needs)
-    return _checked(_with_noisy(corpus, config.degrade) if config.degrade is not None else corpus)
+    if config.degrade is not None:
+        corpus = _with_noisy(corpus, config.degrade, others=config.extra_tests)
+    return _checked(corpus)
 
 
-def _with_noisy(corpus: Corpus, options: DegradeSection) -> Corpus:
+def _with_noisy(corpus: Corpus, options: DegradeSection, others: Iterable[str]) -> Corpus:
     """Add the splits that ``datarc.degrade`` asks for: test_25dB, … with the utterances of the clean ones."""
     from s3prl_emotion.degradation.spec import level_names
 
     levels = level_names([(low, high) for low, high in options.snr])
-    clean = [name for name in corpus.splits if name not in ("train", "dev")]
+    clean = [name for name in corpus.splits if name not in ("train", "dev", *others)]
     noisy = {f"{base}_{level}": (base, snr) for base in clean for level, snr in levels.items()}
     taken = sorted(set(noisy) & set(corpus.splits))
     if taken:

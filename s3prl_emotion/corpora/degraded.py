@@ -33,19 +33,17 @@ def with_degraded(corpus: Corpus, config: DataSection, needs: Needs) -> Corpus:
 
 
 def _copies(path: Path, corpus: Corpus, config: DataSection, needs: Needs) -> tuple[Utterance, ...]:
-    rows = table.read_table(path, classes=needs.classes or config.classes is not None)
+    if corpus.classes:
+        config = config.model_copy(update={"classes": list(corpus.classes)})
+    rows, _ = table.labelled(path, config, needs, partial=True)
     if SOURCE not in rows:
         raise LabelError(f"{path}: no column {SOURCE}; s3prl-emotion degrade writes it")
     seen = {item.name for name in ("train", "dev") for item in corpus.splits[name]}
     known = {item.name for items in corpus.splits.values() for item in items}
-    if corpus.classes:
-        config = config.model_copy(update={"classes": list(corpus.classes)})
-    rows, _ = table.choose_classes(rows, path, config, needs)
     stranger = ~rows[SOURCE].isin(known)
     if stranger.all():
         raise LabelError(f"{path}: copies of other files than {corpus.source} lists; check datarc.degraded")
     rows = rows[~rows[SOURCE].isin(seen) & ~stranger]
     if rows.empty:
         raise LabelError(f"{path}: holds no copy of an utterance that {corpus.fold} tests on")
-    table.check_needed(rows, path, needs)
     return table.utterances(rows, path.parent, {name: number for number, name in enumerate(corpus.classes)})

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from s3prl_emotion.corpora.corpus import DIMENSIONS, LEARNS_CLASSES, Corpus, Needs, Utterance
+from s3prl_emotion.corpora.corpus import DIMENSIONS, LEARNS_CLASSES, NO_CONSENSUS, Corpus, Needs, Utterance
 from s3prl_emotion.corpora.folds import line_of, split_table
 from s3prl_emotion.errors import LabelError, nearest
 from s3prl_emotion.recipe import DataSection
@@ -19,6 +19,7 @@ logger = logging.getLogger(__name__)
 
 TEXT_COLUMNS = ("FileName", "EmoClass", "SpkrID", "Gender", "Split_Set", "Fold", "Text")
 NUMBER_COLUMNS = ("EmoAct", "EmoVal", "EmoDom", "EmoActStd", "EmoValStd", "EmoDomStd", "Duration")
+SHARE_PREFIX = "share of "  # columns of the shares as a head learns them
 SHARE_TOLERANCE = 1e-3  # how far a row of grader shares may sum from 1
 MSP_LETTERS = {
     "A": "angry", "S": "sad", "H": "happy", "U": "surprise", "F": "fear", "D": "disgust", "C": "contempt",
@@ -38,13 +39,26 @@ def read_corpus(path: Path, root: Path, config: DataSection, needs: Needs = LEAR
         LabelError: malformed table, a label that the head needs is missing, unknown class or fold, a speaker in train
             and test
     """
-    table = read_table(path, classes=needs.classes or config.classes is not None)
-    table, classes = choose_classes(table, path, config, needs)
-    check_needed(table, path, needs)
+    table, classes = labelled(path, config, needs)
     fold, parts = split_table(table, path, config)
     index = {name: number for number, name in enumerate(classes)}
     splits = {name: utterances(part, root, index) for name, part in parts.items()}
     return Corpus(path, fold, classes, splits)
+
+
+def labelled(
+    path: Path, config: DataSection, needs: Needs, partial: bool = False
+) -> tuple[pd.DataFrame, tuple[str, ...]]:
+    """Rows of a table that have what a head learns, and the classes; ``partial``: it may lack some of the classes."""
+    table = read_table(path, classes=not needs.shares and (needs.classes or config.classes is not None))
+    if needs.shares:
+        from s3prl_emotion.corpora.distribution import choose_shares
+
+        table, classes = choose_shares(table, path, config, partial)
+    else:
+        table, classes = choose_classes(table, path, config, needs, partial)
+    check_needed(table, path, needs)
+    return table, classes
 
 
 def read_table(path: Path, classes: bool = True) -> pd.DataFrame:
@@ -123,7 +137,7 @@ def check_needed(table: pd.DataFrame, path: Path, needs: Needs) -> None:
 
 
 def choose_classes(
-    table: pd.DataFrame, path: Path, config: DataSection, needs: Needs
+    table: pd.DataFrame, path: Path, config: DataSection, needs: Needs, partial: bool = False
 ) -> tuple[pd.DataFrame, tuple[str, ...]]:
     """Merge classes, then keep the rows of the chosen ones; all where the head needs none and none is named."""
     if not needs.classes and config.classes is None:
@@ -141,7 +155,7 @@ def choose_classes(
     if len(set(classes)) < len(classes) or len(classes) < 2:
         raise LabelError(f"datarc.classes: name at least two classes, each once, got {list(classes)}")
     for name in classes:
-        if name not in present:
+        if name not in present and not partial:
             raise LabelError(f"{path}: no utterance has class {name!r} of datarc.classes{nearest(name, present)}")
     kept = table[table["EmoClass"].isin(classes)]
     left_out = table.loc[~table.index.isin(kept.index), "EmoClass"].value_counts()
@@ -161,10 +175,14 @@ def utterances(part: pd.DataFrame, root: Path, index: dict[str, int]) -> tuple[U
     columns = [part.get(name, none) for name in ("SpkrID", "Gender", "Text")]
     dimensions = _rows(part, DIMENSIONS)
     spreads = _rows(part, [f"{name}Std" for name in DIMENSIONS])
+    shares = _rows(part, [f"{SHARE_PREFIX}{name}" for name in index]) if index else [None] * len(part)
+    otherwise = NO_CONSENSUS if index else 0
     return tuple(
-        Utterance(name, root / name, index.get(label, 0), _text(speaker), _text(gender), means, spread, _text(text))
-        for name, label, speaker, gender, text, means, spread in zip(
-            part["FileName"], part["EmoClass"], *columns, dimensions, spreads, strict=True
+        Utterance(
+            name, root / name, index.get(label, otherwise), _text(who), _text(sex), means, spread, _text(text), share
+        )
+        for name, label, who, sex, text, means, spread, share in zip(
+            part["FileName"], part["EmoClass"], *columns, dimensions, spreads, shares, strict=True
         )
     )
 

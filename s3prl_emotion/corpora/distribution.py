@@ -1,0 +1,140 @@
+"""What share of the graders heard each class: from a table's columns, from raw votes, or from the consensus.
+
+Mitra et al. 2025 (section 2) learn the distribution of the graders' decisions instead of their consensus.
+"""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from s3prl_emotion.corpora.corpus import DIMENSIONS
+from s3prl_emotion.corpora.table import MSP_LETTERS, SHARE_NAMES, SHARE_PREFIX, TEXT_COLUMNS
+from s3prl_emotion.errors import LabelError, nearest
+from s3prl_emotion.recipe import DataSection, DistributionSection
+
+logger = logging.getLogger(__name__)
+VOTE_COLUMNS = ("EmoClass", "EmoClass_Major")  # a grader's class: ours, and MSP-Podcast's detailed labels
+_NO_CLASS = {MSP_LETTERS["X"], ""}
+
+
+def choose_shares(
+    table: pd.DataFrame, path: Path, config: DataSection, partial: bool = False
+) -> tuple[pd.DataFrame, tuple[str, ...]]:
+    """Give every row its shares over the classes that are learnt, and its consensus.
+
+    Rows whose graders heard none of the classes are left out and counted. Shares over the classes that are left sum
+    to 1. The consensus is ``EmoClass``; in a table without that column it is the class with the largest share, if one
+    alone has it.
+
+    Args:
+        table: checked label table
+        path: where it came from, for messages
+        config: ``classes``, ``merge`` and ``distribution``
+        partial: whether the table may lack some of the classes
+
+    Returns:
+        the rows, with columns ``share of <class>`` and ``EmoClass``, and the classes
+
+    Raises:
+        LabelError: no shares, an unknown class, or votes that do not fit the table
+    """
+    options = config.distribution or DistributionSection()
+    voted = None
+    if options.source == "votes":
+        table, voted = _with_votes(table, path, options)
+    merge = {_name(old): _name(new) for old, new in config.merge.items()}
+    table = table.assign(EmoClass=table["EmoClass"].map(_name).replace(merge))
+    if voted is not None:
+        heard = voted
+    else:
+        heard = _consensus_shares(table, path) if options.source == "consensus" else _columns(table, path)
+    heard = heard.T.groupby(lambda name: merge.get(_name(name), _name(name)), sort=False).sum().T
+    classes = tuple(_name(name) for name in config.classes) if config.classes else tuple(heard.columns)
+    if len(set(classes)) < len(classes) or len(classes) < 2:
+        raise LabelError(f"datarc.classes: name at least two classes, each once, got {list(classes)}")
+    for name in classes:
+        if name not in heard and not partial:
+            raise LabelError(f"{path}: no shares of class {name!r} of datarc.classes{nearest(name, heard.columns)}")
+    shares = heard.reindex(columns=list(classes), fill_value=0.0)
+    mass = shares.sum(axis=1)
+    if (mass <= 0).any():
+        logger.info("%s: %d rows of other classes are left out", path, (mass <= 0).sum())
+    shares = shares[mass > 0].div(mass[mass > 0], axis=0)
+    table = table.loc[shares.index].assign(EmoClass=_consensus(table, heard).loc[shares.index])
+    if options.source == "consensus" and options.smoothing:
+        shares = (1 - options.smoothing) * shares + options.smoothing / len(classes)
+    return table.assign(**{SHARE_PREFIX + name: shares[name] for name in classes}), classes
+
+
+def _name(name: str) -> str:
+    return MSP_LETTERS.get(name, name)
+
+
+def _columns(table: pd.DataFrame, path: Path) -> pd.DataFrame:
+    """Columns of the table that hold grader shares."""
+    known = SHARE_NAMES | {str(name).lower() for name in table["EmoClass"].unique() if name}
+    named = [name for name in table.columns if name.lower() in known and name not in TEXT_COLUMNS]
+    if len(named) < 2:
+        raise LabelError(
+            f"{path}: no columns of grader shares (one for each class, named as it); this head learns them: add them, "
+            "or set datarc.distribution to {source: votes, votes: FILE} or {source: consensus}"
+        )
+    return table[named].apply(pd.to_numeric)
+
+
+def _consensus_shares(table: pd.DataFrame, path: Path) -> pd.DataFrame:
+    """The consensus with share 1; rows without one have no share at all."""
+    names = sorted(set(table["EmoClass"]) - _NO_CLASS)
+    if not names:
+        raise LabelError(f"{path}: EmoClass is empty; datarc.distribution.source: consensus needs it")
+    return pd.DataFrame({name: (table["EmoClass"] == name).astype(float) for name in names})
+
+
+def _consensus(table: pd.DataFrame, heard: pd.DataFrame) -> pd.Series:
+    """``EmoClass`` where the table has it, else the class that most graders heard, if it is one alone."""
+    if (table["EmoClass"] != "").any():
+        return table["EmoClass"]
+    values = heard.to_numpy()
+    top = values.max(axis=1, keepdims=True)
+    alone = np.isclose(values, top).sum(axis=1) == 1
+    return pd.Series(np.where(alone, heard.columns.to_numpy()[values.argmax(axis=1)], MSP_LETTERS["X"]), heard.index)
+
+
+def _with_votes(table: pd.DataFrame, path: Path, options: DistributionSection) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The table with dimensions from the raw votes, where graders gave them, and the votes' shares."""
+    votes, column = _read_votes(Path(options.votes or "").expanduser())
+    counts = pd.crosstab(votes["FileName"], votes[column].map(_name))
+    files = table["FileName"]
+    missing = ~files.isin(counts.index)
+    if missing.any():
+        raise LabelError(f"{options.votes}: no votes on {files[missing].iloc[0]}, which {path} lists")
+    counts = counts.loc[files].set_axis(table.index)
+    by_file = votes.groupby("FileName")
+    for name in DIMENSIONS:
+        if name in votes:
+            means, spreads = by_file[name].mean(), by_file[name].std(ddof=0)
+            table = table.assign(**{name: files.map(means), f"{name}Std": files.map(spreads)})
+    return table, counts.div(counts.sum(axis=1), axis=0)
+
+
+def _read_votes(path: Path) -> tuple[pd.DataFrame, str]:
+    """One row a vote: FileName, the grader's class, and ratings of the dimensions where there are some."""
+    if not path.is_file():
+        raise LabelError(f"{path}: no such file of votes; name it in datarc.distribution.votes")
+    try:
+        votes = pd.read_csv(path, dtype={"FileName": str}, keep_default_na=False, na_values=[""])
+    except (OSError, ValueError) as error:
+        raise LabelError(f"{path}: not readable as CSV: {' '.join(str(error).split())}") from error
+    column = next((name for name in VOTE_COLUMNS if name in votes), None)
+    if column is None or "FileName" not in votes:
+        raise LabelError(f"{path}: votes need the columns FileName and {' or '.join(VOTE_COLUMNS)}, one row a vote")
+    if votes[["FileName", column]].isna().any(axis=None):
+        raise LabelError(f"{path}: a vote has no FileName or no {column}")
+    for name in DIMENSIONS:
+        if name in votes:
+            votes[name] = pd.to_numeric(votes[name], errors="coerce")
+    return votes, column
