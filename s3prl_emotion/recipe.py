@@ -78,7 +78,10 @@ class DegradeSection(StrictSection):
 
 
 class DistributionSection(StrictSection):
-    """``datarc.distribution:`` — where a head that learns the graders' distribution takes it from."""
+    """``datarc.distribution:`` — what a head learns that judges the graders' distribution.
+
+    Whatever it learns, it is evaluated against the shares of the graders where they are known.
+    """
 
     source: Literal["shares", "votes", "consensus"] = "shares"
     """``shares``: the label table's columns; ``votes``: raw votes, counted; ``consensus``: ``EmoClass`` alone."""
@@ -139,7 +142,7 @@ class HeadSection(StrictSection):
 
     datarc: dict[str, Any]
     modelrc: dict[str, Any] = Field(default_factory=dict)
-    best_metric: Literal["WA", "UAR", "macro_f1", "mean_CCC"] | None = None
+    best_metric: Literal["WA", "UAR", "macro_f1", "mean_CCC", "joint"] | None = None
     attention_dir: str | None = None
 
 

@@ -89,12 +89,23 @@ def test_without_a_consensus_column_the_largest_share_is_it_if_it_is_alone(tmp_p
     assert items["c.wav"].label == NO_CONSENSUS
 
 
-@pytest.mark.parametrize("smoothing", [0.0, 0.3])
-def test_consensus_as_a_distribution(tmp_path: Path, smoothing: float):
-    options = {"source": "consensus", "smoothing": smoothing}
-    items = by_name(corpus_of(tmp_path, LINES, distribution=options, classes=["neutral", "happy", "angry"]))
-    expected = np.array([0, 1, 0]) * (1 - smoothing) + smoothing / 3
-    np.testing.assert_allclose(items["b.wav"].shares, expected, atol=1e-12)
+def test_the_consensus_can_be_learnt_without_shares(tmp_path: Path, caplog: pytest.LogCaptureFixture):
+    rows = [*LINES, row("e.wav", "no agreement", "Train", 1, 0, 0), row("f.wav", "sad", "Train", 1, 0, 0)]
+    lines = [",".join(line.split(",")[:7]) for line in rows]
+    header = HEADER.removesuffix(",neutral,happy,angry")
+    options = {"distribution": {"source": "consensus"}, "classes": ["neutral", "happy", "angry"]}
+    with caplog.at_level(logging.INFO):
+        items = by_name(corpus_of(tmp_path, lines, header, **options))
+    assert all(item.shares is None for item in items.values())
+    assert items["e.wav"].label == NO_CONSENSUS  # kept for its dimensions
+    assert "f.wav" not in items
+    assert "1 rows of other classes are left out" in caplog.text
+    assert items["b.wav"].label == 1
+
+
+def test_shares_are_known_where_the_consensus_is_learnt(tmp_path: Path):
+    items = by_name(corpus_of(tmp_path, LINES, distribution={"source": "consensus"}))
+    assert items["b.wav"].shares == (0.25, 0.75, 0)
 
 
 def votes_file(folder: Path, text: str) -> str:

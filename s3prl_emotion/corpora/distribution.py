@@ -28,7 +28,8 @@ def choose_shares(
 
     Rows whose graders heard none of the classes are left out and counted. Shares over the classes that are left sum
     to 1. The consensus is ``EmoClass``; in a table without that column it is the class with the largest share, if one
-    alone has it.
+    alone has it. A table without shares will do where the consensus is learnt: rows without one are kept for their
+    dimensions.
 
     Args:
         table: checked label table
@@ -37,61 +38,57 @@ def choose_shares(
         partial: whether the table may lack some of the classes
 
     Returns:
-        the rows, with columns ``share of <class>`` and ``EmoClass``, and the classes
+        the rows, with ``EmoClass`` and, where shares are known, columns ``share of <class>``; and the classes
 
     Raises:
         LabelError: no shares, an unknown class, or votes that do not fit the table
     """
     options = config.distribution or DistributionSection()
-    voted = None
-    if options.source == "votes":
-        table, voted = _with_votes(table, path, options)
     merge = {_name(old): _name(new) for old, new in config.merge.items()}
     table = table.assign(EmoClass=table["EmoClass"].map(_name).replace(merge))
-    if voted is not None:
-        heard = voted
+    if options.source == "votes":
+        table, heard = _with_votes(table, path, options)
     else:
-        heard = _consensus_shares(table, path) if options.source == "consensus" else _columns(table, path)
+        heard = _columns(table, path, required=options.source == "shares")
     heard = heard.T.groupby(lambda name: merge.get(_name(name), _name(name)), sort=False).sum().T
-    classes = tuple(_name(name) for name in config.classes) if config.classes else tuple(heard.columns)
+    known = tuple(heard.columns) or tuple(sorted(set(table["EmoClass"]) - _NO_CLASS))
+    classes = tuple(_name(name) for name in config.classes) if config.classes else known
     if len(set(classes)) < len(classes) or len(classes) < 2:
         raise LabelError(f"datarc.classes: name at least two classes, each once, got {list(classes)}")
     for name in classes:
-        if name not in heard and not partial:
-            raise LabelError(f"{path}: no shares of class {name!r} of datarc.classes{nearest(name, heard.columns)}")
+        if name not in known and not partial:
+            raise LabelError(f"{path}: no shares of class {name!r} of datarc.classes{nearest(name, known)}")
+    if heard.empty:
+        return _left(table, table["EmoClass"].isin({*classes, *_NO_CLASS}), path), classes
     shares = heard.reindex(columns=list(classes), fill_value=0.0)
     mass = shares.sum(axis=1)
-    if (mass <= 0).any():
-        logger.info("%s: %d rows of other classes are left out", path, (mass <= 0).sum())
-    shares = shares[mass > 0].div(mass[mass > 0], axis=0)
-    table = table.loc[shares.index].assign(EmoClass=_consensus(table, heard).loc[shares.index])
-    if options.source == "consensus" and options.smoothing:
-        shares = (1 - options.smoothing) * shares + options.smoothing / len(classes)
+    table = _left(table.assign(EmoClass=_consensus(table, heard)), mass > 0, path)
+    shares = shares.div(mass, axis=0).loc[table.index]
     return table.assign(**{SHARE_PREFIX + name: shares[name] for name in classes}), classes
+
+
+def _left(table: pd.DataFrame, kept: pd.Series, path: Path) -> pd.DataFrame:
+    if not kept.all():
+        logger.info("%s: %d rows of other classes are left out", path, (~kept).sum())
+    return table[kept]
 
 
 def _name(name: str) -> str:
     return MSP_LETTERS.get(name, name)
 
 
-def _columns(table: pd.DataFrame, path: Path) -> pd.DataFrame:
-    """Columns of the table that hold grader shares."""
+def _columns(table: pd.DataFrame, path: Path, required: bool) -> pd.DataFrame:
+    """Columns of the table that hold grader shares; none where there are none and none are required."""
     known = SHARE_NAMES | {str(name).lower() for name in table["EmoClass"].unique() if name}
     named = [name for name in table.columns if name.lower() in known and name not in TEXT_COLUMNS]
-    if len(named) < 2:
+    if len(named) >= 2:
+        return table[named].apply(pd.to_numeric)
+    if required:
         raise LabelError(
             f"{path}: no columns of grader shares (one for each class, named as it); this head learns them: add them, "
             "or set datarc.distribution to {source: votes, votes: FILE} or {source: consensus}"
         )
-    return table[named].apply(pd.to_numeric)
-
-
-def _consensus_shares(table: pd.DataFrame, path: Path) -> pd.DataFrame:
-    """The consensus with share 1; rows without one have no share at all."""
-    names = sorted(set(table["EmoClass"]) - _NO_CLASS)
-    if not names:
-        raise LabelError(f"{path}: EmoClass is empty; datarc.distribution.source: consensus needs it")
-    return pd.DataFrame({name: (table["EmoClass"] == name).astype(float) for name in names})
+    return pd.DataFrame(index=table.index)
 
 
 def _consensus(table: pd.DataFrame, heard: pd.DataFrame) -> pd.Series:
