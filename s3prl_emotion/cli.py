@@ -21,6 +21,11 @@ COMMANDS = {
     "extract": "fill a feature store: what a frozen upstream gives for every utterance of a corpus",
     "store": "look into a feature store, check it, clean it",
     "export": "features of a corpus as npz, by frame or pooled, for use elsewhere",
+    "saliency": "which dimensions and layers of an upstream tell of emotion, for recipes to name",
+    "degrade": "noisy and reverberant copies of a corpus's test utterances",
+    "transcribe": "transcripts of a corpus by a speech recogniser",
+    "benchmark": "run a matrix of systems, upstreams, folds and seeds",
+    "report": "tables, figures and a page from a benchmark's results or from experiments",
 }
 
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from abc import abstractmethod
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -29,8 +30,9 @@ class DimensionalExpert(EmotionExpert):
     given on the corpus's scale.
     """
 
-    metrics = ("mean_CCC",)
+    metrics: ClassVar[tuple[str, ...]] = ("mean_CCC",)
     worst = -torch.inf
+    weighs_classes: ClassVar[bool] = False  # whether ``datarc.class_weights`` means something
 
     label_mean: Tensor
     label_spread: Tensor
@@ -39,8 +41,9 @@ class DimensionalExpert(EmotionExpert):
     def build_loss(self, modelrc: Any) -> nn.Module:
         """The loss over a batch: outputs ``[B, O]``, standardised labels ``[B, O]`` to a scalar."""
 
+    @classmethod
     @abstractmethod
-    def learns_spreads(self, modelrc: Any) -> bool:
+    def learns_spreads(cls, modelrc: Any) -> bool:
         """Whether the graders' spreads are learnt too."""
 
     @classmethod
@@ -54,7 +57,7 @@ class DimensionalExpert(EmotionExpert):
                 "runner.gradient_accumulate_steps: CCC is computed over a batch, which accumulation would take apart; "
                 "set it to 1 and raise datarc.train_batch_size"
             )
-        if data.class_weights != "none" or data.balanced_sampling:
+        if data.balanced_sampling or (data.class_weights != "none" and not cls.weighs_classes):
             raise ConfigError(
                 "downstream_expert.datarc: class_weights and balanced_sampling are for heads with classes"
             )
@@ -65,9 +68,10 @@ class DimensionalExpert(EmotionExpert):
         self.by_name: dict[str, dict[str, Utterance]] = {}  # of each split
         self.names = (*DIMENSIONS, *(SPREADS if self.learns_spreads(modelrc) else ()))
         labels = self._labels(self.corpus.split(self.train_split)) if self.corpus else np.zeros((1, len(self.names)))
-        spread = labels.std(axis=0)
+        still = (labels == labels[0]).all(axis=0)  # a constant's computed deviation is rounding, not always 0
+        spread = np.where(still, 1.0, labels.std(axis=0))
         self.register_buffer("label_mean", torch.from_numpy(labels.mean(axis=0)).float())
-        self.register_buffer("label_spread", torch.from_numpy(np.where(spread > 0, spread, 1.0)).float())
+        self.register_buffer("label_spread", torch.from_numpy(spread).float())
         return self.build_loss(modelrc)
 
     def targets(self, split: str, labels: Sequence[int], names: Sequence[str]) -> Tensor:
@@ -85,7 +89,18 @@ class DimensionalExpert(EmotionExpert):
         """Mean CCC of the dimensions over what the records hold."""
         width = len(DIMENSIONS)
         output, target = (torch.tensor(records[name], dtype=torch.float64)[:, :width] for name in ("output", "target"))
-        return {"mean_CCC": -concordance_loss(output, target).item()}
+        known = ~target.isnan().any(dim=1)
+        return {"mean_CCC": -concordance_loss(output[known], target[known]).item() if known.any() else math.nan}
+
+    def score(self, curves: dict[str, float], metrics: dict[str, Any]) -> float | None:
+        """Mean CCC as ``log.log`` has it, so that its lines agree; the other metrics are the split's own."""
+        return curves["mean_CCC"] if self.best_metric == "mean_CCC" else super().score(curves, metrics)
+
+    def loss_of(self, records: dict[str, list[Any]]) -> float:
+        """Loss over a whole split, which no mean over batches comes to."""
+        rows = (torch.tensor(records[name], device=self.label_mean.device) for name in ("output", "target"))
+        with torch.no_grad():
+            return self.objective(*rows).item()
 
     def write_results(
         self, utterances: Sequence[Utterance], records: dict[str, list[Any]], made_by: dict[str, Any]
@@ -103,9 +118,10 @@ class DimensionalExpert(EmotionExpert):
         return output * self.label_spread.to(output) + self.label_mean.to(output)
 
     def _labels(self, utterances: Sequence[Utterance]) -> NDArray[np.float64]:
-        """Labels ``[U, O]`` on the corpus's scale."""
-        with_spreads = len(self.names) > len(DIMENSIONS)
-        return np.array([(*(u.dimensions or ()), *((u.spreads or ()) if with_spreads else ())) for u in utterances])
+        """Labels ``[U, O]`` on the corpus's scale, NaN where a corpus has none."""
+        unknown = (np.nan,) * len(DIMENSIONS)
+        rows = [(*(item.dimensions or unknown), *(item.spreads or unknown)) for item in utterances]
+        return np.array(rows)[:, : len(self.names)]
 
     def _known(self, split: str) -> dict[str, Utterance]:
         if self.corpus is None:

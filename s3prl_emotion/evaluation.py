@@ -79,22 +79,101 @@ def write_dimensional(
     Raises:
         TrainingError: the head's output is not finite, or a file cannot be written
     """
-    from s3prl_emotion.dimensional_metrics import dimensional_metrics
-
     estimates, stem = _finite(estimates, made_by), f"{made_by['split']}_{made_by['fold']}"
     width = len(DIMENSIONS)
-    metrics = dimensional_metrics(truth[:, :width], estimates[:, :width], names[:width], *_groups(utterances))
-    if len(names) > width:
-        metrics["spreads"] = dimensional_metrics(truth[:, width:], estimates[:, width:], names[width:])
+    metrics = _dimension_metrics(utterances, truth, estimates, names) or {}
     rows = [[" ".join(f"{value:.7g}" for value in row) for row in part[:, :width]] for part in (truth, estimates)]
     results.write_host_lists(folder, stem, utterances, *rows)
-    columns = {name: truth[:, index].tolist() for index, name in enumerate(names)}
-    columns |= {f"{name}_pred": estimates[:, index].tolist() for index, name in enumerate(names)}
-    results.write_predictions(folder, stem, utterances, columns)
+    results.write_predictions(folder, stem, utterances, _dimension_columns(truth, estimates, names))
     _write_metrics(folder, stem, metrics, made_by)
     scores = ", ".join(f"{name} {_shown(value)}" for name, value in metrics["CCC"].items())
     logger.info("%s at step %d: CCC %s", made_by["split"], made_by["step"], scores)
     return metrics
+
+
+def write_multitask(
+    folder: Path,
+    utterances: Sequence[Utterance],
+    shares: NDArray[np.float64],
+    probability: NDArray[np.float64],
+    truth: NDArray[np.float64],
+    estimates: NDArray[np.float64],
+    names: Sequence[str],
+    evaluated: Sequence[str],
+    min_utterances: int,
+    made_by: dict[str, Any],
+) -> dict[str, Any]:
+    """Compute the metrics of a split's classes and dimensions and write its predictions and metrics.
+
+    What the split's corpus does not have (NaN) is left out of the metrics: grader shares, or dimensions.
+
+    Args:
+        folder: experiment directory
+        utterances: of the split, ``[N]``
+        shares: of the graders, ``[N, K]``
+        probability: of each class that is learnt, ``[N, K]``
+        truth: labels of the dimensions on the corpus's scale, ``[N, O]``
+        estimates: the same from the head, ``[N, O]``
+        names: of the dimensions, ``[O]``
+        evaluated: classes that UAR and the like are about
+        min_utterances: of a speaker, to be counted in paUAR
+        made_by: as :func:`write_categorical`
+
+    Returns:
+        the metrics
+
+    Raises:
+        TrainingError: the head's output is not finite, or a file cannot be written
+        LabelError: no utterance of the split has one of the evaluated classes
+    """
+    from s3prl_emotion.split_metrics import split_metrics
+
+    classes, stem = made_by["classes"], f"{made_by['split']}_{made_by['fold']}"
+    probability, estimates = _finite(probability, made_by), _finite(estimates, made_by)
+    graders = None if np.isnan(shares).any() else shares
+    labels, (speakers, genders) = [item.label for item in utterances], _groups(utterances)
+    rated = _dimension_metrics(utterances, truth, estimates, names)
+    metrics = split_metrics(
+        labels, probability, classes, evaluated, graders, speakers, genders, min_utterances, dimensional=rated
+    )
+    chosen = [classes.index(name) for name in evaluated]
+    predicted = [evaluated[index] for index in probability[:, chosen].argmax(axis=1)]
+    words = [classes[label] if label >= 0 else "" for label in labels]
+    results.write_host_lists(folder, stem, utterances, words, predicted)
+    columns: dict[str, Sequence[Any]] = {"truth": words, "prediction": predicted}
+    columns |= {f"p_{name}": probability[:, index].tolist() for index, name in enumerate(classes)}
+    columns |= {f"share_{name}": shares[:, index].tolist() for index, name in enumerate(classes)}
+    columns |= _dimension_columns(truth, estimates, names)
+    results.write_predictions(folder, stem, utterances, columns)
+    _write_metrics(folder, stem, metrics, made_by)
+    scores = [f"WA {metrics['WA']:.4f}", f"UAR {metrics['UAR']:.4f}", f"mean CCC {_shown(metrics.get('mean_CCC'))}"]
+    logger.info("%s at step %d: %s", made_by["split"], made_by["step"], ", ".join(scores))
+    return metrics
+
+
+def _dimension_metrics(
+    utterances: Sequence[Utterance], truth: NDArray[np.float64], estimates: NDArray[np.float64], names: Sequence[str]
+) -> dict[str, Any] | None:
+    """Metrics of the dimensions, those of the spreads under ``spreads``; ``None`` where no utterance has labels."""
+    from s3prl_emotion.dimensional_metrics import dimensional_metrics
+
+    width = len(DIMENSIONS)
+    known = np.flatnonzero(~np.isnan(truth[:, :width]).any(axis=1)).tolist()
+    if not len(known):
+        return None
+    groups = _groups([utterances[index] for index in known])
+    metrics = dimensional_metrics(truth[known, :width], estimates[known, :width], names[:width], *groups)
+    known = np.flatnonzero(~np.isnan(truth).any(axis=1)).tolist()
+    if len(names) > width and len(known):
+        metrics["spreads"] = dimensional_metrics(truth[known, width:], estimates[known, width:], names[width:])
+    return metrics
+
+
+def _dimension_columns(
+    truth: NDArray[np.float64], estimates: NDArray[np.float64], names: Sequence[str]
+) -> dict[str, Sequence[float]]:
+    columns = {name: truth[:, index].tolist() for index, name in enumerate(names)}
+    return columns | {f"{name}_pred": estimates[:, index].tolist() for index, name in enumerate(names)}
 
 
 def _finite(values: Any, made_by: dict[str, Any]) -> NDArray[np.float64]:

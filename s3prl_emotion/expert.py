@@ -27,6 +27,7 @@ from s3prl_emotion.corpora.superb import SPLIT_SEED
 from s3prl_emotion.dataset import STAND_IN
 from s3prl_emotion.distributed import gather_rows
 from s3prl_emotion.errors import CheckpointError, ConfigError
+from s3prl_emotion.layer_choice import read_layer_file
 from s3prl_emotion.loaders import Loaders
 from s3prl_emotion.masking import pad_features
 from s3prl_emotion.recipe import DataSection, HeadSection, StrictSection
@@ -81,6 +82,9 @@ class EmotionExpert(nn.Module, ABC):
             raise ConfigError(
                 f"downstream_expert.attention_dir: {self.head} has no attention with modelrc {modelrc}; leave it out"
             )
+        self.layer_file = read_layer_file(
+            section.layer_file, self.corpus, self.train_split, self.data.max_duration, bool(kwargs.get("init_ckpt"))
+        )
         modelrc = self.resolve(modelrc, downstream_expert, upstream_dim)
         self.provenance = results.provenance(self.head, downstream_expert, kwargs)
         if self.superb_seeding:
@@ -135,6 +139,10 @@ class EmotionExpert(nn.Module, ABC):
         """By what the best checkpoint is picked; ``None`` where it is not defined."""
         return metrics.get(self.best_metric)
 
+    def loss_of(self, records: dict[str, list[Any]]) -> float:
+        """Loss of an evaluated split, for its metrics: the mean over the utterances."""
+        return float(np.average(records["loss"], weights=records["batch_size"]))
+
     @abstractmethod
     def write_results(
         self, utterances: Sequence[Utterance], records: dict[str, list[Any]], made_by: dict[str, Any]
@@ -164,8 +172,13 @@ class EmotionExpert(nn.Module, ABC):
         return pad_features(features, names)
 
     def meet_upstream(self, identity: Callable[[], Identity]) -> None:
-        """Told by the suite's runner what the features depend on; a head that minds asks ``identity``."""
-        return
+        """Told by the suite's runner what the features depend on, who minds asks ``identity``.
+
+        Raises:
+            ConfigError: a saliency file is of another upstream
+        """
+        if self.layer_file is not None:
+            self.layer_file.check_upstream(identity().values, self.options.get("upstream_layer_selection"))
 
     def has_attention(self, modelrc: Any) -> bool:
         """Whether the head attends over frames, so that ``attention_dir`` has something to export."""
@@ -327,7 +340,7 @@ class EmotionExpert(nn.Module, ABC):
         known = {utterance.name: utterance for utterance in (self.corpus.split(split) if self.corpus else ())}
         made_by = {"split": split, "fold": self.fold, "step": step, "checkpoint": checkpoint, "classes": self.classes}
         made_by |= self.provenance | results.model_size(self.model)
-        made_by["loss"] = float(np.average(records["loss"], weights=records["batch_size"]))
+        made_by["loss"] = self.loss_of(records)
         metrics = self.write_results([known[name] for name in records["name"]], records, made_by)
         if records.get("attention"):
             weights = dict(zip(records["name"], records["attention"], strict=True))

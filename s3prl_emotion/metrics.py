@@ -12,9 +12,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-N_BEST = (1, 2, 3)
-PA_UAR_THRESHOLDS = (50, 75)  # percent
-CALIBRATION_BINS = 15
+from s3prl_emotion.calibration import CALIBRATION_BINS, expected_calibration_error
+from s3prl_emotion.group_metrics import N_BEST, PA_UAR_THRESHOLDS, group_places, pa_uar, score_groups
+from s3prl_emotion.metric_checks import Places, check_groups, checked_rows, checked_truth
+
+__all__ = [
+    "CALIBRATION_BINS",
+    "N_BEST",
+    "PA_UAR_THRESHOLDS",
+    "categorical_metrics",
+    "expected_calibration_error",
+    "n_best",
+    "unweighted_average_recall",
+]
 
 
 def categorical_metrics(
@@ -37,10 +47,16 @@ def categorical_metrics(
         plain numbers, lists and dicts, ready for JSON: ``WA``, ``UAR``, ``macro_f1`` in [0, 1], ``recall`` by class
         (``None`` where the class does not occur), ``confusion`` (rows truth, columns prediction), ``n_best``, ``ECE``,
         and ``per_speaker``, ``per_gender``, ``paUAR`` where speakers and genders are known
+
+    Raises:
+        LabelError: shapes or class indices that do not fit, or rows that are no distributions
     """
     import audmetric  # deferred: it brings pandas and scipy along, which take a second to import
 
-    predicted = probabilities.argmax(axis=1).tolist()
+    true = checked_truth(truth, checked_rows(probabilities, "probabilities", len(classes)).shape)
+    check_groups(len(true), speakers=speakers, genders=genders)
+    best = np.asarray(probabilities).argmax(axis=1)
+    truth, predicted = true.tolist(), best.tolist()
     present = sorted(set(truth))
     everything = list(range(len(classes)))
     recall = audmetric.recall_per_class(truth, predicted, labels=everything)
@@ -56,13 +72,10 @@ def categorical_metrics(
         "ECE": expected_calibration_error(truth, probabilities),
     }
     if speakers is not None and any(speakers):
-        result["per_speaker"] = _by_group(truth, predicted, speakers)
-        uars = [entry["UAR"] for entry in result["per_speaker"].values()]
-        result["paUAR"] = {
-            str(limit): float(np.mean([round(100 * uar, 6) > limit for uar in uars])) for limit in PA_UAR_THRESHOLDS
-        }
+        result["per_speaker"] = _by_group(true, best, speakers, len(classes))
+        result["paUAR"] = pa_uar(entry["UAR"] for entry in result["per_speaker"].values())
     if genders is not None and any(genders):
-        result["per_gender"] = _by_group(truth, predicted, genders)
+        result["per_gender"] = _by_group(true, best, genders, len(classes))
     return result
 
 
@@ -83,29 +96,10 @@ def n_best(truth: Sequence[int], probabilities: NDArray[np.floating[Any]], n: in
     return {"accuracy": float(hits.mean()), "UAR": float(np.mean(recalls))}
 
 
-def expected_calibration_error(
-    truth: Sequence[int], probabilities: NDArray[np.floating[Any]], bins: int = CALIBRATION_BINS
-) -> float:
-    """ECE over equal-width bins of confidence; Guo et al. 2017, "On calibration of modern neural networks", eq. 3.
-
-    Returns:
-        utterance-weighted mean of ``|accuracy - confidence|`` over the bins, in [0, 1]
-    """
-    confidence = probabilities.max(axis=1)
-    correct = probabilities.argmax(axis=1) == np.asarray(truth)
-    place = np.clip(np.ceil(confidence * bins).astype(int) - 1, 0, bins - 1)
-    gaps = [abs(correct[place == bin_].sum() - confidence[place == bin_].sum()) for bin_ in range(bins)]
-    return float(np.sum(gaps) / len(confidence))
-
-
-def _by_group(truth: Sequence[int], predicted: Sequence[int], groups: Sequence[str | None]) -> dict[str, Any]:
-    result = {}
-    for group in sorted({name for name in groups if name}):
-        inside = [index for index, name in enumerate(groups) if name == group]
-        true, guess = [truth[index] for index in inside], [predicted[index] for index in inside]
-        result[group] = {
-            "utterances": len(inside),
-            "WA": float(np.mean(np.equal(true, guess))),
-            "UAR": unweighted_average_recall(true, guess),
-        }
-    return result
+def _by_group(truth: Places, predicted: Places, groups: Sequence[str | None], classes: int) -> dict[str, Any]:
+    names, place = group_places(groups)
+    scores = score_groups(truth, predicted, place, len(names), classes)
+    return {
+        name: {"utterances": int(count), "WA": float(accuracy), "UAR": float(uar)}
+        for name, count, accuracy, uar in zip(names, scores.utterances, scores.accuracy, scores.uar, strict=True)
+    }

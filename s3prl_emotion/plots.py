@@ -1,7 +1,10 @@
-"""Figures: confusion matrices, and attention weights over the waveform. Matplotlib without a screen."""
+"""Figures: confusion matrices, and attention weights over the waveform. Matplotlib without a screen, files whole."""
 
 from __future__ import annotations
 
+import contextlib
+import io
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -10,13 +13,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from s3prl_emotion.audio import SAMPLE_RATE
+from s3prl_emotion.errors import TrainingError
 
 DPI = 120
 
 
 def plot_confusion(path: Path, confusion: Sequence[Sequence[int]], classes: Sequence[str], title: str) -> Path:
     """Draw a confusion matrix ``[K, K]`` (rows truth, columns prediction), coloured by recall: paper 001, Fig. 2."""
-    figure, axes = _figure(1.2 + 0.8 * len(classes), 1.0 + 0.7 * len(classes))
+    figure, axes = new_figure(1.2 + 0.8 * len(classes), 1.0 + 0.7 * len(classes))
     counts = np.asarray(confusion, dtype=float)
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
@@ -27,12 +31,12 @@ def plot_confusion(path: Path, confusion: Sequence[Sequence[int]], classes: Sequ
     axes.set_xticks(range(len(classes)), classes, rotation=45, ha="right")
     axes.set_yticks(range(len(classes)), classes)
     axes.set(xlabel="prediction", ylabel="truth", title=title)
-    return _save(figure, path)
+    return save_figure(figure, path)
 
 
 def plot_attention(path: Path, waveform: NDArray[np.floating[Any]], weights: Sequence[float], title: str) -> Path:
     """Draw attention weights ``[T]`` (eq. 7 of paper 001) over the waveform ``[N]`` at 16 kHz."""
-    figure, axes = _figure(9.0, 3.0)
+    figure, axes = new_figure(9.0, 3.0)
     seconds = len(waveform) / SAMPLE_RATE
     axes.plot(np.linspace(0, seconds, len(waveform)), waveform, color="0.7", linewidth=0.5)
     axes.set(xlabel="time (s)", ylabel="amplitude", title=title, xlim=(0, seconds))
@@ -42,19 +46,35 @@ def plot_attention(path: Path, waveform: NDArray[np.floating[Any]], weights: Seq
     curve.axhline(1 / len(weights), color="tab:red", linestyle=":", linewidth=0.8)
     curve.set_ylabel("attention weight (dotted: 1/T)", color="tab:red")
     curve.set_ylim(bottom=0)
-    return _save(figure, path)
+    return save_figure(figure, path)
 
 
-def _figure(width: float, height: float) -> tuple[Any, Any]:
+def new_figure(width: float, height: float, rows: int = 1, columns: int = 1) -> tuple[Any, Any]:
+    """A figure of ``width`` x ``height`` inches and its panel, or its panels ``[rows, columns]`` where several."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg  # deferred: half a second to import
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(width, height), layout="constrained")
     FigureCanvasAgg(figure)
-    return figure, figure.add_subplot()
+    return figure, figure.subplots(rows, columns)
 
 
-def _save(figure: Any, path: Path) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=DPI)
+def save_figure(figure: Any, path: Path) -> Path:
+    """Write a figure as PNG, whole or not at all.
+
+    Raises:
+        TrainingError: the folder cannot be written or the disk is full; an older file is untouched
+    """
+    data = io.BytesIO()
+    figure.savefig(data, dpi=DPI, format="png")
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial.write_bytes(data.getvalue())
+        partial.replace(path)
+    except OSError as error:
+        raise TrainingError(f"{path}: could not be written ({error.strerror}); free room or mend its rights") from error
+    finally:
+        with contextlib.suppress(OSError):  # it is not there, or its folder is none
+            partial.unlink()
     return path

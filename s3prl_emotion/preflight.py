@@ -16,6 +16,7 @@ from s3prl_emotion import distributed, host
 from s3prl_emotion.checkpoint import load_checkpoint
 from s3prl_emotion.errors import CheckpointError, ConfigError, UsageError, nearest
 from s3prl_emotion.folders import heads_folder, is_suite_head, recipes_folder
+from s3prl_emotion.layer_choice import chosen_layer
 from s3prl_emotion.recipe import check_recipe, overridden, read_recipe
 from s3prl_emotion.store.segments import DTYPE_NAMES
 
@@ -62,6 +63,8 @@ def check_arguments(args: Namespace, given: Sequence[str]) -> Namespace:
         args.config = str(find_recipe(args.downstream) if args.config is None else args.config)
         effective, config = overridden(args.override, args, read_recipe(args.config))
     _check_names(effective)
+    if past is None and is_suite_head(effective.downstream):  # -e brings the layer back that was chosen
+        args.upstream_layer_selection = effective.upstream_layer_selection = chosen_layer(effective, config)
     _check_builders(config)
     _check_store(args, effective, config)
     if args.local_rank is not None and is_suite_head(effective.downstream) and is_superb(config):

@@ -138,12 +138,16 @@ class HeadSection(StrictSection):
     """``downstream_expert:`` of every head of this suite; ``modelrc`` is checked by the head itself.
 
     ``best_metric`` picks ``dev-best.ckpt``; by default WA for heads with classes, mean_CCC for those with dimensions.
+    ``layer`` is ``-l``, in the recipe: a number, or ``auto``, the most salient layer of ``layer_file``, which
+    ``s3prl-emotion saliency`` wrote.
     """
 
     datarc: dict[str, Any]
     modelrc: dict[str, Any] = Field(default_factory=dict)
     best_metric: Literal["WA", "UAR", "macro_f1", "mean_CCC", "joint"] | None = None
     attention_dir: str | None = None
+    layer: int | Literal["auto"] | None = None
+    layer_file: str | None = None
 
 
 def read_recipe(path: str | Path) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from s3prl_emotion import __version__
 from s3prl_emotion.corpora import Utterance
 from s3prl_emotion.errors import TrainingError
 
-PACKAGES = ("s3prl", "torch", "torchaudio", "transformers", "numpy", "audmetric", "scikit-learn")
+PACKAGES = ("s3prl", "torch", "torchaudio", "transformers", "numpy", "audmetric", "scikit-learn", "scipy")
 
 
 def versions() -> dict[str, str]:

@@ -26,6 +26,7 @@ from s3prl_emotion.distributed import everyones, in_touch, leaders, rank, share_
 from s3prl_emotion.errors import CheckpointError, ConfigError, EmotionError, UsageError
 from s3prl_emotion.featurizer import Featurizer
 from s3prl_emotion.folders import is_suite_head
+from s3prl_emotion.layer_choice import cut_upstream
 from s3prl_emotion.rng import own_seed, seed_everything
 from s3prl_emotion.store.source import UpstreamSource, UpstreamSpec, failing_on
 from s3prl_emotion.summary import print_summary
@@ -76,7 +77,13 @@ class SuiteRunner(Runner):
 
     def _get_upstream(self) -> ModelEntry:
         with in_touch():  # the host lets the others wait until the first has downloaded
-            return super()._get_upstream()
+            entry = super()._get_upstream()
+        args, layer = self.args, self.args.upstream_layer_selection
+        if entry.trainable or self.host_order:
+            layer = None
+        options = (args.upstream_ckpt, args.upstream_model_config, args.upstream_feature_selection, layer)
+        self.cut = cut_upstream(entry.model, args.upstream, *options)
+        return entry
 
     def _get_featurizer(self) -> ModelEntry:
         model = Featurizer(
@@ -97,6 +104,8 @@ class SuiteRunner(Runner):
             seed_everything(self.args.seed + SEEDS_APART * rank())
         if self.is_suite:
             entry.model.meet_upstream(self.source.identity)
+            sizes = {"upstream_parameters": self.cut.parameters, "upstream_parameters_computed": self.cut.computed}
+            entry.model.provenance |= sizes
         return entry
 
     def _get_optimizer(self, model_params: Any) -> Any:
@@ -152,6 +161,7 @@ class SuiteRunner(Runner):
             dtype=self.args.store_dtype,
             batched=self.args.store_batched,
             trainable=self.upstream.trainable,
+            identity=self.cut.identity,
         )
 
     # --- the three modes -------------------------------------------------------------------------------------------

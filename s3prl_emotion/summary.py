@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from s3prl_emotion.plots import plot_confusion
+from s3prl_emotion.speaker_plots import draw_split
 
 if TYPE_CHECKING:
     from s3prl_emotion.expert import EmotionExpert
@@ -28,14 +29,21 @@ def print_summary(expert: EmotionExpert, splits: Sequence[str]) -> None:
     title = f"{expert.head}, {expert.fold}"
     if all("confusion" in metrics for metrics in found.values()):
         console.print(_class_scores(found, title))
-        console.print(_confusion(found[splits[-1]], expert.classes, splits[-1]))
+        console.print(_confusion(found[splits[-1]], _classes(found[splits[-1]]), splits[-1]))
         for split, metrics in found.items():
             stem = f"{split}_{expert.fold}"
             figure = expert.expdir / f"{stem}_confusion.png"
-            written.append(plot_confusion(figure, metrics["confusion"], expert.classes, stem))
+            written.append(plot_confusion(figure, metrics["confusion"], _classes(metrics), stem))
+            if "hypotheses" in metrics:
+                written += draw_split(expert.expdir, stem, metrics)
     if all("CCC" in metrics for metrics in found.values()):
         console.print(_dimension_scores(found, title))
     console.print("written:", *(f"  {path}" for path in written), sep="\n", soft_wrap=True)
+
+
+def _classes(metrics: dict[str, Any]) -> list[str]:
+    """What the confusion matrix is of: the classes that were evaluated, which may be fewer than were learnt."""
+    return metrics.get("evaluated_classes") or metrics["classes"]
 
 
 def _class_scores(found: dict[str, dict[str, Any]], title: str) -> Table:

@@ -79,10 +79,15 @@ class Training:
                 self._run_epoch(tqdm_file=file)
                 if not self._done():
                     self.epoch, self.batch = self.epoch + 1, 0
+        if self._out_of_patience() and leader:  # said again where a run that has ended is resumed
+            logger.info("step %d: dev has not got better in %d evaluations, training ends", self.step, self.unimproved)
 
     def _done(self) -> bool:
         """Whether all steps are made, or dev has not got better for so long that no more are."""
-        return self.step >= self.total_steps or bool(self.patience and self.unimproved >= self.patience)
+        return self.step >= self.total_steps or self._out_of_patience()
+
+    def _out_of_patience(self) -> bool:
+        return bool(self.patience and self.unimproved >= self.patience)
 
     def _run_epoch(self, tqdm_file: Any) -> None:
         loader = self._loader()
@@ -193,7 +198,7 @@ class Training:
         if evaluates:
             for split in self.options["eval_dataloaders"]:
                 names += self.runner.evaluate(split, self.writer, step)
-            saves = self._count_unimproved(names, step) or saves
+            saves = self._count_unimproved(names) or saves
         if saves:
             names.append(f"states-{step}.ckpt")
         if evaluates or saves:
@@ -201,15 +206,11 @@ class Training:
         self.step = step
         self.bar.update(1)
 
-    def _count_unimproved(self, names: list[str], step: int) -> bool:
+    def _count_unimproved(self, names: list[str]) -> bool:
         """Count evaluations since dev was best, in every process alike; whether training ends here."""
-        if not self.patience:
-            return False
-        self.unimproved = 0 if leaders(bool(names)) else self.unimproved + 1
-        if self.unimproved < self.patience:
-            return False
-        logger.info("step %d: dev has not got better in %d evaluations, training ends", step, self.unimproved)
-        return True
+        if self.patience:
+            self.unimproved = 0 if leaders(bool(names)) else self.unimproved + 1
+        return self._out_of_patience()
 
     def _save(self, names: list[str], step: int) -> None:
         generators = everyones(rng_state())

@@ -41,6 +41,7 @@ def build_source(args: Namespace, batched: bool = False) -> Any:
     """
     host.register()
     from s3prl_emotion.featurizer import Featurizer
+    from s3prl_emotion.layer_choice import cut_upstream
     from s3prl_emotion.preflight import check_device
     from s3prl_emotion.store.source import UpstreamSource, UpstreamSpec
 
@@ -50,6 +51,8 @@ def build_source(args: Namespace, batched: bool = False) -> Any:
     if device == "cuda" and "LOCAL_RANK" in os.environ:  # torchrun: each process its own GPU
         device = f"cuda:{os.environ['LOCAL_RANK']}"
     model = build_upstream(args.upstream, args.upstream_ckpt, args.upstream_model_config, device)
+    options = (args.upstream_ckpt, args.upstream_model_config, args.upstream_feature_selection)
+    cut = cut_upstream(model, args.upstream, *options, args.upstream_layer_selection)
     featurizer = Featurizer(
         upstream=model,
         feature_selection=args.upstream_feature_selection,
@@ -64,6 +67,7 @@ def build_source(args: Namespace, batched: bool = False) -> Any:
         folder=args.feature_store,
         dtype=args.store_dtype,
         batched=batched,
+        identity=cut.identity,
     )
 
 

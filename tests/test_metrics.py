@@ -12,7 +12,9 @@ import torch
 from numpy.typing import NDArray
 from sklearn.metrics import accuracy_score, confusion_matrix, f1_score, recall_score
 
+from s3prl_emotion.calibration import reliability_table
 from s3prl_emotion.class_balance import class_weights, sampling_weights
+from s3prl_emotion.errors import EmotionError, LabelError
 from s3prl_emotion.metrics import (
     categorical_metrics,
     expected_calibration_error,
@@ -209,6 +211,41 @@ def test_ece_puts_edges_into_the_lower_bin() -> None:
     assert expected_calibration_error([1, 1], probabilities, 4) == pytest.approx((0.5 + 0.4) / 2)
 
 
+def test_reliability_table_by_hand() -> None:
+    probabilities = np.array([[0.9, 0.1], [0.9, 0.1], [0.6, 0.4], [0.45, 0.55]])
+    table = reliability_table([0, 1, 0, 0], probabilities, 4)
+    assert [(row["from"], row["to"], row["utterances"]) for row in table] == [
+        (0.0, 0.25, 0),
+        (0.25, 0.5, 0),
+        (0.5, 0.75, 2),
+        (0.75, 1.0, 2),
+    ]
+    assert [row["confidence"] for row in table] == [None, None, pytest.approx(1.15 / 2), pytest.approx(0.9)]
+    assert [row["accuracy"] for row in table] == [None, None, 0.5, 0.5]
+    assert json.loads(json.dumps(table, allow_nan=False)) == table
+
+
+@pytest.mark.parametrize("bins", [1, 7, 15])
+@pytest.mark.parametrize("seed", range(3))
+def test_reliability_table_holds_every_utterance_once(seed: int, bins: int) -> None:
+    truth, probabilities = calibrated_split(seed)
+    table = reliability_table(truth, probabilities, bins)
+    assert len(table) == bins
+    assert sum(row["utterances"] for row in table) == 200
+    filled = [row for row in table if row["utterances"]]
+    assert all(row["from"] < row["confidence"] <= row["to"] for row in filled)
+    hits = sum(row["utterances"] * row["accuracy"] for row in filled)
+    assert hits == pytest.approx(np.equal(probabilities.argmax(axis=1), truth).sum())
+    gaps = sum(row["utterances"] * abs(row["accuracy"] - row["confidence"]) for row in filled)
+    assert gaps / 200 == pytest.approx(plain_ece(truth, probabilities, bins), rel=1e-12)
+
+
+def test_reliability_of_certainty_is_in_the_last_bin() -> None:
+    table = reliability_table([0, 1], certain([0, 1]))
+    assert len(table) == 15
+    assert table[-1] == {"from": 14 / 15, "to": 1.0, "utterances": 2, "confidence": 1.0, "accuracy": 1.0}
+
+
 # --- groups ---------------------------------------------------------------------------------------------------------
 
 
@@ -260,6 +297,44 @@ def test_uar_at_the_threshold_is_not_above_it_by_rounding() -> None:
 def test_unknown_groups_are_left_out(unknown: list[str | None] | None) -> None:
     metrics = categorical_metrics([0, 1], certain([0, 1]), CLASSES, unknown, unknown)
     assert not {"per_speaker", "per_gender", "paUAR"} & set(metrics)
+
+
+# --- input ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("truth", "probabilities", "message"),
+    [
+        ([0, 1], [[0.5, np.nan, 0.25, 0.25], [0.25] * 4], "class 1 of utterance 0 is nan"),
+        ([0, 1], [[0.25] * 4, [0.5, 0.75, -0.25, 0.0]], "class 2 of utterance 1 is -0.25"),
+        ([0, 1], [[0.25] * 4, [0.25, 0.25, 0.25, 0.2]], "the row of utterance 1 sums to 0.95, not to 1"),
+        ([0, 1], [[1 / 3] * 3] * 2, r"shape \[2, 3\], expected \[N, 4\]"),
+        ([], np.zeros((0, 4)), "N >= 1"),
+        ([0], [[0.25] * 4] * 2, r"shape \[1\] for 2 utterances"),
+        ([0, 4], [[0.25] * 4] * 2, "true class of utterance 1 is 4; expected 0 to 3"),
+        ([0, -1], [[0.25] * 4] * 2, "true class of utterance 1 is -1; expected 0 to 3"),
+        ([0, 1.0], [[0.25] * 4] * 2, "float64 values; give class indices"),
+    ],
+)
+def test_bad_input(truth: list[int], probabilities: Any, message: str) -> None:
+    with pytest.raises(LabelError, match=message) as error:
+        categorical_metrics(truth, np.asarray(probabilities), CLASSES)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("measure", [expected_calibration_error, reliability_table])
+def test_calibration_refuses_what_is_no_distribution(measure: Any) -> None:
+    for rows in ([[0.5, 0.6]], [[np.nan, 1.0]]):
+        with pytest.raises(EmotionError, match="utterance 0"):
+            measure([0], np.array(rows))
+
+
+@pytest.mark.parametrize("names", [["a"], ["a"] * 3])
+def test_speakers_must_belong_to_the_utterances(names: list[str]) -> None:
+    with pytest.raises(LabelError, match=r"speakers: . for 2 utterances"):
+        categorical_metrics([0, 1], certain([0, 1]), CLASSES, names)
+    with pytest.raises(LabelError, match=r"genders: . for 2 utterances"):
+        categorical_metrics([0, 1], certain([0, 1]), CLASSES, None, names)
 
 
 # --- class balance --------------------------------------------------------------------------------------------------

@@ -47,6 +47,7 @@ class UpstreamSource:
         dtype: of what is stored: float32, float16 or bfloat16
         batched: use what was extracted in batches
         trainable: whether the upstream is fine-tuned (``-f``)
+        identity: of the upstream before layers were cut off that are not asked for; else it is told from the model
 
     Raises:
         StoreError: the store cannot be used, or the upstream is not frozen
@@ -62,7 +63,9 @@ class UpstreamSource:
         dtype: str = "float32",
         batched: bool = False,
         trainable: bool = False,
+        identity: Identity | None = None,
     ) -> None:
+        self.told = identity
         self.upstream, self.featurizer, self.spec = upstream, featurizer, spec
         self.device = torch.device(device)
         self.layers = featurizer.available
@@ -135,6 +138,8 @@ class UpstreamSource:
         Raises:
             StoreError: the adapter's ``identity()`` is not plain data
         """
+        if self.told is not None:
+            return self.told.variant(dtype=dtype, batched=batched)
         return identify(
             self.upstream,
             self.spec.name,

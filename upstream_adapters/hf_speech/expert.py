@@ -15,6 +15,7 @@ from torch.nn.utils.rnn import pad_sequence
 from s3prl_emotion.errors import AudioError
 
 from .batching import buckets
+from .families import find_family, has_final_norm
 from .frontends import FilterbankFrontend, Frontend, WaveformFrontend
 from .loading import Loaded, load
 from .options import read_options
@@ -96,6 +97,18 @@ class UpstreamExpert(torch.nn.Module):
     def frames(self, samples: int) -> int:
         """Frames of an utterance of so many samples; at least 1."""
         return self.frontend.frames(samples)
+
+    def cut_after(self, layer: int) -> None:
+        """Drop the transformer layers above ``layer``: hidden states up to it are as before, those above are gone.
+
+        Which features they are does not change with it, so that :meth:`identity` and what is stored stay as they were.
+        """
+        owner = self.model if self.model.config.model_type == "whisper" else self.model.encoder
+        if layer >= len(owner.layers):
+            return
+        owner.layers = owner.layers[: max(1, layer)]
+        if has_final_norm(find_family(self.model.config.model_type, "the model"), self.model.config):
+            owner.layer_norm = torch.nn.Identity()  # what is now the last layer was not normed
 
     def identity(self) -> dict[str, Any]:
         """What can change the features besides the weights, as plain values of JSON."""

@@ -1,0 +1,59 @@
+"""``-d emotion_multitask``: Mitra et al. 2025 as an s3prl downstream; the network and its loss are in ``model.py``."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+from torch import Tensor, nn
+
+from s3prl_emotion.multitask_expert import MultiTaskExpert
+from s3prl_emotion.recipe import StrictSection
+
+from .model import MultiTaskLoss, MultiTaskModel
+
+
+class ModelSection(StrictSection):
+    """``modelrc``: sizes of section 3.1 and appendix A.8; what the paper leaves open is marked in ``config.yaml``."""
+
+    conv_channels: int = Field(default=256, ge=1)
+    kernel_size: int = Field(default=3, ge=1)
+    gru_dim: int = Field(default=256, ge=1)
+    gru_layers: int = Field(default=2, ge=1)
+    embedding_dim: int = Field(default=256, ge=1)
+    dropout: float = Field(default=0.0, ge=0, lt=1)
+    cat_loss: Literal["ccc", "soft_ce", "kl"] = "ccc"
+    category_weight: float = Field(default=1.0, ge=0)
+    dimension_weight: float = Field(default=1.0, ge=0)
+    target_variance: bool = False
+    variance_weight: float = Field(default=1.0, gt=0)
+
+
+SIZES = {"conv_channels", "kernel_size", "gru_dim", "gru_layers", "embedding_dim", "dropout"}
+
+
+class DownstreamExpert(MultiTaskExpert):
+    """TC-GRU that learns the graders' distribution over classes and the dimensions at once."""
+
+    model_section = ModelSection
+
+    @classmethod
+    def learns_spreads(cls, modelrc: ModelSection) -> bool:
+        """``target_variance``."""
+        return modelrc.target_variance
+
+    def build_model(self, modelrc: ModelSection, upstream_dim: int) -> nn.Module:
+        """Network of Fig. 1."""
+        sizes = modelrc.model_dump(include=SIZES)
+        return MultiTaskModel(upstream_dim, len(self.classes), modelrc.target_variance, **sizes)
+
+    def build_weighted_loss(self, modelrc: ModelSection, weight: Tensor | None) -> nn.Module:
+        """Eqs. 4-5 with the recipe's weights."""
+        return MultiTaskLoss(
+            len(self.classes),
+            modelrc.cat_loss,
+            modelrc.category_weight,
+            modelrc.dimension_weight,
+            modelrc.variance_weight,
+            weight,
+        )

@@ -1,0 +1,114 @@
+"""Experts that learn the graders' distribution over classes and the dimensions at once."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from s3prl_emotion.class_balance import weights_of_counts
+from s3prl_emotion.corpora import Needs, Utterance
+from s3prl_emotion.dimensional_expert import DimensionalExpert
+from s3prl_emotion.errors import ConfigError, nearest
+from s3prl_emotion.evaluation import write_multitask
+
+
+class MultiTaskExpert(DimensionalExpert):
+    """Base of heads that judge classes and dimensions: outputs are ``[B, K + O]``, logits first.
+
+    What is learnt is the graders' distribution over ``datarc.classes``; what is evaluated is the consensus, over
+    ``datarc.eval_classes`` where the recipe names them: Mitra et al. 2025 train on nine classes and evaluate six.
+    ``best_metric: joint``, the mean of UAR and mean CCC, picks a checkpoint that is good at both.
+    """
+
+    metrics = ("joint", "UAR", "WA", "macro_f1", "mean_CCC")
+    weighs_classes = True
+
+    @abstractmethod
+    def build_weighted_loss(self, modelrc: Any, weight: Tensor | None) -> nn.Module:
+        """The loss: outputs ``[B, K + O]``, targets (NaN: unknown); ``weight [K]`` where classes are weighted."""
+
+    @classmethod
+    def needs(cls, modelrc: Any) -> Needs:
+        """Grader shares, activation, valence and dominance; their spreads where they are learnt."""
+        return Needs(classes=False, dimensions=True, spreads=cls.learns_spreads(modelrc), shares=True)
+
+    def build_loss(self, modelrc: Any) -> nn.Module:
+        """The head's loss, weighted as ``datarc.class_weights`` says."""
+        wanted = self.data.eval_classes or self.classes
+        for name in wanted:
+            if name not in self.classes:
+                raise ConfigError(f"datarc.eval_classes: {name!r} is not learnt{nearest(name, self.classes)}")
+        self.evaluated = tuple(name for name in self.classes if name in wanted)
+        weight = None
+        if self.data.class_weights != "none" and self.corpus is not None:
+            counts = np.nansum(self._learnt(self.corpus.split(self.train_split)), axis=0)
+            weight = weights_of_counts(counts, self.data.class_weights)
+        return self.build_weighted_loss(modelrc, weight)
+
+    def targets(self, split: str, labels: Sequence[int], names: Sequence[str]) -> Tensor:
+        """Grader shares and standardised dimensions ``[B, K + O]``."""
+        known = self._known(split)
+        shares = torch.from_numpy(self._learnt([known[name] for name in names])).float()
+        return torch.cat([shares, super().targets(split, labels, names)], dim=1)
+
+    def curves(self, records: dict[str, list[Any]]) -> dict[str, float]:
+        """Mean CCC of the dimensions over what the records hold."""
+        width = len(self.classes)
+        return super().curves({name: [row[width:] for row in records[name]] for name in ("output", "target")})
+
+    def score(self, curves: dict[str, float], metrics: dict[str, Any]) -> float | None:
+        """The metric that the recipe names."""
+        if self.best_metric != "joint":
+            return super().score(curves, metrics)
+        parts = [metrics.get("UAR"), metrics.get("mean_CCC")]
+        return None if None in parts else float(np.mean([part for part in parts if part is not None]))
+
+    def write_results(
+        self, utterances: Sequence[Utterance], records: dict[str, list[Any]], made_by: dict[str, Any]
+    ) -> dict[str, Any]:
+        """Metrics and files of classes and dimensions."""
+        output = torch.tensor(records["output"], dtype=torch.float64)
+        width = len(self.classes)
+        return write_multitask(
+            self.expdir,
+            utterances,
+            shares=self._shares(utterances),
+            probability=torch.softmax(output[:, :width], dim=1).numpy(),
+            truth=self._labels(utterances),
+            estimates=self._in_corpus_scale(output[:, width:]).numpy(),
+            names=self.names,
+            evaluated=self.evaluated,
+            min_utterances=self.data.min_utterances,
+            made_by=made_by,
+        )
+
+    def answer(self, output: Tensor) -> list[dict[str, float]]:
+        """Class probabilities, most probable first, then dimensions on the scale of the corpus that was trained on."""
+        width = len(self.classes)
+        rows = torch.softmax(output[:, :width].double(), dim=1).tolist()
+        answers = [dict(sorted(zip(self.classes, row, strict=True), key=lambda pair: -pair[1])) for row in rows]
+        return [one | other for one, other in zip(answers, super().answer(output[:, width:]), strict=True)]
+
+    def _learnt(self, utterances: Sequence[Utterance]) -> NDArray[np.float64]:
+        """What is learnt of the classes ``[U, K]``: the graders' shares, or the consensus; NaN where there is none."""
+        options = self.data.distribution
+        if options is None or options.source != "consensus":
+            return self._shares(utterances)
+        width = len(self.classes)
+        rows = np.full((len(utterances), width), np.nan)
+        for row, item in zip(rows, utterances, strict=True):
+            if item.label >= 0:
+                row[:] = options.smoothing / width
+                row[item.label] += 1 - options.smoothing
+        return rows
+
+    def _shares(self, utterances: Sequence[Utterance]) -> NDArray[np.float64]:
+        """Grader shares ``[U, K]``, NaN where a corpus has none."""
+        unknown = (np.nan,) * len(self.classes)
+        return np.array([item.shares or unknown for item in utterances])
