@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -64,8 +65,11 @@ class Loaders:
 
         options = self.data.degrade
         spec = DegradationSpec(options.noise, self.corpus.noisy[split], options.reverb, options.seed)
-        degrader = build_degrader(spec, self.data.labels, self.data.root)
-        return lambda waveform, name: degrader(waveform, name).waveform
+        return partial(_degraded, build_degrader(spec, self.data.labels, self.data.root))
 
     def _loader(self, dataset: UtteranceDataset, **options: Any) -> DataLoader:
         return DataLoader(dataset, num_workers=self.data.num_workers, collate_fn=collate, **options)
+
+
+def _degraded(degrader: Any, waveform: Waveform, name: str) -> Waveform:
+    return degrader(waveform, name).waveform

@@ -1,0 +1,122 @@
+"""What a degradation is: plain data that a recipe, a command line or a result file can hold."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+
+from s3prl_emotion.errors import UsageError, nearest
+
+Range = tuple[float, float]  # dB, lowest and highest
+DEFAULT_LEVELS: tuple[Range, ...] = ((20.0, 30.0), (10.0, 20.0), (0.0, 10.0))  # Mitra et al. 2024, Table 1
+SNR_LIMITS = (-60.0, 100.0)  # dB; beyond, float32 cannot hold both speech and noise
+SIMULATED = "simulated"
+NO_REVERB = "none"
+
+
+@dataclass(frozen=True)
+class DegradationSpec:
+    """One level of degradation.
+
+    Attributes:
+        noise: ``babble``, ``pink``, ``brown``, ``white``, or a folder of recordings
+        snr: lowest and highest signal-to-noise ratio (dB); each utterance's is drawn uniformly from it
+        reverb: ``None``, ``simulated``, or a folder of impulse responses
+        seed: of everything drawn
+
+    Raises:
+        UsageError: a range that is none, or beyond :data:`SNR_LIMITS`
+    """
+
+    noise: str = "babble"
+    snr: Range = DEFAULT_LEVELS[-1]
+    reverb: str | None = None
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        low, high = (float(value) for value in self.snr)
+        if not SNR_LIMITS[0] <= low <= high <= SNR_LIMITS[1]:  # NaN fails too
+            raise UsageError(
+                f"SNR {low:g}:{high:g}: must be LOWEST:HIGHEST in dB, within {SNR_LIMITS[0]:g}:{SNR_LIMITS[1]:g}"
+            )
+        object.__setattr__(self, "snr", (low, high))  # so that 0 and 0.0 draw the same
+        if self.reverb == NO_REVERB:
+            object.__setattr__(self, "reverb", None)
+
+    @property
+    def level(self) -> str:
+        """Name of the level, such as ``5dB`` for 0 to 10 dB."""
+        return level_name(self.snr)
+
+
+def level_name(snr: Range) -> str:
+    """Name of a range of SNRs: its middle, such as ``5dB``."""
+    return f"{(snr[0] + snr[1]) / 2:g}dB"
+
+
+def level_names(levels: Iterable[Range]) -> dict[str, Range]:
+    """Ranges by their names, in the order given.
+
+    Raises:
+        UsageError: none, two of the same name, or one that is no range
+    """
+    named: dict[str, Range] = {}
+    for snr in (DegradationSpec(snr=level).snr for level in levels):
+        name = level_name(snr)
+        if name in named:
+            raise UsageError(f"SNR {_text(named[name])} and {_text(snr)}: both would be called {name}; change one")
+        named[name] = snr
+    if not named:
+        raise UsageError("no SNR range; name at least one, such as 0:10")
+    return named
+
+
+def parse_range(text: str) -> Range:
+    """``20:30`` to (20.0, 30.0).
+
+    Raises:
+        UsageError: not two numbers, or not lowest first
+    """
+    try:
+        low, high = map(float, text.split(":"))
+    except ValueError as error:
+        raise UsageError(f"SNR {text}: must be LOWEST:HIGHEST in dB, such as 0:10") from error
+    return DegradationSpec(snr=(low, high)).snr
+
+
+def parse_split(name: str, levels: Iterable[Range] = DEFAULT_LEVELS) -> tuple[str, Range] | None:
+    """Take the name of a degraded split apart: ``Test2_15dB`` to ``("Test2", (10.0, 20.0))``.
+
+    Args:
+        name: of a split
+        levels: ranges of SNR (dB) that there are
+
+    Returns:
+        the clean split's name and the range (dB); ``None`` where the name is not that of a degraded split
+
+    Raises:
+        UsageError: a level that is not among ``levels``
+    """
+    match = re.fullmatch(r"(.+)_(-?[\d.]+(?:e[+-]?\d+)?dB)", name)
+    if match is None:
+        return None
+    known = level_names(levels)
+    base, level = match.groups()
+    if level not in known:
+        raise UsageError(f"split {name!r}: no level {level}{nearest(level, known)}")
+    return base, known[level]
+
+
+def generator(seed: int, name: str, *purpose: object) -> np.random.Generator:
+    """Random numbers that depend on seed, utterance and purpose alone; the global generators are left untouched."""
+    key = json.dumps([seed, name, *purpose]).encode()
+    return np.random.default_rng(int.from_bytes(hashlib.sha256(key).digest()[:16], "little"))
+
+
+def _text(snr: Range) -> str:
+    return f"{snr[0]:g}:{snr[1]:g}"

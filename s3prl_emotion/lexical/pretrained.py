@@ -1,0 +1,216 @@
+"""Models of ``transformers`` from a directory or the hub, with one clear line for whatever is wrong with them."""
+
+from __future__ import annotations
+
+import json
+import pickle
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import xxhash
+
+from s3prl_emotion.errors import UsageError
+from s3prl_emotion.rng import own_seed
+
+HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?")
+# keys of a config that say where a model comes from or what it was trained for, none of which changes what it gives
+NAMES = {
+    "_name_or_path", "_commit_hash", "transformers_version", "architectures", "dtype", "torch_dtype", "id2label",
+    "label2id", "num_labels", "problem_type", "finetuning_task", "task_specific_params", "output_hidden_states",
+    "output_attentions", "return_dict", "use_return_dict", "attn_implementation", "_attn_implementation_autoset",
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Pretrained:
+    """Where a model lies, and reading it from there."""
+
+    place: str
+    """Directory, or id on the hub."""
+    where: str
+    """How messages call it."""
+    local: bool
+    hub: dict[str, Any]
+    allow_pickle: bool
+    mend: str
+    """What to do where the weights are a pickle."""
+
+    def config(self) -> Any:
+        """The model's config."""
+        import transformers
+
+        with quiet():
+            return self._read("config.json", transformers.AutoConfig.from_pretrained)
+
+    def tokenizer(self) -> Any:
+        """The model's tokenizer.
+
+        Raises:
+            UsageError: none is there, or it knows no words
+        """
+        import transformers
+
+        with quiet():
+            tokenizer = self._read("the tokenizer", transformers.AutoTokenizer.from_pretrained)
+        if set(tokenizer.get_vocab()) <= set(tokenizer.all_special_tokens):  # transformers 5 makes it of nothing
+            raise UsageError(
+                f"{self.where}: holds no tokenizer files (tokenizer.json, vocab.txt, …); put the model's own there"
+            )
+        return tokenizer
+
+    def extractor(self) -> Any:
+        """What makes the model's input of a waveform."""
+        import transformers
+
+        with quiet():
+            return self._read("preprocessor_config.json", transformers.AutoFeatureExtractor.from_pretrained)
+
+    def model(self, kind: Any, config: Any, may_miss: str = "") -> Any:
+        """The model in float32 and eval mode; random generators are left as they were.
+
+        Args:
+            kind: auto class of ``transformers``
+            config: may be cut to fewer layers
+            may_miss: pattern of the names of weights that are not used
+
+        Raises:
+            UsageError: weights are missing, damaged, a pickle, or do not fit the config
+        """
+        safe = None if self.allow_pickle else True
+        with quiet(), own_seed(0):  # what the file lacks is filled with random numbers
+            model, told = self._read(
+                "weights",
+                kind.from_pretrained,
+                config=config,
+                dtype=torch.float32,
+                use_safetensors=safe,
+                output_loading_info=True,
+            )
+        missing = sorted(key for key in told["missing_keys"] if not re.fullmatch(may_miss, key))
+        if missing:
+            raise UsageError(
+                f"{self.where}: {len(missing)} weights of {type(model).__name__} are missing, {missing[0]} for one;"
+                " give a model that was trained as one, whose weights and config belong together"
+            )
+        return model.eval()
+
+    def _read(self, what: str, loader: Callable[..., Any], **more: Any) -> Any:
+        """Call a loader of ``transformers``; whatever goes wrong becomes one line."""
+        from safetensors import SafetensorError
+
+        try:
+            return loader(self.place, **self.hub, **more)
+        except (OSError, ValueError, TypeError, LookupError, RuntimeError, ImportError, SafetensorError) as error:
+            raise UsageError(f"{self.where}: {self._reason(what, error)}") from error
+        except (pickle.UnpicklingError, EOFError) as error:
+            raise UsageError(f"{self.where}: {what} hold more than tensors, or are damaged: {_line(error)}") from error
+
+    def _reason(self, what: str, error: Exception) -> str:
+        if self.local:
+            return f"{what} cannot be loaded: {_line(error)}"
+        if what == "weights" and "safetensors" in str(error):
+            return f"the hub offers no safetensors of this model; {self.mend}"
+        return (
+            f"no such directory, and {what} cannot be had from the hub or its cache ({_line(error)}); without the hub,"
+            " give a local directory that holds the model"
+        )
+
+
+def find_pretrained(
+    model: str | Path, flag: str, revision: str | None = None, allow_pickle: bool = False, mend: str | None = None
+) -> Pretrained:
+    """Say where a model lies, and refuse what cannot be one.
+
+    Args:
+        model: directory with ``config.json``, tokenizer and weights, or id on the hub
+        flag: under which the user named it, for messages
+        revision: branch, tag or commit on the hub
+        allow_pickle: also take weights from ``.bin`` files, not safetensors alone
+        mend: what to do where the weights are a pickle
+
+    Raises:
+        UsageError: neither a directory that holds a model nor of the form of an id; or a revision of a directory
+    """
+    where, path = f"{flag} {model}", Path(model).expanduser()
+    mend = mend or "convert them: load the model with transformers and save_pretrained it"
+    if path.is_dir():
+        if revision is not None:
+            raise UsageError(f"{where}: a revision is for models on the hub, not for a directory; leave it out")
+        _check_directory(path, where, allow_pickle, mend)
+        return Pretrained(str(path), where, True, {"trust_remote_code": False}, allow_pickle, mend)
+    if path.exists():
+        raise UsageError(f"{where}: is a file; give the directory that holds config.json and the weights")
+    if not HUB_ID.fullmatch(str(model)):
+        raise UsageError(f"{where}: no such directory, and not of the form org/name of a hub id either")
+    hub = {"trust_remote_code": False, "revision": revision or "main"}
+    return Pretrained(str(model), where, False, hub, allow_pickle, mend)
+
+
+def vocabulary_hash(tokenizer: Any) -> str:
+    """Hash over all tokens and their numbers."""
+    return hash_of(sorted(tokenizer.get_vocab().items()))
+
+
+def tokenizer_hash(tokenizer: Any) -> str:
+    """Hash over everything that decides which tokens a text becomes."""
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    if backend is None:  # written in Python; its options are what it was built with
+        options = {key: str(value) for key, value in tokenizer.init_kwargs.items() if "name_or_path" not in key}
+        return hash_of([type(tokenizer).__name__, options, vocabulary_hash(tokenizer)])
+    content = json.loads(backend.to_str())
+    return hash_of({key: value for key, value in content.items() if key not in ("truncation", "padding")})
+
+
+def config_values(config: Any) -> dict[str, Any]:
+    """What of a config can change what the model gives, as plain values of JSON."""
+    values = {key: value for key, value in config.to_dict().items() if key not in NAMES}
+    return json.loads(json.dumps(values, sort_keys=True, default=str))
+
+
+def hash_of(value: Any) -> str:
+    """Hash of plain values, whatever the order of keys."""
+    return xxhash.xxh3_128_hexdigest(json.dumps(value, sort_keys=True).encode())
+
+
+def _check_directory(path: Path, where: str, allow_pickle: bool, mend: str) -> None:
+    """Say what a directory lacks, ahead of ``transformers``, which would speak of the hub."""
+    if not (path / "config.json").is_file():
+        raise UsageError(f"{where}: the directory holds no config.json; give the one that save_pretrained wrote")
+    try:
+        values = json.loads((path / "config.json").read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise UsageError(f"{where}: config.json is not readable as JSON: {_line(error)}") from error
+    if not isinstance(values, dict):
+        raise UsageError(f"{where}: config.json must hold a mapping, as save_pretrained writes it")
+    safe = any(path.glob("*.safetensors"))
+    if not safe and not any(path.glob("pytorch_model*.bin")):
+        raise UsageError(f"{where}: the directory holds no weights (model.safetensors)")
+    if not safe and not allow_pickle:
+        raise UsageError(f"{where}: the weights are a pickle, not safetensors; {mend}")
+
+
+def _line(error: Exception, most: int = 200) -> str:
+    """The gist of an error of another library, on one line."""
+    text = " ".join(str(error).split()).split(". ")[0] or type(error).__name__
+    return text if len(text) <= most else f"{text[:most]} …"
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Silence bars and reports of weights that are left out on purpose; what matters becomes an error here."""
+    from transformers.utils import logging as tell
+
+    level, bars = tell.get_verbosity(), tell.is_progress_bar_enabled()
+    tell.set_verbosity_error()
+    tell.disable_progress_bar()
+    try:
+        yield
+    finally:
+        tell.set_verbosity(level)
+        if bars:
+            tell.enable_progress_bar()
