@@ -6,9 +6,9 @@ import math
 import sys
 from argparse import ArgumentParser, Namespace
 
-from s3prl_emotion.corpora import load_corpus
+from s3prl_emotion.corpora import list_utterances
 from s3prl_emotion.errors import UsageError
-from s3prl_emotion.extraction import all_utterances, extract
+from s3prl_emotion.extraction import extract
 from s3prl_emotion.recipe import DataSection
 from s3prl_emotion.upstream import add_store_arguments, add_upstream_arguments, build_source
 
@@ -44,7 +44,7 @@ def run(args: Namespace) -> int:
             raise UsageError(f"--{name} {value}: must be above 0 s")
     if args.num_workers < 0:
         raise UsageError(f"--num_workers {args.num_workers}: must be 0 or more")
-    utterances = all_utterances(load_corpus(read_corpus_arguments(args)))
+    utterances = list_utterances(read_corpus_arguments(args))
     source = build_source(args, batched=args.batch_seconds is not None)
     done = extract(source, utterances, args.max_duration, args.batch_seconds, args.num_workers)
     speed = done.audio_seconds / max(done.wall_seconds, 1e-9)

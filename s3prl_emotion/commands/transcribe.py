@@ -12,8 +12,8 @@ from typing import Any
 import torch
 
 from s3prl_emotion.commands.extract import add_corpus_arguments, read_corpus_arguments
-from s3prl_emotion.corpora import Needs, Utterance, load_corpus
-from s3prl_emotion.extraction import all_utterances, durations
+from s3prl_emotion.corpora import Utterance, list_utterances
+from s3prl_emotion.extraction import durations
 from s3prl_emotion.lexical.asr import CHUNK, Recogniser, RecogniserOptions, load_recogniser
 from s3prl_emotion.lexical.record import Record, open_record
 
@@ -48,7 +48,7 @@ def run(args: Namespace) -> int:
     device = args.device or ("cuda" if torch.cuda.is_available() else "cpu")
     check_device(device)
     config = read_corpus_arguments(args)
-    utterances = all_utterances(load_corpus(config, Needs(classes=False)))
+    utterances = list_utterances(config)
     options = RecogniserOptions(args.language, args.chunk, args.batch_size, device)
     recogniser = load_recogniser(args.model, options, args.revision, args.allow_pickle)
     root = str(Path(config.root).expanduser().resolve()) if config.root is not None else None

@@ -1,5 +1,5 @@
 """Corpora: label tables and split lists to utterances with classes, speakers and speaker-disjoint splits."""
 
-from s3prl_emotion.corpora.corpus import DIMENSIONS, Corpus, Needs, Utterance, load_corpus
+from s3prl_emotion.corpora.corpus import DIMENSIONS, Corpus, Needs, Utterance, list_utterances, load_corpus
 
-__all__ = ["DIMENSIONS", "Corpus", "Needs", "Utterance", "load_corpus"]
+__all__ = ["DIMENSIONS", "Corpus", "Needs", "Utterance", "list_utterances", "load_corpus"]

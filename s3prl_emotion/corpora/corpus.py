@@ -97,6 +97,25 @@ def load_corpus(config: DataSection, needs: Needs = LEARNS_CLASSES) -> Corpus:
     return _load(config.model_dump_json(), needs)
 
 
+def list_utterances(config: DataSection) -> list[Utterance]:
+    """Every utterance that ``datarc.labels`` lists, whatever its class and split, sorted by name.
+
+    Raises:
+        LabelError: missing or malformed labels
+        AudioError: missing audio root or files
+    """
+    source, root = _places(config)
+    if source.is_dir():
+        found = [item for part in _read(config, LEARNS_CLASSES).splits.values() for item in part]
+    else:
+        from s3prl_emotion.corpora import table
+
+        found = list(table.utterances(table.read_table(source, classes=False), root, {}))
+    found = sorted({item.name: item for item in found}.values(), key=lambda item: item.name)
+    _check_files(found, source)
+    return found
+
+
 @lru_cache(maxsize=4)
 def _load(config_json: str, needs: Needs) -> Corpus:
     config = DataSection.model_validate_json(config_json)
@@ -129,29 +148,34 @@ def _with_noisy(corpus: Corpus, options: DegradeSection, others: Iterable[str]) 
 
 
 def _read(config: DataSection, needs: Needs) -> Corpus:
-    if config.labels == DEMO:
-        from s3prl_emotion.corpora import table
-        from s3prl_emotion.corpora.demo import demo_corpus
-
-        root, source = demo_corpus()
-        return table.read_corpus(source, root, config, needs)
-    source = Path(config.labels).expanduser()
-    if config.root is None:
-        raise LabelError("datarc.root: name the folder with the audio")
-    root = Path(config.root).expanduser()
-    if not root.is_dir():
-        raise AudioError(f"{root}: no such folder; datarc.root must be the folder with the audio")
+    source, root = _places(config)
     if source.is_dir():
         from s3prl_emotion.corpora import superb
 
         if needs.dimensions:
             raise LabelError(f"{source}: SUPERB's split lists hold classes alone; dimensions need a label table")
         return superb.read_corpus(source, root, config)
-    if not source.is_file():
-        raise LabelError(f"{source}: no such label table or meta_data folder; check datarc.labels")
     from s3prl_emotion.corpora import table  # deferred: pandas takes half a second to import, not needed elsewhere
 
     return table.read_corpus(source, root, config, needs)
+
+
+def _places(config: DataSection) -> tuple[Path, Path]:
+    """Where labels and audio are."""
+    if config.labels == DEMO:
+        from s3prl_emotion.corpora.demo import demo_corpus
+
+        root, source = demo_corpus()
+        return source, root
+    source = Path(config.labels).expanduser()
+    if config.root is None:
+        raise LabelError("datarc.root: name the folder with the audio")
+    root = Path(config.root).expanduser()
+    if not root.is_dir():
+        raise AudioError(f"{root}: no such folder; datarc.root must be the folder with the audio")
+    if not source.exists():
+        raise LabelError(f"{source}: no such label table or meta_data folder; check datarc.labels")
+    return source, root
 
 
 def _checked(corpus: Corpus) -> Corpus:
@@ -166,12 +190,14 @@ def _checked(corpus: Corpus) -> Corpus:
     if twice:
         raise LabelError(f"{corpus.source}: {twice[0]} is both in test and in train or dev of {corpus.fold}")
     for utterances in corpus.splits.values():
-        for utterance in utterances:
-            if not utterance.path.is_file():
-                raise AudioError(
-                    f"{utterance.path}: no such audio file, though {corpus.source} lists it; check datarc.root"
-                )
+        _check_files(utterances, corpus.source)
     sizes = ", ".join(f"{name} {len(utterances)}" for name, utterances in corpus.splits.items())
     classes = f"; classes {', '.join(corpus.classes)}" if corpus.classes else ""
     logger.info("%s, %s: %s utterances%s", corpus.source, corpus.fold, sizes, classes)
     return corpus
+
+
+def _check_files(utterances: Iterable[Utterance], source: Path) -> None:
+    for utterance in utterances:
+        if not utterance.path.is_file():
+            raise AudioError(f"{utterance.path}: no such audio file, though {source} lists it; check datarc.root")

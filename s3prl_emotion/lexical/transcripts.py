@@ -65,8 +65,8 @@ def texts_of(
 
     Args:
         utterances: of a corpus
-        transcripts: file to read them from, or several (clean utterances and degraded copies); ``None`` takes the label table's ``Text``, an empty field of which is
-            missing, not a text without words
+        transcripts: file to read them from, or several (clean utterances and degraded copies); ``None`` takes the label
+            table's ``Text``, an empty field of which is missing, not a text without words
 
     Raises:
         LabelError: an utterance has none (says which, and how to mend it), or the file is not right
