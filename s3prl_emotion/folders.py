@@ -6,11 +6,13 @@ checkout and an editable install do not. Nothing else in the suite may build the
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from s3prl_emotion.errors import UsageError
 
 PACKAGE = Path(__file__).resolve().parent
+CACHE_VARIABLE = "S3PRL_EMOTION_CACHE"
 
 
 def heads_folder() -> Path:
@@ -26,6 +28,22 @@ def adapters_folder() -> Path:
 def recipes_folder() -> Path:
     """Folder with one sub-folder of YAML recipes per paper (``recipes/``)."""
     return _folder("recipes")
+
+
+def cache_folder() -> Path:
+    """Where things are kept that can be made again: ``S3PRL_EMOTION_CACHE``, else below the user's own cache.
+
+    Raises:
+        UsageError: none is named, and the user has no home folder
+    """
+    named = os.environ.get(CACHE_VARIABLE)
+    try:
+        if named:
+            return Path(named).expanduser()
+        xdg = os.environ.get("XDG_CACHE_HOME")
+        return (Path(xdg) if xdg else Path.home() / ".cache") / "s3prl_emotion"
+    except RuntimeError as error:  # pathlib knows no home folder
+        raise UsageError(f"no folder for the cache: {error}; name one in {CACHE_VARIABLE}") from error
 
 
 def heads() -> list[str]:

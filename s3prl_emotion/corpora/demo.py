@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import csv
 import logging
-import os
 import shutil
 import time
 import uuid
@@ -26,13 +25,13 @@ from tqdm import tqdm
 
 from s3prl_emotion.corpora.espeak import Espeak
 from s3prl_emotion.errors import UsageError
+from s3prl_emotion.folders import CACHE_VARIABLE, cache_folder
 
 logger = logging.getLogger(__name__)
 
 DEMO_VERSION = "1"
 """Raise it with every change of the recipe below: corpora of another version are then not used again."""
 
-CACHE_VARIABLE = "S3PRL_EMOTION_CACHE"
 EMOTIONS = ("neutral", "happy", "angry", "sad")
 SENTENCES = (
     "The train to the city leaves at nine.",
@@ -126,7 +125,7 @@ def demo_corpus(cache_dir: Path | None = None) -> tuple[Path, Path]:
         UsageError: the cache cannot be written, or espeakng-loader is not installed or does not work
         AudioError: espeak-ng made no speech
     """
-    cache = _default_cache() if cache_dir is None else Path(cache_dir)
+    cache = cache_folder() if cache_dir is None else Path(cache_dir)
     root = cache / f"demo_corpus_v{DEMO_VERSION}"
     try:
         if not _is_complete(root):
@@ -140,17 +139,6 @@ def demo_corpus(cache_dir: Path | None = None) -> tuple[Path, Path]:
         ) from error
     logger.info("demo corpus (synthetic speech): %s", root)
     return root, root / _LABELS
-
-
-def _default_cache() -> Path:
-    named = os.environ.get(CACHE_VARIABLE)
-    try:
-        if named:
-            return Path(named).expanduser()
-        xdg = os.environ.get("XDG_CACHE_HOME")
-        return (Path(xdg) if xdg else Path.home() / ".cache") / "s3prl_emotion"
-    except RuntimeError as error:  # pathlib knows no home folder
-        raise UsageError(f"no folder for the demo corpus: {error}; name one in {CACHE_VARIABLE}") from error
 
 
 def _is_complete(root: Path) -> bool:

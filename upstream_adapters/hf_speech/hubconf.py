@@ -1,4 +1,7 @@
-"""Names of the upstream for ``-u``: ``hf_speech_custom`` takes any checkpoint, the others are shortcuts to one each."""
+"""Names of the upstream for ``-u``.
+
+``hf_speech_custom`` takes any checkpoint, ``hf_speech_random`` none; the others are shortcuts to one each.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,7 @@ from typing import Any
 from s3prl_emotion.errors import UsageError
 
 from .expert import UpstreamExpert as _UpstreamExpert
+from .untrained import save_untrained as _save_untrained
 
 _SHORTCUTS = {
     "hf_hubert_base_ls960": "facebook/hubert-base-ls960",
@@ -50,6 +54,24 @@ def hf_speech_custom(
     if ckpt is None:
         raise UsageError("-u hf_speech_custom: -k is required: a local directory, or a hub id as in -k org/name")
     return _UpstreamExpert(ckpt, model_config, refresh=refresh)
+
+
+def hf_speech_random(
+    ckpt: str | None = None, model_config: Any = None, *args: Any, refresh: bool = False, **kwargs: Any
+) -> _UpstreamExpert:
+    """A model with random weights, made on the spot: what a representation is worth before any training.
+
+    Args:
+        ckpt: must be ``None``
+        model_config: ``-g``: a YAML file or mapping of options, see :class:`.untrained.Untrained`
+
+    Raises:
+        UsageError: ``ckpt`` is given, or the cache cannot be written
+        ConfigError: an option is unknown or out of range
+    """
+    if ckpt is not None:
+        raise UsageError("-u hf_speech_random: its weights are random, there is no checkpoint; leave -k out")
+    return _UpstreamExpert(_save_untrained(model_config))
 
 
 def _shortcut(name: str, hub_id: str) -> Callable[..., _UpstreamExpert]:

@@ -42,10 +42,18 @@ def read_options(source: str | Path | Mapping[str, Any] | None) -> Options:
         UsageError: no such file
         ConfigError: not YAML, an unknown key or a value out of range
     """
-    if source is None:
-        return Options()
-    if isinstance(source, Mapping):
-        return Options.read(dict(source), "model_config")
+    return Options.read(*mapping_of(source))
+
+
+def mapping_of(source: str | Path | Mapping[str, Any] | None) -> tuple[dict[str, Any], str]:
+    """Options as they stand in a YAML file or a mapping, and what to call them in messages.
+
+    Raises:
+        UsageError: no such file
+        ConfigError: not YAML
+    """
+    if source is None or isinstance(source, Mapping):
+        return dict(source or {}), "model_config"
     path = Path(source)
     if not path.is_file():
         raise UsageError(f"-g {path}: no such file; give a YAML file with options of hf_speech")
@@ -53,4 +61,4 @@ def read_options(source: str | Path | Mapping[str, Any] | None) -> Options:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, ValueError) as error:
         raise ConfigError(f"-g {path}: not readable as YAML: {' '.join(str(error).split())}") from error
-    return Options.read({} if values is None else values, str(path))
+    return {} if values is None else values, str(path)

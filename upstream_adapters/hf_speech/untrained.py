@@ -1,0 +1,86 @@
+"""Models with random weights, for baselines, demonstrations and tests; saved and then loaded as any other."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import uuid
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from pydantic import Field
+
+from s3prl_emotion.errors import ConfigError, UsageError, nearest
+from s3prl_emotion.folders import CACHE_VARIABLE, cache_folder
+from s3prl_emotion.recipe import StrictSection
+
+from .families import FAMILIES
+from .options import mapping_of
+
+
+class Untrained(StrictSection):
+    """What ``-g`` of ``hf_speech_random`` may hold."""
+
+    family: str = "hubert"
+    """As ``model_type`` in a model's ``config.json``: hubert, wavlm, wav2vec2, whisper, …"""
+    seed: int = 0
+    config: dict[str, Any] = Field(default_factory=dict)
+    """Of its configuration in ``transformers``, e.g. ``{num_hidden_layers: 24, hidden_size: 1024}``."""
+
+
+def save_untrained(source: str | Path | Mapping[str, Any] | None) -> Path:
+    """Make a model and keep it in the cache; the same options give the same weights.
+
+    Returns:
+        its folder, as ``save_pretrained`` writes it
+
+    Raises:
+        ConfigError: an unknown family, key or size
+        UsageError: the cache cannot be written
+    """
+    values, where = mapping_of(source)
+    options = Untrained.read(values, where)
+    if options.family not in FAMILIES:
+        raise ConfigError(f"{where}.family: unknown family {options.family!r}{nearest(options.family, FAMILIES)}")
+    key = hashlib.sha256(json.dumps(options.model_dump(), sort_keys=True).encode()).hexdigest()[:16]
+    folder = cache_folder() / "random_models" / f"{options.family}-{key}"
+    if not (folder / "model.safetensors").is_file():
+        try:
+            _save(options, folder, where)
+        except OSError as error:
+            raise UsageError(
+                f"{folder}: cannot be written ({error.strerror or error}); name a folder in {CACHE_VARIABLE}"
+            ) from error
+    return folder
+
+
+def _save(options: Untrained, folder: Path, where: str) -> None:
+    """Write the model beside its place, then move it there in one step."""
+    import transformers
+
+    family = FAMILIES[options.family]
+    kind = getattr(transformers, family.model)
+    unknown = [name for name in options.config if name not in kind.config_class().to_dict()]
+    if unknown:
+        raise ConfigError(
+            f"{where}.config.{unknown[0]}: unknown key{nearest(unknown[0], kind.config_class().to_dict())}"
+        )
+    scratch = folder.with_name(f"{folder.name}.tmp-{os.getpid()}-{uuid.uuid4().hex[:8]}")
+    try:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(options.seed)
+            model = kind(kind.config_class(**options.config))
+        model.save_pretrained(scratch)
+        extractor = getattr(transformers, family.extractor)
+        extractor().save_pretrained(scratch)
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        if not folder.is_dir():  # another process may have been faster; its weights are the same
+            scratch.rename(folder)
+    except (ValueError, RuntimeError, TypeError, AssertionError) as error:
+        raise ConfigError(f"{where}.config: no such model: {' '.join(str(error).split())[:200]}") from error
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
