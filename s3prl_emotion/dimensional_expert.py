@@ -57,6 +57,8 @@ class DimensionalExpert(EmotionExpert):
                 "runner.gradient_accumulate_steps: CCC is computed over a batch, which accumulation would take apart; "
                 "set it to 1 and raise datarc.train_batch_size"
             )
+        if data.train_batch_size < 2:
+            raise ConfigError("datarc.train_batch_size: CCC of one utterance is 0, whatever is learnt; take at least 2")
         if data.balanced_sampling or (data.class_weights != "none" and not cls.weighs_classes):
             raise ConfigError(
                 "downstream_expert.datarc: class_weights and balanced_sampling are for heads with classes"

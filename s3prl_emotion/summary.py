@@ -56,7 +56,7 @@ def _class_scores(found: dict[str, dict[str, Any]], title: str) -> Table:
 
 def _dimension_scores(found: dict[str, dict[str, Any]], title: str) -> Table:
     names = list(next(iter(found.values()))["CCC"])
-    scores = Table("split", "utterances", *(f"CCC {name}" for name in names), "mean CCC", "checkpoint", title=title)
+    scores = Table("split", "utterances", *names, "mean", "checkpoint", title=f"{title}: CCC")  # fits 80 columns
     for split, metrics in found.items():
         values = [*(metrics["CCC"][name] for name in names), metrics["mean_CCC"]]
         shown = ["undefined" if value is None else f"{value:.3f}" for value in values]

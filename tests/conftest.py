@@ -12,6 +12,7 @@ import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -34,6 +35,7 @@ class TinyCorpus:
 
     root: Path
     labels: Path
+    modelrc: ClassVar[dict[str, object]] = {"projector_dim": 8}
 
     def overrides(self, **more: object) -> str:
         """``-o`` that points a head at this corpus and keeps it small and quick."""
@@ -42,7 +44,7 @@ class TinyCorpus:
             "downstream_expert.datarc.labels": str(self.labels),
             "downstream_expert.datarc.train_batch_size": 4,
             "downstream_expert.datarc.eval_batch_size": 4,
-            "downstream_expert.modelrc.projector_dim": 8,
+            **{f"downstream_expert.modelrc.{key}": value for key, value in self.modelrc.items()},
             "runner.total_steps": 6,
             "runner.log_step": 2,
             "runner.eval_step": 3,
@@ -88,6 +90,46 @@ def tiny_corpus(tmp_path_factory: pytest.TempPathFactory) -> TinyCorpus:
 def own_tiny_corpus(tmp_path: Path) -> TinyCorpus:
     """A corpus of tones of the test's own, to damage."""
     return write_tiny_corpus(tmp_path / "own")
+
+
+class TinyGradedCorpus(TinyCorpus):
+    """A corpus of tones with graded dimensions: ten utterances of each of six speakers, in three folds.
+
+    Pitch tells activation, a high tone valence, loudness dominance; grades run from 1 to 5.
+    """
+
+    modelrc: ClassVar[dict[str, object]] = {"conv_channels": 8, "gru_dim": 8, "embedding_dim": 8}
+
+
+def write_graded_corpus(folder: Path) -> TinyGradedCorpus:
+    root = folder / "audio"
+    root.mkdir(parents=True)
+    rows = []
+    for number in range(60):
+        speaker, generator = number // 10, np.random.default_rng(number)
+        act, val, dom = (float(value) for value in generator.uniform(size=3).round(2))
+        spreads = generator.uniform(0.1, 0.9, size=3).round(2).tolist()
+        pitch, seconds = 110 * (1 + 0.02 * speaker) * 4**act, 0.3 + 0.03 * (number % 7)
+        wave = tone(pitch, seconds, number) + val * tone(6000, seconds, number + 60)
+        file = f"s{speaker}_{number % 10}.wav"
+        soundfile.write(root / file, wave * 10 ** (dom - 1.5), RATE)
+        text = f"{'A good' if val > 0.5 else 'no bad'} day, number {number % 10}!"
+        who = [f"s{speaker}", "Female" if speaker % 2 else "Male", f"fold{speaker // 2 + 1}"]
+        means = [round(1 + 4 * value, 2) for value in (act, val, dom)]
+        rows.append([file, "ang" if act > 0.5 else "sad", *who, *means, *spreads, text])
+    labels = folder / "labels.csv"
+    with labels.open("w", newline="") as handle:
+        writer = csv.writer(handle)
+        names = ["EmoAct", "EmoVal", "EmoDom", "EmoActStd", "EmoValStd", "EmoDomStd", "Text"]
+        writer.writerow(["FileName", "EmoClass", "SpkrID", "Gender", "Fold", *names])
+        writer.writerows(rows)
+    return TinyGradedCorpus(root, labels)
+
+
+@pytest.fixture(scope="session")
+def graded_corpus(tmp_path_factory: pytest.TempPathFactory) -> TinyGradedCorpus:
+    """The corpus of graded tones, shared: tests must not write into it."""
+    return write_graded_corpus(tmp_path_factory.mktemp("graded"))
 
 
 def write_superb_corpus(folder: Path, sessions: int = 2, per_class: int = 6) -> TinyCorpus:
@@ -193,6 +235,7 @@ def cli(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFi
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "argv", ["run_downstream.py"])
     monkeypatch.setattr(summary, "plot_confusion", lambda path, *others: path)
+    monkeypatch.setattr(summary, "draw_split", lambda *others: [])
     modules = [(module, dict(vars(module))) for module in (script, host_runner)]
     launched, generators = host.launched(), rng.rng_state()
     sharing, threads = torch.multiprocessing.get_sharing_strategy(), torch.get_num_threads()

@@ -14,7 +14,7 @@ import pytest
 from conftest import TinyCorpus
 
 from s3prl_emotion import host
-from s3prl_emotion.corpora import Corpus, load_corpus
+from s3prl_emotion.corpora import DIMENSIONS, Corpus, Needs, load_corpus
 from s3prl_emotion.corpora.table import MSP_LETTERS, read_corpus, read_table
 from s3prl_emotion.errors import AudioError, EmotionError, LabelError
 from s3prl_emotion.recipe import DataSection
@@ -252,6 +252,129 @@ def test_no_agreement_is_no_class_unless_asked_for(labels: Path):
 def test_own_classes_of_one_letter_stay_what_they_are(labels: Path):
     corpus = corpus_of(write(labels, rows_of(("A", "B"))), classes=["B", "A"])
     assert corpus.classes == ("B", "A")
+
+
+# --- dimensions -------------------------------------------------------------------------------------------------------
+
+MEANS, SPREADS = list(DIMENSIONS), [f"{name}Std" for name in DIMENSIONS]
+LEARNS_MEANS = Needs(classes=False, dimensions=True)
+LEARNS_SPREADS = Needs(classes=False, dimensions=True, spreads=True)
+
+
+def graded_rows(classes: Sequence[str] = ("neu", "sad"), **constant: object) -> list[Row]:
+    """Rows with means and spreads of their own."""
+    rows = rows_of(classes)
+    for number, row in enumerate(rows):
+        row |= {name: 1 + 0.25 * number + place for place, name in enumerate(MEANS)}
+        row |= {name: 0.125 * number + place for place, name in enumerate(SPREADS)}
+        row |= constant
+    return rows
+
+
+def graded(path: Path, needs: Needs = LEARNS_SPREADS, **values: Any) -> Corpus:
+    return read_corpus(path, path.parent, config(**values), needs)
+
+
+def everything(corpus: Corpus) -> dict[str, Any]:
+    """All utterances by name, each from the one split that holds it."""
+    found = [utterance for name in ("train", "dev", "test") for utterance in corpus.split(name)]
+    assert len({utterance.name for utterance in found}) == len(found)
+    return {utterance.name: utterance for utterance in found}
+
+
+def test_dimensions_spreads_and_texts_reach_the_utterances(labels: Path):
+    rows = graded_rows()
+    for row in rows:
+        row["Text"] = f"say {row['FileName']}"
+    rows[3]["Text"] = ""
+    found = everything(graded(write(labels, rows)))
+    assert len(found) == len(rows)
+    for row in rows:
+        utterance = found[str(row["FileName"])]
+        assert utterance.dimensions == tuple(row[name] for name in MEANS)
+        assert utterance.spreads == tuple(row[name] for name in SPREADS)
+        assert utterance.text == (row["Text"] or None)
+
+
+@pytest.mark.parametrize("column", MEANS + SPREADS)
+def test_missing_column_of_what_is_learnt_is_refused(labels: Path, column: str):
+    rows = graded_rows()
+    write(labels, rows, [name for name in rows[0] if name != column])
+    with refused(rf"labels\.csv: no column {column}, which this head learns; nearest: "):
+        graded(labels)
+    if column in SPREADS:  # heads that do not learn spreads do without them
+        assert all(item.spreads is None for item in graded(labels, LEARNS_MEANS).split("train"))
+    corpus_of(labels)  # heads with classes do without both
+
+
+@pytest.mark.parametrize("column", MEANS + SPREADS)
+def test_empty_label_of_what_is_learnt_names_the_line(labels: Path, column: str):
+    rows = graded_rows()
+    rows[6][column] = ""
+    write(labels, rows)
+    with refused(rf"labels\.csv line 8: {column} is empty; fill it in or leave the row out"):
+        graded(labels)
+    if column in SPREADS:
+        assert everything(graded(labels, LEARNS_MEANS))[str(rows[6]["FileName"])].spreads is None
+
+
+@pytest.mark.parametrize("column", SPREADS)
+def test_negative_spread_is_refused(labels: Path, column: str):
+    rows = graded_rows()
+    rows[1][column] = -0.01
+    with refused(rf"labels\.csv line 3: {column} is a standard deviation, but negative"):
+        graded(write(labels, rows))
+
+
+@pytest.mark.parametrize("column", MEANS)
+def test_negative_means_are_a_scale_like_any_other(labels: Path, column: str):
+    found = everything(graded(write(labels, graded_rows(**{column: -2.5}))))
+    assert {item.dimensions[MEANS.index(column)] for item in found.values()} == {-2.5}
+
+
+def test_table_without_classes_is_enough_for_dimensions(labels: Path):
+    rows = graded_rows()
+    write(labels, rows, [name for name in rows[0] if name != "EmoClass"])
+    corpus = graded(labels)
+    assert corpus.classes == ()
+    assert len(everything(corpus)) == len(rows)
+    for one, other in (("train", "test"), ("dev", "test"), ("train", "dev")):
+        assert not speakers(corpus, one) & speakers(corpus, other)
+    with refused(r"labels\.csv: no column EmoClass"):
+        corpus_of(labels)
+    with refused(r"labels\.csv: no column EmoClass"):
+        graded(labels, classes=["neu", "sad"])
+
+
+@pytest.mark.parametrize("wrong", ["", "X", "xxx"])
+def test_rows_of_all_classes_are_kept_for_dimensions(labels: Path, caplog: pytest.LogCaptureFixture, wrong: str):
+    rows = graded_rows(("neu", "sad"))
+    for row in rows[::3]:
+        row["EmoClass"] = wrong
+    with caplog.at_level(logging.INFO, logger="s3prl_emotion"):
+        assert len(everything(graded(write(labels, rows)))) == len(rows)
+    assert "left out" not in caplog.text
+
+
+def test_a_single_class_is_no_obstacle_to_dimensions(labels: Path):
+    assert len(everything(graded(write(labels, graded_rows(("neu",)))))) == 12
+
+
+def test_classes_that_are_named_are_chosen_for_dimensions_too(labels: Path, caplog: pytest.LogCaptureFixture):
+    rows = graded_rows(("neu", "sad", "hap"))
+    rows[4][MEANS[0]] = ""  # of hap: a row that is left out may lack labels
+    assert rows[4]["EmoClass"] == "hap"
+    with caplog.at_level(logging.INFO, logger="s3prl_emotion"):
+        corpus = graded(write(labels, rows), classes=["sad", "neu"])
+    assert corpus.classes == ("sad", "neu")
+    assert {name.split("_")[1] for name in everything(corpus)} == {"neu", "sad"}
+    assert "12 rows of other classes are left out (hap 12)" in caplog.text
+
+
+def test_split_lists_of_superb_hold_no_dimensions(superb_corpus: TinyCorpus):
+    datarc = config(root=str(superb_corpus.root), labels=str(superb_corpus.labels))
+    with refused(r"meta_data: SUPERB's split lists hold classes alone; dimensions need a label table"):
+        load_corpus(datarc, LEARNS_MEANS)
 
 
 # --- columns ----------------------------------------------------------------------------------------------------------

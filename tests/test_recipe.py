@@ -329,22 +329,45 @@ def test_bad_values_of_a_section_are_refused(values: object, match: str):
 # --- every shipped recipe ---------------------------------------------------------------------------------------------
 
 # A folder of recipes/ whose recipes are not for emotion_corr_attn names its head here.
-HEAD_OF_FOLDER: dict[str, str] = {}
-# The network of each head, and the keys of its ``modelrc`` that the network does not take.
-NETWORKS: dict[str, tuple[str, set[str]]] = {"emotion_corr_attn": ("CorrAttnModel", {"label_smoothing"})}
+HEAD_OF_FOLDER: dict[str, str] = {"mitra2024": "emotion_tcgru", "mitra2025": "emotion_multitask"}
+
+
+def corr_attn(module: Any, modelrc: Any) -> tuple[nn.Module, int]:
+    return module.CorrAttnModel(DIM, CLASSES, **modelrc.model_dump(exclude={"label_smoothing"})), CLASSES
+
+
+SIZES = {"conv_channels", "kernel_size", "gru_dim", "gru_layers", "embedding_dim", "dropout"}
+
+
+def tcgru(module: Any, modelrc: Any) -> tuple[nn.Module, int]:
+    variance = modelrc.target_variance
+    return module.TCGRUModel(DIM, target_variance=variance, **modelrc.model_dump(include=SIZES)), 6 if variance else 3
+
+
+def multitask(module: Any, modelrc: Any) -> tuple[nn.Module, int]:
+    outputs = CLASSES + (6 if modelrc.target_variance else 3)
+    return module.MultiTaskModel(DIM, CLASSES, modelrc.target_variance, **modelrc.model_dump(include=SIZES)), outputs
+
+
+# The network of each head's ``modelrc``, and the number of its outputs.
+NETWORKS: dict[str, Callable[[Any, Any], tuple[nn.Module, int]]] = {
+    "emotion_corr_attn": corr_attn,
+    "emotion_multitask": multitask,
+    "emotion_tcgru": tcgru,
+}
 
 
 def shipped() -> list[Path]:
-    """Every recipe of an experiment: those of stock tasks and ``kind: matrix`` files are none."""
+    """Every recipe of an experiment: those of stock tasks, ``kind: matrix`` files and upstreams' options are none."""
     files = [*heads_folder().glob("*/config.yaml"), *recipes_folder().rglob("*.yaml"), *recipes_folder().rglob("*.yml")]
-    return sorted(
-        path for path in files if path.parent.name != "stock" and "kind" not in yaml.safe_load(path.read_bytes())
-    )
+    files = [path for path in files if path.parent.name != "stock"]
+    return sorted(path for path in files if not {"kind", "upstreams"} & set(yaml.safe_load(path.read_bytes())))
 
 
 def head_of(path: Path) -> str:
-    folder = path.parent.name
-    return folder if folder in heads() else HEAD_OF_FOLDER.get(folder, "emotion_corr_attn")
+    """A head's own folder, a recipe named after its head, or the paper's folder."""
+    named = next((name for name in (path.parent.name, path.stem) if name in heads()), None)
+    return named or HEAD_OF_FOLDER.get(path.parent.name, "emotion_corr_attn")
 
 
 def head_module(path: Path, name: str) -> Any:
@@ -403,15 +426,12 @@ def test_misspelt_key_of_a_shipped_recipe_is_refused(path: Path):
 def test_shipped_recipe_builds_a_network_that_learns(path: Path):
     recipe = read_recipe(path)
     _, _, modelrc = check_all(path, recipe)
-    name, not_of_the_network = NETWORKS[head_of(path)]
     torch.manual_seed(0)
-    model: nn.Module = getattr(head_module(path, "model"), name)(
-        DIM, CLASSES, **modelrc.model_dump(exclude=not_of_the_network)
-    )
+    model, outputs = NETWORKS[head_of(path)](head_module(path, "model"), modelrc)
     features, lengths = torch.randn(3, 9, DIM), torch.tensor([9, 5, 1])
-    logits = model(features, lengths)
-    assert logits.shape == (3, CLASSES)
-    nn.functional.cross_entropy(logits, torch.tensor([0, 1, 2])).backward()
+    output = model(features, lengths)
+    assert output.shape == (3, outputs)
+    nn.functional.cross_entropy(output, torch.tensor([0, 1, 2])).backward()
     gradients = [parameter.grad for parameter in model.parameters()]
     assert all(gradient is not None and torch.isfinite(gradient).all() for gradient in gradients)
     assert any(gradient.abs().sum() > 0 for gradient in gradients)

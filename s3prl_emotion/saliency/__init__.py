@@ -2,7 +2,8 @@
 
 Mitra et al. 2024 (section 3.3) and Mitra et al. 2025 (section 3). Saliency is computed from utterance means: the mean
 of each dimension over an utterance's frames. CCS and layer saliency also come from moments that are accumulated in one
-pass over a corpus of any size (:class:`StreamedMoments`).
+pass over a corpus of any size (:class:`StreamedMoments`). ``s3prl-emotion saliency`` writes them to a file that recipes
+name (:class:`SaliencyFile`).
 """
 
 from __future__ import annotations
@@ -13,12 +14,14 @@ from s3prl_emotion.saliency.cross_correlation import (
     salient_dimensions,
     salient_layer,
 )
+from s3prl_emotion.saliency.file import SaliencyFile
 from s3prl_emotion.saliency.moments import StreamedMoments
 from s3prl_emotion.saliency.mutual_information import mutual_information_saliency, pairwise_mutual_information
 from s3prl_emotion.saliency.pca import PCAProjection, pca_projection
 
 __all__ = [
     "PCAProjection",
+    "SaliencyFile",
     "StreamedMoments",
     "cross_correlation_saliency",
     "layer_saliency",

@@ -1,0 +1,1 @@
+"""Mitra et al. 2024: dimensional emotion from salient dimensions, with the graders' spread."""

@@ -1,0 +1,12 @@
+"""A matrix of systems x upstreams x folds x seeds, run by the real command line; see :mod:`.matrix` for the format."""
+
+from __future__ import annotations
+
+from s3prl_emotion.benchmark.matrix import Matrix, read_matrix
+from s3prl_emotion.benchmark.plan import Cell, Plan, Run, Step
+from s3prl_emotion.benchmark.results_file import ResultsFile, read_results
+from s3prl_emotion.benchmark.scheduler import Summary, run_matrix
+
+__all__ = [
+    "Cell", "Matrix", "Plan", "ResultsFile", "Run", "Step", "Summary", "read_matrix", "read_results", "run_matrix",
+]  # fmt: skip

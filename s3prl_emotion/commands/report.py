@@ -1,0 +1,40 @@
+"""``s3prl-emotion report``: tables, figures and one page from a benchmark's directory or from experiments."""
+
+from __future__ import annotations
+
+import sys
+from argparse import ArgumentParser, Namespace
+from pathlib import Path
+
+from s3prl_emotion.errors import UsageError
+
+FEWEST = 1000  # resamples under which tails are not told
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    """Declare what follows the command's name."""
+    parser.add_argument(
+        "folders",
+        type=Path,
+        nargs="+",
+        metavar="DIR",
+        help="a benchmark's directory; or experiment directories, which are compared with the first",
+    )
+    parser.add_argument("--out", type=Path, metavar="DIR", help="where to write (default: DIR; of several, report)")
+    parser.add_argument("--resamples", type=int, default=10_000, metavar="N", help="of bootstrap and permutation tests")
+
+
+def run(args: Namespace) -> int:
+    """Analyse, write, and say where."""
+    if args.resamples < FEWEST:
+        raise UsageError(f"--resamples {args.resamples}: at least {FEWEST}, or 95 % intervals mean nothing")
+    from s3prl_emotion.report import analyse, load_study, write_report
+
+    study = load_study(args.folders)
+    out = args.out or study.folder or Path("report")
+    analysis = analyse(study, args.resamples)
+    files = write_report(analysis, out)
+    if study.missing:
+        sys.stdout.write(f"{len(study.missing)} of {len(study.missing) + len(study.runs)} runs are missing\n")
+    sys.stdout.write("".join(f"{path}\n" for path in files[:4]) + f"{out / 'figures'}: {len(files) - 4} figures\n")
+    return 0

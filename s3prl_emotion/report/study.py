@@ -1,0 +1,217 @@
+"""What a report is about: runs with their metrics and predictions, read from a benchmark or from experiments."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from s3prl_emotion.benchmark.prepare import read_json
+from s3prl_emotion.benchmark.published import PublishedNumber
+from s3prl_emotion.benchmark.results_file import NAME, read_results
+from s3prl_emotion.benchmark.scheduler import ABOUT
+from s3prl_emotion.errors import UsageError
+
+NOT_TESTED = ("train", "dev")  # splits that a report leaves out while there are others
+
+
+@dataclass(frozen=True)
+class SplitResult:
+    """A split of a run: metrics as its file has them, and where the predictions lie."""
+
+    metrics: dict[str, Any]
+    predictions: Path
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """A finished run."""
+
+    upstream: str
+    system: str
+    fold: str
+    seed: int | None
+    splits: dict[str, SplitResult]
+    num_parameters: int | None = None
+    model_size_mb: float | None = None
+    versions: dict[str, str] = field(default_factory=dict)
+    git: str | None = None
+
+    @property
+    def key(self) -> tuple[str, int | None]:
+        """What two systems must share to be compared."""
+        return self.fold, self.seed
+
+
+@dataclass(frozen=True)
+class Study:
+    """All that a report shows.
+
+    Attributes:
+        title: of the page
+        notes: text below it
+        folder: that the report is of, or ``None`` for several
+        baseline: system that others are compared with, ``None`` with one system
+        upstreams: in the order in which they are shown; ``""`` where systems differ in their upstreams
+        systems: in their order, each with what it is
+        splits: in their order
+        runs: that are finished
+        published: numbers of papers
+        missing: runs that are not finished, each with the reason
+        warnings: to be shown ahead of everything
+    """
+
+    title: str
+    notes: str | None
+    folder: Path | None
+    baseline: str | None
+    upstreams: tuple[str, ...]
+    systems: dict[str, str]
+    splits: tuple[str, ...]
+    runs: tuple[RunResult, ...]
+    published: tuple[PublishedNumber, ...] = ()
+    missing: dict[str, str] = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
+
+    def of(self, upstream: str, system: str, split: str) -> list[RunResult]:
+        """Runs of a system that have a split."""
+        return [run for run in self.runs if (run.upstream, run.system) == (upstream, system) and split in run.splits]
+
+
+def load_study(folders: Sequence[Path]) -> Study:
+    """Read a benchmark's directory, or one or more experiment directories.
+
+    Raises:
+        UsageError: a folder is neither, or a benchmark has no finished run
+    """
+    for folder in folders:
+        if not folder.is_dir():
+            raise UsageError(f"{folder}: no such folder")
+    benchmarks = [folder for folder in folders if (folder / NAME).is_file() or (folder / ABOUT).is_file()]
+    if not benchmarks:
+        return _of_experiments(list(folders))
+    if len(folders) > 1:
+        raise UsageError(
+            f"{benchmarks[0]}: is a benchmark's directory; a report is of one benchmark, or of experiment directories"
+        )
+    return _of_benchmark(benchmarks[0])
+
+
+def _of_benchmark(folder: Path) -> Study:
+    about, lines = read_json(folder / ABOUT), read_results(folder / NAME)
+    wanted = {entry["run"]: entry for entry in about.get("runs", [])} or {name: {} for name in lines}
+    runs, missing = [], {}
+    for name, entry in wanted.items():
+        line = lines.get(name)
+        if line is not None and entry.get("definition") in (None, line.get("definition")):
+            runs.append(_run_of(line, folder))
+        else:
+            state = read_json(folder / entry.get("folder", "") / "state.json")
+            outdated = "was run as an earlier version of the matrix has it" if line is not None else "not run yet"
+            missing[name] = " ".join(str(state.get("error") or outdated).split())
+    if not runs:
+        raise UsageError(f"{folder}: no finished run in {NAME}; s3prl-emotion benchmark fills it")
+    systems = dict.fromkeys(run.system for run in runs)
+    upstreams = about.get("upstreams") or dict.fromkeys(run.upstream for run in runs)
+    splits = about.get("tests") or dict.fromkeys(split for run in runs for split in run.splits if split != "dev")
+    described = about.get("systems") or dict.fromkeys(systems)
+    return Study(
+        title=about.get("title") or folder.resolve().name,
+        notes=about.get("notes"),
+        folder=folder,
+        baseline=about.get("baseline") or next(iter(systems)),
+        upstreams=tuple(upstreams),
+        systems={name: _described(overrides) for name, overrides in described.items()},
+        splits=tuple(splits),
+        runs=tuple(runs),
+        published=tuple(PublishedNumber(**number) for number in about.get("published", [])),
+        missing=missing,
+        warnings=tuple(_version_warnings(runs)),
+    )
+
+
+def _run_of(line: dict[str, Any], folder: Path) -> RunResult:
+    splits = {
+        name: SplitResult(split["metrics"], folder / split["predictions"]) for name, split in line["splits"].items()
+    }
+    fold = line.get("fold") or next((str(split.metrics.get("fold")) for split in splits.values()), "")
+    about = {name: line.get(name) for name in ("num_parameters", "model_size_mb", "git")}
+    return RunResult(
+        line["upstream"], line["system"], fold, line.get("seed"), splits, versions=line.get("versions") or {}, **about
+    )
+
+
+def _of_experiments(folders: list[Path]) -> Study:
+    names = _short_names(folders)
+    runs = [run for folder, name in zip(folders, names, strict=True) for run in _experiment(folder, name)]
+    splits = dict.fromkeys(split for run in runs for split in run.splits)
+    tested = [split for split in splits if split not in NOT_TESTED] or list(splits)
+    return Study(
+        title=" against ".join(names) if len(names) == 2 else ", ".join(names),
+        notes=None,
+        folder=folders[0] if len(folders) == 1 else None,
+        baseline=names[0] if len(names) > 1 else None,
+        upstreams=("",),
+        systems={name: str(folder) for name, folder in zip(names, folders, strict=True)},
+        splits=tuple(tested),
+        runs=tuple(runs),
+        warnings=tuple(_version_warnings(runs)),
+    )
+
+
+def _experiment(folder: Path, name: str) -> list[RunResult]:
+    """An experiment directory as runs, one for each fold that it holds."""
+    folds: dict[str, dict[str, dict[str, Any]]] = {}
+    for path in sorted(folder.glob("*_metrics.json")):
+        metrics = read_json(path)
+        if {"split", "fold"} <= set(metrics):
+            metrics["predictions"] = path.with_name(path.name.replace("_metrics.json", "_predictions.csv"))
+            folds.setdefault(str(metrics["fold"]), {})[str(metrics["split"])] = metrics
+    if not folds:
+        raise UsageError(
+            f"{folder}: neither a benchmark's directory ({NAME}) nor an experiment's (SPLIT_FOLD_metrics.json)"
+        )
+    runs = []
+    for fold, found in folds.items():
+        about = next(iter(found.values()))
+        splits = {split: SplitResult(metrics, metrics.pop("predictions")) for split, metrics in found.items()}
+        numbers = {key: about.get(key) for key in ("num_parameters", "model_size_mb")}
+        runs.append(RunResult("", name, fold, None, splits, versions=about.get("versions") or {}, **numbers))
+    return runs
+
+
+def _short_names(folders: list[Path]) -> list[str]:
+    """What of the folders' paths tells them apart, from its end on."""
+    parts = [list(folder.resolve().parts) for folder in folders]
+    for index, path in enumerate(parts):
+        if path in parts[:index]:
+            raise UsageError(f"{folders[index]}: is named twice")
+    while len(parts) > 1 and len({path[-1] for path in parts}) == 1:
+        parts = [path[:-1] for path in parts]
+    names = [""]
+    for count in range(1, max(map(len, parts)) + 1):
+        names = ["/".join(path[-count:]) for path in parts]
+        if len(set(names)) == len(names):
+            break
+    return names
+
+
+def _described(overrides: Any) -> str:
+    if not isinstance(overrides, dict) or not overrides:
+        return "the recipe as it is"
+    return ", ".join(f"{key}: {json.dumps(value, ensure_ascii=False)}" for key, value in overrides.items())
+
+
+def _version_warnings(runs: Sequence[RunResult]) -> list[str]:
+    """Results made by different versions are shown together, but not in silence."""
+    warnings = []
+    for name in sorted({name for run in runs for name in run.versions}):
+        found = sorted({run.versions[name] for run in runs if name in run.versions})
+        if len(found) > 1:
+            warnings.append(f"runs were made with different versions of {name}: {', '.join(found)}")
+    revisions = sorted({run.git for run in runs if run.git})
+    if len(revisions) > 1:
+        warnings.append(f"runs were made from {len(revisions)} revisions of this suite: {', '.join(revisions)}")
+    return warnings

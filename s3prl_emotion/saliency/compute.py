@@ -1,0 +1,145 @@
+"""Saliency of a training split: its utterances go through the upstream once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader
+from tqdm import tqdm
+
+from s3prl_emotion.corpora import Utterance
+from s3prl_emotion.dataset import UtteranceDataset, collate
+from s3prl_emotion.errors import AudioError, UsageError
+from s3prl_emotion.saliency.checks import in_range
+from s3prl_emotion.saliency.fingerprint import by_name, target_values
+from s3prl_emotion.saliency.moments import StreamedMoments
+from s3prl_emotion.saliency.mutual_information import mutual_information_saliency
+from s3prl_emotion.store.identity import Identity
+from s3prl_emotion.store.source import UpstreamSource
+
+MOST_MEMORY = 8e9  # bytes that a pass may hold
+MOST_COMPONENTS = 64e6  # bytes of principal components in a file
+
+
+def compute_saliency(
+    source: UpstreamSource,
+    utterances: Sequence[Utterance],
+    targets: Sequence[str],
+    method: str,
+    max_duration: float | None = None,
+    workers: int = 0,
+) -> dict[str, Tensor]:
+    """Saliency of all layers of a source, or of the one that it selects.
+
+    ``ccs`` and ``pca`` keep moments, O(L N²), whatever the corpus's size; ``mis`` keeps the utterance means, O(U L N),
+    and goes through them layer by layer.
+
+    Args:
+        source: the upstream's
+        utterances: of the training split, in any order
+        targets: names, see :data:`~s3prl_emotion.saliency.fingerprint.TARGETS`
+        method: ccs, mis or pca
+        max_duration: seconds after which training cuts audio, or ``None``
+        workers: processes that decode audio
+
+    Returns:
+        tensors of a saliency file, see :mod:`~s3prl_emotion.saliency.format`
+
+    Raises:
+        UsageError: so many layers and dimensions that memory or the file would not hold them
+        AudioError: unreadable audio, or the upstream fails on it, gives no frame or values that are not finite
+        LabelError: an utterance lacks a target
+    """
+    utterances = by_name(utterances)
+    labels = target_values(utterances, targets)
+    layers, dims = len(layers_of(source)), int(source.featurizer.output_dim)
+    check_size(method, layers, dims, len(utterances))
+    means = utterance_means(source, utterances, max_duration, workers)
+    if method == "mis":
+        return _ranked(_information(source, means, labels, torch.empty(layers, len(utterances), dims)))
+    moments = StreamedMoments(layers, dims, len(targets))
+    for mean, label in zip(means, labels, strict=True):
+        moments.update(mean, label)
+    if method == "ccs":
+        return _ranked(moments.cross_correlation_saliency(per_target=True))
+    fitted = [moments.pca(layer, dims) for layer in range(layers)]
+    names = ("mean", "components", "variance")
+    return {f"pca_{name}": torch.stack([getattr(item, name) for item in fitted]).float() for name in names}
+
+
+def layers_of(source: UpstreamSource) -> tuple[int, ...]:
+    """Numbers of the layers that a source gives, from 0."""
+    layer = source.featurizer.layer
+    return tuple(range(source.layers)) if layer is None else (layer,)
+
+
+def layers_there(source: UpstreamSource) -> int | None:
+    """How many layers the upstream has; ``None`` where those above the one that is asked for may have been cut off."""
+    cut = source.told is not None and source.layers == (source.featurizer.layer or 0) + 1
+    return None if cut else source.layers
+
+
+def identity_of(source: UpstreamSource) -> Identity:
+    """What the features of a source depend on, the same with and without a store."""
+    return source.identity() if source.store is None else source.store.identity
+
+
+def check_size(method: str, layers: int, dims: int, utterances: int) -> None:
+    """Refuse what will not fit, before hours are spent on it.
+
+    Raises:
+        UsageError: says how much it is, and what takes less
+    """
+    shape, less = f"{layers} layers of {dims} dimensions", "; take one layer with -l" if layers > 1 else ""
+    memory = 4 * layers * dims * utterances if method == "mis" else 8 * layers * dims * dims
+    if memory > MOST_MEMORY:
+        what = f"{method} of {shape}{f' and {utterances} utterances' if method == 'mis' else ''}"
+        raise UsageError(
+            f"--method {method}: {what} takes {memory / 1e9:.1f} GB, the most is {MOST_MEMORY / 1e9:.0f} GB{less}"
+        )
+    if method == "pca" and 4 * layers * dims * dims > MOST_COMPONENTS and layers > 1:
+        raise UsageError(
+            f"--method pca: components of {shape} would make a file of {4 * layers * dims * dims / 1e6:.0f} MB, the "
+            f"most is {MOST_COMPONENTS / 1e6:.0f} MB{less}"
+        )
+
+
+def utterance_means(
+    source: UpstreamSource, utterances: Sequence[Utterance], max_duration: float | None, workers: int = 0
+) -> Iterator[Tensor]:
+    """Mean of each dimension over an utterance's frames, ``[L, N]``, float64, in the order given.
+
+    Raises:
+        AudioError: as :func:`compute_saliency`
+    """
+    dataset = UtteranceDataset(utterances, pre_load=False, max_duration=max_duration)
+    loader = DataLoader(dataset, num_workers=workers, collate_fn=collate, generator=torch.Generator())
+    for waveforms, _, names in tqdm(loader, desc="saliency", unit="utt", dynamic_ncols=True):
+        yield _mean(next(source.stacks([torch.from_numpy(waveforms[0])], names)), names[0])
+
+
+def _mean(stack: Tensor, name: str) -> Tensor:
+    """Mean over time of ``[L, T, N]``: a layer at a time, for a copy of all in float64 would be large."""
+    if stack.shape[1] == 0:
+        raise AudioError(f"{name}: too short for this upstream, which gives it no frame; leave it out of the labels")
+    mean = torch.stack([layer.double().mean(dim=0) for layer in stack]).cpu()
+    if not in_range(mean):
+        raise AudioError(f"{name}: the upstream's features are not finite; check its audio, or leave it out")
+    return mean
+
+
+def _information(source: UpstreamSource, means: Iterator[Tensor], labels: Tensor, kept: Tensor) -> Tensor:
+    """MIS of each layer, ``[L, D, N]``; ``kept`` is room for the utterance means, ``[L, U, N]``."""
+    for number, mean in enumerate(means):
+        kept[:, number] = mean
+    bar = tqdm(kept, desc="mutual information", unit="layer", dynamic_ncols=True, disable=len(kept) == 1)
+    return torch.stack([mutual_information_saliency(layer.to(source.device), labels, True).cpu() for layer in bar])
+
+
+def _ranked(scores: Tensor) -> dict[str, Tensor]:
+    """Scores ``[L, D, N]``, their mean over the targets and its ranks."""
+    mean = scores.mean(dim=1).float()
+    ranks = mean.argsort(dim=1, descending=True, stable=True).argsort(dim=1)
+    return {"scores": scores.float(), "mean": mean, "ranks": ranks}

@@ -1,0 +1,117 @@
+"""What a training split is: its targets, and hashes that tell whether another one is the same."""
+
+from __future__ import annotations
+
+import json
+import struct
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+import torch
+import xxhash
+from pydantic import BaseModel, ConfigDict
+from torch import Tensor
+
+from s3prl_emotion.corpora import Utterance
+from s3prl_emotion.errors import AudioError, LabelError, nearest
+
+# Targets by name, and where an utterance has them: its place among ``corpora.DIMENSIONS``.
+TARGETS = {"activation": 0, "valence": 1, "dominance": 2}
+READING_THREADS = 4
+
+
+class TrainingSplit(BaseModel):
+    """Fingerprint of a training split, the same whatever the order of its rows and wherever its audio lies.
+
+    Attributes:
+        utterances: how many
+        names: hash of their names
+        labels: hash of their target values
+        audio: hash of their audio files' bytes
+        max_duration: seconds after which audio is cut, or ``None``
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+    utterances: int
+    names: str
+    labels: str
+    audio: str
+    max_duration: float | None
+
+
+def by_name(utterances: Sequence[Utterance]) -> list[Utterance]:
+    """Utterances in the one order in which everything here sees them."""
+    return sorted(utterances, key=lambda utterance: utterance.name)
+
+
+def target_values(utterances: Sequence[Utterance], targets: Sequence[str]) -> Tensor:
+    """Labels of each utterance, ``[U, D]``, float64, on the corpus's own scale.
+
+    Args:
+        utterances: of the training split
+        targets: names among :data:`TARGETS`
+
+    Raises:
+        LabelError: an utterance has no such label, or there is no such target
+    """
+    unknown = next((name for name in targets if name not in TARGETS), None)
+    if unknown is not None:
+        raise LabelError(f"saliency: no target {unknown!r}{nearest(unknown, TARGETS)}")
+    rows = []
+    for utterance in utterances:
+        if utterance.dimensions is None:
+            raise LabelError(f"{utterance.name}: has no {' or '.join(targets)}; saliency needs them of every utterance")
+        rows.append([utterance.dimensions[TARGETS[name]] for name in targets])
+    return torch.tensor(rows, dtype=torch.float64).view(len(rows), len(targets))
+
+
+def fingerprint(
+    utterances: Sequence[Utterance], targets: Sequence[str], max_duration: float | None = None
+) -> TrainingSplit:
+    """Fingerprint of a training split; reads all of its audio files once.
+
+    Raises:
+        LabelError: as :func:`target_values`
+        AudioError: a file cannot be read
+    """
+    return TrainingSplit(
+        utterances=len(utterances),
+        names=names_hash(utterances),
+        labels=labels_hash(utterances, targets),
+        audio=audio_hash(utterances),
+        max_duration=max_duration,
+    )
+
+
+def names_hash(utterances: Sequence[Utterance]) -> str:
+    """Hash of the utterances' names."""
+    return xxhash.xxh3_128_hexdigest(json.dumps([item.name for item in by_name(utterances)]).encode())
+
+
+def labels_hash(utterances: Sequence[Utterance], targets: Sequence[str]) -> str:
+    """Hash of the targets' names and of each utterance's values."""
+    digest = xxhash.xxh3_128(json.dumps(list(targets)).encode())
+    for row in target_values(by_name(utterances), targets).tolist():
+        digest.update(struct.pack(f"<{len(row)}d", *row))
+    return digest.hexdigest()
+
+
+def audio_hash(utterances: Sequence[Utterance]) -> str:
+    """Hash of the audio files' bytes.
+
+    Raises:
+        AudioError: a file cannot be read
+    """
+    digest = xxhash.xxh3_128()
+    with ThreadPoolExecutor(READING_THREADS) as pool:
+        for part in pool.map(_content, by_name(utterances)):
+            digest.update(part)
+    return digest.hexdigest()
+
+
+def _content(utterance: Utterance) -> bytes:
+    try:
+        return xxhash.xxh3_128_digest(utterance.path.read_bytes())
+    except OSError as error:
+        raise AudioError(f"{utterance.path}: cannot be read ({error.strerror}); check datarc.root") from error

@@ -1,0 +1,425 @@
+"""Fewer input dimensions: the modules against slicing and SVD, and saliency files in recipes of ``emotion_tcgru``."""
+
+from __future__ import annotations
+
+import csv
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from conftest import Cli, TinyGradedCorpus
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from processes import command, together
+from store_tools import FAKES
+from test_resume import different
+from torch import Tensor, nn
+
+import s3prl_emotion
+from s3prl_emotion import cli as suite
+from s3prl_emotion.checkpoint import load_checkpoint
+from s3prl_emotion.errors import ConfigError
+from s3prl_emotion.reduction import PrincipalComponents, Resolved, SaliencySection, SalientDimensions, build, resolve
+from s3prl_emotion.saliency import PCAProjection, SaliencyFile, pca_projection, plots
+
+s3prl_emotion.register()
+
+from s3prl.downstream.emotion_tcgru.model import TCGRUModel  # noqa: E402
+
+LAYERS, WIDTH, CHANNELS = 4, 6, 8  # of the fake upstream, and of the tiny head's convolution
+DATA, MODEL = "downstream_expert.datarc", "downstream_expert.modelrc"
+UPSTREAM = ("-u", "fake_layers", "--upstream_path", FAKES, "--device", "cpu")
+HEAD = (*UPSTREAM, "-d", "emotion_tcgru")
+Make = Callable[..., SaliencyFile]
+Train = Callable[..., Path]
+
+quick = settings(derandomize=True, deadline=None, database=None, max_examples=30)
+
+
+def draw(*shape: int, seed: int = 0, dtype: torch.dtype = torch.float32) -> Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(*shape, generator=generator, dtype=torch.float64).to(dtype)
+
+
+# --- salient dimensions --------------------------------------------------------------------------------------------
+
+
+@quick
+@given(data=st.data())
+def test_property_salient_dimensions_are_a_slice(data: st.DataObject) -> None:
+    width = data.draw(st.integers(1, 9))
+    kept = sorted(data.draw(st.sets(st.integers(0, width - 1), min_size=1)))
+    features = draw(*data.draw(st.lists(st.integers(1, 4), max_size=3)), width).requires_grad_()
+    module = SalientDimensions(width, kept)
+    output = module(features)
+    assert torch.equal(output, features[..., kept])
+    assert module.output_dim == len(kept)
+    output.sum().backward()
+    assert features.grad.reshape(-1, width).sum(dim=0).nonzero().flatten().tolist() == kept
+    assert not list(module.parameters())
+
+
+def test_what_is_left_out_may_hold_anything() -> None:
+    model = TCGRUModel(5, SalientDimensions(5, [0, 3]), conv_channels=4, gru_dim=3, embedding_dim=3)
+    features, lengths = draw(2, 6, 5), torch.tensor([6, 4])
+    spoilt = features.clone()
+    spoilt[..., [1, 2, 4]] = torch.nan
+    assert torch.equal(model(spoilt, lengths), model(features, lengths))
+
+
+@pytest.mark.parametrize("kept", [[], [0, 0], [2, 1], [-1], [-1, 2], [6], [0, 6], [5, 5, 6]])
+def test_bad_dimensions_are_refused(kept: list[int]) -> None:
+    with pytest.raises(ConfigError, match=r"saliency\.dimensions: must be numbers from 0 to 5 \(the upstream's .*once"):
+        SalientDimensions(6, kept)
+
+
+def test_dimensions_travel_with_the_weights() -> None:
+    one, other = SalientDimensions(6, [0, 2, 5]), SalientDimensions(6, [1, 2, 3])
+    other.load_state_dict(one.state_dict())
+    assert torch.equal(other(draw(3, 6)), draw(3, 6)[:, [0, 2, 5]])
+    with pytest.raises(RuntimeError, match="size mismatch"):
+        SalientDimensions(6, [1, 2]).load_state_dict(one.state_dict())
+
+
+@pytest.mark.parametrize("reduction", ["salient", "pca"])
+@pytest.mark.parametrize("kept", [1, 3, 6])
+def test_parameters_fall_by_those_of_the_convolution(reduction: str, kept: int) -> None:
+    def count(module: nn.Module) -> int:
+        return sum(parameter.numel() for parameter in module.parameters())
+
+    module = SalientDimensions(6, range(kept)) if reduction == "salient" else PrincipalComponents(6, kept)
+    assert count(TCGRUModel(6)) - count(TCGRUModel(6, module)) == 3 * 256 * (6 - kept)
+
+
+# --- principal components ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kept", [1, 3, 5])
+def test_principal_components_are_those_of_an_svd(kept: int) -> None:
+    means, features = draw(40, 5, seed=1, dtype=torch.float64), draw(2, 7, 5)
+    means = means * torch.tensor([3.0, 1.0, 0.3, 2.0, 0.1]) + 5
+    module = PrincipalComponents(5, kept, pca_projection(means, kept))
+    mean = means.numpy().mean(axis=0)
+    _, _, rows = np.linalg.svd(means.numpy() - mean)
+    expected = (features.double().numpy() - mean) @ rows[:kept].T
+    signs = np.sign((rows[:kept] * module.components.double().numpy()).sum(axis=1))  # a direction has no sign
+    np.testing.assert_allclose(module(features).numpy(), expected * signs, atol=1e-5)
+    assert module(features).shape == (2, 7, module.output_dim) == (2, 7, kept)
+    assert not list(module.parameters())
+
+
+def test_projection_travels_with_the_weights() -> None:
+    one = PrincipalComponents(5, 3, pca_projection(draw(40, 5, seed=1), 3))
+    other = PrincipalComponents(5, 3)
+    other.load_state_dict(one.state_dict())
+    assert torch.equal(other(draw(4, 5)), one(draw(4, 5)))
+    assert one(draw(4, 5)).any()
+
+
+@pytest.mark.parametrize("value", [0.0, 1e30, float("nan"), float("inf")])
+def test_projected_padding_counts_for_nothing(value: float) -> None:
+    """What was padded is not 0 any more once the mean is taken off."""
+    module = PrincipalComponents(5, 3, pca_projection(draw(40, 5, seed=1) + 2, 3))
+    torch.manual_seed(0)
+    model = TCGRUModel(5, module, conv_channels=4, gru_dim=3, embedding_dim=3)
+    padded = draw(2, 6, 5)
+    padded[1, 4:] = value
+    padded.requires_grad_()
+    output = model(padded, torch.tensor([6, 4]))
+    torch.testing.assert_close(output[1:], model(draw(2, 6, 5)[1:, :4], torch.tensor([4])))
+    output.sum().backward()
+    assert padded.grad.isfinite().all()
+    assert not padded.grad[1, 4:].any()
+
+
+@pytest.mark.parametrize("components", [0, -1, 6])
+def test_number_of_components_out_of_range_is_refused(components: int) -> None:
+    with pytest.raises(ConfigError, match=rf"saliency\.components: must lie in 1\.\.5, got {components}"):
+        PrincipalComponents(5, components)
+
+
+# --- the section ---------------------------------------------------------------------------------------------------
+
+
+def section(**values: Any) -> SaliencySection:
+    return SaliencySection.read(values, "modelrc.saliency")
+
+
+def resolved(from_checkpoint: bool = False, **values: Any) -> Resolved:
+    return resolve(section(**values), None, None, None, from_checkpoint)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({}, r"modelrc\.saliency\.file: name the file that s3prl-emotion saliency wrote, or dimensions"),
+        ({"keep": 0.5}, r"modelrc\.saliency\.file: name the file"),
+        ({"components": 3}, r"modelrc\.saliency\.components: stands in checkpoints alone"),
+        ({"dimensions": [1, 2], "keep": 0.5}, r"modelrc\.saliency\.keep: is a share of a file's dimensions"),
+        ({"file": "nowhere.safetensors"}, r"nowhere\.safetensors: no such saliency file"),
+    ],
+)
+def test_section_that_says_too_little_or_too_much_is_refused(values: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        resolved(**values)
+
+
+@pytest.mark.parametrize(
+    ("values", "key"),
+    [
+        ({"keep": 0.0}, "keep"),
+        ({"keep": 1.1}, "keep"),
+        ({"keep": float("nan")}, "keep"),
+        ({"components": 0}, "components"),
+        ({"dimensions": [1.5]}, r"dimensions\.0"),
+        ({"dimensions": ["1"]}, r"dimensions\.0"),
+        ({"dimension": [1]}, "dimension: unknown key; nearest: dimensions"),
+    ],
+)
+def test_bad_values_of_the_section_are_refused(values: dict[str, Any], key: str) -> None:
+    with pytest.raises(ConfigError, match=rf"modelrc\.saliency\.{key}"):
+        section(**values)
+
+
+def test_module_of_a_section() -> None:
+    assert build(None, 6) is None
+    selecting = build(resolved(dimensions=[1, 4]), 6)
+    assert isinstance(selecting, SalientDimensions)
+    assert selecting.dimensions.tolist() == [1, 4]
+    projecting = build(resolved(from_checkpoint=True, components=2, file="gone", keep=0.4), 6)
+    assert isinstance(projecting, PrincipalComponents)
+    assert projecting.output_dim == 2
+    with pytest.raises(ConfigError, match="must be numbers from 0 to 5"):
+        build(resolved(dimensions=[]), 6)
+
+
+# --- in recipes ----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def make(cli: Cli, graded_corpus: TinyGradedCorpus, monkeypatch: pytest.MonkeyPatch) -> Make:
+    """``make("ccs", *words, **overrides)``: ``s3prl-emotion saliency`` of the graded tones, without its plots."""
+    monkeypatch.setattr(plots, "draw", lambda *ignored: [])
+    monkeypatch.setattr(suite, "COMMANDS", {**suite.COMMANDS, "saliency": ""})
+
+    def call(method: str, *words: object, out: str = "saliency.safetensors", **overrides: object) -> SaliencyFile:
+        line = ("saliency", *HEAD, "-o", graded_corpus.overrides(**overrides), "--method", method, "--out", out, *words)
+        assert suite.main([str(word) for word in line]) == 0
+        return SaliencyFile.read(out)
+
+    return call
+
+
+def with_saliency(keep: float | None = 0.5, file: str = "saliency.safetensors", **more: object) -> dict[str, object]:
+    values = {"file": file, **({} if keep is None else {"keep": keep}), **more}
+    return {f"{MODEL}.saliency": {key: value for key, value in values.items() if value is not None}}
+
+
+@pytest.fixture
+def train(cli: Cli, graded_corpus: TinyGradedCorpus) -> Train:
+    """``train("exp", *words, **overrides)``: train on the graded tones; folder."""
+
+    def call(folder: str = "exp", *words: object, **overrides: object) -> Path:
+        cli("-m", "train", *HEAD, "-p", folder, "-o", graded_corpus.overrides(**overrides), *words)
+        return Path(folder)
+
+    return call
+
+
+def refused(cli: Cli, corpus: TinyGradedCorpus, *words: object, **overrides: object) -> str:
+    """The line of a training that must not begin."""
+    error = cli("-m", "train", *HEAD, "-p", "exp", "-o", corpus.overrides(**overrides), *words, code=1).error
+    if "-g" in words:  # of which the host leaves a copy
+        shutil.rmtree("exp")
+    assert not Path("exp").exists()
+    return error
+
+
+def kept_by(folder: Path) -> list[int]:
+    return load_checkpoint(folder / "dev-best.ckpt")["Downstream"]["model.reduction.dimensions"].tolist()
+
+
+def metrics(folder: Path) -> dict[str, Any]:
+    return json.loads((folder / "test_fold1_metrics.json").read_text())
+
+
+def predictions(folder: Path) -> bytes:
+    return (folder / "test_fold1_predictions.csv").read_bytes()
+
+
+def most(scores: Tensor, number: int) -> list[int]:
+    """Places of the greatest."""
+    return sorted(np.argsort(-scores.double().numpy(), kind="stable")[:number].tolist())
+
+
+def test_most_salient_dimensions_are_kept(make: Make, train: Train):
+    file = make("ccs")
+    folder = train(**with_saliency(0.5))
+    expected = most(file.tensors["mean"].double().mean(dim=0), 3)  # layers are summed: so are their saliencies
+    assert kept_by(folder) == expected
+    state = load_checkpoint(folder / "dev-best.ckpt")["Downstream"]
+    assert state["model.acoustic.convolution.weight"].shape == (CHANNELS, 3, 3)
+    whole = train("whole")
+    assert metrics(whole)["num_parameters"] - metrics(folder)["num_parameters"] == 3 * CHANNELS * 3
+    written = metrics(folder)["config"]["downstream_expert"]["modelrc"]["saliency"]
+    assert written == {"file": "saliency.safetensors", "keep": 0.5, "dimensions": expected, "components": None}
+    assert kept_by(train("all", **with_saliency(None))) == list(range(WIDTH))
+    assert kept_by(train("one", **with_saliency(0.01))) == most(file.tensors["mean"].double().mean(dim=0), 1)
+
+
+def test_mutual_information_keeps_dimensions_too(make: Make, train: Train):
+    file = make("mis", "-l", 1)
+    assert kept_by(train("exp", "-l", 1, **with_saliency(0.5))) == most(file.tensors["mean"][0], 3)
+
+
+def test_saliency_of_the_layer_that_is_taken(make: Make, train: Train):
+    file = make("ccs")
+    chosen = [most(file.tensors["mean"][layer], 2) for layer in range(LAYERS)]
+    assert len({tuple(kept) for kept in chosen}) > 1
+    for layer, number in ((0, 0), (2, 2), (-1, 3)):
+        assert kept_by(train(f"layer{layer}", "-l", layer, **with_saliency(0.3))) == chosen[number]
+
+
+def test_dimensions_by_hand(train: Train, make: Make):
+    folder = train(**with_saliency(None, None, dimensions=[0, 2, 5]))
+    assert kept_by(folder) == [0, 2, 5]
+    assert metrics(folder)["config"]["downstream_expert"]["modelrc"]["saliency"]["dimensions"] == [0, 2, 5]
+
+
+def test_a_file_counts_more_than_dimensions_of_another_run(make: Make, train: Train):
+    """As in a recipe that was copied from a run's ``config_….yaml``."""
+    expected = most(make("ccs").tensors["mean"].double().mean(dim=0), 3)
+    assert kept_by(train(**with_saliency(0.5, dimensions=[0], components=None))) == expected
+
+
+@pytest.mark.parametrize("method", ["ccs", "pca"])
+def test_checkpoint_works_without_the_file(
+    cli: Cli, make: Make, train: Train, graded_corpus: TinyGradedCorpus, method: str
+):
+    file = make(method, "-l", 1)
+    folder = train("exp", "-l", 1, **with_saliency(0.5))
+    state = load_checkpoint(folder / "dev-best.ckpt")
+    before = predictions(folder)
+    file.path.unlink()
+    cli("-m", "evaluate", "-e", folder / "dev-best.ckpt", "-t", "test", "--upstream_path", FAKES)
+    assert predictions(folder) == before
+    audio = graded_corpus.root / "s0_0.wav"
+    said = cli("-m", "inference", "-e", folder / "dev-best.ckpt", "-t", audio, "--upstream_path", FAKES).out
+    with (folder / "test_fold1_predictions.csv").open(newline="") as rows:
+        expected = next(row for row in csv.DictReader(rows) if row["FileName"] == "s0_0.wav")
+    assert f"EmoAct       {float(expected['EmoAct_pred']):.4f}" in said
+    cli("-m", "train", "-e", folder, "--upstream_path", FAKES, "-o", "config.runner.total_steps=9")
+    after = load_checkpoint(folder / "states-9.ckpt")["Downstream"]
+    names = [name for name in after if name.startswith("model.reduction")]
+    assert names
+    assert different({name: after[name] for name in names}, {name: state["Downstream"][name] for name in names}) == []
+
+
+def test_resumed_with_the_file_gone(cli: Cli, make: Make, train: Train):
+    file, options = make("ccs"), with_saliency(0.5)
+    whole = train("whole", **options)
+    train("parts", **options, **{"runner.total_steps": 3})
+    file.path.unlink()
+    cli("-m", "train", *HEAD, "-p", "parts", "-a", "-o", "config.runner.total_steps=6")
+    states = [load_checkpoint(f"{folder}/states-6.ckpt") for folder in (whole, "parts")]
+    assert different(states[0]["Downstream"], states[1]["Downstream"]) == []
+    assert predictions(whole) == predictions(Path("parts"))
+
+
+def test_principal_components_of_a_layer(make: Make, train: Train):
+    file = make("pca", "-l", 2)
+    folder = train("exp", "-l", 2, **with_saliency(0.5))
+    state = load_checkpoint(folder / "dev-best.ckpt")["Downstream"]
+    assert torch.equal(state["model.reduction.components"], file.tensors["pca_components"][0, :3])
+    assert torch.equal(state["model.reduction.mean"], file.tensors["pca_mean"][0])
+    assert state["model.acoustic.convolution.weight"].shape == (CHANNELS, 3, 3)
+    written = metrics(folder)["config"]["downstream_expert"]["modelrc"]["saliency"]
+    assert (written["components"], written["dimensions"]) == (3, None)
+
+
+def test_principal_components_need_a_layer(cli: Cli, make: Make, graded_corpus: TinyGradedCorpus):
+    make("pca")
+    assert "components are of one layer, but without -l all are summed" in refused(
+        cli, graded_corpus, **with_saliency(0.5)
+    )
+
+
+def test_layers_that_the_file_does_not_cover_are_refused(cli: Cli, make: Make, graded_corpus: TinyGradedCorpus):
+    make("ccs", "-l", 1)
+    assert "without -l all are summed" in refused(cli, graded_corpus, **with_saliency())
+    error = refused(cli, graded_corpus, "-l", 2, **with_saliency())
+    assert "holds layer 1" in error
+    assert "not -l 2" in error
+
+
+def relabelled(corpus: TinyGradedCorpus, path: Path) -> TinyGradedCorpus:
+    """The corpus with one grade changed of an utterance that is trained on."""
+    with corpus.labels.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    changed = [row for row in rows if row["SpkrID"] in ("s2", "s3", "s4", "s5")]
+    for row in changed:
+        row["EmoAct"] = "3.14"
+    with path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+    return TinyGradedCorpus(corpus.root, path.resolve())
+
+
+def test_saliency_of_something_else_is_refused(cli: Cli, make: Make, graded_corpus: TinyGradedCorpus, tmp_path: Path):
+    make("ccs")
+    options = with_saliency()
+    assert "other data or another fold" in refused(cli, graded_corpus, "-v", "fold2", **options)
+    assert "other labels" in refused(cli, relabelled(graded_corpus, tmp_path / "other.csv"), **options)
+    Path("other.yaml").write_text("seed: 1")
+    assert "another upstream" in refused(cli, graded_corpus, "-g", "other.yaml", **options)
+    Path("wide.yaml").write_text("dim: 8")
+    assert "is of 6 dimensions, the upstream has 8" in refused(cli, graded_corpus, "-g", "wide.yaml", **options)
+    Path("deep.yaml").write_text("layers: 5")
+    assert "another upstream" in refused(cli, graded_corpus, "-g", "deep.yaml", **options)
+    assert "max_duration" in refused(cli, graded_corpus, **options, **{f"{DATA}.max_duration": 0.2})
+    Path("saliency.safetensors").write_bytes(b"no saliency")
+    assert "damaged, or no saliency file" in refused(cli, graded_corpus, **options)
+
+
+def test_audio_cut_alike_is_taken(make: Make, train: Train):
+    cut = {f"{DATA}.max_duration": 0.2}
+    make("ccs", **cut)
+    assert len(kept_by(train(**with_saliency(), **cut))) == 3
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ({"dimensions": [0, 6]}, "modelrc.saliency.dimensions: must be numbers from 0 to 5"),
+        ({"dimensions": [3, 1]}, "modelrc.saliency.dimensions: must be numbers from 0 to 5"),
+        ({"dimensions": []}, "modelrc.saliency.dimensions: must be numbers from 0 to 5"),
+        ({"components": 3}, "modelrc.saliency.components: stands in checkpoints alone"),
+        ({"keep": 0.0, "file": "x"}, "modelrc.saliency.keep"),
+        ({"fil": "x"}, "modelrc.saliency.fil: unknown key"),
+        ({"file": "nowhere"}, "nowhere: no such saliency file"),
+    ],
+)
+def test_recipe_that_does_not_fit(cli: Cli, graded_corpus: TinyGradedCorpus, values: dict[str, Any], said: str):
+    assert said in refused(cli, graded_corpus, **{f"{MODEL}.saliency": values})
+
+
+def test_two_processes_keep_the_same(make: Make, graded_corpus: TinyGradedCorpus, tmp_path: Path):
+    expected = most(make("ccs").tensors["mean"].double().mean(dim=0), 3)
+    words = ("-m", "train", *HEAD, "-p", "two", "-o", graded_corpus.overrides(**with_saliency()))
+    left = together(tmp_path, 2, command, words)
+    assert [process.value for process in left] == [0, 0], left
+    assert kept_by(tmp_path / "two") == expected
+
+
+def test_projection_of_a_file_may_be_left_to_a_checkpoint() -> None:
+    fitted = pca_projection(draw(30, 4, seed=2), 2)
+    held = Resolved(section(components=2, file="gone"), None, PCAProjection(*fitted.__dict__.values()))
+    module = build(held, 4)
+    assert isinstance(module, PrincipalComponents)
+    torch.testing.assert_close(module(draw(3, 4)), fitted.transform(draw(3, 4)))
