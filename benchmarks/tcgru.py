@@ -75,13 +75,14 @@ def main() -> None:
         for kind, values in times.items():
             spread = f"{statistics.median(values):>12.1f}{min(values):>10.1f}{max(values):>10.1f}"
             print(f"{kind:10}{spread}{memory[kind]:>10.0f}")
-        print(f"head / plain: time {ratio(times, 'head', 'plain'):.3f}, memory {memory['head'] / memory['plain']:.2f}")
-        print(f"keep / head:  time {ratio(times, 'keep', 'head'):.3f}, memory {memory['keep'] / memory['head']:.2f}")
+        for one, other in (("head", "plain"), ("keep", "head")):
+            print(f"{one} / {other}: time {ratios(times[one], times[other])}, memory {memory[one] / memory[other]:.2f}")
 
 
-def ratio(times: dict[str, list[float]], one: str, other: str) -> float:
-    """Median of the ratios of steps that ran one after the other."""
-    return statistics.median(mine / theirs for mine, theirs in zip(times[one], times[other], strict=True))
+def ratios(one: list[float], other: list[float]) -> str:
+    """Median of the ratios of steps that ran one after the other, and the ratio of the least, which load disturbs less."""
+    pairs = [mine / theirs for mine, theirs in zip(one, other, strict=True)]
+    return f"{statistics.median(pairs):.3f} (least / least {min(one) / min(other):.3f})"
 
 
 def step_of(kind: str, device: str) -> Step:

@@ -47,6 +47,7 @@ def train(cli: Cli, graded_corpus: TinyGradedCorpus, filled: Path) -> Train:
 
     def call(folder: str = "exp", *words: object, corpus: TinyCorpus = graded_corpus, **overrides: object) -> Path:
         store = ("--feature_store", filled)
+        overrides = {"runner.early_stopping": None} | overrides
         cli("-m", "train", *HEAD, *store, "-p", folder, "-o", corpus.overrides(**overrides), *words)
         return Path(folder)
 

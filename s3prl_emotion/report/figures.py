@@ -254,7 +254,8 @@ def _for_page(svg: str, prefix: str) -> str:
     svg = re.sub(r'(<svg[^>]*?)\swidth="([\d.]+)pt" height="[\d.]+pt"', r'\1 role="img"', svg, count=1)
     svg = re.sub(r"xlink:href", "href", svg)
     svg = re.sub(r'(\bid="|href="#|url\(#)', rf"\g<1>{prefix}", svg)
-    svg = re.sub(r"font: ([\d.]+px) [^;\"]*", r"font-size: \1", svg)
+    svg = re.sub(r"font: ([\d.]+px) [^;\"]*", r"font-size: \1", svg)  # the page's own font; older matplotlib
+    svg = re.sub(r"font-family: [^;\"]*;? ?", "", svg)
     svg = svg.replace(INK, "currentColor").replace(GRID, "var(--grid)")
     for index, colour in enumerate(SERIES):
         svg = svg.replace(colour, f"var(--series-{index})")

@@ -75,15 +75,15 @@ def cluster_bootstrap(
         raise UsageError(
             f"bootstrap: level {level} must lie in (0, 1), resamples {resamples} be 1 or more, for 1 cluster or more"
         )
-    total = sums.sum(axis=0)
-    values = np.asarray(metrics(total))
-    count = len(sums)
-    low, high = np.full_like(values, np.nan), np.full_like(values, np.nan)
-    if count >= FEWEST:
-        drawn = np.concatenate([metrics(weights @ sums) for weights in _draws(count, resamples, seed)])
-        left_out = metrics(total - sums)
-        for index in np.flatnonzero(np.isfinite(values)):
-            low[index], high[index] = _expanded(drawn[:, index], left_out[:, index], level)
+    total, count = sums.sum(axis=0), len(sums)
+    with np.errstate(invalid="ignore"):  # estimates that are not finite
+        values = np.asarray(metrics(total))
+        low, high = np.full_like(values, np.nan), np.full_like(values, np.nan)
+        if count >= FEWEST:
+            drawn = np.concatenate([metrics(weights @ sums) for weights in _draws(count, resamples, seed)])
+            left_out = metrics(total - sums)
+            for index in np.flatnonzero(np.isfinite(values)):
+                low[index], high[index] = _expanded(drawn[:, index], left_out[:, index], level)
     return Intervals(values, low, high, level, count)
 
 

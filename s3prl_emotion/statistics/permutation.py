@@ -62,15 +62,16 @@ def paired_permutation_test(
             "at least one speaker"
         )
     count = len(first)
-    middle, half = (first.sum(axis=0) + second.sum(axis=0)) / 2, (first - second) / 2
-    observed = np.asarray(metrics(first.sum(axis=0)) - metrics(second.sum(axis=0)))
     exact = 2**count <= permutations
-    limit = np.abs(observed) * (1 - ROUNDING)
-    hits = np.zeros_like(observed)
-    for signs in _all_signs(count) if exact else _drawn_signs(count, permutations, seed):
-        change = signs @ half
-        swapped = np.abs(metrics(middle + change) - metrics(middle - change))
-        hits += (~(swapped < limit)).sum(axis=0)  # what is not defined counts against significance
+    with np.errstate(invalid="ignore"):  # estimates that are not finite
+        middle, half = (first.sum(axis=0) + second.sum(axis=0)) / 2, (first - second) / 2
+        observed = np.asarray(metrics(first.sum(axis=0)) - metrics(second.sum(axis=0)))
+        limit = np.abs(observed) * (1 - ROUNDING)
+        hits = np.zeros_like(observed)
+        for signs in _all_signs(count) if exact else _drawn_signs(count, permutations, seed):
+            change = signs @ half
+            swapped = np.abs(metrics(middle + change) - metrics(middle - change))
+            hits += (~(swapped < limit)).sum(axis=0)  # what is not defined counts against significance
     p_values = hits / 2**count if exact else (1 + hits) / (1 + permutations)
     return PairedTest(observed, np.where(np.isfinite(observed), p_values, np.nan), exact, count)
 
