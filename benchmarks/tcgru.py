@@ -80,7 +80,7 @@ def main() -> None:
 
 
 def ratios(one: list[float], other: list[float]) -> str:
-    """Median of the ratios of steps that ran one after the other, and the ratio of the least, which load disturbs less."""
+    """Median of the ratios of steps that ran one after the other, and that of the least, which load disturbs less."""
     pairs = [mine / theirs for mine, theirs in zip(one, other, strict=True)]
     return f"{statistics.median(pairs):.3f} (least / least {min(one) / min(other):.3f})"
 
