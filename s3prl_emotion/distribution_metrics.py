@@ -64,7 +64,7 @@ def js_divergence(graders: NDArray[np.floating[Any]], probabilities: NDArray[np.
     Raises:
         LabelError: see :func:`agreement`
     """
-    from scipy.special import rel_entr  # type: ignore[import-untyped]
+    from scipy.special import rel_entr
 
     share, guess = _distributions(graders, probabilities)
     # scipy.spatial.distance.jensenshannon takes a root, which is NaN where rounding leaves -1e-17 for equal rows.
@@ -98,7 +98,7 @@ def kl_divergence(graders: NDArray[np.floating[Any]], probabilities: NDArray[np.
 
 def entropy(rows: NDArray[np.floating[Any]]) -> Floats:
     """Shannon entropy of distributions ``[N, K]``: ``[N]`` in bits, in [0, log2 K]."""
-    from scipy import stats  # type: ignore[import-untyped]
+    from scipy import stats
 
     return np.asarray(stats.entropy(np.asarray(rows, dtype=np.float64), base=2, axis=1), dtype=np.float64)
 

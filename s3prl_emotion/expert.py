@@ -9,34 +9,32 @@ from __future__ import annotations
 
 import logging
 import sys
-from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 from torch.utils.data import DataLoader
 
 from s3prl_emotion import attention, host, results
 from s3prl_emotion.audio import load_audio
-from s3prl_emotion.corpora import Needs, Utterance, load_corpus
+from s3prl_emotion.corpora import load_corpus
 from s3prl_emotion.corpora.superb import SPLIT_SEED
 from s3prl_emotion.dataset import STAND_IN
 from s3prl_emotion.distributed import gather_rows
 from s3prl_emotion.errors import CheckpointError, ConfigError
+from s3prl_emotion.expert_contract import ExpertContract
 from s3prl_emotion.layer_choice import read_layer_file
 from s3prl_emotion.loaders import Loaders
-from s3prl_emotion.masking import pad_features
-from s3prl_emotion.recipe import DataSection, HeadSection, StrictSection
+from s3prl_emotion.recipe import DataSection, HeadSection
 from s3prl_emotion.store.identity import Identity
 
 logger = logging.getLogger(__name__)
 
 
-class EmotionExpert(nn.Module, ABC):
+class EmotionExpert(ExpertContract):
     """Base of the suite's experts; the interface is that of s3prl's ``DownstreamExpert``.
 
     Args:
@@ -51,10 +49,6 @@ class EmotionExpert(nn.Module, ABC):
         LabelError: so are the labels
         AudioError: audio files are missing
     """
-
-    model_section: ClassVar[type[StrictSection]]  # keys of ``modelrc``
-    metrics: ClassVar[tuple[str, ...]]  # by which the best checkpoint can be picked; the first is the default
-    worst: ClassVar[float]  # what the first score must pass
 
     best_score: Tensor
 
@@ -111,82 +105,6 @@ class EmotionExpert(nn.Module, ABC):
         if data.test_fold is None and variant:
             data = data.model_copy(update={"test_fold": variant})
         return section, data, cls.model_section.read(section.modelrc, "downstream_expert.modelrc")
-
-    # --- what an expert gives --------------------------------------------------------------------------------------
-
-    @classmethod
-    @abstractmethod
-    def needs(cls, modelrc: Any) -> Needs:
-        """What every utterance must be labelled with."""
-
-    @abstractmethod
-    def make_objective(self, modelrc: Any) -> nn.Module:
-        """The loss: outputs ``[B, O]``, targets of :meth:`targets` to a scalar."""
-
-    @abstractmethod
-    def targets(self, split: str, labels: Sequence[int], names: Sequence[str]) -> Tensor:
-        """What the outputs are compared with, ``[B, ...]``."""
-
-    @abstractmethod
-    def observe(self, split: str, records: dict[str, list[Any]], output: Tensor, target: Tensor) -> None:
-        """Keep what :meth:`curves` needs, and for evaluated splits what :meth:`write_results` needs."""
-
-    @abstractmethod
-    def curves(self, records: dict[str, list[Any]]) -> dict[str, float]:
-        """What is logged, by name; the first is what ``log.log`` shows."""
-
-    def score(self, curves: dict[str, float], metrics: dict[str, Any]) -> float | None:
-        """By what the best checkpoint is picked; ``None`` where it is not defined."""
-        return metrics.get(self.best_metric)
-
-    def loss_of(self, records: dict[str, list[Any]]) -> float:
-        """Loss of an evaluated split, for its metrics: the mean over the utterances."""
-        return float(np.average(records["loss"], weights=records["batch_size"]))
-
-    @abstractmethod
-    def write_results(
-        self, utterances: Sequence[Utterance], records: dict[str, list[Any]], made_by: dict[str, Any]
-    ) -> dict[str, Any]:
-        """Compute the metrics of an evaluated split, and write its files."""
-
-    @abstractmethod
-    def answer(self, output: Tensor) -> list[dict[str, float]]:
-        """Outputs ``[B, O]`` in words, for ``-m inference``."""
-
-    # --- what a head gives -----------------------------------------------------------------------------------------
-
-    @abstractmethod
-    def build_model(self, modelrc: Any, upstream_dim: int) -> nn.Module:
-        """The network: what :meth:`inputs` gives to outputs ``[B, O]``."""
-
-    def resolve(self, modelrc: Any, downstream_expert: dict[str, Any], upstream_dim: int) -> Any:
-        """Read what ``modelrc`` names besides; what the head is built from is kept in ``downstream_expert``."""
-        return modelrc
-
-    def inputs(self, split: str | None, features: Sequence[Tensor], names: Sequence[str]) -> tuple[Tensor, ...]:
-        """What the network takes: padded features ``[B, T, D]`` and lengths ``[B]``; ``split`` is ``None`` for a file.
-
-        Raises:
-            AudioError: an utterance is too short for the upstream to give a frame
-        """
-        return pad_features(features, names)
-
-    def meet_upstream(self, identity: Callable[[], Identity]) -> None:
-        """Told by the suite's runner what the features depend on, who minds asks ``identity``.
-
-        Raises:
-            ConfigError: a saliency file is of another upstream
-        """
-        if self.layer_file is not None:
-            self.layer_file.check_upstream(identity().values, self.options.get("upstream_layer_selection"))
-
-    def has_attention(self, modelrc: Any) -> bool:
-        """Whether the head attends over frames, so that ``attention_dir`` has something to export."""
-        return False
-
-    def attention_weights(self, features: Sequence[Tensor], names: Sequence[str]) -> list[NDArray[np.float32]]:
-        """Attention weights ``[T_b]`` of each utterance; heads for which :meth:`has_attention` holds override it."""
-        raise ConfigError(f"downstream_expert.attention_dir: {self.head} gives no attention weights; leave it out")
 
     # --- the host's interface --------------------------------------------------------------------------------------
 
@@ -295,6 +213,15 @@ class EmotionExpert(nn.Module, ABC):
             drawn = attention.draw(Path(self.attention_dir), names[0], weights, self.waveform)
             sys.stdout.write(f"attention: {drawn}\n")
         return answers
+
+    def meet_upstream(self, identity: Callable[[], Identity]) -> None:
+        """Told by the suite's runner what the features depend on, who minds asks ``identity``.
+
+        Raises:
+            ConfigError: a saliency file is of another upstream
+        """
+        if self.layer_file is not None:
+            self.layer_file.check_upstream(identity().values, self.options.get("upstream_layer_selection"))
 
     # --- checkpoints -----------------------------------------------------------------------------------------------
 

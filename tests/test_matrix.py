@@ -240,6 +240,17 @@ def test_the_definition_holds_the_labels(plan_of: Callable[..., Plan], own_tiny_
     assert plan_of(overrides=overrides).runs[0].definition != before
 
 
+def test_prepared_labels_do_not_change_the_definition_once_they_are_there(
+    plan_of: Callable[..., Plan], fake: Fake, tiny_corpus: TinyCorpus
+):
+    values: dict[str, Any] = {
+        "prepare": {"a": {"run": "make {out}"}}, "overrides": {f"{DATA}.labels": "{prepared.a}/made"}
+    }  # fmt: skip
+    assert len(run_matrix(plan_of(**values)).finished) == 2
+    assert (plan_of().out / "prepared/a/all/made").is_file()
+    assert len(run_matrix(plan_of(**values)).skipped) == 2
+
+
 def test_steps_in_their_order_with_what_they_need(plan_of: Callable[..., Plan], tmp_path: Path):
     prepare = {
         "last": {"run": ["use {prepared.middle}", "and {fold}"], "each": ["fold", "seed"]},
@@ -817,13 +828,11 @@ def suite(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.Capture
 
 def test_a_matrix_through_the_real_command_line(suite: Callable[..., str], tmp_path: Path, tiny_corpus: TinyCorpus):
     """Two equal systems; the second's labels are not there at first, and its training evaluates dev alone."""
+    labels, splits = f"{DATA}.labels", "runner.eval_dataloaders"
     write_matrix(
         tmp_path, recipe_for(tiny_corpus),
         prepare={"labels": {"run": "cp {matrix}/later.csv {out}/labels.csv"}},
-        systems={
-            "now": {},
-            "later": {"overrides": {f"{DATA}.labels": "{prepared.labels}/labels.csv", "runner.eval_dataloaders": ["dev"]}},
-        },
+        systems={"now": {}, "later": {"overrides": {labels: "{prepared.labels}/labels.csv", splits: ["dev"]}}},
     )  # fmt: skip
     out = suite("benchmark", "matrix.yaml", "--out", "B", code=1)
     assert "1 runs finished, 0 were there, 1 failed" in out

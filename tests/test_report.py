@@ -214,6 +214,21 @@ def test_holms_correction_is_over_the_whole_report(made: Path):
     assert "over the 12 comparisons of this report" in (made / "report.md").read_text()
 
 
+def test_too_few_speakers_for_significance(tmp_path: Path):
+    folder = write_benchmark(tmp_path, folds=["fold1"], seeds=[1])
+    for path in folder.rglob("*_predictions.csv"):
+        table = pd.read_csv(path)
+        table["SpkrID"] = table["SpkrID"].replace({f"fold1-s{number}": "fold1-s0" for number in range(6)})
+        table.to_csv(path, index=False)
+    part = analyse(load_study([folder]), resamples=1000).parts[0]
+    text = (
+        "7 speakers: no difference can be significant here, since the smallest p-value there can be is 0.016, times 6"
+    )
+    assert f"{text} comparisons" in part.warnings
+    p_values = [row.scores["CCC.EmoAct"].difference for row in part.rows[1:]]
+    assert all(found is not None and found.exact and found.p_value >= 2 / 2**7 for found in p_values)
+
+
 def test_published_numbers_and_sizes(made: Path):
     rows = rows_of(made)
     row = rows["up", "test", "whole", "CCC.EmoVal"]

@@ -107,13 +107,14 @@ class Plan:
         store_flags = () if is_superb(config) else tuple(ours.store_flags())
         steps = tuple(self._step(name, ours, symbolic) for name in self._steps_of(ours))
         head = ours.system.head or self.matrix.section.head
+        named = symbolic.config()
         content = {
             "head": head,
-            "config": symbolic.config(),
+            "config": named,
             "upstream": [*symbolic.upstream_flags()],
             "store": [] if is_superb(config) else [*symbolic.store_flags()],
             "seed": cell.seed,
-            "labels": _labels_digest(config),
+            "labels": None if placeholders.prepared_in(_labels(named)) else _digest_of_file(_labels(config)),
             "steps": [step.definition for step in steps],
         }
         return Run(
@@ -170,11 +171,16 @@ def digest(content: Any) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()
 
 
-def _labels_digest(config: Mapping[str, Any]) -> str | None:
-    """Of the label table, where it is a file: mended labels are other labels."""
+def _labels(config: Mapping[str, Any]) -> str:
+    """``datarc.labels``, if the recipe is such as it should be."""
     section = config.get("downstream_expert")
     data = section.get("datarc") if isinstance(section, dict) else None
-    path = Path(str(data.get("labels") if isinstance(data, dict) else None)).expanduser()
+    return str(data.get("labels") if isinstance(data, dict) else None)
+
+
+def _digest_of_file(name: str) -> str | None:
+    """Of the label table, where it is a file: mended labels are other labels."""
+    path = Path(name).expanduser()
     return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else None
 
 

@@ -34,7 +34,7 @@ def encode(waveform: Waveform, subtype: str) -> bytes:
     file = io.BytesIO()
     if subtype == EXACT:
         # soundfile would write the time of day into float files (chunk PEAK)
-        from scipy.io import wavfile  # type: ignore[import-untyped]
+        from scipy.io import wavfile
 
         wavfile.write(file, SAMPLE_RATE, waveform)
     else:

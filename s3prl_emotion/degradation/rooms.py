@@ -113,7 +113,7 @@ def reverberate(speech: Samples, response: Samples, arrival: int) -> Samples:
         arrival: sample of the response at which the direct sound arrives
     """
     # deferred: it takes half a second to import
-    from scipy.signal import fftconvolve  # type: ignore[import-untyped]
+    from scipy.signal import fftconvolve
 
     wet = fftconvolve(speech, response)[arrival : arrival + len(speech)]
     return wet * math.sqrt(power(speech) / max(power(wet), np.finfo(np.float64).tiny))
@@ -151,7 +151,7 @@ def _one_thread(acoustics: Any) -> Iterator[None]:
 
 def _pyroomacoustics() -> Any:
     try:
-        import pyroomacoustics  # type: ignore[import-untyped]
+        import pyroomacoustics
     except ImportError as error:
         raise UsageError(
             f'--reverb {SIMULATED} needs pyroomacoustics ({error}): pip install -e ".[degrade]"'

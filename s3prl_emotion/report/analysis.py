@@ -286,4 +286,18 @@ def _corrected(analysis: Analysis) -> Analysis:
         if score.difference is not None:
             difference = dataclasses.replace(score.difference, p_holm=p_value)
             at[key[:3]][key[3]] = dataclasses.replace(score, difference=difference)
-    return dataclasses.replace(analysis, comparisons=len(tested))
+    parts = tuple(_with_power(part, len(tested)) for part in analysis.parts)
+    return dataclasses.replace(analysis, parts=parts, comparisons=len(tested))
+
+
+def _with_power(part: Part, comparisons: int) -> Part:
+    """With a warning where speakers are too few for any difference to become significant."""
+    tested = any(score.difference is not None for row in part.rows for score in row.scores.values())
+    smallest = 2 / 2 ** min(part.speakers, 100)
+    if not tested or smallest * comparisons < SIGNIFICANT:
+        return part
+    text = (
+        f"{part.speakers} speakers: no difference can be significant here, since the smallest p-value there can be is "
+        f"{smallest:.2g}, times {comparisons} comparisons"
+    )
+    return dataclasses.replace(part, warnings=(*part.warnings, text))

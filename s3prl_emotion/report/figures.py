@@ -30,7 +30,7 @@ STYLE: Any = {
     "svg.fonttype": "none", "svg.hashsalt": "s3prl-emotion", "font.size": 9, "axes.edgecolor": INK,
     "axes.labelcolor": INK, "text.color": INK, "xtick.color": INK, "ytick.color": INK, "grid.color": GRID,
     "axes.spines.top": False, "axes.spines.right": False, "axes.axisbelow": True, "axes.grid": True,
-    "axes.titlesize": 9.5, "legend.frameon": False,
+    "axes.titlesize": 9.5, "legend.frameon": False, "text.parse_math": False,
 }  # fmt: skip
 
 
