@@ -7,6 +7,7 @@ compared by pairs; the peak memory, above what stood before the first step, in a
 
     python benchmarks/tcgru.py                 # on a GPU too, where there is one
     python benchmarks/tcgru.py --device cpu --repeats 15
+    OMP_WAIT_POLICY=passive python benchmarks/tcgru.py --device cpu     # beside other load: threads do not spin
 """
 
 from __future__ import annotations

@@ -25,7 +25,7 @@ logger = logging.getLogger(__name__)
 # What the host keeps from the command line when -e brings a checkpoint's arguments back.
 KEPT_WITH_PAST_EXP = {
     "mode", "evaluate_split", "override", "backend", "local_rank", "past_exp", "auto_resume", "device",
-    "expname", "verbose", "downstream", "upstream_path",
+    "expname", "verbose", "downstream", "upstream_path", "feature_store", "store_dtype", "store_batched",
 }  # fmt: skip
 NO_BUILDERS = {"optimizer", "scheduler", "grouped_parameters"}  # s3prl's get_… functions that build neither
 

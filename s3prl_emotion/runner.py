@@ -35,7 +35,7 @@ from s3prl_emotion.training import Training
 logger = logging.getLogger(__name__)
 BEST = "dev-best.ckpt"
 SEEDS_APART = 1_000_003  # of the processes of a distributed training
-HOSTS_NOTES = re.compile(r"(args|config)_[\d-]+\.yaml")  # what the host writes before it builds anything
+HOSTS_NOTES = re.compile(r".+_\d{4}(-\d\d){5}\..+")  # what the host writes before it builds anything
 
 
 class SuiteRunner(Runner):
