@@ -65,7 +65,7 @@ def check_arguments(args: Namespace, given: Sequence[str]) -> Namespace:
     _check_names(effective)
     if past is None and is_suite_head(effective.downstream):  # -e brings the layer back that was chosen
         args.upstream_layer_selection = effective.upstream_layer_selection = chosen_layer(effective, config)
-    _check_builders(config)
+    check_builders(config)
     _check_store(args, effective, config)
     if args.local_rank is not None and is_suite_head(effective.downstream) and is_superb(config):
         raise UsageError("torchrun: runner.seeding superb is SUPERB's protocol for one process; take seeding: seed")
@@ -79,7 +79,7 @@ def check_arguments(args: Namespace, given: Sequence[str]) -> Namespace:
     if is_suite_head(effective.downstream):
         if args.mode == "inference" and past is None and not args.init_ckpt:
             raise UsageError("-m inference needs a trained checkpoint: give one with -e, dev-best.ckpt for example")
-        _check_head(effective, config)
+        check_head(effective, config)
     return args
 
 
@@ -111,8 +111,12 @@ def _check_names(args: Namespace) -> None:
         host.find_upstream(args.upstream)
 
 
-def _check_builders(config: dict[str, Any]) -> None:
-    """Allow names of the host's optimizers and schedulers alone: it evaluates them, and checkpoints bring recipes."""
+def check_builders(config: dict[str, Any]) -> None:
+    """Allow names of the host's optimizers and schedulers alone: it evaluates them, and checkpoints bring recipes.
+
+    Raises:
+        ConfigError: another name
+    """
     for section in ("optimizer", "scheduler"):
         options = config.get(section)
         if isinstance(options, dict) and "name" in options:
@@ -225,8 +229,14 @@ def _check_writable(folder: Path) -> None:
         ) from error
 
 
-def _check_head(args: Namespace, config: dict[str, Any]) -> None:
-    """Check recipe and corpus of one of the suite's heads."""
+def check_head(args: Namespace, config: dict[str, Any]) -> None:
+    """Check recipe and corpus of one of the suite's heads.
+
+    Raises:
+        ConfigError: the recipe is malformed
+        LabelError: so are the labels, or a split that is asked for is not there
+        AudioError: audio files are missing
+    """
     check_recipe(config)
     expert = importlib.import_module(f"s3prl.downstream.{args.downstream}.expert").DownstreamExpert
     _, data, modelrc = expert.check(config["downstream_expert"], args.downstream_variant, config["runner"])

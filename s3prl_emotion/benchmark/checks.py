@@ -55,7 +55,7 @@ def _check_run(run: Run) -> None:
         return
     for mode, split in (("train", None), *(("evaluate", test) for test in run.tests)):
         words = Namespace(downstream=run.head, downstream_variant=run.cell.fold, mode=mode, evaluate_split=split)
-        preflight._check_head(words, run.config)
+        preflight.check_head(words, run.config)
 
 
 def _check_optimizer(config: dict[str, Any]) -> None:
@@ -66,7 +66,7 @@ def _check_optimizer(config: dict[str, Any]) -> None:
 
     from s3prl_emotion import preflight
 
-    preflight._check_builders(config)
+    preflight.check_builders(config)
     steps, section = config["runner"]["total_steps"], "optimizer"
     try:
         optimizer = get_optimizer([torch.nn.Linear(1, 1)], steps, dict(config["optimizer"]))

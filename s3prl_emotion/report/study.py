@@ -211,7 +211,7 @@ def _version_warnings(runs: Sequence[RunResult]) -> list[str]:
         found = sorted({run.versions[name] for run in runs if name in run.versions})
         if len(found) > 1:
             warnings.append(f"runs were made with different versions of {name}: {', '.join(found)}")
-    revisions = sorted({run.git for run in runs if run.git})
+    revisions = sorted({f"{run.git[:12]}{run.git[40:]}" for run in runs if run.git})
     if len(revisions) > 1:
         warnings.append(f"runs were made from {len(revisions)} revisions of this suite: {', '.join(revisions)}")
     return warnings
