@@ -98,7 +98,7 @@ def _work(plan: Plan, waiting: list[Run], jobs: int, device: str | None, summary
         try:
             while pending:
                 ended, pending = wait(pending, return_when=FIRST_COMPLETED)
-                for future in ended:
+                for future in (one for one in futures if one in ended):  # those that end at once, in their order
                     _take(futures[future], future, results, summary)
                     progress.advance(overall)
         except BaseException:  # Ctrl-C, a full disk: no run is left behind
