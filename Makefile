@@ -31,6 +31,9 @@ lint: $(VENV)/.installed-test
 benchmark: $(VENV)/.installed
 	$(BIN)/python benchmarks/pooling.py
 	$(BIN)/python benchmarks/weighted_sum.py
+	$(BIN)/python benchmarks/saliency.py
+	$(BIN)/python benchmarks/tcgru.py
+	$(BIN)/python benchmarks/layer_cut.py
 	$(BIN)/python benchmarks/store.py
 	$(BIN)/python benchmarks/extraction.py --size base
 	$(BIN)/python benchmarks/cold_run.py --upstream fbank
