@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import io
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -14,6 +12,7 @@ from numpy.typing import NDArray
 
 from s3prl_emotion.audio import SAMPLE_RATE
 from s3prl_emotion.errors import TrainingError
+from s3prl_emotion.results import write_bytes
 
 DPI = 120
 
@@ -67,14 +66,9 @@ def save_figure(figure: Any, path: Path) -> Path:
     """
     data = io.BytesIO()
     figure.savefig(data, dpi=DPI, format="png")
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        partial.write_bytes(data.getvalue())
-        partial.replace(path)
     except OSError as error:
-        raise TrainingError(f"{path}: could not be written ({error.strerror}); free room or mend its rights") from error
-    finally:
-        with contextlib.suppress(OSError):  # it is not there, or its folder is none
-            partial.unlink()
+        raise TrainingError(f"{path.parent}: cannot be made ({error.strerror}); name another folder") from error
+    write_bytes(path, data.getvalue())
     return path

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import hashlib
 import io
@@ -18,7 +19,7 @@ from torch import nn
 
 from s3prl_emotion import __version__
 from s3prl_emotion.corpora import Utterance
-from s3prl_emotion.errors import TrainingError
+from s3prl_emotion.errors import EmotionError, TrainingError
 
 PACKAGES = ("s3prl", "torch", "torchaudio", "transformers", "numpy", "audmetric", "scikit-learn", "scipy")
 
@@ -106,19 +107,30 @@ def write_metrics(folder: Path, stem: str, values: dict[str, Any]) -> Path:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a text file whole or not at all.
+    """Write a text file as :func:`write_bytes` does."""
+    write_bytes(path, text.encode())
+
+
+def write_bytes(path: Path, data: bytes, failure: type[EmotionError] = TrainingError) -> None:
+    """Write a file whole or not at all.
+
+    Args:
+        path: of the file
+        data: its content
+        failure: what is raised
 
     Raises:
-        TrainingError: the folder cannot be written or the disk is full; an older file is untouched
+        EmotionError: ``failure``: the folder cannot be written or the disk is full; an older file is untouched
     """
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
-        partial.write_text(text, encoding="utf-8")
+        partial.write_bytes(data)
         partial.replace(path)
     except OSError as error:
-        raise TrainingError(f"{path}: could not be written ({error.strerror}); free room or mend its rights") from error
+        raise failure(f"{path}: could not be written ({error.strerror}); free room or mend its rights") from error
     finally:
-        partial.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # it is not there, or its folder is none
+            partial.unlink()
 
 
 def float32_mean(values: Sequence[float]) -> float:

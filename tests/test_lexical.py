@@ -40,7 +40,7 @@ from s3prl_emotion.lexical import (
     read_transcripts,
     texts_of,
 )
-from s3prl_emotion.lexical.pretrained import find_pretrained
+from s3prl_emotion.pretrained import find_pretrained
 from s3prl_emotion.recipe import DataSection
 from s3prl_emotion.rng import rng_state
 from s3prl_emotion.store import upkeep

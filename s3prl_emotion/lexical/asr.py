@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 
 from s3prl_emotion.audio import SAMPLE_RATE
 from s3prl_emotion.errors import UsageError, nearest
-from s3prl_emotion.lexical.pretrained import Pretrained, find_pretrained, quiet, vocabulary_hash
 from s3prl_emotion.lexical.windows import windows
+from s3prl_emotion.pretrained import Pretrained, find_pretrained, quiet, vocabulary_hash
 from s3prl_emotion.rng import own_seed
 from s3prl_emotion.store.identity import weights_hash
 

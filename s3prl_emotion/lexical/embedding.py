@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from s3prl_emotion.errors import ConfigError, UsageError
 from s3prl_emotion.lexical.normalise import NORMALISATION_VERSION, normalise
-from s3prl_emotion.lexical.pretrained import config_values, find_pretrained, tokenizer_hash
+from s3prl_emotion.pretrained import config_values, find_pretrained, tokenizer_hash
 from s3prl_emotion.rng import own_seed
 from s3prl_emotion.store import FeatureStore, Identity
 from s3prl_emotion.store.identity import weights_hash

@@ -8,9 +8,7 @@ then follow the order of the dimensions, on every machine.
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -22,6 +20,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from s3prl_emotion.errors import ConfigError, StoreError
+from s3prl_emotion.results import write_bytes
 from s3prl_emotion.saliency.fingerprint import TrainingSplit
 from s3prl_emotion.store.segments import raw_bytes
 
@@ -103,7 +102,7 @@ def write_saliency(path: Path, header: Header, tensors: Mapping[str, Tensor]) ->
     tensors = {name: tensor.contiguous() for name, tensor in tensors.items()}
     header = header.model_copy(update={"checksum": checksum(tensors)})
     text = json.dumps(header.model_dump(), sort_keys=True)  # pydantic would write NaN as null
-    write_bytes(path, save(tensors, metadata={KEY: text}))
+    write_bytes(path, save(tensors, metadata={KEY: text}), StoreError)
 
 
 def checksum(tensors: Mapping[str, Tensor]) -> str:
@@ -113,23 +112,6 @@ def checksum(tensors: Mapping[str, Tensor]) -> str:
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
         digest.update(raw_bytes(tensor.contiguous()))
     return digest.hexdigest()
-
-
-def write_bytes(path: Path, data: bytes) -> None:
-    """Write a file whole or not at all.
-
-    Raises:
-        StoreError: no room, or no right to write there; an older file is untouched
-    """
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        partial.write_bytes(data)
-        partial.replace(path)
-    except OSError as error:
-        raise StoreError(f"{path}: could not be written ({error.strerror}); free room or name another file") from error
-    finally:
-        with contextlib.suppress(OSError):  # it is not there, or its folder is none
-            partial.unlink()
 
 
 def _read_header(path: Path, text: str) -> Header:

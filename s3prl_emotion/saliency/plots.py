@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import itertools
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,11 +10,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from s3prl_emotion.plots import save_figure
 from s3prl_emotion.saliency.cross_correlation import salient_dimensions
 from s3prl_emotion.saliency.file import SaliencyFile
-from s3prl_emotion.saliency.format import write_bytes
 
-DPI = 120
 COLOURS = {"activation": "tab:orange", "valence": "tab:blue", "dominance": "tab:green"}
 OTHER = ("tab:red", "tab:purple", "tab:brown", "tab:pink", "tab:olive", "tab:cyan")
 SCATTERED = ("valence", "activation", "dominance")  # of many targets, those of Mitra et al. 2024, Fig. 2
@@ -34,10 +32,7 @@ def draw(saliency: SaliencyFile, keep: float) -> list[Path]:
     """
     drawn = []
     for name, figure in _figures(saliency, keep):
-        path, data = saliency.path.with_name(f"{saliency.path.stem}_{name}.png"), io.BytesIO()
-        figure.savefig(data, dpi=DPI, format="png")
-        write_bytes(path, data.getvalue())
-        drawn.append(path)
+        drawn.append(save_figure(figure, saliency.path.with_name(f"{saliency.path.stem}_{name}.png")))
     return drawn
 
 

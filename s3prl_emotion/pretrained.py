@@ -39,13 +39,15 @@ class Pretrained:
     allow_pickle: bool
     mend: str
     """What to do where the weights are a pickle."""
+    example: str = ""
+    """How a local directory is given, for messages."""
 
     def config(self) -> Any:
         """The model's config."""
         import transformers
 
         with quiet():
-            return self._read("config.json", transformers.AutoConfig.from_pretrained)
+            return self.read("config.json", transformers.AutoConfig.from_pretrained)
 
     def tokenizer(self) -> Any:
         """The model's tokenizer.
@@ -56,7 +58,7 @@ class Pretrained:
         import transformers
 
         with quiet():
-            tokenizer = self._read("the tokenizer", transformers.AutoTokenizer.from_pretrained)
+            tokenizer = self.read("the tokenizer", transformers.AutoTokenizer.from_pretrained)
         if set(tokenizer.get_vocab()) <= set(tokenizer.all_special_tokens):  # transformers 5 makes it of nothing
             raise UsageError(
                 f"{self.where}: holds no tokenizer files (tokenizer.json, vocab.txt, …); put the model's own there"
@@ -68,38 +70,42 @@ class Pretrained:
         import transformers
 
         with quiet():
-            return self._read("preprocessor_config.json", transformers.AutoFeatureExtractor.from_pretrained)
+            return self.read("preprocessor_config.json", transformers.AutoFeatureExtractor.from_pretrained)
 
-    def model(self, kind: Any, config: Any, may_miss: str = "") -> Any:
-        """The model in float32 and eval mode; random generators are left as they were.
+    def model(self, kind: Any, config: Any, may_miss: str = "", dtype: torch.dtype = torch.float32, **more: Any) -> Any:
+        """The model in eval mode; random generators are left as they were.
 
         Args:
-            kind: auto class of ``transformers``
+            kind: class or auto class of ``transformers``
             config: may be cut to fewer layers
             may_miss: pattern of the names of weights that are not used
+            dtype: of the weights
+            more: for ``from_pretrained``
 
         Raises:
             UsageError: weights are missing, damaged, a pickle, or do not fit the config
         """
         safe = None if self.allow_pickle else True
         with quiet(), own_seed(0):  # what the file lacks is filled with random numbers
-            model, told = self._read(
+            model, told = self.read(
                 "weights",
                 kind.from_pretrained,
                 config=config,
-                dtype=torch.float32,
+                dtype=dtype,
                 use_safetensors=safe,
                 output_loading_info=True,
+                **more,
             )
         missing = sorted(key for key in told["missing_keys"] if not re.fullmatch(may_miss, key))
         if missing:
             raise UsageError(
-                f"{self.where}: {len(missing)} weights of {type(model).__name__} are missing, {missing[0]} for one;"
-                " give a model that was trained as one, whose weights and config belong together"
+                f"{self.where}: the weights do not fit config.json: {len(missing)} weights of {type(model).__name__} are"
+                f" missing, {missing[0]} for one; give a model that was trained as one, whose weights and config belong"
+                " together"
             )
         return model.eval()
 
-    def _read(self, what: str, loader: Callable[..., Any], **more: Any) -> Any:
+    def read(self, what: str, loader: Callable[..., Any], **more: Any) -> Any:
         """Call a loader of ``transformers``; whatever goes wrong becomes one line."""
         from safetensors import SafetensorError
 
@@ -117,12 +123,19 @@ class Pretrained:
             return f"the hub offers no safetensors of this model; {self.mend}"
         return (
             f"no such directory, and {what} cannot be had from the hub or its cache ({_line(error)}); without the hub,"
-            " give a local directory that holds the model"
+            f" give a local directory that holds the model{f': {self.example}' if self.example else ''}"
         )
 
 
 def find_pretrained(
-    model: str | Path, flag: str, revision: str | None = None, allow_pickle: bool = False, mend: str | None = None
+    model: str | Path,
+    flag: str,
+    revision: str | None = None,
+    allow_pickle: bool = False,
+    mend: str | None = None,
+    example: str = "",
+    check: Callable[[dict[str, Any], str], object] | None = None,
+    **hub: Any,
 ) -> Pretrained:
     """Say where a model lies, and refuse what cannot be one.
 
@@ -132,6 +145,9 @@ def find_pretrained(
         revision: branch, tag or commit on the hub
         allow_pickle: also take weights from ``.bin`` files, not safetensors alone
         mend: what to do where the weights are a pickle
+        example: how a local directory is given, for messages
+        check: called with a directory's config and how messages call the model, ahead of its weights
+        hub: options of ``from_pretrained``
 
     Raises:
         UsageError: neither a directory that holds a model nor of the form of an id; or a revision of a directory
@@ -141,14 +157,17 @@ def find_pretrained(
     if path.is_dir():
         if revision is not None:
             raise UsageError(f"{where}: a revision is for models on the hub, not for a directory; leave it out")
-        _check_directory(path, where, allow_pickle, mend)
+        values = _config_of(path, where)
+        if check is not None:
+            check(values, where)
+        _check_weights(path, where, allow_pickle, mend)
         return Pretrained(str(path), where, True, {"trust_remote_code": False}, allow_pickle, mend)
     if path.exists():
         raise UsageError(f"{where}: is a file; give the directory that holds config.json and the weights")
     if not HUB_ID.fullmatch(str(model)):
         raise UsageError(f"{where}: no such directory, and not of the form org/name of a hub id either")
-    hub = {"trust_remote_code": False, "revision": revision or "main"}
-    return Pretrained(str(model), where, False, hub, allow_pickle, mend)
+    hub |= {"trust_remote_code": False, "revision": revision or "main"}
+    return Pretrained(str(model), where, False, hub, allow_pickle, mend, example)
 
 
 def vocabulary_hash(tokenizer: Any) -> str:
@@ -177,8 +196,8 @@ def hash_of(value: Any) -> str:
     return xxhash.xxh3_128_hexdigest(json.dumps(value, sort_keys=True).encode())
 
 
-def _check_directory(path: Path, where: str, allow_pickle: bool, mend: str) -> None:
-    """Say what a directory lacks, ahead of ``transformers``, which would speak of the hub."""
+def _config_of(path: Path, where: str) -> dict[str, Any]:
+    """A directory's config; what is wrong with it is said ahead of ``transformers``, which would speak of the hub."""
     if not (path / "config.json").is_file():
         raise UsageError(f"{where}: the directory holds no config.json; give the one that save_pretrained wrote")
     try:
@@ -187,6 +206,10 @@ def _check_directory(path: Path, where: str, allow_pickle: bool, mend: str) -> N
         raise UsageError(f"{where}: config.json is not readable as JSON: {_line(error)}") from error
     if not isinstance(values, dict):
         raise UsageError(f"{where}: config.json must hold a mapping, as save_pretrained writes it")
+    return values
+
+
+def _check_weights(path: Path, where: str, allow_pickle: bool, mend: str) -> None:
     safe = any(path.glob("*.safetensors"))
     if not safe and not any(path.glob("pytorch_model*.bin")):
         raise UsageError(f"{where}: the directory holds no weights (model.safetensors)")
