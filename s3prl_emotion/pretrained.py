@@ -99,9 +99,9 @@ class Pretrained:
         missing = sorted(key for key in told["missing_keys"] if not re.fullmatch(may_miss, key))
         if missing:
             raise UsageError(
-                f"{self.where}: the weights do not fit config.json: {len(missing)} weights of {type(model).__name__} are"
-                f" missing, {missing[0]} for one; give a model that was trained as one, whose weights and config belong"
-                " together"
+                f"{self.where}: the weights do not fit config.json: {len(missing)} weights of {type(model).__name__}"
+                f" are missing, {missing[0]} for one; give a model that was trained as one, whose weights and config"
+                " belong together"
             )
         return model.eval()
 
