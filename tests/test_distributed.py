@@ -221,7 +221,11 @@ def assert_same_training(one: Path, many: Path, step: int, *entries: str, tolera
     scale = max(gradient.abs().max().item() for gradient in gradients)
     assert scale > 0
     torch.testing.assert_close(first_gradient(many), gradients, rtol=tolerance, atol=0.1 * tolerance * scale)
-    torch.testing.assert_close(weights(many, step, *entries), weights(one, step, *entries), rtol=1e-4, atol=1e-5)
+    ours, theirs = weights(many, step, *entries), weights(one, step, *entries)
+    # a score of little data magnifies the rounding of the weights that it comes of, and more so on some processors
+    scores = [found.pop("Downstream.best_score", torch.zeros(1)) for found in (ours, theirs)]
+    torch.testing.assert_close(scores[0], scores[1], rtol=0, atol=1e-3)
+    torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize(
