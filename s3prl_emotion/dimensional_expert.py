@@ -47,6 +47,11 @@ class DimensionalExpert(EmotionExpert):
         """Whether the graders' spreads are learnt too."""
 
     @classmethod
+    def learns_dimensions(cls, modelrc: Any) -> bool:
+        """Whether dimensions are learnt at all."""
+        return True
+
+    @classmethod
     def check(
         cls, downstream_expert: dict[str, Any], variant: str | None, runner: dict[str, Any] | None = None
     ) -> tuple[HeadSection, DataSection, Any]:
@@ -68,7 +73,8 @@ class DimensionalExpert(EmotionExpert):
     def make_objective(self, modelrc: Any) -> nn.Module:
         """The head's loss, and the labels' mean and spread, which the checkpoint keeps."""
         self.by_name: dict[str, dict[str, Utterance]] = {}  # of each split
-        self.names = (*DIMENSIONS, *(SPREADS if self.learns_spreads(modelrc) else ()))
+        spreads = SPREADS if self.learns_spreads(modelrc) else ()
+        self.names: tuple[str, ...] = (*DIMENSIONS, *spreads) if self.learns_dimensions(modelrc) else ()
         labels = self._labels(self.corpus.split(self.train_split)) if self.corpus else np.zeros((1, len(self.names)))
         still = (labels == labels[0]).all(axis=0)  # a constant's computed deviation is rounding, not always 0
         spread = np.where(still, 1.0, labels.std(axis=0))

@@ -114,7 +114,7 @@ def write_multitask(
         probability: of each class that is learnt, ``[N, K]``
         truth: labels of the dimensions on the corpus's scale, ``[N, O]``
         estimates: the same from the head, ``[N, O]``
-        names: of the dimensions, ``[O]``
+        names: of the dimensions, ``[O]``; none where they are not learnt
         evaluated: classes that UAR and the like are about
         min_utterances: of a speaker, to be counted in paUAR
         made_by: as :func:`write_categorical`
@@ -158,6 +158,8 @@ def _dimension_metrics(
     from s3prl_emotion.dimensional_metrics import dimensional_metrics
 
     width = len(DIMENSIONS)
+    if not names:
+        return None
     known = np.flatnonzero(~np.isnan(truth[:, :width]).any(axis=1)).tolist()
     if not len(known):
         return None

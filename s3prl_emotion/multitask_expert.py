@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import abstractmethod
 from collections.abc import Sequence
 from typing import Any
@@ -16,6 +17,7 @@ from s3prl_emotion.corpora import Needs, Utterance
 from s3prl_emotion.dimensional_expert import DimensionalExpert
 from s3prl_emotion.errors import ConfigError, nearest
 from s3prl_emotion.evaluation import write_multitask
+from s3prl_emotion.recipe import DataSection, HeadSection
 
 
 class MultiTaskExpert(DimensionalExpert):
@@ -34,9 +36,27 @@ class MultiTaskExpert(DimensionalExpert):
         """The loss: outputs ``[B, K + O]``, targets (NaN: unknown); ``weight [K]`` where classes are weighted."""
 
     @classmethod
+    def check(
+        cls, downstream_expert: dict[str, Any], variant: str | None, runner: dict[str, Any] | None = None
+    ) -> tuple[HeadSection, DataSection, Any]:
+        """As every head's; refuses to pick by dimensions that are not learnt."""
+        section, data, modelrc = super().check(downstream_expert, variant, runner)
+        best = section.best_metric or cls.metrics[0]
+        if not cls.learns_dimensions(modelrc):
+            if best in ("joint", "mean_CCC"):
+                raise ConfigError(
+                    f"downstream_expert.best_metric: {best} needs dimensions, which modelrc.dimension_weight: 0 leaves "
+                    "out; choose UAR, WA or macro_f1"
+                )
+            if cls.learns_spreads(modelrc):
+                raise ConfigError("downstream_expert.modelrc: target_variance needs a dimension_weight above 0")
+        return section, data, modelrc
+
+    @classmethod
     def needs(cls, modelrc: Any) -> Needs:
         """Grader shares, activation, valence and dominance; their spreads where they are learnt."""
-        return Needs(classes=False, dimensions=True, spreads=cls.learns_spreads(modelrc), shares=True)
+        dimensions, spreads = cls.learns_dimensions(modelrc), cls.learns_spreads(modelrc)
+        return Needs(classes=False, dimensions=dimensions, spreads=spreads, shares=True)
 
     def build_loss(self, modelrc: Any) -> nn.Module:
         """The head's loss, weighted as ``datarc.class_weights`` says."""
@@ -58,8 +78,16 @@ class MultiTaskExpert(DimensionalExpert):
         return torch.cat([shares, super().targets(split, labels, names)], dim=1)
 
     def curves(self, records: dict[str, list[Any]]) -> dict[str, float]:
-        """Mean CCC of the dimensions over what the records hold."""
+        """Mean CCC of the dimensions over what the records hold; without dimensions, how often both agree on a class.
+
+        Utterances of which no share is known do not count.
+        """
         width = len(self.classes)
+        if not self.names:
+            output, target = (np.array(records[name])[:, :width] for name in ("output", "target"))
+            known = ~np.isnan(target).any(axis=1)
+            hits = output[known].argmax(axis=1) == target[known].argmax(axis=1)
+            return {"acc": float(hits.mean()) if known.any() else math.nan}
         return super().curves({name: [row[width:] for row in records[name]] for name in ("output", "target")})
 
     def score(self, curves: dict[str, float], metrics: dict[str, Any]) -> float | None:

@@ -168,6 +168,27 @@ def test_another_corpus_without_shares_and_dimensions(cli: Cli, voted_corpus: Ti
     assert float(rows[0]["EmoAct_pred"]) > 0
 
 
+@pytest.mark.parametrize("kind", ["ccc", "soft_ce"])
+def test_corpus_without_dimensions_and_shares(cli: Cli, tiny_corpus: TinyCorpus, kind: str):
+    classes = ["ang", "hap", "neu", "sad"]
+    alone: dict[str, object] = {
+        f"{DATA}.classes": classes, f"{DATA}.distribution": {"source": "consensus"}, f"{MODEL}.cat_loss": kind,
+        f"{MODEL}.dimension_weight": 0, "downstream_expert.best_metric": "UAR", "runner.total_steps": 60,
+        "runner.eval_step": 60, "optimizer.lr": 0.01,
+    }  # fmt: skip
+    train(cli, tiny_corpus, **alone)
+    metrics, rows = metrics_of("exp"), predictions_of("exp")
+    assert not any("CCC" in key for key in metrics)
+    assert not any(key.startswith("Emo") for key in rows[0])
+    hits = [row["truth"] == row["prediction"] for row in rows]
+    assert metrics["WA"] == pytest.approx(np.mean(hits))
+    assert metrics["UAR"] > 0.6  # a tone of its own for each class
+    logged = [line for line in Path("exp", "log.log").read_text().splitlines() if line.startswith("test at step 60")]
+    assert float(logged[0].rpartition(" ")[2]) == pytest.approx(metrics["WA"])
+    out = cli("-m", "inference", "-e", "exp/dev-best.ckpt", "-t", str(next(tiny_corpus.root.glob("*.wav")))).out
+    assert {line.split()[0].rstrip(":") for line in out.splitlines() if line.startswith("  ")} <= set(classes)
+
+
 def test_inference_names_classes_and_dimensions(cli: Cli, voted_corpus: TinyCorpus):
     train(cli, voted_corpus)
     file = next(voted_corpus.root.iterdir())
@@ -184,6 +205,11 @@ def test_inference_names_classes_and_dimensions(cli: Cli, voted_corpus: TinyCorp
         ({f"{MODEL}.cat_loss": "ce"}, "downstream_expert.modelrc.cat_loss"),
         ({"downstream_expert.best_metric": "best"}, "downstream_expert.best_metric"),
         ({f"{DATA}.balanced_sampling": True}, "balanced_sampling"),
+        ({f"{MODEL}.dimension_weight": 0}, "joint needs dimensions, which modelrc.dimension_weight: 0 leaves out"),
+        (
+            {f"{MODEL}.dimension_weight": 0, f"{MODEL}.target_variance": True, "downstream_expert.best_metric": "UAR"},
+            "target_variance needs a dimension_weight above 0",
+        ),
     ],
 )
 def test_bad_recipes_are_refused(cli: Cli, voted_corpus: TinyCorpus, more: dict[str, object], said: str):

@@ -161,7 +161,7 @@ def test_number_of_parameters_is_the_papers():
 @pytest.mark.parametrize(("spreads", "width"), [(False, 7), (True, 10)])
 def test_outputs_and_padding(spreads: bool, width: int):
     torch.manual_seed(0)
-    network = MultiTaskModel(6, 4, spreads, conv_channels=8, gru_dim=8, embedding_dim=8).eval()
+    network = MultiTaskModel(6, 4, True, spreads, conv_channels=8, gru_dim=8, embedding_dim=8).eval()
     features, lengths = torch.randn(3, 9, 6), torch.tensor([9, 1, 4])
     features[1, 1:], features[2, 4:] = torch.nan, 1e9
     together = network(features, lengths)

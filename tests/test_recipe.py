@@ -346,7 +346,9 @@ def tcgru(module: Any, modelrc: Any) -> tuple[nn.Module, int]:
 
 def multitask(module: Any, modelrc: Any) -> tuple[nn.Module, int]:
     outputs = CLASSES + (6 if modelrc.target_variance else 3)
-    return module.MultiTaskModel(DIM, CLASSES, modelrc.target_variance, **modelrc.model_dump(include=SIZES)), outputs
+    return module.MultiTaskModel(
+        DIM, CLASSES, True, modelrc.target_variance, **modelrc.model_dump(include=SIZES)
+    ), outputs
 
 
 # The network of each head's ``modelrc``, and the number of its outputs.

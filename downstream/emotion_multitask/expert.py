@@ -38,6 +38,11 @@ class DownstreamExpert(MultiTaskExpert):
     model_section = ModelSection
 
     @classmethod
+    def learns_dimensions(cls, modelrc: ModelSection) -> bool:
+        """``dimension_weight`` above 0; with 0, a corpus need not have dimensions."""
+        return modelrc.dimension_weight > 0
+
+    @classmethod
     def learns_spreads(cls, modelrc: ModelSection) -> bool:
         """``target_variance``."""
         return modelrc.target_variance
@@ -45,7 +50,9 @@ class DownstreamExpert(MultiTaskExpert):
     def build_model(self, modelrc: ModelSection, upstream_dim: int) -> nn.Module:
         """Network of Fig. 1."""
         sizes = modelrc.model_dump(include=SIZES)
-        return MultiTaskModel(upstream_dim, len(self.classes), modelrc.target_variance, **sizes)
+        return MultiTaskModel(
+            upstream_dim, len(self.classes), self.learns_dimensions(modelrc), modelrc.target_variance, **sizes
+        )
 
     def build_weighted_loss(self, modelrc: ModelSection, weight: Tensor | None) -> nn.Module:
         """Eqs. 4-5 with the recipe's weights."""

@@ -25,6 +25,7 @@ class MultiTaskModel(nn.Module):
     Args:
         input_dim: channels of the upstream, D
         num_classes: K
+        dimensions: whether activation, valence and dominance are put out
         spreads: whether the graders' spread of each dimension is put out too
         conv_channels: of the TC-GRU, as ``kernel_size``, ``gru_dim``, ``gru_layers``, ``embedding_dim`` and ``dropout``
     """
@@ -33,6 +34,7 @@ class MultiTaskModel(nn.Module):
         self,
         input_dim: int,
         num_classes: int,
+        dimensions: bool = True,
         spreads: bool = False,
         conv_channels: int = 256,
         kernel_size: int = 3,
@@ -43,14 +45,14 @@ class MultiTaskModel(nn.Module):
     ) -> None:
         super().__init__()
         self.acoustic = TCGRU(input_dim, conv_channels, kernel_size, gru_dim, gru_layers, embedding_dim, dropout)
-        self.output = nn.Linear(embedding_dim, num_classes + NUM_DIMENSIONS * (2 if spreads else 1))
+        self.output = nn.Linear(embedding_dim, num_classes + NUM_DIMENSIONS * (int(dimensions) + int(spreads)))
 
     def forward(self, features: Tensor, lengths: Tensor) -> Tensor:
         """Judge ``features [B, T, D]`` with ``lengths [B]``.
 
         Returns:
             ``[B, K + 3]``: logits of the classes, then activation, valence and dominance in standardised units; with
-            ``spreads`` ``[B, K + 6]``
+            ``spreads`` ``[B, K + 6]``, without ``dimensions`` ``[B, K]``
         """
         return self.output(self.acoustic(features, lengths))
 
@@ -95,10 +97,11 @@ class MultiTaskLoss(nn.Module):
         self.register_buffer("class_weight", class_weight, persistent=False)
 
     def forward(self, output: Tensor, target: Tensor) -> Tensor:
-        """Loss of ``output [B, K + 3 or 6]`` against ``target`` of the same shape: scalar."""
+        """Loss of ``output [B, K + 0, 3 or 6]`` against ``target`` of the same shape: scalar."""
         k, d = self.num_classes, self.num_classes + NUM_DIMENSIONS
         loss = self.category_weight * self._categories(*_known(output[:, :k], target[:, :k]))
-        loss = loss + self.dimension_weight * _concordance(*_known(output[:, k:d], target[:, k:d]))
+        if output.shape[1] > k:
+            loss = loss + self.dimension_weight * _concordance(*_known(output[:, k:d], target[:, k:d]))
         if output.shape[1] > d:
             loss = loss + self.spread_weight * _concordance(*_known(output[:, d:], target[:, d:]))
         return loss
