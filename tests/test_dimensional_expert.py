@@ -332,7 +332,12 @@ def test_classes_that_are_named_choose_rows(train: Train, graded_corpus: TinyGra
 @pytest.mark.parametrize("batch", [5, 4])  # of 30 utterances to train on: the last batch whole, or smaller
 def test_two_processes_equal_one(tmp_path: Path, graded_corpus: TinyGradedCorpus, batch: int):
     """CCC is over the whole batch, of which each process has a part."""
-    steps = PLAIN_STEPS | {"runner.log_step": 4, "runner.eval_step": 2, "runner.early_stopping": 9}
+    steps = PLAIN_STEPS | {
+        "runner.log_step": 4,
+        "runner.eval_step": 2,
+        "runner.early_stopping": 9,
+        "optimizer.lr": 0.02,
+    }
     del steps[f"{MODEL}.channel_dropout"]
     for folder, world, size in (("one", None, 2 * batch), ("two", 2, batch)):
         options = graded_corpus.overrides(**steps | {f"{DATA}.train_batch_size": size, f"{DATA}.pre_load": False})
