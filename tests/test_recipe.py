@@ -345,10 +345,9 @@ def tcgru(module: Any, modelrc: Any) -> tuple[nn.Module, int]:
 
 
 def multitask(module: Any, modelrc: Any) -> tuple[nn.Module, int]:
-    outputs = CLASSES + (6 if modelrc.target_variance else 3)
-    return module.MultiTaskModel(
-        DIM, CLASSES, True, modelrc.target_variance, **modelrc.model_dump(include=SIZES)
-    ), outputs
+    dimensions, spreads = modelrc.dimension_weight > 0, modelrc.target_variance
+    model = module.MultiTaskModel(DIM, CLASSES, dimensions, spreads, **modelrc.model_dump(include=SIZES))
+    return model, CLASSES + 3 * dimensions + 3 * spreads
 
 
 # The network of each head's ``modelrc``, and the number of its outputs.
