@@ -4,21 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from s3prl_emotion.plots import plot_attention
+from s3prl_emotion.results import write_arrays
 
 
 def save(folder: Path, stem: str, weights: Mapping[str, NDArray[np.float32]]) -> Path:
     """Write ``{stem}_attention.npz`` with the weights ``[T]`` of each utterance under its name."""
     folder.mkdir(parents=True, exist_ok=True)
-    path = folder / f"{stem}_attention.npz"
-    arrays: dict[str, Any] = dict(weights)
-    np.savez(path, **arrays)
-    return path
+    return write_arrays(folder / f"{stem}_attention.npz", weights)
 
 
 def draw(folder: Path, name: str, weights: NDArray[np.float32], waveform: NDArray[np.float32]) -> Path:

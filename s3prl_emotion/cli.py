@@ -24,6 +24,7 @@ COMMANDS = {
     "saliency": "which dimensions and layers of an upstream tell of emotion, for recipes to name",
     "degrade": "noisy and reverberant copies of a corpus's test utterances",
     "transcribe": "transcripts of a corpus by a speech recogniser",
+    "tsne": "utterance embeddings of a head or an upstream in a plane",
     "benchmark": "run a matrix of systems, upstreams, folds and seeds",
     "report": "tables, figures and a page from a benchmark's results or from experiments",
 }

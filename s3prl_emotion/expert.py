@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from s3prl_emotion import attention, host, results
+from s3prl_emotion import attention, embeddings, host, results
 from s3prl_emotion.audio import load_audio
 from s3prl_emotion.corpora import load_corpus
 from s3prl_emotion.corpora.superb import SPLIT_SEED
@@ -85,6 +85,7 @@ class EmotionExpert(ExpertContract):
             self._draw_as_superb()
         self.model = self.build_model(modelrc, upstream_dim)
         self.objective = self.make_objective(modelrc)
+        self.embedded = embeddings.EmbeddingTap(self.last_layer()) if section.embeddings else None
         self.register_buffer("best_score", torch.full((1,), self.worst))
         if not host.launched() and "run_downstream" in Path(sys.argv[0]).stem:
             logger.warning(
@@ -153,6 +154,8 @@ class EmotionExpert(ExpertContract):
         self.observe(split, records, output.detach(), target)
         if not self._trains_on(split):
             records["name"] += names
+            if self.embedded:
+                records["embedding"] += self.embedded.take()
             if self.attention_dir:
                 records["attention"] += self.attention_weights(features, names)
         return loss
@@ -269,6 +272,8 @@ class EmotionExpert(ExpertContract):
         made_by |= self.provenance | results.model_size(self.model)
         made_by["loss"] = self.loss_of(records)
         metrics = self.write_results([known[name] for name in records["name"]], records, made_by)
+        if records.get("embedding"):
+            embeddings.save(self.expdir, f"{split}_{self.fold}", records["name"], records["embedding"])
         if records.get("attention"):
             weights = dict(zip(records["name"], records["attention"], strict=True))
             attention.save(Path(str(self.attention_dir)), f"{split}_{self.fold}", weights)

@@ -24,6 +24,7 @@ class ExpertContract(nn.Module, ABC):
     worst: ClassVar[float]  # what the first score must pass
     best_metric: str
     head: str
+    model: Any
 
     # --- what an expert gives --------------------------------------------------------------------------------------
 
@@ -83,6 +84,10 @@ class ExpertContract(nn.Module, ABC):
             AudioError: an utterance is too short for the upstream to give a frame
         """
         return pad_features(features, names)
+
+    def last_layer(self) -> nn.Module:
+        """The layer of the network that gives the outputs; its input ``[B, E]`` is the utterance embedding."""
+        return self.model.output
 
     def has_attention(self, modelrc: Any) -> bool:
         """Whether the head attends over frames, so that ``attention_dir`` has something to export."""

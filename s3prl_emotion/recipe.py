@@ -139,13 +139,14 @@ class HeadSection(StrictSection):
 
     ``best_metric`` picks ``dev-best.ckpt``; by default WA for heads with classes, mean_CCC for those with dimensions.
     ``layer`` is ``-l``, in the recipe: a number, or ``auto``, the most salient layer of ``layer_file``, which
-    ``s3prl-emotion saliency`` wrote.
+    ``s3prl-emotion saliency`` wrote. ``embeddings`` keeps what the head's last layer sees of every evaluated utterance.
     """
 
     datarc: dict[str, Any]
     modelrc: dict[str, Any] = Field(default_factory=dict)
     best_metric: Literal["WA", "UAR", "macro_f1", "mean_CCC", "joint"] | None = None
     attention_dir: str | None = None
+    embeddings: bool = False
     layer: int | Literal["auto"] | None = None
     layer_file: str | None = None
 

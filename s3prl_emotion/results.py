@@ -14,7 +14,9 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import nn
 
 from s3prl_emotion import __version__
@@ -109,6 +111,14 @@ def write_metrics(folder: Path, stem: str, values: dict[str, Any]) -> Path:
 def write_text(path: Path, text: str) -> None:
     """Write a text file as :func:`write_bytes` does."""
     write_bytes(path, text.encode())
+
+
+def write_arrays(path: Path, arrays: Mapping[str, NDArray[Any]]) -> Path:
+    """Write an npz file as :func:`write_bytes` does."""
+    data = io.BytesIO()
+    np.savez(data, **dict[str, Any](arrays))
+    write_bytes(path, data.getvalue())
+    return path
 
 
 def write_bytes(path: Path, data: bytes, failure: type[EmotionError] = TrainingError) -> None:

@@ -41,6 +41,10 @@ class DownstreamExpert(CategoricalExpert):
         """Cross-entropy against smoothed targets ``y (1 - p_l) + p_l / K``, eq. 9 (torch's own definition)."""
         return nn.CrossEntropyLoss(weight=weight, label_smoothing=modelrc.label_smoothing)
 
+    def last_layer(self) -> nn.Module:
+        """The classifier on top of the pooled features."""
+        return self.model.classifier
+
     def has_attention(self, modelrc: ModelSection) -> bool:
         """Attentive correlation pooling alone weighs the frames (eq. 7)."""
         return modelrc.pooling == "corr_attn"

@@ -1,0 +1,90 @@
+"""A matrix of four poolings x five folds over one upstream, with a shared store, beside 20 runs of stock s3prl.
+
+At SUPERB's proportions: 30,000 steps of 32 utterances a run, over 5,531 distinct utterances. What is measured are steps
+(each pooling with a filled store; stock's own emotion task) and what it costs to compute an utterance's features once;
+the hours are extrapolated from that. Evaluation is left out on both sides: stock pays it with a pass through the
+upstream for every utterance, the suite with a look into the store.
+
+    python benchmarks/matrix.py --size base
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from common import ROOT, SIZES, save_corpus, save_model, timed_run
+from training_step import FIRST, STEP_UTTERANCES, stock_words, suite_words
+
+POOLINGS = ("mean", "mean_std", "corr", "corr_attn")
+FOLDS, STEPS, UTTERANCES = 5, 30_000, 5_531
+
+
+def main() -> None:
+    """Print what was measured, the hours that come of it, and how they grow."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--size", choices=list(SIZES), default="base")
+    parser.add_argument("--folder", type=Path, default=Path(tempfile.gettempdir()) / "s3prl-emotion-benchmark")
+    parser.add_argument("--steps", type=int, default=5, help="timed steps of stock s3prl")
+    parser.add_argument("--threads", type=int, default=2)
+    args = parser.parse_args()
+    model, corpus = save_model(args.folder, args.size), save_corpus(args.folder)
+    common = ["-m", "train", "--device", "cpu", "-k", str(model)]
+    utterance, store = extraction(args.folder, corpus, model, args.threads)
+    step = {}
+    for pooling in POOLINGS:
+        words = suite_words(args.folder, corpus, store, "float32", FIRST + 21)
+        words[-1] += f",,config.downstream_expert.modelrc.pooling={pooling!r}"
+        step[pooling] = statistics.median(timed_run(["ours", *common, *words], args.threads)[0][FIRST:])
+    words = stock_words(args.folder, corpus, args.steps + 2)
+    stock = statistics.median(timed_run(["stock", *common, *words], args.threads)[0][1:])
+
+    print(f"HuBERT {args.size}, {args.threads} threads; measured seconds")
+    print(f"features of an utterance, once  {utterance:9.3f}")
+    for pooling, seconds in step.items():
+        print(f"step, {pooling:10}, filled store {seconds:9.3f}")
+    print(f"step, stock s3prl               {stock:9.3f}")
+    once, fold = UTTERANCES * utterance / 3600, sum(step.values()) * STEPS / 3600
+    ours, theirs = once + FOLDS * fold, len(POOLINGS) * FOLDS * STEPS * stock / 3600
+    print(f"extrapolated to {len(POOLINGS)} poolings x {FOLDS} folds of {STEPS} steps of {STEP_UTTERANCES} utterances:")
+    print(f"features, once {once:.1f} h, {len(POOLINGS) * FOLDS} runs {FOLDS * fold:.1f} h, together {ours:.1f} h")
+    print(f"stock s3prl {theirs:.0f} h; stock / with a store: {theirs / ours:.0f}")
+    growth = {
+        "a further fold, all poolings": (1, len(POOLINGS)),
+        "a further seed, all poolings, all folds": (FOLDS, len(POOLINGS)),
+        "a further head, all folds": (FOLDS, 1),
+    }
+    for name, (folds, heads) in growth.items():
+        runs = folds * heads * STEPS / 3600
+        print(f"{name}: {runs * statistics.mean(step.values()):.1f} h, stock {runs * stock:.0f} h")
+
+
+def extraction(folder: Path, corpus: Path, model: Path, threads: int) -> tuple[float, Path]:
+    """Seconds to compute and store an utterance's features with ``s3prl-emotion extract``, and the filled store.
+
+    Start-up is taken off: the same command on the store that is full.
+    """
+    store = folder / "store-matrix"
+    shutil.rmtree(store, ignore_errors=True)
+    command = [sys.executable, "-m", "s3prl_emotion", "extract", "-u", "hf_speech_custom", "-k", str(model)]
+    command += ["--feature_store", str(store), "--labels", str(corpus / "meta_data"), "--root", str(corpus / "audio")]
+    command += ["--device", "cpu"]
+    count = len(list((corpus / "audio").rglob("*.wav")))
+    environment = {**os.environ, "OMP_NUM_THREADS": str(threads), "PYTHONPATH": str(ROOT)}
+    seconds = []
+    for _ in range(2):
+        begun = time.perf_counter()
+        subprocess.run(command, check=True, capture_output=True, env=environment)
+        seconds.append(time.perf_counter() - begun)
+    return (seconds[0] - seconds[1]) / count, store
+
+
+if __name__ == "__main__":
+    main()

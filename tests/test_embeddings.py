@@ -1,0 +1,130 @@
+"""Utterance embeddings: what the last layer sees, kept by evaluation; in a plane, by the command."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import soundfile
+import torch
+from conftest import Cli, TinyCorpus
+from matplotlib.image import imread
+from sklearn.metrics import silhouette_score
+
+from s3prl_emotion.checkpoint import load_checkpoint
+from s3prl_emotion.cli import main
+from s3prl_emotion.embedding_plots import known_of
+from s3prl_emotion.embeddings import in_a_plane, load, save
+from s3prl_emotion.errors import LabelError, UsageError
+
+TRAIN = ("-m", "train", "-u", "fbank_no_cmvn", "-p", "exp")
+KEEP = {"downstream_expert.embeddings": True}
+
+
+def clusters(count: int = 30, width: int = 100) -> tuple[np.ndarray, np.ndarray]:
+    generator = np.random.default_rng(0)
+    group = np.arange(count) % 3
+    return generator.normal(size=(3, width))[group] + 0.1 * generator.normal(size=(count, width)), group
+
+
+def test_kept_embeddings_give_the_predictions_through_the_last_layer(cli: Cli, tiny_corpus: TinyCorpus):
+    cli(*TRAIN, "-d", "emotion_corr_attn", "-o", tiny_corpus.overrides(**KEEP))
+    found = load(Path("exp/test_fold1_embeddings.npz"))
+    table = pd.read_csv("exp/test_fold1_predictions.csv").set_index("FileName").loc[found.names]
+    state = load_checkpoint(Path("exp/dev-best.ckpt"))
+    weights = state["Downstream"]
+    logits = torch.from_numpy(found.rows) @ weights["model.classifier.weight"].T + weights["model.classifier.bias"]
+    classes = state["Config"]["downstream_expert"]["datarc"]["classes"]
+    probability = torch.softmax(logits, dim=1).numpy()
+    np.testing.assert_allclose(table[[f"p_{name}" for name in classes]], probability, atol=1e-5)
+    assert sorted(known_of(found, Path("exp/test_fold1_embeddings.npz"))) == [
+        "class",
+        "gender",
+        "prediction",
+        "speaker",
+    ]
+
+
+def test_kept_embeddings_of_dimensions(cli: Cli, graded_corpus: TinyCorpus):
+    cli(*TRAIN, "-d", "emotion_tcgru", "-o", graded_corpus.overrides(**KEEP))
+    path = Path("exp/test_fold1_embeddings.npz")
+    found, weights = load(path), load_checkpoint(Path("exp/dev-best.ckpt"))["Downstream"]
+    table = pd.read_csv("exp/test_fold1_predictions.csv").set_index("FileName").loc[found.names]
+    output = torch.from_numpy(found.rows) @ weights["model.output.weight"].T + weights["model.output.bias"]
+    means = (output * weights["label_spread"] + weights["label_mean"]).numpy()
+    np.testing.assert_allclose(table[["EmoAct_pred", "EmoVal_pred", "EmoDom_pred"]], means[:, :3], atol=1e-4)
+    known = known_of(found, path)
+    np.testing.assert_allclose(known["valence"], table["EmoVal"], atol=1e-6)
+    assert main(["tsne", str(path), "--by", "activation", "gender", "--out", "plane.png"]) == 0
+    height, width = np.asarray(imread("plane.png")).shape[:2]
+    assert width > 1.5 * height  # two panels
+
+
+def test_without_the_key_nothing_is_kept(cli: Cli, tiny_corpus: TinyCorpus):
+    cli(*TRAIN, "-d", "emotion_corr_attn", "-o", tiny_corpus.overrides())
+    assert not list(Path("exp").glob("*.npz"))
+
+
+def test_groups_stay_apart_in_the_plane():
+    rows, group = clusters()
+    points = in_a_plane(rows)
+    assert points.shape == (30, 2)
+    assert silhouette_score(points, group) > 0.6
+    np.testing.assert_array_equal(points, in_a_plane(rows))
+
+
+@pytest.mark.parametrize("width", [1, 2, 500])
+def test_narrow_and_wide_embeddings(width: int):
+    assert np.isfinite(in_a_plane(np.random.default_rng(0).normal(size=(8, width)))).all()
+
+
+@pytest.mark.parametrize(
+    ("rows", "options", "match"),
+    [
+        (np.zeros((3, 4)), {}, "3 utterances are too few"),
+        (np.ones((9, 4)), {}, "all embeddings are the same"),
+        (np.full((9, 4), np.nan), {}, "not finite"),
+        (np.eye(9), {"perplexity": 9.0}, "perplexity 9: must be at least 1 and below the number of utterances, 9"),
+    ],
+)
+def test_what_cannot_be_laid_out(rows: np.ndarray, options: dict[str, float], match: str):
+    with pytest.raises(LabelError, match=match):
+        in_a_plane(rows, **options)
+
+
+def test_files_of_export_and_label_tables(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    rows, group = clusters()
+    names = [f"u{number}.wav" for number in range(30)]
+    words = np.array(["a", "b", "c"])[group]
+    np.savez(tmp_path / "pooled.npz", names=names, features=rows.astype(np.float32), classes=words, speakers=words)
+    assert main(["tsne", str(tmp_path / "pooled.npz")]) == 0
+    assert (tmp_path / "pooled_tsne.png").is_file()
+    assert main(["tsne", str(tmp_path / "pooled.npz"), "--by", "valence"]) == 1
+    assert "--by valence: not known of these utterances (class, speaker is)" in capsys.readouterr().err
+    labels = tmp_path / "labels.csv"
+    labels.write_text("FileName,EmoVal\n" + "".join(f"{name},{number}\n" for number, name in enumerate(names)))
+    assert main(["tsne", str(tmp_path / "pooled.npz"), "--by", "valence", "--labels", str(labels)]) == 0
+    labels.write_text("FileName,EmoVal\nu0.wav,1\n")
+    assert main(["tsne", str(tmp_path / "pooled.npz"), "--by", "valence", "--labels", str(labels)]) == 1
+    assert "says nothing of 29 utterances, u1.wav for one" in capsys.readouterr().err
+
+
+def test_files_that_are_none(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    with pytest.raises(UsageError, match="no such file"):
+        load(tmp_path / "none.npz")
+    (tmp_path / "torn.npz").write_bytes(save(tmp_path, "a", ["x"], [np.ones(3, np.float32)]).read_bytes()[:100])
+    with pytest.raises(UsageError, match="damaged"):
+        load(tmp_path / "torn.npz")
+    np.savez(tmp_path / "frames.npz", names=["a"], **{"features/a": np.ones((3, 4))})
+    with pytest.raises(UsageError, match="holds no utterance embeddings"):
+        load(tmp_path / "frames.npz")
+    np.savez(tmp_path / "objects.npz", names=["a"], embeddings=np.array([[{}]], dtype=object))
+    with pytest.raises(UsageError, match="damaged"):
+        load(tmp_path / "objects.npz")
+    assert main(["tsne", str(tmp_path / "none.npz"), "--by", "clas"]) == 1
+    assert "--by clas: not one of class" in capsys.readouterr().err
+    soundfile.write(tmp_path / "x.wav", np.zeros(100), 16_000)
+    with pytest.raises(UsageError, match="damaged, or no npz"):
+        load(tmp_path / "x.wav")
