@@ -74,6 +74,10 @@ def load(path: Path) -> Embeddings:
     except (OSError, ValueError, zipfile.BadZipFile) as error:
         raise UsageError(f"{path}: damaged, or no npz file ({' '.join(str(error).split())})") from error
     rows, names = content.get("embeddings", content.get("features")), content.get("names")
+    if rows is not None and rows.ndim == 3 and rows.shape[1] == 1:  # one layer
+        rows = rows[:, 0]
+    if rows is not None and rows.ndim == 3:
+        raise UsageError(f"{path}: holds {rows.shape[1]} layers; take one with s3prl-emotion export -l LAYER")
     if rows is None or names is None or rows.ndim != 2 or len(rows) != len(names):
         raise UsageError(
             f"{path}: holds no utterance embeddings (names [N] and embeddings [N, E]); of s3prl-emotion export, take "
@@ -81,6 +85,30 @@ def load(path: Path) -> Embeddings:
         )
     about = {key: content[name] for key, name in (("class", "classes"), ("speaker", "speakers")) if name in content}
     return Embeddings(names.astype(np.str_), rows.astype(np.float32), about)
+
+
+def stored_rows(files: Sequence[str], names: Sequence[str]) -> dict[str, NDArray[np.float32]]:
+    """Embeddings ``[E]`` of utterances, those of several files joined.
+
+    Args:
+        files: npz files of :func:`load`
+        names: of the utterances
+
+    Raises:
+        UsageError: a file cannot be read, or lacks an utterance
+        LabelError: an embedding is not finite
+    """
+    joined: dict[str, list[NDArray[np.float32]]] = {name: [] for name in names}
+    for file in files:
+        found = load(Path(file).expanduser())
+        rows = dict(zip(found.names.tolist(), found.rows, strict=True))
+        for name, parts in joined.items():
+            if name not in rows:
+                raise UsageError(f"{file}: holds no embedding of {name}; export that corpus with s3prl-emotion export")
+            if not np.isfinite(rows[name]).all():
+                raise LabelError(f"{file}: the embedding of {name} is not finite; export it anew")
+            parts.append(rows[name])
+    return {name: np.concatenate(parts) for name, parts in joined.items()}
 
 
 def in_a_plane(rows: NDArray[np.floating[Any]], perplexity: float | None = None) -> NDArray[np.float64]:

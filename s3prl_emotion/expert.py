@@ -58,6 +58,7 @@ class EmotionExpert(ExpertContract):
         super().__init__()
         self.head = type(self).__module__.split(".")[-2]
         self.expdir = Path(expdir)
+        self.upstream_rate = upstream_rate
         self.seed = int(kwargs.get("seed", 0))
         self.device = str(kwargs.get("device", "cpu"))
         self.options = kwargs
@@ -225,6 +226,12 @@ class EmotionExpert(ExpertContract):
         """
         if self.layer_file is not None:
             self.layer_file.check_upstream(identity().values, self.options.get("upstream_layer_selection"))
+
+    def asked_splits(self) -> list[str]:
+        """Splits that this run trains on or evaluates."""
+        if self.options.get("mode") == "evaluate":
+            return [self.options["evaluate_split"]]
+        return [self.train_split, *dict(self.options.get("runner") or {}).get("eval_dataloaders", [])]
 
     # --- checkpoints -----------------------------------------------------------------------------------------------
 

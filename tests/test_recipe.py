@@ -350,8 +350,14 @@ def multitask(module: Any, modelrc: Any) -> tuple[nn.Module, int]:
     return model, CLASSES + 3 * dimensions + 3 * spreads
 
 
+def acnn(module: Any, modelrc: Any) -> tuple[nn.Module, int]:
+    sizes = modelrc.model_dump(include={"filters", "width", "stride", "pool", "dropout"})
+    return module.AttentiveCNN(DIM, CLASSES, 0, modelrc.views, **sizes), CLASSES + (6 if modelrc.views else 0)
+
+
 # The network of each head's ``modelrc``, and the number of its outputs.
 NETWORKS: dict[str, Callable[[Any, Any], tuple[nn.Module, int]]] = {
+    "emotion_acnn": acnn,
     "emotion_corr_attn": corr_attn,
     "emotion_multitask": multitask,
     "emotion_tcgru": tcgru,

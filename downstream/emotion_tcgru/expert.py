@@ -60,7 +60,7 @@ class DownstreamExpert(DimensionalExpert):
         """Read the saliency file; the recipe then holds the dimensions themselves, and checkpoints need no file."""
         self.lexical = modelrc.lexical
         self.spoken: dict[str, dict[str, Tensor]] = {}  # lexical embeddings of each split
-        for split in self._splits() if self.lexical else ():  # ahead of training: a transcript may be missing
+        for split in self.asked_splits() if self.lexical else ():  # ahead of training: a transcript may be missing
             self._embeddings(split)
         self.reduced: reduction.Resolved | None = None
         if modelrc.saliency is None:
@@ -101,12 +101,6 @@ class DownstreamExpert(DimensionalExpert):
         known = self._embeddings(split)
         rows = torch.stack([known[name] for name in names])
         return (*padded, rows.to(padded[0].device))
-
-    def _splits(self) -> list[str]:
-        """What will be asked for."""
-        if self.options.get("mode") == "evaluate":
-            return [self.options["evaluate_split"]]
-        return [self.train_split, *dict(self.options.get("runner") or {}).get("eval_dataloaders", [])]
 
     def _lexical_dim(self) -> int:
         """E, 0 without a lexical branch."""

@@ -1,0 +1,1 @@
+"""``-d emotion_acnn``: Neumann & Vu 2019."""

@@ -1,0 +1,170 @@
+"""``-d emotion_acnn``: Neumann & Vu 2019 as an s3prl downstream; the network and its loss are in ``model.py``."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any, cast
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from pydantic import Field
+from torch import Tensor, nn
+
+from s3prl_emotion.audio import SAMPLE_RATE
+from s3prl_emotion.categorical_expert import CategoricalExpert
+from s3prl_emotion.corpora import Needs, Utterance
+from s3prl_emotion.embeddings import stored_rows
+from s3prl_emotion.errors import ConfigError
+from s3prl_emotion.masking import pad_features
+from s3prl_emotion.metrics import unweighted_average_recall
+from s3prl_emotion.recipe import StrictSection
+
+from .model import LEVELS, UNKNOWN, VIEWS, AttentiveCNN, MultiViewLoss, levels
+
+
+class ModelSection(StrictSection):
+    """``modelrc``: section 4.2; what the paper leaves open is marked in ``config.yaml``."""
+
+    filters: int = Field(default=200, ge=1)
+    width: int = Field(default=10, ge=1)
+    stride: int = Field(default=3, ge=1)
+    pool: int = Field(default=30, ge=1)
+    dropout: float = Field(default=0.8, ge=0, lt=1)
+    alpha: float = Field(default=0.2, ge=0, lt=1)
+    beta: float = Field(default=0.2, ge=0, lt=1)
+    bins: list[float] = Field(default=[2.0, 4.0], min_length=2, max_length=2)
+    max_length: float | None = Field(default=7.5, gt=0)
+    utterance_embeddings: list[str] = Field(default_factory=list)
+
+    @property
+    def views(self) -> bool:
+        """Whether levels of arousal and valence are learnt."""
+        return self.alpha + self.beta > 0
+
+
+NO_EMBEDDING = "modelrc.utterance_embeddings: -m inference has no embedding of a new file; use -m evaluate"
+SIZES = {"filters", "width", "stride", "pool", "dropout"}
+
+
+class DownstreamExpert(CategoricalExpert):
+    """Attentive CNN with multi-view learning and, where the recipe names them, embeddings of whole utterances."""
+
+    model_section = ModelSection
+
+    @classmethod
+    def check(cls, downstream_expert: dict[str, Any], variant: str | None, runner: dict[str, Any] | None = None) -> Any:
+        """As every head's; refuses weights and bins that mean nothing."""
+        section, data, modelrc = super().check(downstream_expert, variant, runner)
+        MultiViewLoss(1, modelrc.alpha, modelrc.beta)
+        if not modelrc.bins[0] < modelrc.bins[1]:
+            raise ConfigError(f"downstream_expert.modelrc.bins: must rise, got {modelrc.bins}")
+        return section, data, modelrc
+
+    @classmethod
+    def needs(cls, modelrc: ModelSection) -> Needs:
+        """A class; arousal and valence too where they are learnt."""
+        return Needs(dimensions=modelrc.views)
+
+    def resolve(self, modelrc: ModelSection, downstream_expert: dict[str, Any], upstream_dim: int) -> ModelSection:
+        """Read the stored embeddings, ahead of training: one may be missing."""
+        self.modelrc = modelrc
+        self.stored: dict[str, dict[str, Tensor]] = {}  # embeddings of each split
+        self.rated: dict[str, dict[str, Tensor]] = {}  # levels of arousal and valence of each split
+        self.frames = math.ceil(modelrc.max_length * SAMPLE_RATE / self.upstream_rate) if modelrc.max_length else None
+        if modelrc.utterance_embeddings and self.corpus is None:
+            raise ConfigError(NO_EMBEDDING)
+        for split in self.asked_splits() if modelrc.utterance_embeddings else ():
+            self._embeddings(split)
+        return modelrc
+
+    def build_model(self, modelrc: ModelSection, upstream_dim: int) -> nn.Module:
+        """Network of Fig. 1."""
+        width = next((len(row) for rows in self.stored.values() for row in rows.values()), 0)
+        sizes = modelrc.model_dump(include=SIZES)
+        return AttentiveCNN(upstream_dim, len(self.classes), width, modelrc.views, **sizes)
+
+    def build_loss(self, modelrc: ModelSection, weight: Tensor | None) -> nn.Module:
+        """Eq. 2."""
+        return MultiViewLoss(len(self.classes), modelrc.alpha, modelrc.beta, weight)
+
+    def inputs(self, split: str | None, features: Sequence[Tensor], names: Sequence[str]) -> tuple[Tensor, ...]:
+        """Features, lengths, and stored embeddings ``[B, E]`` where there are any."""
+        padded, lengths = self._fixed(*super().inputs(split, features, names))
+        if not self.modelrc.utterance_embeddings:
+            return padded, lengths
+        known = self._embeddings(split)
+        return padded, lengths, torch.stack([known[name] for name in names]).to(padded.device)
+
+    def _fixed(self, features: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        """Cut or extended with zeros, which the paper's network sees, to ``max_length``; without it, as they are."""
+        if self.frames is None:
+            return features, lengths
+        features = nn.functional.pad(features[:, : self.frames], (0, 0, 0, max(0, self.frames - features.shape[1])))
+        return features, torch.full_like(lengths, self.frames)
+
+    def targets(self, split: str, labels: Sequence[int], names: Sequence[str]) -> Tensor:
+        """Indices of class, arousal and valence ``[B, 3]``."""
+        rated = self._rated(split)
+        return torch.cat([torch.as_tensor(labels).unsqueeze(1), torch.stack([rated[name] for name in names])], dim=1)
+
+    def observe(self, split: str, records: dict[str, list[Any]], output: Tensor, target: Tensor) -> None:
+        """Of the classes as every such head, and of evaluated splits the levels."""
+        k = len(self.classes)
+        super().observe(split, records, output[:, :k], target[:, 0])
+        if output.shape[1] > k and not self._trains_on(split):
+            guesses = torch.stack([part.argmax(dim=1) for part in output[:, k:].split(LEVELS, dim=1)], dim=1)
+            records["levels"] += torch.cat([target[:, 1:], guesses], dim=1).tolist()
+
+    def write_results(
+        self, utterances: Sequence[Utterance], records: dict[str, list[Any]], made_by: dict[str, Any]
+    ) -> dict[str, Any]:
+        """Metrics and files of classes; UAR of arousal and valence under ``views``."""
+        if records.get("levels"):
+            rows = np.array(records["levels"])
+            made_by = made_by | {"views": {name: _uar(rows[:, [i, i + len(VIEWS)]]) for i, name in enumerate(VIEWS)}}
+        return super().write_results(utterances, records, made_by)
+
+    def answer(self, output: Tensor) -> list[dict[str, float]]:
+        """Class probabilities, most probable first."""
+        return super().answer(output[:, : len(self.classes)])
+
+    def has_attention(self, modelrc: ModelSection) -> bool:
+        """Always."""
+        return True
+
+    def attention_weights(self, features: Sequence[Tensor], names: Sequence[str]) -> list[NDArray[np.float32]]:
+        """Attention weights ``[T_b]`` of each utterance, eq. 1; what lies beyond ``max_length`` has none."""
+        padded, lengths = self._fixed(*pad_features(features, names))
+        with torch.no_grad():
+            weights = cast(AttentiveCNN, self.model).frame_weights(padded, lengths)
+        counts = [min(len(feature), weights.shape[1]) for feature in features]
+        return [row[:count].cpu().numpy() for row, count in zip(weights, counts, strict=True)]
+
+    def _rated(self, split: str) -> dict[str, Tensor]:
+        """Levels of arousal and valence ``[2]`` of a split's utterances by name."""
+        if self.corpus is None:
+            raise ConfigError(f"split {split!r}: -m inference has no corpus")
+        if split not in self.rated:
+            unknown = (math.nan,) * 3
+            values = {item.name: (item.dimensions or unknown)[: len(VIEWS)] for item in self.corpus.split(split)}
+            self.rated[split] = {name: levels(torch.tensor(pair), *self.modelrc.bins) for name, pair in values.items()}
+        return self.rated[split]
+
+    def _embeddings(self, split: str | None) -> dict[str, Tensor]:
+        """Stored embeddings ``[E]`` of a split's utterances by name."""
+        if split is None or self.corpus is None:
+            raise ConfigError(NO_EMBEDDING)
+        if split not in self.stored:
+            names = [item.name for item in self.corpus.split(split)]
+            rows = stored_rows(self.modelrc.utterance_embeddings, names)
+            self.stored[split] = {name: torch.from_numpy(row) for name, row in rows.items()}
+        return self.stored[split]
+
+
+def _uar(pairs: NDArray[np.int64]) -> dict[str, Any]:
+    """UAR of pairs ``[N, 2]`` of level and guess; ``None`` where nothing is known."""
+    known = pairs[pairs[:, 0] != UNKNOWN]
+    score = unweighted_average_recall(known[:, 0].tolist(), known[:, 1].tolist()) if len(known) else None
+    return {"UAR": score, "utterances": len(known)}
