@@ -18,12 +18,13 @@ ALLOWED_CLASSES: list[Any] = [argparse.Namespace]  # how s3prl stores its comman
 REQUIRED = ("Args", "Config")
 
 
-def load_checkpoint(path: str | os.PathLike[str], map_location: Any = "cpu") -> dict[str, Any]:
+def load_checkpoint(path: str | os.PathLike[str], map_location: Any = "cpu", mmap: bool = False) -> dict[str, Any]:
     """Read a checkpoint of s3prl's runner or ours, with ``weights_only=True``.
 
     Args:
         path: ``states-N.ckpt`` or ``dev-best.ckpt``
         map_location: as in ``torch.load``
+        mmap: read tensors when they are looked at, which saves time where few are
 
     Raises:
         CheckpointError: missing or damaged file, one that holds more than tensors and plain data (nothing of it is
@@ -34,7 +35,7 @@ def load_checkpoint(path: str | os.PathLike[str], map_location: Any = "cpu") -> 
         raise CheckpointError(f"{path}: no such checkpoint")
     torch.serialization.add_safe_globals(ALLOWED_CLASSES)
     try:
-        content = torch.load(path, map_location=map_location, weights_only=True)
+        content = torch.load(path, map_location=map_location, weights_only=True, mmap=mmap)
     except pickle.UnpicklingError as error:
         if not zipfile.is_zipfile(path):
             raise CheckpointError(f"{path}: damaged or not a checkpoint; use an older one") from error

@@ -70,6 +70,11 @@ class Featurizer(HostFeaturizer):
         """The one layer that ``-l`` selects, from 0, or ``None``."""
         return None if self.layer_selection is None else self.layer_selection % self.available
 
+    def layer_weights(self) -> list[float] | None:
+        """Weights of the layers as they are learnt so far, ``[L]``, sum 1; ``None`` where no layers are summed."""
+        weights = getattr(self, "weights", None)
+        return None if weights is None else functional.softmax(weights.detach().double(), dim=-1).tolist()
+
     def stack(self, features: Any) -> Tensor:
         """Selected layers ``[L, T, D]`` of an utterance that the upstream saw alone."""
         selected = self._select_feature(features)

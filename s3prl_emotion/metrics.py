@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from s3prl_emotion.calibration import CALIBRATION_BINS, expected_calibration_error
+from s3prl_emotion.calibration import CALIBRATION_BINS, expected_calibration_error, reliability_table
 from s3prl_emotion.group_metrics import N_BEST, PA_UAR_THRESHOLDS, group_places, pa_uar, score_groups
 from s3prl_emotion.metric_checks import Places, check_groups, checked_rows, checked_truth
 
@@ -46,7 +46,7 @@ def categorical_metrics(
     Returns:
         plain numbers, lists and dicts, ready for JSON: ``WA``, ``UAR``, ``macro_f1`` in [0, 1], ``recall`` by class
         (``None`` where the class does not occur), ``confusion`` (rows truth, columns prediction), ``n_best``, ``ECE``,
-        and ``per_speaker``, ``per_gender``, ``paUAR`` where speakers and genders are known
+        ``reliability``, and ``per_speaker``, ``per_gender``, ``paUAR`` where speakers and genders are known
 
     Raises:
         LabelError: shapes or class indices that do not fit, or rows that are no distributions
@@ -70,6 +70,7 @@ def categorical_metrics(
         "confusion": audmetric.confusion_matrix(truth, predicted, labels=everything),
         "n_best": {str(n): n_best(truth, probabilities, n) for n in N_BEST if n < len(classes)},
         "ECE": expected_calibration_error(truth, probabilities),
+        "reliability": reliability_table(truth, probabilities),
     }
     if speakers is not None and any(speakers):
         result["per_speaker"] = _by_group(true, best, speakers, len(classes))

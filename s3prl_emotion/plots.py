@@ -69,6 +69,6 @@ def save_figure(figure: Any, path: Path) -> Path:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise TrainingError(f"{path.parent}: cannot be made ({error.strerror}); name another folder") from error
+        raise TrainingError(f"{path}: could not be written ({error.strerror}); name another folder") from error
     write_bytes(path, data.getvalue())
     return path

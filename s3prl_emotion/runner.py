@@ -105,7 +105,8 @@ class SuiteRunner(Runner):
         if self.is_suite:
             entry.model.meet_upstream(self.source.identity)
             sizes = {"upstream_parameters": self.cut.parameters, "upstream_parameters_computed": self.cut.computed}
-            entry.model.provenance |= sizes
+            store = self.source.store
+            entry.model.provenance |= {**sizes, "store_key": None if store is None else store.identity.id}
         return entry
 
     def _get_optimizer(self, model_params: Any) -> Any:
@@ -242,6 +243,8 @@ class SuiteRunner(Runner):
         if not self.host_order:
             records = _merged(everyones(of_batches))
         names = None
+        if self.is_suite:
+            expert.provenance["layer_weights"] = self.featurizer.model.layer_weights()
         if is_leader_process():
             names = expert.log_records(
                 split,

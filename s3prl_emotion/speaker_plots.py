@@ -176,18 +176,23 @@ def plot_reliability(path: Path, table: Sequence[Mapping[str, Any]], title: str,
     accuracy, confidence = [row["accuracy"] for row in filled], [row["confidence"] for row in filled]
     bars = {"width": width, "align": "edge", "edgecolor": "white", "linewidth": 0.8}
     upper.bar(left, accuracy, color="tab:blue", label="accuracy", **bars)
-    upper.plot([0, 1], [0, 1], color="0.4", linestyle="--", linewidth=1.2, label="calibrated")
+    draw_calibrated(upper, lower, "0.4")
     upper.vlines(confidence, accuracy, confidence, color="tab:red", linewidth=1.6)
     upper.plot(confidence, confidence, color="tab:red", marker="o", markersize=5, linestyle="none",
                label="mean confidence, gap")  # fmt: skip
-    upper.set(xlim=(0, 1), ylim=(0, 1.02), ylabel="share of right answers")
     upper.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=3, frameon=False, fontsize=9)
     lower.bar(left, [row["utterances"] for row in filled], color="0.6", **bars)
-    lower.set(xlabel="confidence: probability of the first hypothesis", ylabel="utterances")
-    lower.yaxis.get_major_locator().set_params(integer=True)
     note = "" if ece is None else f": ECE {100 * ece:.1f} %"
     figure.suptitle(f"{_text(title)}{note}", fontsize=12)
     return save_figure(figure, path)
+
+
+def draw_calibrated(upper: Any, lower: Any, colour: str) -> None:
+    """Axes of a reliability diagram, the line of perfect calibration, and below them those of utterances."""
+    upper.plot([0, 1], [0, 1], color=colour, linestyle="--", linewidth=1.2, label="calibrated")
+    upper.set(xlim=(0, 1), ylim=(0, 1.02), ylabel="share of right answers")
+    lower.set(xlabel="confidence: probability of the first hypothesis", ylabel="utterances")
+    lower.yaxis.get_major_locator().set_params(integer=True)
 
 
 def _layout(panels: int) -> tuple[int, int]:

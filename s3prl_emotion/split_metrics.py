@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from s3prl_emotion.calibration import reliability_table
 from s3prl_emotion.distribution_metrics import agreement, threshold_f1
 from s3prl_emotion.errors import LabelError, nearest
 from s3prl_emotion.group_metrics import group_metrics
@@ -160,8 +159,8 @@ def split_metrics(
         - ``counts``: ``utterances`` N, ``evaluated`` M, ``no_consensus``, ``other_class``, ``no_mass`` as in
           :class:`Restricted`
         - over the M utterances and E classes: ``utterances``, ``WA``, ``UAR``, ``macro_f1``, ``recall``, ``confusion``,
-          ``ECE`` as in :func:`~s3prl_emotion.metrics.categorical_metrics`; ``reliability`` as in
-          :func:`~s3prl_emotion.calibration.reliability_table`; ``hypotheses`` as in :func:`hypothesis_pairs`
+          ``ECE``, ``reliability`` as in :func:`~s3prl_emotion.metrics.categorical_metrics`; ``hypotheses`` as in
+          :func:`hypothesis_pairs`
         - ``n_best``, and where known ``per_speaker``, ``speakers``, ``paUAR``, ``UAR_against_share``, ``per_gender`` as
           in :func:`~s3prl_emotion.group_metrics.group_metrics`
         - over all N utterances and K classes, with ``graders``: ``agreement`` and ``threshold_F1`` as in
@@ -186,7 +185,6 @@ def split_metrics(
         },
     }
     result |= categorical_metrics(part.truth.tolist(), part.probabilities, part.classes)
-    result["reliability"] = reliability_table(part.truth, part.probabilities)
     result["hypotheses"] = hypothesis_pairs(part.truth, part.probabilities, part.classes)
     result |= group_metrics(*_whole(part, len(rows)), part.classes, speakers, genders, min_utterances)
     if graders is not None:

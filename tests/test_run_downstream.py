@@ -284,6 +284,8 @@ def test_frozen_upstream_is_not_stored_and_its_layers_are_weighted(cli: Cli, tin
     assert "Upstream" not in state
     assert state["Featurizer"]["weights"].shape == (2,)
     assert not torch.equal(state["Featurizer"]["weights"], torch.zeros(2))
+    best = load_checkpoint("exp/dev-best.ckpt")["Featurizer"]["weights"].double()
+    assert metrics("exp/test_fold1_metrics.json")["layer_weights"] == pytest.approx(best.softmax(dim=0).tolist())
     normalised = train(cli, tiny_corpus, "norm", "-u", "customized_upstream", "--upstream_feature_normalize")
     assert normalised["Args"].upstream_feature_normalize
 
@@ -292,6 +294,7 @@ def test_selected_features(cli: Cli, tiny_corpus: TinyCorpus):
     state = train(cli, tiny_corpus, "exp", "-u", "customized_upstream", "-s", "ER", "-l", 1)
     assert metrics("exp/test_fold1_metrics.json")["upstream"]["upstream_feature_selection"] == "ER"
     assert state["Featurizer"] == {}
+    assert metrics("exp/test_fold1_metrics.json")["layer_weights"] is None
     train(cli, tiny_corpus, "fbank", "-l", 0)  # the one layer that there is
 
 

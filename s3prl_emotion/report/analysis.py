@@ -186,7 +186,7 @@ class _Analyst:
         ours, theirs = self._pairs(system)
         if not ours:
             return scores
-        pools = Pool(ours), Pool(theirs)
+        pools = self._pool(system, ours), self._pool(self.study.baseline or "", theirs)
         classes = sorted({*pools[0].classes, *pools[1].classes})
         first, second = (pool.sums(classes) for pool in pools)
         measures, width = Measures(len(pools[0].seeds), pools[0].dimensions, len(classes)), first.shape[1]
@@ -203,6 +203,10 @@ class _Analyst:
                 difference = Difference(value, low, high, float(test.p_values[index]), test.exact)
                 scores[name] = dataclasses.replace(scores[name], difference=difference)
         return scores
+
+    def _pool(self, system: str, runs: list[tuple[RunResult, Predictions]]) -> Pool:
+        """Of some of a system's runs; that of all is there already."""
+        return self.pools[system] if len(runs) == len(self.read[system]) else Pool(runs)
 
     def _pairs(self, system: str) -> tuple[list[Any], list[Any]]:
         """Runs of system and baseline with the same fold and seed, where they saw the same utterances."""
@@ -250,12 +254,15 @@ def flat_metrics(metrics: dict[str, Any]) -> dict[str, float]:
 def _spread(runs: Sequence[RunResult], split: str) -> dict[str, Score]:
     """Mean and spread over runs of each metric."""
     tables = [flat_metrics(run.splits[split].metrics) for run in runs]
-    scores = {}
-    for name in dict.fromkeys(name for table in tables for name in table):
-        values = np.array([table.get(name, np.nan) for table in tables])
-        std = float(values.std(ddof=1)) if len(values) > 1 else float("nan")
-        scores[name] = Score(name, len(values), float(values.mean()), std, float(values.min()), float(values.max()))
-    return scores
+    names = dict.fromkeys(name for table in tables for name in table)
+    return {name: score_of(name, [table.get(name, np.nan) for table in tables]) for name in names}
+
+
+def score_of(metric: str, values: Sequence[float]) -> Score:
+    """Mean, spread and range of a metric over runs, NaN where it is NaN in one."""
+    array = np.asarray(values, dtype=np.float64)
+    std = float(array.std(ddof=1)) if len(array) > 1 else float("nan")
+    return Score(metric, len(array), float(array.mean()), std, float(array.min()), float(array.max()))
 
 
 def _bins(pool: Pool, column: int) -> list[dict[str, Any]]:

@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from s3prl_emotion.errors import UsageError
 from s3prl_emotion.report import tables
-from s3prl_emotion.report.analysis import Analysis, Part
-from s3prl_emotion.report.figures import SERIES, Figure, figures_of, glyph, svg_panels, write_figure
+from s3prl_emotion.report.analysis import Analysis, Part, Score
+from s3prl_emotion.report.budget import within_budget
+from s3prl_emotion.report.drawing import SERIES, Figure, glyph, svg_panels, write_figure
+from s3prl_emotion.report.environment import environment, tex
+from s3prl_emotion.report.evidence import Evidence, collect
+from s3prl_emotion.report.evidence_figures import detail_figures
+from s3prl_emotion.report.figures import figures_of
+from s3prl_emotion.report.groups import cost_table, detail_scores, group_tables
+from s3prl_emotion.report.overview import overview
+from s3prl_emotion.report.sections import sections
 from s3prl_emotion.results import versions, write_text
 
-TEMPLATES = Path(__file__).with_name("templates")
-TEX = {
-    "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
-    "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", tables.MINUS: "$-$", "±": r"$\pm$", "–": "--",
-    "<": "$<$", ">": "$>$",
-}  # fmt: skip
+__all__ = ["tex", "write_report"]
+
 DARK = ("#6bb1ea", "#f0935a", "#4fc4a0", "#c792dc", "#e0b040", "#f07a9c", "#93b0f5", "#a9bd50")
 
 
@@ -40,33 +43,50 @@ def write_report(analysis: Analysis, folder: Path) -> list[Path]:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UsageError(f"{folder}: cannot be made ({error.strerror}); name another with --out") from error
+    evidence = collect(analysis)
     drawn = {upstream: figures_of(analysis, upstream) for upstream in analysis.study.upstreams}
-    files = [write_figure(figure, folder / "figures") for figures in drawn.values() for figure in figures]
-    content = _content(analysis)
+    details = {upstream: detail_figures(analysis, evidence, upstream) for upstream in analysis.study.upstreams}
+    drawn, details, note = within_budget(drawn, details)
+    everything = {upstream: [*drawn[upstream], *details[upstream]] for upstream in drawn}
+    files = [write_figure(figure, folder / "figures") for figures in everything.values() for figure in figures]
+    content = _content(analysis, evidence)
+    content["warnings"] += [note] if note else []
+    on_page = {"figures": _panels(drawn, "f"), "details": _panels(details, "d")}
     texts = {
-        "report.html": _environment(html=True)
-        .get_template("page.html.jinja")
-        .render(**content, figures=_panels(drawn)),
-        "report.md": _environment().get_template("report.md.jinja").render(**content, figures=drawn),
-        "report.tex": _environment().get_template("report.tex.jinja").render(**content),
-        "report.csv": tables.csv_text(analysis),
+        "report.html": environment().get_template("page.html.jinja").render(**content, **on_page),
+        "report.md": environment(False).get_template("report.md.jinja").render(**content, figures=everything),
+        "report.tex": environment(False).get_template("report.tex.jinja").render(**content),
+        "report.csv": tables.csv_text(analysis, _detail_scores(evidence), content["ranked"]),
     }
     for name, text in texts.items():
         write_text(folder / name, text)
     return [*(folder / name for name in texts), *files]
 
 
-def _content(analysis: Analysis) -> dict[str, Any]:
+def _content(analysis: Analysis, evidence: Evidence) -> dict[str, Any]:
     """What all templates are given."""
     study = analysis.study
+    details = {place: group_tables(systems) for place, systems in evidence.parts.items()}
+    cost = {upstream: cost_table(systems) for upstream, systems in evidence.training.items()}
     return {
+        "tables": tables,
+        "sections": sections,
+        "glyph": glyph,
+        "light": SERIES,
+        "dark": DARK,
         "analysis": analysis,
         "study": study,
         "statements": list(_statements(analysis)),
         "warnings": [*study.warnings, *_gathered(analysis.parts)],
-        "tables_of": lambda part: tables.tables_of(part, study.baseline),
+        "tables_of": lambda part: [
+            *tables.tables_of(part, study.baseline),
+            *details[part.upstream, part.split],
+        ],
+        "detail_tables": details,
+        "training_tables": {upstream: [table] if table else [] for upstream, table in cost.items()},
         "anchors": {(part.upstream, part.split): f"part{index}" for index, part in enumerate(analysis.parts)},
         "versions": versions(),
+        **overview(analysis),
     }
 
 
@@ -106,32 +126,15 @@ def _gathered(parts: tuple[Part, ...]) -> list[str]:
     return [f"{warning} ({', '.join(places)})" for warning, places in where.items()]
 
 
-def _panels(drawn: dict[str, list[Figure]]) -> dict[str, list[tuple[Figure, list[tuple[str, str]]]]]:
+def _detail_scores(evidence: Evidence) -> dict[tuple[str, str], list[tuple[str, Score]]]:
+    return {place: list(detail_scores(systems)) for place, systems in evidence.parts.items()}
+
+
+def _panels(drawn: dict[str, list[Figure]], prefix: str) -> dict[str, list[tuple[Figure, list[tuple[str, str]]]]]:
+    """Figures with their panels; ``prefix`` keeps ids apart."""
     return {
-        upstream: [(figure, list(svg_panels(figure, f"f{row}-{column}-"))) for column, figure in enumerate(figures)]
+        upstream: [
+            (figure, list(svg_panels(figure, f"{prefix}{row}-{column}-"))) for column, figure in enumerate(figures)
+        ]
         for row, (upstream, figures) in enumerate(drawn.items())
     }
-
-
-def _environment(html: bool = False) -> Any:
-    import jinja2
-
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(TEMPLATES), autoescape=html, trim_blocks=True, lstrip_blocks=True,
-        undefined=jinja2.StrictUndefined,
-    )  # fmt: skip
-    environment.filters |= {"tex": tex, "cell": _markdown_cell}
-    environment.globals |= {
-        "tables": tables, "glyph": glyph, "light": SERIES, "dark": DARK
-    }  # fmt: skip
-    return environment
-
-
-def tex(text: str) -> str:
-    """Text for LaTeX."""
-    return "".join(TEX.get(letter, letter) for letter in text)
-
-
-def _markdown_cell(text: str) -> str:
-    """Text for a cell of a Markdown table."""
-    return re.sub(r"([\\|*_<\[\]`])", r"\\\1", " ".join(text.split()))

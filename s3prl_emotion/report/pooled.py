@@ -16,6 +16,7 @@ from s3prl_emotion.statistics import CATEGORICAL, DIMENSIONAL, Clusters, confusi
 from s3prl_emotion.statistics.sums import MOMENTS, Array
 
 WORDS = ("FileName", "SpkrID", "Gender", "truth", "prediction")
+WANTED = frozenset([*WORDS, *DIMENSIONS, *(f"{name}_pred" for name in DIMENSIONS)])  # chances of classes are many
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,9 @@ def read_predictions(path: Path) -> Predictions:
     import pandas as pd
 
     try:
-        table = pd.read_csv(path, dtype=dict.fromkeys(WORDS, str), keep_default_na=False, encoding="utf-8")
+        table = pd.read_csv(
+            path, dtype=dict.fromkeys(WORDS, str), keep_default_na=False, encoding="utf-8", usecols=WANTED.__contains__
+        )
         table = table.sort_values("FileName", kind="stable")
         dimensions = tuple(name for name in DIMENSIONS if name in table and f"{name}_pred" in table)
         values = [

@@ -14,6 +14,7 @@ from s3prl_emotion.benchmark.results_file import NAME, read_results
 from s3prl_emotion.benchmark.scheduler import ABOUT
 from s3prl_emotion.errors import UsageError
 
+LINE = ("num_parameters", "model_size_mb", "git", "upstream_options", "head", "config_hash", "host")  # of a run
 NOT_TESTED = ("train", "dev")  # splits that a report leaves out while there are others
 
 
@@ -38,6 +39,11 @@ class RunResult:
     model_size_mb: float | None = None
     versions: dict[str, str] = field(default_factory=dict)
     git: str | None = None
+    upstream_options: dict[str, Any] | None = None
+    seconds: dict[str, float] = field(default_factory=dict)
+    head: str | None = None
+    config_hash: str | None = None
+    host: str | None = None
 
     @property
     def key(self) -> tuple[str, int | None]:
@@ -137,10 +143,9 @@ def _run_of(line: dict[str, Any], folder: Path) -> RunResult:
         name: SplitResult(split["metrics"], folder / split["predictions"]) for name, split in line["splits"].items()
     }
     fold = line.get("fold") or next((str(split.metrics.get("fold")) for split in splits.values()), "")
-    about = {name: line.get(name) for name in ("num_parameters", "model_size_mb", "git")}
-    return RunResult(
-        line["upstream"], line["system"], fold, line.get("seed"), splits, versions=line.get("versions") or {}, **about
-    )
+    about: dict[str, Any] = {name: line.get(name) for name in LINE}
+    about |= {name: line.get(name) or {} for name in ("versions", "seconds")}
+    return RunResult(line["upstream"], line["system"], fold, line.get("seed"), splits, **about)
 
 
 def _of_experiments(folders: list[Path]) -> Study:
@@ -177,8 +182,10 @@ def _experiment(folder: Path, name: str) -> list[RunResult]:
     for fold, found in folds.items():
         about = next(iter(found.values()))
         splits = {split: SplitResult(metrics, metrics.pop("predictions")) for split, metrics in found.items()}
-        numbers = {key: about.get(key) for key in ("num_parameters", "model_size_mb")}
-        runs.append(RunResult("", name, fold, None, splits, versions=about.get("versions") or {}, **numbers))
+        numbers: dict[str, Any] = {key: about.get(key) for key in ("num_parameters", "model_size_mb")}
+        numbers |= {"versions": about.get("versions") or {}, "upstream_options": about.get("upstream")}
+        numbers |= {key: about.get(key) for key in ("head", "config_hash")}
+        runs.append(RunResult("", name, fold, None, splits, **numbers))
     return runs
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,13 +15,14 @@ NONE = "–"
 MINUS = "−"
 DIMENSION_NAMES = {"EmoAct": "activation", "EmoVal": "valence", "EmoDom": "dominance"}
 LABELS = {"UAR": "UA (UAR), %", "WA": "WA, %", "macro_f1": "macro-F1, %"}
-PERCENT = {"UAR", "WA", "macro_f1", "relative_size"}
+PERCENT = {"UAR", "WA", "macro_f1", "relative_size", "ECE", "threshold_F1", "paUAR-50", "paUAR-75"}
 SMALLEST_P = 0.001
 
 CSV_COLUMNS = (
     "upstream", "split", "system", "metric", "runs", "mean", "std", "min", "max", "pooled", "low", "high", "utterances",
     "speakers", "baseline", "difference", "difference_low", "difference_high", "p_value", "p_holm", "exact",
     "published", "published_source", "mean_less_published", "num_parameters", "relative_parameters",
+    "head", "track", "rank",
 )  # fmt: skip
 
 
@@ -45,7 +47,7 @@ def number(value: float | None, metric: str, signed: bool = False) -> str:
     """A value as readers see it: shares in percent with one decimal, others with three."""
     if value is None or not math.isfinite(value):
         return NONE
-    text = f"{100 * value:.1f}" if metric in PERCENT else f"{value:.3f}"
+    text = f"{100 * value:.1f}" if metric.partition(".")[0] in PERCENT else f"{value:.3f}"
     if float(text) == 0:
         text = text.removeprefix("-")
     text = text.replace("-", MINUS)
@@ -112,7 +114,7 @@ def score_tables(part: Part) -> list[Table]:
     tables = []
     for title, metrics in (("scores", main_metrics(part)), ("errors and correlations", other_metrics(part))):
         header = ["system", "runs", *map(label, metrics)]
-        rows = [[row.system, str(row.runs), *(_with_interval(row, name) for name in metrics)] for row in part.rows]
+        rows = [[row.system, str(row.runs), *(score_words(row, name) for name in metrics)] for row in part.rows]
         if metrics and title == "scores":
             header[2:2] = ["parameters", "size, %"]
             for row, words in zip(part.rows, rows, strict=True):
@@ -159,15 +161,27 @@ def tables_of(part: Part, baseline: str | None) -> list[Table]:
     return [table for table in found if table is not None]
 
 
-def csv_text(analysis: Analysis) -> str:
-    """All scores, one a line, in full precision and as shares."""
+def csv_text(
+    analysis: Analysis,
+    details: Mapping[tuple[str, str], Sequence[tuple[str, Score]]],
+    ranked: Mapping[tuple[str, str, str], Mapping[str, Any]],
+) -> str:
+    """All scores, one a line, in full precision and as shares.
+
+    Args:
+        analysis: main scores
+        details: further scores by upstream and split, each with its system
+        ranked: head, track and rank by upstream, split and system
+    """
     text = io.StringIO()
     writer = csv.DictWriter(text, CSV_COLUMNS, lineterminator="\n")
     writer.writeheader()
     for part in analysis.parts:
         for row in part.rows:
-            for score in row.scores.values():
-                writer.writerow(_csv_row(analysis, part, row, score))
+            others = [score for system, score in details.get((part.upstream, part.split), ()) if system == row.system]
+            for score in [*row.scores.values(), *others]:
+                about = ranked.get((part.upstream, part.split, row.system), {})
+                writer.writerow({**_csv_row(analysis, part, row, score), **about})
     return text.getvalue()
 
 
@@ -190,7 +204,8 @@ def _csv_row(analysis: Analysis, part: Part, row: Row, score: Score) -> dict[str
     return {name: "" if value is None or value != value else value for name, value in values.items()}
 
 
-def _with_interval(row: Row, metric: str) -> str:
+def score_words(row: Row, metric: str) -> str:
+    """``mean ± std [low, high]`` of a row's metric."""
     score = row.scores.get(metric)
     return NONE if score is None else ", ".join(filter(None, [spread(score), pooled(score)])).replace(", [", " [")
 
