@@ -48,7 +48,7 @@ def test_wheel_holds_what_the_checkout_holds_and_one_top_level_package(wheel: Pa
     for folder in ("s3prl_emotion", "downstream", "upstream_adapters", "recipes"):
         prefix = "" if folder == "s3prl_emotion" else "s3prl_emotion/"
         for path in (REPOSITORY / folder).rglob("*"):
-            if path.suffix in (".py", ".yaml", ".md", ".jinja", ".css") and "__pycache__" not in path.parts:
+            if path.suffix in (".py", ".yaml", ".md", ".jinja", ".css", ".js") and "__pycache__" not in path.parts:
                 expected.add(prefix + path.relative_to(REPOSITORY).as_posix())
     assert inside == expected
 
