@@ -14,6 +14,10 @@ from torchaudio.transforms import Resample
 from s3prl_emotion.errors import AudioError
 
 SAMPLE_RATE = 16_000  # Hz, of every upstream in s3prl
+SUFFIXES = frozenset({
+    ".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff", ".au", ".caf", ".w64", ".rf64",
+})  # fmt: skip
+REMEDY = "replace the file or leave it out of the labels"
 
 
 def load_audio(path: str | Path) -> NDArray[np.float32]:
@@ -34,13 +38,28 @@ def load_audio(path: str | Path) -> NDArray[np.float32]:
     try:
         samples, rate = soundfile.read(path, dtype="float32", always_2d=True)
     except (soundfile.SoundFileError, OSError, RuntimeError, TypeError) as error:  # TypeError: headerless, .raw
-        raise AudioError(
-            f"{path}: unreadable audio ({error}); replace the file or leave it out of the labels"
-        ) from error
+        raise AudioError(f"{path}: unreadable audio ({error}); {REMEDY}") from error
+    return to_16k_mono(samples, rate, str(path))
+
+
+def to_16k_mono(samples: NDArray[np.float32], rate: int, name: str) -> NDArray[np.float32]:
+    """Average channels and resample.
+
+    Args:
+        samples: ``[N, C]``
+        rate: Hz
+        name: of the audio, for messages
+
+    Returns:
+        waveform ``[N']`` at 16 kHz, N' >= 1, finite
+
+    Raises:
+        AudioError: no samples, or some that are NaN or infinite
+    """
     if samples.shape[0] == 0:
-        raise AudioError(f"{path}: audio has 0 samples; replace the file or leave it out of the labels")
+        raise AudioError(f"{name}: audio has 0 samples; {REMEDY}")
     if not np.isfinite(samples).all():
-        raise AudioError(f"{path}: audio holds NaN or infinite samples; replace the file or leave it out of the labels")
+        raise AudioError(f"{name}: audio holds NaN or infinite samples; {REMEDY}")
     mono = samples.mean(axis=1, dtype=np.float32) if samples.shape[1] > 1 else samples[:, 0]
     if rate == SAMPLE_RATE:
         return mono

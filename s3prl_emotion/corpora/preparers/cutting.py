@@ -1,0 +1,43 @@
+"""Utterances out of longer recordings."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from pathlib import Path
+
+import soundfile
+
+
+def cut_segment(source: Path, target: Path, start: float, end: float) -> bool:
+    """Write a part of a recording as FLAC (16 bits), whole or not at all.
+
+    Args:
+        source: the recording
+        target: the file to write; its folder is made
+        start: s
+        end: s; what lies behind the recording's end is left out
+
+    Returns:
+        whether there was anything to write
+
+    Raises:
+        soundfile.SoundFileError: the recording cannot be read
+        OSError: the file cannot be written
+    """
+    with soundfile.SoundFile(source) as recording:
+        first, last = round(start * recording.samplerate), min(round(end * recording.samplerate), recording.frames)
+        if first >= last:
+            return False
+        recording.seek(first)
+        samples = recording.read(last - first, dtype="int16")
+        rate = recording.samplerate
+    target.parent.mkdir(parents=True, exist_ok=True)
+    partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
+    try:
+        soundfile.write(partial, samples, rate, subtype="PCM_16", format="FLAC")
+        partial.replace(target)
+    finally:
+        with contextlib.suppress(OSError):
+            partial.unlink()
+    return True

@@ -1,0 +1,151 @@
+r"""Any corpus: a folder for each class, a pattern of file names, or a table with columns of its own names.
+
+Licence, official split, counts: your corpus's.
+Folders: ``ROOT/happy/a.wav``: the first folder below ROOT is the class.
+Pattern: ``--pattern '(?P<speaker>\d+)_(?P<emotion>[a-z]+)_.*'``: a regular expression of the whole stem, whose named
+    groups are emotion (needed), speaker, gender, fold, split, text.
+Table: ``--csv FILE --columns FileName=path,EmoClass=label``: our column for theirs; others keep their names.
+``--names A=angry,S=sad`` gives classes their names in each of the three; without it they keep the corpus's own.
+Known faults: without speakers no speaker-disjoint split can be drawn: give them, or Fold or Split_Set.
+Citation: none.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from s3prl_emotion.corpora.corpus import DIMENSIONS
+from s3prl_emotion.corpora.preparers.base import Clip, Levels, Options, Prepared, Preparer, wrong_layout
+from s3prl_emotion.corpora.preparers.files import audio_files, gender, named_files, number, read_csv
+from s3prl_emotion.errors import LabelError, UsageError, nearest
+
+TITLE = "a corpus"
+LAYOUT = "a folder for each class with audio files in it; else give --pattern, or --csv with --columns"
+GROUPS = ("emotion", "speaker", "gender", "fold", "split", "text")
+COLUMNS = (
+    "FileName", "EmoClass", "SpkrID", "Gender", "Fold", "Split_Set", "Text", "EmoAct", "EmoVal", "EmoDom", "EmoActStd",
+    "EmoValStd", "EmoDomStd",
+)  # fmt: skip
+
+
+def read(root: Path, options: Options) -> Prepared:
+    """Find the utterances of any corpus.
+
+    Raises:
+        LabelError: ROOT or the table does not look as the options say
+        UsageError: an option is malformed
+    """
+    if options.pattern and options.csv:
+        raise UsageError("--pattern and --csv: give one of them")
+    if options.columns and not options.csv:
+        raise UsageError("--columns needs --csv FILE")
+    if options.csv:
+        prepared = _from_table(root, options.csv, options)
+    elif options.pattern:
+        prepared = _from_names(root, options.pattern, options)
+    else:
+        prepared = _from_folders(root, options)
+    unused = sorted(set(options.names) - {clip.emotion for clip in prepared.clips} - set(options.names.values()))
+    clips = [
+        Clip(**{**vars(clip), "emotion": options.names.get(clip.emotion, clip.emotion)}) for clip in prepared.clips
+    ]
+    known = {clip.emotion for clip in prepared.clips}
+    notes = [*prepared.notes, *(f"--names: no utterance has class {name!r}{nearest(name, known)}" for name in unused)]
+    return Prepared(root, clips, notes=notes)
+
+
+def _from_folders(root: Path, options: Options) -> Prepared:
+    clips, notes = [], []
+    loose = 0
+    for path in audio_files(root):
+        first, *rest = path.relative_to(root).parts
+        if not rest:
+            loose += 1
+            continue
+        clips.append(Clip(path, first))
+    if not clips:
+        raise wrong_layout(root, TITLE, LAYOUT)
+    if loose:
+        notes.append(f"{loose} audio files lie in no folder and are left out")
+    notes.append("folders do not say who speaks: no column SpkrID; --pattern or --csv can")
+    return Prepared(root, clips, notes=notes)
+
+
+def _from_names(root: Path, text: str, options: Options) -> Prepared:
+    try:
+        pattern = re.compile(text)
+    except re.error as error:
+        raise UsageError(f"--pattern {text!r}: not a regular expression ({error})") from error
+    for name in pattern.groupindex:
+        if name not in GROUPS:
+            raise UsageError(f"--pattern: no group {name!r}{nearest(name, GROUPS)}")
+    if "emotion" not in pattern.groupindex:
+        raise UsageError("--pattern needs a group (?P<emotion>…)")
+    found, notes = named_files(
+        root, pattern, TITLE, f"file stems that fit {text!r}", key=lambda path: str(path.relative_to(root))
+    )
+    clips = []
+    for path, match in found:
+        given = {name: value for name, value in match.groupdict().items() if value}
+        if "emotion" not in given:
+            raise LabelError(f"{path}: the group emotion of --pattern is empty for it")
+        sex = given.get("gender")
+        who = (given.get("speaker"), gender(sex) or sex if sex else None)
+        clips.append(Clip(path, given["emotion"], *who, given.get("fold"), given.get("split"), given.get("text")))
+    return Prepared(root, clips, notes=notes)
+
+
+def _from_table(root: Path, path: Path, options: Options) -> Prepared:
+    for name in options.columns:
+        if name not in COLUMNS:
+            raise UsageError(f"--columns: no column {name!r}{nearest(name, COLUMNS, most=5)}")
+    theirs = {name: options.columns.get(name, name) for name in COLUMNS}
+    rows = read_csv(path, (theirs["FileName"], theirs["EmoClass"], *options.columns.values()))
+    if not rows:
+        raise LabelError(f"{path}: the table has no rows")
+    used = set(theirs.values())
+    clips = []
+    for line, row in enumerate(rows, start=2):
+        cells = {name: row.get(column, "").strip() for name, column in theirs.items()}
+        if not cells["FileName"] or not cells["EmoClass"]:
+            empty = theirs["EmoClass" if cells["FileName"] else "FileName"]
+            raise LabelError(f"{path} line {line}: {empty} is empty")
+        more = {name: value for name, value in row.items() if name not in used and name and value}
+        clips.append(_clip(root, path, line, cells, more))
+    return Prepared(root, clips)
+
+
+def _clip(root: Path, source: Path, line: int, cells: dict[str, str], more: dict[str, str]) -> Clip:
+    def levels(suffix: str) -> Levels | None:
+        given = [cells[f"{name}{suffix}"] for name in DIMENSIONS]
+        values = [number(text) for text in given]
+        for text, value in zip(given, values, strict=True):
+            if text and value is None:
+                raise LabelError(f"{source} line {line}: {text!r} is no number")
+        return (values[0], values[1], values[2]) if any(given) else None
+
+    file = Path(cells["FileName"])
+    return Clip(
+        file if file.is_absolute() else root / file,
+        cells["EmoClass"],
+        cells["SpkrID"] or None,
+        gender(cells["Gender"]) or cells["Gender"] or None,
+        cells["Fold"] or None,
+        cells["Split_Set"] or None,
+        cells["Text"] or None,
+        levels(""),
+        levels("Std"),
+        more=more,
+    )
+
+
+PREPARER = Preparer(
+    "generic",
+    "any corpus",
+    "a folder for each class, a pattern of file names, or a table",
+    "your corpus's",
+    LAYOUT,
+    read,
+    frozenset({"pattern", "names", "csv", "columns"}),
+)

@@ -1,0 +1,58 @@
+"""RAVDESS: two English sentences by 24 professional actors, eight emotions in two intensities.
+
+Licence: CC BY-NC-SA 4.0.
+Source: https://zenodo.org/record/1188976 (Audio_Speech_Actors_01-24.zip)
+Official split: none.
+Expected: 1,440 utterances of 24 actors, 60 each: neutral 96, the other seven classes 192. The count with songs
+    (``--songs``) is not checked.
+Known faults: odd actors are men, even ones women; neutral has one intensity alone; second copies of a file in
+    subfolders are passed over.
+Citation: S. R. Livingstone and F. A. Russo, The Ryerson Audio-Visual Database of Emotional Speech and Song (RAVDESS),
+    PLoS ONE 13(5), 2018.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from s3prl_emotion.corpora.preparers.base import Clip, Expected, Options, Prepared, Preparer
+from s3prl_emotion.corpora.preparers.files import named_files
+
+TITLE = "RAVDESS"
+LAYOUT = "Actor_01 to Actor_24 with files as 03-01-06-01-02-01-12.wav, at any depth"
+CODES = {
+    "01": "neutral", "02": "calm", "03": "happy", "04": "sad", "05": "angry", "06": "fear", "07": "disgust",
+    "08": "surprise",
+}  # fmt: skip
+STATEMENTS = {"01": "Kids are talking by the door.", "02": "Dogs are sitting by the door."}
+EXPECTED = Expected(1440, {name: 96 if name == "neutral" else 192 for name in CODES.values()}, speakers=24)
+_NAME = re.compile(r"03-(0[12])-(0[1-8])-(0[12])-(0[12])-(0[12])-(\d\d)")
+
+
+def read(root: Path, options: Options) -> Prepared:
+    """Find the utterances of RAVDESS.
+
+    Raises:
+        LabelError: ROOT does not look like RAVDESS
+    """
+    found, notes = named_files(root, _NAME, TITLE, LAYOUT)
+    clips = []
+    for path, match in found:
+        channel, emotion, intensity, statement, _, actor = match.groups()
+        if channel == "02" and not options.songs:
+            continue
+        gender = "Male" if int(actor) % 2 else "Female"
+        more = {"Intensity": "normal" if intensity == "01" else "strong"}
+        if options.songs:
+            more["Channel"] = "speech" if channel == "01" else "song"
+        clips.append(Clip(path, CODES[emotion], actor, gender, text=STATEMENTS[statement], more=more))
+    sung = len(found) - len(clips)
+    if sung:
+        notes.append(f"{sung} sung utterances are left out; --songs takes them")
+    return Prepared(root, clips, expected=Expected() if options.songs else EXPECTED, notes=notes)
+
+
+PREPARER = Preparer(
+    "ravdess", TITLE, "English, acted; transcripts", "CC BY-NC-SA 4.0", LAYOUT, read, frozenset({"songs"})
+)

@@ -1,0 +1,53 @@
+"""SAVEE: British English sentences by four men, seven emotions.
+
+Licence: on registration, for research; the terms were not verified.
+Source: http://personal.ee.surrey.ac.uk/Personal/P.Jackson/SAVEE/
+Official split: none.
+Expected: 480 utterances of 4 speakers, 120 each: neutral 120, the other six classes 60 each.
+Known faults: two layouts are about, DC/a01.wav and DC_a01.wav; all speakers are men.
+Citation: P. Jackson and S. Haq, Surrey Audio-Visual Expressed Emotion (SAVEE) Database, University of Surrey, 2014.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from s3prl_emotion.corpora.preparers.base import Clip, Expected, Options, Prepared, Preparer, wrong_layout
+from s3prl_emotion.corpora.preparers.files import named_files
+
+TITLE = "SAVEE"
+LAYOUT = "folders DC, JE, JK, KL with files as sa01.wav, or files as DC_sa01.wav"
+SPEAKERS = ("DC", "JE", "JK", "KL")
+CODES = {
+    "a": "angry", "d": "disgust", "f": "fear", "h": "happy", "n": "neutral", "sa": "sad", "su": "surprise",
+}  # fmt: skip
+EXPECTED = Expected(480, {name: 120 if name == "neutral" else 60 for name in CODES.values()}, speakers=4)
+_NAME = re.compile(r"(?:(DC|JE|JK|KL)_?)?(sa|su|[adfhn])(\d\d)")
+
+
+def _speaker(path: Path) -> str:
+    return path.stem[:2] if path.stem[:2] in SPEAKERS else path.parent.name
+
+
+def read(root: Path, options: Options) -> Prepared:
+    """Find the utterances of SAVEE.
+
+    Raises:
+        LabelError: ROOT does not look like SAVEE
+    """
+    found, notes = named_files(
+        root,
+        _NAME,
+        TITLE,
+        LAYOUT,
+        key=lambda path: f"{_speaker(path)} {path.stem.removeprefix(_speaker(path)).lstrip('_')}",
+    )
+    strangers = [path for path, _ in found if _speaker(path) not in SPEAKERS]
+    if strangers:
+        raise wrong_layout(root, TITLE, f"{LAYOUT} (nothing says who speaks {strangers[0]})")
+    clips = [Clip(path, CODES[match.group(2)], _speaker(path), "Male") for path, match in found]
+    return Prepared(root, clips, expected=EXPECTED, notes=notes)
+
+
+PREPARER = Preparer("savee", TITLE, "British English, acted", "on registration, not verified", LAYOUT, read)

@@ -1,0 +1,241 @@
+"""The shared end of every preparer: audio, counts and table are checked, then written whole or not at all."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import logging
+import tempfile
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from s3prl_emotion.corpora.corpus import DIMENSIONS
+from s3prl_emotion.corpora.preparers.base import Clip, Levels, Prepared, Rating, Vote, smoothed
+from s3prl_emotion.corpora.preparers.circumplex import with_places
+from s3prl_emotion.errors import AudioError, LabelError, UsageError
+
+logger = logging.getLogger(__name__)
+
+LABELS, VOTES, RATINGS, ABOUT = "labels.csv", "votes.csv", "ratings.csv", "prepare.json"
+SHOWN = 20  # faulty files that are told one by one
+_POINTER = b"version https://git-lfs"  # what Git LFS leaves in place of a file that was not fetched
+
+
+@dataclass(frozen=True)
+class Written:
+    """What was written: the table's path, its rows, and where its counts are not the published corpus's."""
+
+    labels: Path
+    clips: Sequence[Clip]
+    differences: Sequence[str]
+
+
+def check_out(out: Path, overwrite: bool) -> None:
+    """Refuse a folder that holds an earlier table, before any work is done.
+
+    Raises:
+        UsageError: it does, and ``overwrite`` is not said; or a file stands there
+    """
+    if out.exists() and not out.is_dir():
+        raise UsageError(f"{out}: a file stands there; OUT is a folder")
+    there = [name for name in (LABELS, VOTES, RATINGS) if (out / name).exists()]
+    if there and not overwrite:
+        raise UsageError(f"{out / there[0]}: is there already; --overwrite replaces it, or name another OUT")
+
+
+def write(
+    prepared: Prepared, out: Path, about: Mapping[str, Any], smoothing: float, circumplex: bool, skip_missing: bool
+) -> Written:
+    """Check what a preparer found, and write ``labels.csv``, ``votes.csv``, ``ratings.csv`` and ``prepare.json``.
+
+    Args:
+        prepared: what was found
+        out: folder, made where it is not there
+        about: what made it, for the record
+        smoothing: of the shares, as :func:`~s3prl_emotion.corpora.preparers.base.smoothed` does it
+        circumplex: whether classes get places on Russell's circle
+        skip_missing: whether rows without readable audio are left out rather than refused
+
+    Raises:
+        AudioError: audio is missing or unreadable
+        LabelError: the suite's own reader refuses the table
+        UsageError: the folder cannot be written
+    """
+    clips, seconds = _with_audio(prepared, skip_missing)
+    for note in prepared.notes:
+        logger.info("%s", note)
+    differences = prepared.expected.differences(clips)
+    for difference in differences:
+        logger.warning("not as published: %s", difference)
+    if circumplex:
+        clips = with_places(clips)
+        logger.warning("EmoAct, EmoVal and EmoDom are places of the classes on Russell's circle, not anybody's grades")
+    if smoothing:
+        clips = [replace(clip, shares=smoothed(clip.shares, smoothing)) for clip in clips]
+    kept = {clip.path for clip in clips}
+    texts = {
+        RATINGS: _ratings_text([item for item in prepared.ratings if item.path in kept], prepared.root),
+        VOTES: _votes_text([vote for vote in prepared.votes if vote.path in kept], prepared.root),
+        LABELS: _labels_text(clips, seconds, prepared.root),
+    }
+    _validate(texts[LABELS], out / LABELS)
+    counts = dict(Counter(clip.emotion for clip in clips).most_common())
+    record = {**about, "utterances": len(clips), "classes": counts, "differences": differences}
+    _publish(out, texts, {**record, "notes": list(prepared.notes)})
+    return Written(out / LABELS, clips, differences)
+
+
+def _with_audio(prepared: Prepared, skip_missing: bool) -> tuple[list[Clip], dict[Path, float]]:
+    """Clips whose audio can be read, and its length (s)."""
+    from tqdm import tqdm
+
+    if not prepared.clips:
+        raise LabelError(f"{prepared.root}: no utterance is left; check ROOT and the options")
+    paths = [clip.path for clip in prepared.clips]
+    with ThreadPoolExecutor(8) as pool:  # mostly waits for the disk
+        found = list(tqdm(pool.map(_length, paths), total=len(paths), desc="audio", disable=None, leave=False))
+    seconds: dict[Path, float] = {}
+    faulty = []
+    for path, length in zip(paths, found, strict=True):
+        if isinstance(length, float):
+            seconds[path] = length
+        elif path.stem in prepared.tolerated:
+            logger.info("%s is left out: %s (%s)", path, length, prepared.tolerated[path.stem])
+        else:
+            faulty.append(f"{path}: {length}")
+    for line in faulty[:SHOWN]:
+        logger.error("%s", line)
+    if len(faulty) > SHOWN:
+        logger.error("… and %d more", len(faulty) - SHOWN)
+    if faulty and not skip_missing:
+        raise AudioError(
+            f"{len(faulty)} of {len(paths)} audio files are missing or unreadable, the first: {faulty[0]}; mend "
+            "them, or leave them out with --skip_missing; nothing was written"
+        )
+    if not seconds:
+        raise AudioError(f"{prepared.root}: none of {len(paths)} audio files can be read; check ROOT")
+    if faulty:
+        logger.warning("%d utterances without readable audio are left out", len(faulty))
+    return [clip for clip in prepared.clips if clip.path in seconds], seconds
+
+
+def _length(path: Path) -> float | str:
+    """Seconds of an audio file, or why it cannot be used."""
+    import soundfile
+
+    if not path.is_file():
+        return "no such audio file"
+    try:
+        info = soundfile.info(str(path))
+    except (soundfile.SoundFileError, OSError, RuntimeError, TypeError) as error:
+        if _starts_as_pointer(path):
+            return "a Git LFS pointer in place of audio: git lfs pull fetches it"
+        return f"unreadable audio ({' '.join(str(error).split())})"
+    return info.frames / info.samplerate if info.frames else "audio has 0 samples"
+
+
+def _starts_as_pointer(path: Path) -> bool:
+    try:
+        with path.open("rb") as file:
+            return file.read(len(_POINTER)) == _POINTER
+    except OSError:
+        return False
+
+
+def file_name(path: Path, root: Path) -> str:
+    """A file's name in the table: its path below the audio root.
+
+    Raises:
+        LabelError: it does not lie there
+    """
+    try:
+        return path.relative_to(root).as_posix()
+    except ValueError as error:
+        raise LabelError(f"{path}: does not lie below the audio root {root}") from error
+
+
+def _cell(value: float | None) -> str:
+    return "" if value is None else f"{value:.7g}"
+
+
+def _level_cells(levels: Levels | None) -> list[str]:
+    return [_cell(level) for level in levels or (None, None, None)]
+
+
+def _labels_text(clips: Sequence[Clip], seconds: Mapping[Path, float], root: Path) -> str:
+    """The label table; columns that nothing is known for are left out."""
+    rows = []
+    for clip in sorted(clips, key=lambda clip: clip.path.as_posix()):
+        spreads = [f"{name}Std" for name in DIMENSIONS]
+        cells = {"FileName": file_name(clip.path, root), "EmoClass": clip.emotion}
+        cells |= dict(zip(DIMENSIONS, _level_cells(clip.means), strict=True))
+        cells |= dict(zip(spreads, _level_cells(clip.spreads), strict=True))
+        cells |= {name: _cell(share) for name, share in clip.shares.items()}
+        cells |= {"SpkrID": clip.speaker or "", "Gender": clip.gender or "", "Split_Set": clip.split or ""}
+        cells |= {"Fold": clip.fold or "", "Text": clip.text or "", "Duration": _cell(seconds[clip.path])}
+        taken = sorted(set(clip.more) & {name for name, cell in cells.items() if cell})
+        if taken:
+            raise LabelError(f"{root}: the corpus's own column {taken[0]} has the name of one of ours; rename it")
+        rows.append(cells | dict(clip.more))
+    known = dict.fromkeys(name for row in rows for name, cell in row.items() if cell)
+    columns = [name for name in dict.fromkeys(name for row in rows for name in row) if name in known]
+    return _csv_text(columns, ([row.get(name, "") for name in columns] for row in rows))
+
+
+def _votes_text(votes: Sequence[Vote], root: Path) -> str:
+    """One row a vote, as ``datarc.distribution: {source: votes}`` reads it."""
+    rows = sorted((file_name(vote.path, root), vote.grader, vote.emotion) for vote in votes)
+    return _csv_text(["FileName", "Grader", "EmoClass"], rows) if rows else ""
+
+
+def _ratings_text(ratings: Sequence[Rating], root: Path) -> str:
+    rows = sorted([file_name(item.path, root), item.grader, *_level_cells(item.levels)] for item in ratings)
+    return _csv_text(["FileName", "Grader", *DIMENSIONS], rows) if rows else ""
+
+
+def _csv_text(columns: Sequence[str], rows: Any) -> str:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(columns)
+    writer.writerows(rows)
+    return text.getvalue()
+
+
+def _validate(text: str, path: Path) -> None:
+    """Read the table as training will.
+
+    Raises:
+        LabelError: it is refused
+    """
+    from s3prl_emotion.corpora.table import read_table
+
+    with tempfile.TemporaryDirectory() as folder:
+        trial = Path(folder) / path.name
+        trial.write_text(text, encoding="utf-8")
+        try:
+            read_table(trial)
+        except LabelError as error:
+            message = str(error).replace(str(trial), str(path))
+            raise LabelError(f"{message} (the table was not written)") from error
+
+
+def _publish(out: Path, texts: Mapping[str, str], record: Mapping[str, Any]) -> None:
+    """Write the files, the label table last; an earlier file that this corpus has none of is removed."""
+    from s3prl_emotion.results import versions, write_bytes
+
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        for name, text in texts.items():
+            if not text:
+                (out / name).unlink(missing_ok=True)
+    except OSError as error:
+        raise UsageError(f"{out}: cannot be made or written ({error.strerror}); name another OUT") from error
+    about = json.dumps({**record, "versions": versions()}, indent=2, ensure_ascii=False, default=str) + "\n"
+    for name, text in {ABOUT: about, **texts}.items():
+        if text:
+            write_bytes(out / name, text.encode(), UsageError)
