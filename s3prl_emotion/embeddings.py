@@ -87,26 +87,34 @@ def load(path: Path) -> Embeddings:
     return Embeddings(names.astype(np.str_), rows.astype(np.float32), about)
 
 
-def stored_rows(files: Sequence[str], names: Sequence[str]) -> dict[str, NDArray[np.float32]]:
+def stored_rows(files: Sequence[str | Sequence[str]], names: Sequence[str]) -> dict[str, NDArray[np.float32]]:
     """Embeddings ``[E]`` of utterances, those of several files joined.
 
     Args:
-        files: npz files of :func:`load`
+        files: npz files of :func:`load`, each with an embedding of every utterance; in place of a file may stand a list
+            of files which hold an embedding together, such as one file for each corpus
         names: of the utterances
 
     Raises:
-        UsageError: a file cannot be read, or lacks an utterance
+        UsageError: a file cannot be read, or an utterance is in none
         LabelError: an embedding is not finite
     """
     joined: dict[str, list[NDArray[np.float32]]] = {name: [] for name in names}
-    for file in files:
-        found = load(Path(file).expanduser())
-        rows = dict(zip(found.names.tolist(), found.rows, strict=True))
+    for entry in files:
+        together = [entry] if isinstance(entry, str) else list(entry)
+        rows: dict[str, NDArray[np.float32]] = {}
+        for file in together:
+            found = load(Path(file).expanduser())
+            rows = dict(zip(found.names.tolist(), found.rows, strict=True)) | rows  # the first file goes first
+        if len({len(row) for row in rows.values()}) > 1:
+            raise UsageError(f"{', '.join(together)}: hold embeddings of different sizes; export them alike")
         for name, parts in joined.items():
             if name not in rows:
-                raise UsageError(f"{file}: holds no embedding of {name}; export that corpus with s3prl-emotion export")
+                raise UsageError(
+                    f"{', '.join(together)}: holds no embedding of {name}; export that corpus with s3prl-emotion export"
+                )
             if not np.isfinite(rows[name]).all():
-                raise LabelError(f"{file}: the embedding of {name} is not finite; export it anew")
+                raise LabelError(f"{', '.join(together)}: the embedding of {name} is not finite; export it anew")
             parts.append(rows[name])
     return {name: np.concatenate(parts) for name, parts in joined.items()}
 

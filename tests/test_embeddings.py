@@ -16,7 +16,7 @@ from sklearn.metrics import silhouette_score
 from s3prl_emotion.checkpoint import load_checkpoint
 from s3prl_emotion.cli import main
 from s3prl_emotion.embedding_plots import known_of
-from s3prl_emotion.embeddings import in_a_plane, load, save
+from s3prl_emotion.embeddings import in_a_plane, load, save, stored_rows
 from s3prl_emotion.errors import LabelError, UsageError
 
 TRAIN = ("-m", "train", "-u", "fbank_no_cmvn", "-p", "exp")
@@ -128,3 +128,19 @@ def test_files_that_are_none(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     soundfile.write(tmp_path / "x.wav", np.zeros(100), 16_000)
     with pytest.raises(UsageError, match="damaged, or no npz"):
         load(tmp_path / "x.wav")
+
+
+def test_stored_embeddings_are_joined(tmp_path: Path):
+    def file(name: str, **rows: list[float]) -> str:
+        np.savez(tmp_path / name, names=list(rows), embeddings=np.array(list(rows.values()), np.float32))
+        return str(tmp_path / name)
+
+    a, b, c = file("a.npz", x=[1, 2]), file("b.npz", y=[3, 4], x=[9, 9]), file("c.npz", x=[5], y=[6])
+    found = stored_rows([[a, b], c], ["x", "y"])
+    assert {name: row.tolist() for name, row in found.items()} == {"x": [1, 2, 5], "y": [3, 4, 6]}
+    with pytest.raises(UsageError, match=r"a\.npz: holds no embedding of y"):
+        stored_rows([a], ["x", "y"])
+    with pytest.raises(UsageError, match="hold embeddings of different sizes"):
+        stored_rows([[a, c]], ["x"])
+    with pytest.raises(LabelError, match="the embedding of x is not finite"):
+        stored_rows([file("d.npz", x=[np.inf])], ["x"])

@@ -36,7 +36,7 @@ class ModelSection(StrictSection):
     beta: float = Field(default=0.2, ge=0, lt=1)
     bins: list[float] = Field(default=[2.0, 4.0], min_length=2, max_length=2)
     max_length: float | None = Field(default=7.5, gt=0)
-    utterance_embeddings: list[str] = Field(default_factory=list)
+    utterance_embeddings: list[str | list[str]] = Field(default_factory=list)
 
     @property
     def views(self) -> bool:
@@ -105,9 +105,10 @@ class DownstreamExpert(CategoricalExpert):
         return features, torch.full_like(lengths, self.frames)
 
     def targets(self, split: str, labels: Sequence[int], names: Sequence[str]) -> Tensor:
-        """Indices of class, arousal and valence ``[B, 3]``."""
-        rated = self._rated(split)
-        return torch.cat([torch.as_tensor(labels).unsqueeze(1), torch.stack([rated[name] for name in names])], dim=1)
+        """Indices of class, arousal and valence ``[B, 3]``, :data:`UNKNOWN` where there is none."""
+        rated, classes = self._rated(split), torch.as_tensor(labels)
+        classes = classes.masked_fill(classes < 0, UNKNOWN)
+        return torch.cat([classes.unsqueeze(1), torch.stack([rated[name] for name in names])], dim=1)
 
     def observe(self, split: str, records: dict[str, list[Any]], output: Tensor, target: Tensor) -> None:
         """Of the classes as every such head, and of evaluated splits the levels."""
