@@ -19,6 +19,8 @@ COMMANDS = {
     "unlink": "undo link",
     "check-upstream": "whether an upstream keeps s3prl's interface, repeats itself and does not mind padding",
     "prepare": "a label table from a corpus as it is published: IEMOCAP, MSP-Podcast, …",
+    "audit": "whether a corpus is clean: shared speakers, doubles, unusable audio, labels that mislead",
+    "pretrain-rae": "train the rae upstream, a recurrent autoencoder, on unlabelled audio",
     "extract": "fill a feature store: what a frozen upstream gives for every utterance of a corpus",
     "store": "look into a feature store, check it, clean it",
     "export": "features of a corpus as npz, by frame or pooled, for use elsewhere",
@@ -29,6 +31,7 @@ COMMANDS = {
     "tsne": "utterance embeddings of a head or an upstream in a plane",
     "benchmark": "run a matrix of systems, upstreams, folds and seeds",
     "report": "tables, figures and a page from a benchmark's results or from experiments",
+    "submit": "predictions as SUPERB's or EMO-SUPERB's leaderboard wants them, checked against their lists",
 }
 
 
@@ -65,7 +68,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def command() -> NoReturn:
     """Entry point of the installed ``s3prl-emotion``."""
-    sys.exit(main())
+    code = main()
+    if "torch.distributed" in sys.modules:
+        from s3prl_emotion.distributed import leave
+
+        leave(code)
+    sys.exit(code)
 
 
 def _run(arguments: list[str]) -> int:

@@ -6,13 +6,14 @@ Mitra et al. 2025 (section 2) learn the distribution of the graders' decisions i
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from s3prl_emotion.corpora.corpus import DIMENSIONS
-from s3prl_emotion.corpora.table import MSP_LETTERS, SHARE_NAMES, SHARE_PREFIX, TEXT_COLUMNS
+from s3prl_emotion.corpora.table import MSP_LETTERS, SHARE_PREFIX, share_columns
 from s3prl_emotion.errors import LabelError, nearest
 from s3prl_emotion.recipe import DataSection, DistributionSection
 
@@ -45,11 +46,13 @@ def choose_shares(
     """
     options = config.distribution or DistributionSection()
     merge = {_name(old): _name(new) for old, new in config.merge.items()}
+    spelt = share_columns(table)  # columns are named as the table's own classes, before these are merged
     table = table.assign(EmoClass=table["EmoClass"].map(_name).replace(merge))
     if options.source == "votes":
         table, heard = _with_votes(table, path, options)
     else:
-        heard = _columns(table, path, required=options.source == "shares")
+        named = spelt or share_columns(table)
+        heard = _columns(table, named, path, required=options.source == "shares")
     heard = heard.T.groupby(lambda name: merge.get(_name(name), _name(name)), sort=False).sum().T
     known = tuple(heard.columns) or tuple(sorted(set(table["EmoClass"]) - _NO_CLASS))
     classes = tuple(_name(name) for name in config.classes) if config.classes else known
@@ -62,7 +65,7 @@ def choose_shares(
         return _left(table, table["EmoClass"].isin({*classes, *_NO_CLASS}), path), classes
     shares = heard.reindex(columns=list(classes), fill_value=0.0)
     mass = shares.sum(axis=1)
-    table = _left(table.assign(EmoClass=_consensus(table, heard)), mass > 0, path)
+    table = _left(table.assign(EmoClass=consensus(table, heard)), mass > 0, path)
     shares = shares.div(mass, axis=0).loc[table.index]
     return table.assign(**{SHARE_PREFIX + name: shares[name] for name in classes}), classes
 
@@ -77,12 +80,10 @@ def _name(name: str) -> str:
     return MSP_LETTERS.get(name, name)
 
 
-def _columns(table: pd.DataFrame, path: Path, required: bool) -> pd.DataFrame:
+def _columns(table: pd.DataFrame, named: Sequence[str], path: Path, required: bool) -> pd.DataFrame:
     """Columns of the table that hold grader shares; none where there are none and none are required."""
-    known = SHARE_NAMES | {str(name).lower() for name in table["EmoClass"].unique() if name}
-    named = [name for name in table.columns if name.lower() in known and name not in TEXT_COLUMNS]
-    if len(named) >= 2:
-        return table[named].apply(pd.to_numeric)
+    if named:
+        return table[list(named)].apply(pd.to_numeric)
     if required:
         raise LabelError(
             f"{path}: no columns of grader shares (one for each class, named as it); this head learns them: add them, "
@@ -91,7 +92,7 @@ def _columns(table: pd.DataFrame, path: Path, required: bool) -> pd.DataFrame:
     return pd.DataFrame(index=table.index)
 
 
-def _consensus(table: pd.DataFrame, heard: pd.DataFrame) -> pd.Series:
+def consensus(table: pd.DataFrame, heard: pd.DataFrame) -> pd.Series:
     """``EmoClass`` where the table has it, else the class that most graders heard, if it is one alone."""
     if (table["EmoClass"] != "").any():
         return table["EmoClass"]

@@ -41,7 +41,7 @@ def split_table(table: pd.DataFrame, path: Path, config: DataSection) -> tuple[s
     elif "Split_Set" in table:
         fold, parts = _by_partition(table, path, config)
     else:
-        fold, parts = _by_fold(table, _drawn_folds(table, path, config), path, config)
+        fold, parts = _by_fold(table, drawn_folds(table, path, config), path, config)
     _refuse_shared_speakers(parts, path, fold)
     return fold, parts
 
@@ -77,7 +77,15 @@ def _by_partition(table: pd.DataFrame, path: Path, config: DataSection) -> tuple
     return fold, {name: parts[name] for name in ["train", "dev", "test", *sorted(parts)]}
 
 
-def _drawn_folds(table: pd.DataFrame, path: Path, config: DataSection) -> pd.Series:
+def fold_names(table: pd.DataFrame, path: Path, config: DataSection) -> list[str]:
+    """Names of a table's folds in order, as :func:`split_table` takes them."""
+    if "Split_Set" in table and "Fold" not in table:
+        return ["fold1"]
+    folds = table["Fold"].dropna() if "Fold" in table else drawn_folds(table, path, config)
+    return sorted(folds.unique(), key=_natural)
+
+
+def drawn_folds(table: pd.DataFrame, path: Path, config: DataSection) -> pd.Series:
     """Speaker-disjoint folds, stratified by class; fold1, fold2, … in a fixed order."""
     speakers = _speakers(table, path)
     known = sorted(speakers.unique(), key=_natural)

@@ -45,17 +45,28 @@ def read_corpus(folder: Path, root: Path, config: DataSection) -> Corpus:
     shared = sorted({item.speaker or "" for item in listed} & {item.speaker or "" for item in test})
     if shared:
         raise LabelError(f"{session}: speaker {shared[0]} stands in both the train list and the test list")
-    order = torch.randperm(len(listed), generator=torch.Generator().manual_seed(SPLIT_SEED)).tolist()
-    cut = int((1 - config.valid_ratio) * len(listed))
+    train, dev = drawn_validation(len(listed), config.valid_ratio)
     splits = {
-        "train": tuple(listed[index] for index in order[:cut]),
-        "dev": tuple(listed[index] for index in order[cut:]),
+        "train": tuple(listed[index] for index in train),
+        "dev": tuple(listed[index] for index in dev),
         "test": tuple(test),
     }
     return Corpus(folder, fold, classes, splits)
 
 
-def _read_list(path: Path, root: Path) -> tuple[tuple[str, ...], list[Utterance]]:
+def drawn_validation(listed: int, valid_ratio: float) -> tuple[list[int], list[int]]:
+    """The stock task's draw: places in the train list that are trained on, and those held out for validation."""
+    order = torch.randperm(listed, generator=torch.Generator().manual_seed(SPLIT_SEED)).tolist()
+    cut = int((1 - valid_ratio) * listed)
+    return order[:cut], order[cut:]
+
+
+def read_entries(path: Path) -> tuple[dict[str, int], list[tuple[str, str, str]]]:
+    """What a split list says, unchecked: numbers of the classes; path, class and dialogue's prefix of each utterance.
+
+    Raises:
+        LabelError: missing, or not such a list
+    """
     try:
         content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         labels: dict[str, int] = content["labels"]
@@ -71,6 +82,11 @@ def _read_list(path: Path, root: Path) -> tuple[tuple[str, ...], list[Utterance]
         ) from error
     if numbers != list(range(len(labels))):
         raise LabelError(f"{path}: 'labels' must number the classes from 0, got {labels}")
+    return labels, entries
+
+
+def _read_list(path: Path, root: Path) -> tuple[tuple[str, ...], list[Utterance]]:
+    labels, entries = read_entries(path)
     seen: set[str] = set()
     utterances = []
     for name, label, dialogue in entries:

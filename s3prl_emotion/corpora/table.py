@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import zipfile
 import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -71,12 +71,7 @@ def read_table(path: Path, classes: bool = True) -> pd.DataFrame:
     Raises:
         LabelError: names the file, the line and the column at fault
     """
-    try:
-        table = pd.read_csv(path, dtype=dict.fromkeys(TEXT_COLUMNS, str), keep_default_na=False, na_values=[""])
-    except (OSError, ValueError, EOFError, zlib.error, zipfile.BadZipFile) as error:  # the last: damaged .gz, .zip
-        raise LabelError(f"{path}: not readable as CSV: {' '.join(str(error).split())}") from error
-    if not isinstance(table.index, pd.RangeIndex):  # pandas takes the surplus for row names, and shifts the columns
-        raise LabelError(f"{path}: its rows have more fields than its header names; quote texts that hold commas")
+    table = read_rows(path, dict.fromkeys(TEXT_COLUMNS, str))
     if not classes:
         table["EmoClass"] = table["EmoClass"].fillna("") if "EmoClass" in table else ""
     for column in ("FileName", "EmoClass"):
@@ -90,10 +85,42 @@ def read_table(path: Path, classes: bool = True) -> pd.DataFrame:
     if twice.any():
         raise LabelError(f"{path} line {line_of(twice)}: {table['FileName'][twice].iloc[0]} is listed twice")
     _check_numbers(table, path)
-    if table["EmoClass"].isin([*MSP_LETTERS, ""]).all():
-        table["EmoClass"] = table["EmoClass"].map(lambda name: MSP_LETTERS.get(name, name))
+    table["EmoClass"] = spelt_out(table["EmoClass"])
     _check_shares(table, path)
     return table
+
+
+def read_rows(path: Path, types: Mapping[str, type] | type[str]) -> pd.DataFrame:
+    """Read a CSV file, compressed or not, unchecked; empty cells are NaN.
+
+    Args:
+        path: the file
+        types: ``str``, or types of columns by name
+
+    Raises:
+        LabelError: not readable as CSV, or rows with more fields than the header names
+    """
+    try:
+        table = pd.read_csv(path, dtype=types, keep_default_na=False, na_values=[""])
+    except (OSError, ValueError, EOFError, zlib.error, zipfile.BadZipFile) as error:  # the last: damaged .gz, .zip
+        raise LabelError(f"{path}: not readable as CSV: {' '.join(str(error).split())}") from error
+    if not isinstance(table.index, pd.RangeIndex):  # pandas takes the surplus for row names, and shifts the columns
+        raise LabelError(f"{path}: its rows have more fields than its header names; quote texts that hold commas")
+    return table
+
+
+def spelt_out(classes: pd.Series) -> pd.Series:
+    """MSP's one-letter classes as names, where there are no others."""
+    if not classes.isin([*MSP_LETTERS, ""]).all():
+        return classes
+    return classes.map(lambda name: MSP_LETTERS.get(name, name))
+
+
+def share_columns(table: pd.DataFrame) -> list[str]:
+    """Columns of the shares of graders: those named as a class; none where there is but one."""
+    known = SHARE_NAMES | {str(name).lower() for name in table["EmoClass"].unique() if name}
+    named = [name for name in table.columns if name.lower() in known and name not in TEXT_COLUMNS]
+    return named if len(named) >= 2 else []
 
 
 def _check_numbers(table: pd.DataFrame, path: Path) -> None:
@@ -109,9 +136,8 @@ def _check_numbers(table: pd.DataFrame, path: Path) -> None:
 
 
 def _check_shares(table: pd.DataFrame, path: Path) -> None:
-    known = SHARE_NAMES | {str(name).lower() for name in table["EmoClass"].unique()}
-    named = [column for column in table.columns if column.lower() in known and column not in TEXT_COLUMNS]
-    if len(named) < 2:
+    named = share_columns(table)
+    if not named:
         return
     shares = table[named].apply(pd.to_numeric, errors="coerce")
     wrong = shares.isna().any(axis=1) | (shares < 0).any(axis=1) | ((shares.sum(axis=1) - 1).abs() > SHARE_TOLERANCE)

@@ -1,0 +1,212 @@
+"""Audio of every utterance: the same audio under two names, what cannot be used, silence, clipping, formats."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+
+from s3prl_emotion.audit.confounding import association
+from s3prl_emotion.audit.findings import ERROR, NOTE, WARNING, Finding, finding
+from s3prl_emotion.audit.listing import NO_CLASS, SEEN, Listing
+from s3prl_emotion.audit.waveform import EMPTY, MISSING, NOT_FINITE, UNREADABLE, Waveform, measure
+
+SILENT = 10 ** (-60 / 20)  # swing of -60 dBFS
+CLIPPED_MUCH = 1e-3  # share of an utterance's samples
+OFFSET = 0.01  # mean sample, of full scale
+SHORT, LONG = 0.1, 30.0  # s; shorter gives upstreams with 20 ms frames hardly five
+UPSTREAM_RATE = 16_000  # Hz, of every upstream
+LENGTH_TOLERANCE = 0.05  # s that a column Duration may differ from the file
+CONFOUNDED = 0.3  # Cramer's V from which on a format is said to tell the class
+SIGNIFICANT = 0.01
+
+Case = tuple[str, Waveform]
+
+
+def read_audio(listing: Listing, root: Path, jobs: int) -> list[Waveform]:
+    """Read every utterance once, several at a time; one entry a row, the same for rows of the same audio."""
+    from tqdm import tqdm
+
+    rows = listing.rows
+    keys = [
+        (name, None if start != start else start, None if end != end else end)
+        for name, start, end in zip(rows["file"], rows["start"], rows["end"], strict=True)
+    ]
+    wanted = list(dict.fromkeys(keys))
+    with ThreadPoolExecutor(jobs) as pool:  # decoding and hashing let other threads run
+        found = pool.map(lambda key: measure(root / key[0], key[1], key[2]), wanted)
+        known = dict(zip(wanted, tqdm(found, total=len(wanted), desc="audio", disable=None, leave=False), strict=True))
+    return [known[key] for key in keys]
+
+
+def check_audio(listing: Listing, waves: Sequence[Waveform]) -> list[Finding]:
+    """Everything that the audio says; ``waves`` are of the rows."""
+    cases = list(dict(zip(listing.files, waves, strict=True)).items())
+    usable = [(name, wave) for name, wave in cases if not wave.problem]
+    return [
+        *_unusable(cases),
+        *_levels(usable),
+        *_formats(listing, waves, usable),
+        *_lengths(listing, waves, usable),
+        *_duplicates(listing, waves),
+    ]
+
+
+def _unusable(cases: Sequence[Case]) -> list[Finding]:
+    texts = {
+        MISSING: ("audio-missing", "files that are listed are not there", "check --root, or remove the rows"),
+        UNREADABLE: ("audio-unreadable", "files that cannot be decoded", "replace them or remove the rows"),
+        EMPTY: ("audio-empty", "files without a sample", "replace them or remove the rows"),
+        NOT_FINITE: ("audio-not-finite", "files with samples that are NaN or infinite", "replace them"),
+    }
+    found = []
+    for problem, (code, what, mend) in texts.items():
+        bad = [
+            name if problem == MISSING else f"{name}: {wave.reason}" for name, wave in cases if wave.problem == problem
+        ]
+        found += _some(ERROR, code, what, mend, bad)
+    return found
+
+
+def _some(severity: str, code: str, what: str, mend: str, cases: Sequence[str]) -> list[Finding]:
+    return [finding(severity, code, what, mend, cases)] if cases else []
+
+
+def _worst(usable: Iterable[Case], value: Callable[[Waveform], float], text: str) -> list[str]:
+    """Names with a value, the greatest first."""
+    return [f"{name}: {text.format(value(wave))}" for name, wave in sorted(usable, key=lambda case: -value(case[1]))]
+
+
+def _levels(usable: Sequence[Case]) -> list[Finding]:
+    silent = [f"{name}: {_dbfs(wave.swing)}" for name, wave in usable if wave.swing < SILENT]
+    clipped = [case for case in usable if case[1].clipped >= CLIPPED_MUCH]
+    touched = [case for case in usable if 0 < case[1].clipped < CLIPPED_MUCH]
+    offset = [case for case in usable if abs(case[1].offset) > OFFSET and case[1].swing >= SILENT]
+
+    def percent(wave: Waveform) -> float:
+        return 100 * wave.clipped
+
+    return [
+        *_some(ERROR, "audio-silent", "utterances without sound (below -60 dBFS)", "remove the rows", silent),
+        *_some(
+            WARNING, "audio-clipped", f"utterances with {CLIPPED_MUCH:.1%} or more of their samples clipped",
+            "record or export them again at a lower level, or report scores with and without them",
+            _worst(clipped, percent, "{:.2f} % of samples"),
+        ),
+        *_some(
+            NOTE, "audio-clipped-little", "utterances with a few clipped samples", "nothing, as a rule",
+            _worst(touched, percent, "{:.3f} % of samples"),
+        ),
+        *_some(
+            WARNING, "audio-offset", f"utterances whose mean sample is beyond {OFFSET:g} of full scale (DC offset)",
+            "remove the offset with a high-pass filter", _worst(offset, lambda wave: abs(wave.offset), "{:.3f}"),
+        ),
+    ]  # fmt: skip
+
+
+def _dbfs(swing: float) -> str:
+    return f"{20 * np.log10(swing):.0f} dBFS" if swing > 0 else "constant"
+
+
+def _formats(listing: Listing, waves: Sequence[Waveform], usable: Sequence[Case]) -> list[Finding]:
+    rates = Counter(wave.rate for _, wave in usable)
+    channels = Counter(wave.channels for _, wave in usable)
+    found = []
+    if len(rates) > 1:
+        what = f"several sample rates ({_tally(rates, 'Hz')}){_tells_class(listing, waves, 'rate')}"
+        rare = [f"{name}: {wave.rate} Hz" for name, wave in usable if wave.rate != rates.most_common(1)[0][0]]
+        mend = "resample all to the lowest, so that bandwidth tells nothing"
+        found.append(finding(WARNING, "audio-rates", what, mend, rare))
+    if rates and min(rates) < UPSTREAM_RATE:
+        low = [name for name, wave in usable if wave.rate < UPSTREAM_RATE]
+        what = f"utterances below {UPSTREAM_RATE} Hz, which upstreams get with an empty upper band"
+        found.append(finding(NOTE, "audio-narrow", what, "keep it in mind in comparisons", low))
+    if len(channels) > 1:
+        what = (
+            f"several numbers of channels ({_tally(channels, 'channel(s)')}){_tells_class(listing, waves, 'channels')}"
+        )
+        rare = [f"{name}: {wave.channels}" for name, wave in usable if wave.channels != channels.most_common(1)[0][0]]
+        found.append(finding(WARNING, "audio-channels", what, "mix all down the same way", rare))
+    elif channels and max(channels) > 1:
+        what = f"audio has {max(channels)} channels, which are averaged"
+        found.append(finding(NOTE, "audio-stereo", what, "check that all channels hold the speaker"))
+    return found
+
+
+def _tally(counts: Counter[int], unit: str) -> str:
+    return ", ".join(f"{value} {unit} {count}" for value, count in counts.most_common())
+
+
+def _tells_class(listing: Listing, waves: Sequence[Waveform], name: str) -> str:
+    """Say so where a format goes with the class."""
+    pairs = [
+        (str(getattr(wave, name)), emotion)
+        for wave, emotion in zip(waves, listing.column("emotion"), strict=True)
+        if not wave.problem and emotion not in NO_CLASS
+    ]
+    tie = association([value for value, _ in pairs], [emotion for _, emotion in pairs])
+    if tie is None or tie.cramers_v < CONFOUNDED or tie.p_value > SIGNIFICANT:
+        return ""
+    return f", which tell the class (Cramer's V {tie.cramers_v:.2f})"
+
+
+def _lengths(listing: Listing, waves: Sequence[Waveform], usable: Sequence[Case]) -> list[Finding]:
+    short = [f"{name}: {wave.seconds:.3f} s" for name, wave in usable if wave.seconds < SHORT]
+    long = [case for case in usable if case[1].seconds > LONG]
+    told = {
+        name: f"{name}: {seconds:.2f} s listed, {wave.seconds:.2f} s in the file"
+        for name, seconds, wave in zip(listing.files, listing.rows["duration"], waves, strict=True)
+        if not wave.problem and abs(seconds - wave.seconds) > LENGTH_TOLERANCE
+    }
+    return [
+        *_some(WARNING, "audio-short", f"utterances shorter than {SHORT:g} s", "remove the rows", short),
+        *_some(
+            NOTE, "audio-long", f"utterances longer than {LONG:g} s", "cut them, or set datarc.max_duration",
+            _worst(long, lambda wave: wave.seconds, "{:.1f} s"),
+        ),
+        *_some(
+            WARNING, "audio-length", "utterances of another length than listed: another file, or a cut one",
+            "check that labels and audio are of the same release", list(told.values()),
+        ),
+    ]  # fmt: skip
+
+
+def _duplicates(listing: Listing, waves: Sequence[Waveform]) -> list[Finding]:
+    """Same audio under several names; rows of one and the same name are another matter."""
+    groups: dict[str, list[int]] = defaultdict(list)
+    for place, wave in enumerate(waves):
+        if not wave.problem and wave.swing >= SILENT:
+            groups[wave.core].append(place)
+    files = listing.files
+    kinds: dict[str, list[str]] = {"leak": [], "labels": [], "plain": []}
+    for group in groups.values():
+        names = list(dict.fromkeys(files[place] for place in group))
+        if len(names) > 1:
+            identical = len({waves[place].digest for place in group}) == 1
+            text = " = ".join(names) + ("" if identical else " (but for zeros at the ends)")
+            kinds[_kind(listing, group)].append(text)
+    return [
+        *_some(
+            ERROR, "duplicate-leak", "the same audio under two names stands in train or dev and in test",
+            "remove one of each, or put all into one split", kinds["leak"],
+        ),
+        *_some(
+            ERROR, "duplicate-labels", "the same audio under two names has two classes or two speakers",
+            "find out which is right, remove the other", kinds["labels"],
+        ),
+        *_some(WARNING, "duplicate", "the same audio under two names", "remove one of each", kinds["plain"]),
+    ]  # fmt: skip
+
+
+def _kind(listing: Listing, group: Sequence[int]) -> str:
+    for splits in listing.folds.values():
+        inside = {name for name, chosen in splits.items() if np.isin(group, chosen).any()}
+        if inside & set(SEEN) and inside - set(SEEN):
+            return "leak"
+    for column in ("emotion", "speaker"):
+        if len({value for value in listing.column(column)[list(group)] if value}) > 1:
+            return "labels"
+    return "plain"

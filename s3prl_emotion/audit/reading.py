@@ -1,0 +1,62 @@
+"""Which of the formats it is, and reading it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from s3prl_emotion.audit.listing import EMO_SUPERB, EMOBOX, FORMATS, SUPERB, TABLE, Listing
+from s3prl_emotion.audit.lists import read_emobox, read_superb
+from s3prl_emotion.audit.speakers import compiled
+from s3prl_emotion.audit.tables import read_emo_superb, read_label_table
+from s3prl_emotion.corpora.table import read_rows
+from s3prl_emotion.errors import LabelError, UsageError, nearest
+
+AUTO = "auto"
+
+
+def read_listing(source: Path, form: str = AUTO, speaker_pattern: str | None = None) -> Listing:
+    """Read labels, whatever is wrong with their rows.
+
+    Args:
+        source: a label table, SUPERB's ``meta_data``, an EmoBox corpus's folder or list, EMO-SUPERB's file or folder
+        form: one of :data:`~s3prl_emotion.audit.listing.FORMATS`, or ``auto``
+        speaker_pattern: regular expression, searched in ``/`` and the file's name; its group is the speaker
+
+    Raises:
+        UsageError: unknown format, or a pattern that is none
+        LabelError: missing, or not in the format at all
+    """
+    if form not in (AUTO, *FORMATS):
+        raise UsageError(f"--format {form}: not one of {', '.join((AUTO, *FORMATS))}{nearest(form, FORMATS)}")
+    pattern = compiled(speaker_pattern) if speaker_pattern is not None else None
+    if not source.exists():
+        raise LabelError(f"{source}: no such file or folder; LABELS is a label table, or a folder with split lists")
+    readers = {TABLE: read_label_table, SUPERB: read_superb, EMOBOX: read_emobox, EMO_SUPERB: read_emo_superb}
+    chosen = _guess(source) if form == AUTO else form
+    if source.is_dir() and chosen == TABLE:
+        raise LabelError(f"{source}: is a folder; a label table is a CSV file")
+    if source.is_file() and chosen == SUPERB:
+        raise LabelError(f"{source}: is a file; SUPERB's lists are a folder with SessionN folders, meta_data")
+    return readers[chosen](source, pattern)
+
+
+def _guess(source: Path) -> str:
+    """Tell the format by names of files, and by the columns of a table."""
+    if source.is_dir():
+        if any(source.glob("Session*/*_meta_data.json")):
+            return SUPERB
+        if any(source.rglob("*_fold*.jsonl")):
+            return EMOBOX
+        if any(source.glob("labels_consensus_*.csv*")):
+            return EMO_SUPERB
+        raise LabelError(
+            f"{source}: holds neither SUPERB's lists (SessionN/train_meta_data.json), nor EmoBox's "
+            "(*_fold_1.jsonl), nor EMO-SUPERB's (labels_consensus_1.csv)"
+        )
+    if source.suffix == ".jsonl":
+        return EMOBOX
+    if source.suffix == ".json":
+        raise LabelError(f"{source}: name the folder that holds the lists, such as SUPERB's meta_data")
+    columns = [str(name) for name in read_rows(source, str).columns]
+    smoothed = "EmoClass" not in columns and "Fold" not in columns and source.name.startswith("labels_consensus_")
+    return EMO_SUPERB if smoothed or columns[:1] == ["Unnamed: 0"] else TABLE

@@ -1,0 +1,139 @@
+"""One pass over an audio file: what is in it, whether it can be used, and a hash of what is heard."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import soundfile
+import xxhash
+from numpy.typing import NDArray
+
+BLOCK = 1 << 18  # frames read at a time: hours of audio take no more memory than seconds
+RUN = 3  # consecutive samples at full scale that count as clipped: a single one may be a peak
+FULL_SCALE = 1 - 2.0**-15  # the greatest sample of 16 bits; also near enough for more bits and floats
+FULL_SCALE_8_BITS = 1 - 2.0**-7
+MISSING, UNREADABLE, EMPTY, NOT_FINITE = "missing", "unreadable", "empty", "not-finite"
+
+
+@dataclass(frozen=True)
+class Waveform:
+    """What one file, or a segment of it, holds; numbers are 0 where ``problem`` says that it cannot be used.
+
+    Attributes:
+        problem: ``missing``, ``unreadable``, ``empty``, ``not-finite``, or ``""``
+        reason: in the decoder's words
+        rate: samples a second
+        channels: how many
+        seconds: length
+        swing: half the distance from the lowest to the highest sample, in [0, 1]; an offset does not count
+        offset: mean of all samples (DC)
+        clipped: share of samples that stand in runs of at least :data:`RUN` at full scale, in [0, 1]
+        digest: hash of the samples, channels averaged
+        core: the same without zeros at both ends
+    """
+
+    problem: str = ""
+    reason: str = ""
+    rate: int = 0
+    channels: int = 0
+    seconds: float = 0.0
+    swing: float = 0.0
+    offset: float = 0.0
+    clipped: float = 0.0
+    digest: str = ""
+    core: str = ""
+
+
+def measure(path: Path, start: float | None = None, end: float | None = None) -> Waveform:
+    """Read a file, or the segment from ``start`` to ``end`` (s), once."""
+    if not path.is_file():
+        return Waveform(MISSING, "no such file")
+    try:
+        with soundfile.SoundFile(str(path)) as file:
+            first = 0 if start is None else max(0, int(start * file.samplerate))
+            last = file.frames if end is None else min(file.frames, int(end * file.samplerate))
+            file.seek(min(first, file.frames))
+            return _read(file, max(0, last - first))
+    except (soundfile.SoundFileError, OSError, RuntimeError, TypeError) as error:  # TypeError: headerless, .raw
+        return Waveform(UNREADABLE, " ".join(str(error).split()))
+
+
+def _read(file: soundfile.SoundFile, frames: int) -> Waveform:
+    meter = _Meter(file.channels, FULL_SCALE_8_BITS if file.subtype in ("PCM_U8", "PCM_S8") else FULL_SCALE)
+    while meter.frames < frames:
+        block = file.read(min(BLOCK, frames - meter.frames), dtype="float32", always_2d=True)
+        if not len(block):  # a header that promises more than there is
+            break
+        if not np.isfinite(block).all():
+            return Waveform(NOT_FINITE, "samples are NaN or infinite", file.samplerate, file.channels)
+        meter.add(block)
+    if not meter.frames:
+        return Waveform(EMPTY, "0 samples", file.samplerate, file.channels)
+    return meter.result(file.samplerate)
+
+
+class _Meter:
+    """Running measures over blocks ``[n, channels]``; how the file is cut into blocks does not matter."""
+
+    def __init__(self, channels: int, full_scale: float) -> None:
+        self.frames = 0
+        self._full_scale = full_scale
+        self._low, self._high, self._sum, self._clipped = np.inf, -np.inf, 0.0, 0
+        self._runs = np.zeros(channels, dtype=np.int64)  # samples at full scale that end the last block
+        self._all, self._core = xxhash.xxh3_128(), xxhash.xxh3_128()
+        self._begun, self._zeros = False, 0  # zeros since the last other sample: the core's only if one follows
+
+    def add(self, block: NDArray[np.float32]) -> None:
+        self.frames += len(block)
+        self._low, self._high = min(self._low, float(block.min())), max(self._high, float(block.max()))
+        self._sum += float(block.sum(dtype=np.float64))
+        full = np.abs(block) >= self._full_scale
+        for channel in range(full.shape[1]):
+            self._count_runs(full[:, channel], channel)
+        mono = block.mean(axis=1, dtype=np.float32) + np.float32(0.0)  # -0.0 becomes 0.0
+        self._all.update(mono.tobytes())
+        self._add_core(mono)
+
+    def _count_runs(self, full: NDArray[np.bool_], channel: int) -> None:
+        """Count samples in finished runs; one that reaches the block's end is carried over."""
+        if full.all():
+            self._runs[channel] += len(full)
+            return
+        edges = np.flatnonzero(np.diff(full.astype(np.int8), prepend=0, append=0))
+        lengths = edges[1::2] - edges[::2]
+        if full[0]:
+            lengths[0] += self._runs[channel]
+        else:
+            lengths = np.append(lengths[:0], [self._runs[channel], *lengths])
+        self._runs[channel] = 0
+        if full[-1]:
+            self._runs[channel], lengths = lengths[-1], lengths[:-1]
+        self._clipped += int(lengths[lengths >= RUN].sum())
+
+    def _add_core(self, mono: NDArray[np.float32]) -> None:
+        heard = np.flatnonzero(mono)
+        if not len(heard):
+            self._zeros += len(mono) if self._begun else 0
+            return
+        first, last = int(heard[0]), int(heard[-1])
+        if self._begun:
+            self._core.update(bytes(self._zeros * mono.itemsize))
+            first = 0
+        self._core.update(mono[first : last + 1].tobytes())
+        self._begun, self._zeros = True, len(mono) - last - 1
+
+    def result(self, rate: int) -> Waveform:
+        samples = self.frames * len(self._runs)
+        clipped = self._clipped + int(self._runs[self._runs >= RUN].sum())
+        return Waveform(
+            rate=rate,
+            channels=len(self._runs),
+            seconds=self.frames / rate,
+            swing=(self._high - self._low) / 2,
+            offset=self._sum / samples,
+            clipped=clipped / samples,
+            digest=self._all.hexdigest(),
+            core=self._core.hexdigest(),
+        )
