@@ -8,6 +8,9 @@ from typing import Any
 
 from test_report import write_benchmark
 
+from s3prl_emotion.folders import recipes_folder
+from s3prl_emotion.recipe import read_recipe
+
 SYSTEMS: dict[str, tuple[str, dict[str, Any]]] = {
     "mean pooling": ("emotion_corr_attn", {"pooling": "mean", "channel_dropout": 0, "label_smoothing": 0}),
     "attentive correlation": ("emotion_corr_attn", {"pooling": "corr_attn"}),
@@ -25,7 +28,9 @@ def write_study(folder: Path, labels: str = "demo", **options: Any) -> Path:
     for line in lines:
         head, model = SYSTEMS[line["system"]]
         options = {"upstream": line["upstream"].lower().replace(" ", "_"), "upstream_trainable": False}
-        config = {"downstream_expert": {"datarc": {"labels": labels, "root": "audio"}, "modelrc": model}}
+        config = read_recipe(recipes_folder() / "superb" / "emotion_corr_attn.yaml")
+        config["downstream_expert"]["datarc"] |= {"labels": labels, "root": "audio"}
+        config["downstream_expert"]["modelrc"] = model
         line |= {
             "head": head, "upstream_options": options, "config_hash": f"{len(line['system']):064x}", "host": "node7",
             "seconds": {"train": 60.0 + line["seed"], "test": 5.0},

@@ -20,8 +20,9 @@ from s3prl_emotion.report.budget import within_budget
 from s3prl_emotion.report.drawing import Figure, Panel
 from s3prl_emotion.report.leaderboard import Leaderboard, leaderboard
 from s3prl_emotion.report.literature import FILE, for_orientation, groups, literature
-from s3prl_emotion.report.made import duration, track_of, what_was_run
+from s3prl_emotion.report.made import duration, what_was_run
 from s3prl_emotion.report.overview import corpora_of
+from s3prl_emotion.submission.track import superb_track
 
 PAPERS = REPOSITORY.parent / "shared" / "papers"
 TEXTS = {"mitra2024": "000", "kakouros2023": "001", "mitra2025": "002", "neumann2019": "003", "das2022": "004"}
@@ -115,42 +116,9 @@ def test_experiments_have_heads_but_no_upstreams(tmp_path: Path):
 # --- tracks -----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("head", "model", "trainable", "name", "reason"),
-    [
-        ("emotion_corr_attn", {"pooling": "mean", "channel_dropout": 0, "label_smoothing": 0}, False, "constrained",
-         "mean pooling, SUPERB's own downstream"),
-        ("emotion_corr_attn", {"pooling": "mean", "channel_dropout": 0}, False, "constrained",
-         "mean pooling, SUPERB's own downstream; not SUPERB's, but of the training alone: label_smoothing 0.25"),
-        ("emotion_corr_attn", {"pooling": "mean", "projector_dim": None, "channel_dropout": 0, "label_smoothing": 0},
-         False, "less constrained", "mean pooling, but projector_dim None"),
-        ("emotion_corr_attn", {}, False, "less constrained", "pooling corr_attn; SUPERB's downstream is mean pooling"),
-        ("emotion_corr_attn", {"pooling": "mean"}, True, "unconstrained", "the upstream was trained too"),
-        ("emotion_acnn", {}, False, "less constrained", "emotion_acnn is not SUPERB's downstream"),
-        ("emotion_tcgru", {}, False, "", ""),
-        ("emotion_multitask", {}, False, "", ""),
-        (None, {}, False, "", ""),
-    ],
-)  # fmt: skip
-def test_track(head: str | None, model: dict[str, Any], trainable: bool, name: str, reason: str):
-    track = track_of(head, {"downstream_expert": {"modelrc": model}}, trainable)
-    assert (track.name, track.reason) == (name, reason)
-
-
-def test_the_defaults_that_tracks_go_by_are_the_heads(monkeypatch: pytest.MonkeyPatch):
-    import s3prl_emotion
-    from s3prl_emotion.report.made import PAPER_SETTINGS
-
-    s3prl_emotion.register()
-    from s3prl.downstream.emotion_corr_attn.expert import ModelSection
-
-    defaults = ModelSection().model_dump()
-    assert {key: defaults[key] for key in PAPER_SETTINGS} == PAPER_SETTINGS
-
-
 def test_the_page_says_which_track(made: Path):
     tracks = {(entry.system, entry.track.name) for entry in board_of(made).entries}
-    assert tracks == set(zip(SYSTEMS, ("constrained", "less constrained", ""), strict=True))
+    assert tracks == set(zip(SYSTEMS, ("constrained", "less constrained", "less constrained"), strict=True))
     words = " ".join(" ".join(Page((made / "report.html").read_text()).text).split())
     assert "SUPERB's fixed downstream is mean pooling over a frozen upstream: its constrained track" in words
     assert "less constrained" in (made / "report.tex").read_text()
@@ -161,7 +129,7 @@ def test_a_missing_metrics_file_leaves_the_track_unknown(tmp_path: Path):
     for path in folder.rglob("*_metrics.json"):
         path.unlink()
     tracks = {(entry.head, entry.track.name) for entry in board_of(folder).entries}
-    assert tracks == {("emotion_corr_attn", "unknown"), ("emotion_multitask", "")}
+    assert tracks == {("emotion_corr_attn", "unknown"), ("emotion_multitask", "less constrained")}
     write_report(analyse(load_study([folder]), resamples=1000), folder)
     assert "is not told by its recipes" in (folder / "report.md").read_text()
 
@@ -335,10 +303,8 @@ def test_table_1_of_kakouros_and_superbs_numbers_stand_in_a_matrix(tmp_path: Pat
         or (r.paper.key == "superb" and r.upstream in plan.matrix.upstreams)
     }  # fmt: skip
     assert given == expected
-    tracks = {
-        run.cell.system: track_of(run.head, run.config, "-f" in run.upstream_flags).name for run in plan.runs
-    }  # fmt: skip
-    assert {name for name, track in tracks.items() if track == "constrained"} == {"SUPERB", "mean"}
+    tracks = {run.cell.system: superb_track(run.head, run.config).name for run in plan.runs}
+    assert {name for name, track in tracks.items() if track == "constrained"} == {"SUPERB"}
 
 
 def test_values_are_shares_and_bounds_are_kept():

@@ -12,8 +12,9 @@ from typing import Any
 import yaml
 
 from s3prl_emotion.errors import ConfigError
-from s3prl_emotion.report.made import CATEGORICAL_HEADS
+from s3prl_emotion.folders import heads as known_heads
 from s3prl_emotion.report.tables import NONE, Table, label
+from s3prl_emotion.submission.track import WITHOUT_CLASSES
 
 FILE = Path(__file__).with_name("literature.yaml")
 FIELDS = ("corpus", "split", "protocol", "upstream", "system", "metric", "statistic")
@@ -96,7 +97,7 @@ def for_orientation(heads: Collection[str]) -> list[Result]:
         result
         for result in literature()
         if result.paper.head in heads
-        or (result.paper.head is None and any(head in CATEGORICAL_HEADS for head in heads))
+        or (result.paper.head is None and any(head in known_heads() and head not in WITHOUT_CLASSES for head in heads))
     ]
 
 

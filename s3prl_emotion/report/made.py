@@ -11,21 +11,10 @@ import yaml
 
 from s3prl_emotion.benchmark.prepare import read_json
 from s3prl_emotion.report.study import RunResult, Study
+from s3prl_emotion.submission.track import Track, superb_track
 
-SUPERB_HEAD = "emotion_corr_attn"
-SUPERB_SETTINGS = {"projector_dim": 256, "channel_dropout": 0, "label_smoothing": 0}  # beside mean pooling
-PAPER_SETTINGS = {"pooling": "corr_attn", "projector_dim": 256, "channel_dropout": 0.25, "label_smoothing": 0.25}
-CATEGORICAL_HEADS = (SUPERB_HEAD, "emotion_acnn", "emotion_latent")  # one class an utterance, as SUPERB's task
 OPTIONS = ("upstream", "upstream_ckpt", "upstream_revision", "upstream_layer_selection", "upstream_feature_selection")
 PLAIN = (None, False, "hidden_states")  # options that need no word
-
-
-@dataclass(frozen=True)
-class Track:
-    """SUPERB's track that a system belongs to, and why; no name where SUPERB has no such task."""
-
-    name: str = ""
-    reason: str = ""
 
 
 @dataclass(frozen=True)
@@ -84,33 +73,6 @@ def what_was_run(study: Study) -> dict[tuple[str, str], Made]:
     return {place: _made(*place, found) for place, found in runs.items() if found}
 
 
-def track_of(head: str | None, recipe: dict[str, Any], trainable: bool) -> Track:
-    """SUPERB's track: its fixed downstream is mean pooling over a frozen upstream; another head is less constrained.
-
-    Args:
-        head: of the suite
-        recipe: as the metrics file has it
-        trainable: whether the upstream was trained too
-    """
-    if head not in CATEGORICAL_HEADS:
-        return Track()
-    if trainable:
-        return Track("unconstrained", "the upstream was trained too")
-    if head != SUPERB_HEAD:
-        return Track("less constrained", f"{head} is not SUPERB's downstream")
-    model = recipe.get("downstream_expert", {}).get("modelrc")
-    if model is None:
-        return Track("unknown", "the metrics file of its first run is missing, which tells the pooling")
-    settings = PAPER_SETTINGS | model
-    if settings["pooling"] != "mean":
-        return Track("less constrained", f"pooling {settings['pooling']}; SUPERB's downstream is mean pooling")
-    other = [f"{key} {settings[key]}" for key, value in SUPERB_SETTINGS.items() if settings[key] != value]
-    if settings["projector_dim"] != SUPERB_SETTINGS["projector_dim"]:
-        return Track("less constrained", f"mean pooling, but {', '.join(other)}")
-    aside = f"; not SUPERB's, but of the training alone: {', '.join(other)}" if other else ""
-    return Track("constrained", f"mean pooling, SUPERB's own downstream{aside}")
-
-
 def duration(seconds: float | None) -> str:
     """``3 h 07 min``, ``4 min 05 s``, ``41 s``."""
     if seconds is None:
@@ -124,7 +86,7 @@ def duration(seconds: float | None) -> str:
 def _made(upstream: str, system: str, runs: Sequence[RunResult]) -> Made:
     about = _metrics_file(runs[0])
     heads = _distinct(run.head for run in runs)
-    trainable = any((run.upstream_options or {}).get("upstream_trainable") for run in runs)
+    options = runs[0].upstream_options or about.get("upstream") or {}
     recipe = about.get("config") or {}
     names = dict.fromkeys(name for run in runs for name in run.versions)
     return Made(
@@ -142,7 +104,7 @@ def _made(upstream: str, system: str, runs: Sequence[RunResult]) -> Made:
         hosts=_distinct(run.host for run in runs),
         stored=about.get("stored_features"),
         seconds=tuple(sum(run.seconds.values()) for run in runs if run.seconds),
-        track=track_of(heads[0] if len(heads) == 1 else None, recipe, trainable),
+        track=superb_track(heads[0] if len(heads) == 1 else None, recipe, options),
     )
 
 
