@@ -15,14 +15,11 @@ import torch
 from numpy.typing import NDArray
 from torchaudio.functional import resample
 
-from s3prl_emotion.audio import SAMPLE_RATE
+from s3prl_emotion.audio import SAMPLE_RATE, SUFFIXES
 from s3prl_emotion.errors import AudioError, UsageError
 
 Samples = NDArray[np.float64]
 Floats = NDArray[np.floating[Any]]
-SUFFIXES = frozenset({
-    ".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff", ".au", ".caf", ".w64", ".rf64",
-})  # fmt: skip
 SILENT_PEAK = 1e-5  # -100 dB of full scale, a third of 16-bit audio's smallest step
 LONGEST_RESPONSE = 20.0  # s; what is longer is a recording, not an impulse response
 _SHORTEST = SAMPLE_RATE // 10  # samples; what is shorter may well lie in a pause of the recording

@@ -1,0 +1,56 @@
+"""Long audio in windows of equal length: where each begins and ends."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from s3prl_emotion.audio import SAMPLE_RATE
+from s3prl_emotion.errors import UsageError
+
+
+@dataclass(frozen=True)
+class Windows:
+    """How audio is taken apart.
+
+    Attributes:
+        length: of a window (s)
+        hop: from one window's start to the next one's (s)
+    """
+
+    length: float
+    hop: float
+
+    @classmethod
+    def read(cls, length: float | None, hop: float | None) -> Windows | None:
+        """Check ``--window`` and ``--hop``; ``None`` without windows. The hop is half a window by default.
+
+        Raises:
+            UsageError: a hop without a window, not positive, or one that would leave audio out
+        """
+        if length is None:
+            if hop is not None:
+                raise UsageError(f"--hop {hop:g}: needs --window, the length of a window in s")
+            return None
+        hop = length / 2 if hop is None else hop
+        for flag, value in (("--window", length), ("--hop", hop)):
+            if not (math.isfinite(value) and round(value * SAMPLE_RATE) >= 1):
+                raise UsageError(f"{flag} {value:g}: must be above 0 s, by a sample (1/{SAMPLE_RATE} s) at least")
+        if hop > length:
+            raise UsageError(f"--hop {hop:g}: would leave audio out between windows of {length:g} s; take at most that")
+        return cls(length, hop)
+
+    def spans(self, samples: int) -> list[tuple[int, int]]:
+        """First sample of each window, and the one after its last, of audio of so many samples at 16 kHz.
+
+        A window starts every ``hop`` as long as it lies within the audio; where the last of them ends before the audio
+        does, one more ends with it. So all are equally long, none is too short for an upstream that takes one of them,
+        and no sample is left out. Audio that is no longer than a window is one window.
+        """
+        length, hop = round(self.length * SAMPLE_RATE), round(self.hop * SAMPLE_RATE)
+        if samples <= length:
+            return [(0, samples)]
+        starts = list(range(0, samples - length + 1, hop))
+        if starts[-1] + length < samples:
+            starts.append(samples - length)
+        return [(start, start + length) for start in starts]
