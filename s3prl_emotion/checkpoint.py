@@ -7,6 +7,7 @@ import contextlib
 import os
 import pickle
 import zipfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,19 +17,28 @@ from s3prl_emotion.errors import CheckpointError
 
 ALLOWED_CLASSES: list[Any] = [argparse.Namespace]  # how s3prl stores its command line; the rest is plain data
 REQUIRED = ("Args", "Config")
+DOWNSTREAM = "a downstream experiment"
 
 
-def load_checkpoint(path: str | os.PathLike[str], map_location: Any = "cpu", mmap: bool = False) -> dict[str, Any]:
+def load_checkpoint(
+    path: str | os.PathLike[str],
+    map_location: Any = "cpu",
+    mmap: bool = False,
+    required: Sequence[str] = REQUIRED,
+    kind: str = DOWNSTREAM,
+) -> dict[str, Any]:
     """Read a checkpoint of s3prl's runner or ours, with ``weights_only=True``.
 
     Args:
         path: ``states-N.ckpt`` or ``dev-best.ckpt``
         map_location: as in ``torch.load``
         mmap: read tensors when they are looked at, which saves time where few are
+        required: keys that tell such a checkpoint
+        kind: what it is of, for messages
 
     Raises:
         CheckpointError: missing or damaged file, one that holds more than tensors and plain data (nothing of it is
-            run), or one that is no checkpoint of a downstream experiment
+            run), or one of another kind
     """
     path = Path(path)
     if not path.is_file():
@@ -46,13 +56,20 @@ def load_checkpoint(path: str | os.PathLike[str], map_location: Any = "cpu", mma
         raise CheckpointError(
             f"{path}: damaged or not a checkpoint ({_first_line(error)}); use an older one"
         ) from error
-    if not isinstance(content, dict) or any(key not in content for key in REQUIRED):
-        raise CheckpointError(f"{path}: not a checkpoint of a downstream experiment (it lacks {' or '.join(REQUIRED)})")
+    if not isinstance(content, dict) or any(key not in content for key in required):
+        raise CheckpointError(f"{path}: not a checkpoint of {kind} (it lacks {' or '.join(required)})")
     return content
 
 
-def save_checkpoint(state: dict[str, Any], path: str | os.PathLike[str]) -> None:
+def save_checkpoint(
+    state: dict[str, Any], path: str | os.PathLike[str], remedy: str = "free room on the disk and resume with -a"
+) -> None:
     """Write a checkpoint whole or not at all: into a file beside it first, which then takes its name.
+
+    Args:
+        state: tensors and plain data
+        path: of the file
+        remedy: what to do where it cannot be written, for the message
 
     Raises:
         CheckpointError: the disk is full or the folder cannot be written; an older file of this name is untouched
@@ -66,9 +83,7 @@ def save_checkpoint(state: dict[str, Any], path: str | os.PathLike[str]) -> None
             os.fsync(file.fileno())
         partial.replace(path)
     except (OSError, RuntimeError) as error:  # torch's zip writer reports a full disk as a RuntimeError
-        raise CheckpointError(
-            f"{path}: could not be written ({_first_line(error)}); free room on the disk and resume with -a"
-        ) from error
+        raise CheckpointError(f"{path}: could not be written ({_first_line(error)}); {remedy}") from error
     finally:
         with contextlib.suppress(OSError):  # it is not there, or its folder is none
             partial.unlink()

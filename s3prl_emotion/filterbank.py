@@ -1,4 +1,4 @@
-"""Log-Mel filterbanks, for the upstreams ``logmel26`` and ``mel_f0``."""
+"""Log-Mel filterbanks, for the upstreams ``logmel26``, ``mel_f0`` and ``rae``."""
 
 from __future__ import annotations
 

@@ -1,0 +1,307 @@
+"""Pretraining: Adam on the reconstruction's root mean squared error, with a checkpoint from which it goes on exactly.
+
+Several processes (torchrun) make one batch together: the loss is that of the whole batch in each of them, so that two
+processes with half the batch each equal one (dropout aside, which each draws for itself).
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TextIO
+
+import numpy as np
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from s3prl_emotion.checkpoint import save_checkpoint
+from s3prl_emotion.distributed import everyones, gather_rows, rank, share_weights, sum_gradients, world
+from s3prl_emotion.errors import AudioError, TrainingError, UsageError
+from s3prl_emotion.rae.audio_index import AudioIndex
+from s3prl_emotion.rae.audio_stream import Batch, BatchOrder, Spectrograms, batches, batches_of
+from s3prl_emotion.rae.configuration import CHECKPOINT, Configuration, check_resumable, read_state
+from s3prl_emotion.rae.evaluation import held_out_loss
+from s3prl_emotion.rae.model import RecurrentAutoencoder, root_mean, squared_error
+from s3prl_emotion.results import versions, write_text
+from s3prl_emotion.rng import restore_rng, rng_state, seed_everything
+
+logger = logging.getLogger(__name__)
+LOG = "log.jsonl"
+SEEDS_APART = 1_000_003  # of the processes
+EARLY = 10  # steps until the first report
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a run did."""
+
+    steps: int
+    """since the very start"""
+    loss: float | None
+    """of the last logged steps; ``None``: no step was made"""
+    dev_loss: float | None
+    dev_mean_loss: float | None
+    """of predicting each band's mean: what a model that learned nothing of time would have"""
+    hours: float
+    """of audio, in this run"""
+    seconds: float
+    """of time, in this run"""
+    skipped: Counter[str]
+    """stretches and files by why they were left out"""
+
+
+class Pretraining:
+    """A run: model, optimizer, and the place in the data.
+
+    Args:
+        config: of the run
+        index: audio
+        out: folder for ``rae.ckpt`` and ``log.jsonl``; where it holds a checkpoint of this run, it is resumed
+        device: to train on
+        num_workers: processes that read audio, for each process that trains
+
+    Raises:
+        CheckpointError: ``out`` holds the checkpoint of another run
+        UsageError: too little audio to hold a share out, or half precision without a GPU
+    """
+
+    def __init__(
+        self, config: Configuration, index: AudioIndex, out: Path, device: torch.device, num_workers: int = 0
+    ) -> None:
+        self.config, self.options = config, config.training
+        self.index, self.out, self.device, self.num_workers = index, out, device, num_workers
+        if self.options.precision == "fp16" and device.type != "cuda":
+            raise UsageError(f"--precision fp16: is for a CUDA device, this is {device.type}; leave it out")
+        self.numbers, self.dev = index.held_out(self.options.valid, self.options.seed)
+        self.frames = np.frombuffer(index.frames, dtype=np.int64)
+        self.dataset = Spectrograms(index, config.spectrogram)
+        self.audio = index.signature()
+        seed_everything(self.options.seed)
+        self.model = RecurrentAutoencoder(config.spectrogram.num_mels, config.model).to(device)
+        share_weights([self.model])
+        seed_everything(self.options.seed + SEEDS_APART * rank())  # from here on each draws its own dropout
+        self.optimizer = torch.optim.Adam(self.model.parameters(), lr=self.options.lr)
+        self.scaler = torch.amp.GradScaler(device.type, enabled=self.options.precision == "fp16")
+        self.step = self.epoch = self.batch = 0
+        self.losses: list[float] = []  # since the last log
+        self.last: dict[str, float] = {}
+        self.unread: dict[int, tuple[str, str]] = {}  # stretch -> why it could not be read, and the message
+        self.seconds = 0.0  # of audio, in this run and process
+        self.generators: list[Any] | None = None
+        path = out / CHECKPOINT
+        if path.exists():
+            self._resume(path)
+        self.total = self.options.steps or self.options.epochs * self._batches_an_epoch()
+
+    def run(self) -> Outcome:
+        """Train to the last step.
+
+        Raises:
+            TrainingError: a loss or gradient that is not finite, or a GPU's memory that does not suffice
+            AudioError: an epoch in which nothing could be read
+        """
+        if self.generators is not None:
+            restore_rng(self.generators[rank()])
+        self.begun, self.resumed_at = time.perf_counter(), self.step
+        with ExitStack() as stack:
+            file: TextIO = sys.stderr
+            if rank():
+                file = stack.enter_context(open(os.devnull, "w"))
+            self.bar = stack.enter_context(
+                tqdm(total=self.total, initial=self.step, desc="pretrain-rae", dynamic_ncols=True, file=file)
+            )
+            try:
+                while self.step < self.total:
+                    self._run_epoch()
+            except torch.cuda.OutOfMemoryError as error:
+                raise TrainingError(
+                    f"CUDA out of memory at step {self.step + 1}; lower --batch_size or --max_seconds"
+                ) from error
+        if self.step > self.resumed_at:
+            self._finish()
+        return self._outcome()
+
+    def _run_epoch(self) -> None:
+        order = BatchOrder(
+            self.numbers,
+            self.frames,
+            self.options.batch_size,
+            self.options.seed,
+            self.epoch,
+            rank(),
+            world(),
+            self.batch,
+        )
+        before, ahead = self.step, len(order)
+        for batch in batches(self.dataset, order, self.num_workers) if ahead else ():
+            self.batch += 1
+            self._note(batch)
+            self.seconds += batch.seconds
+            if self._update(batch):
+                self._after_update()
+            if self.step >= self.total:
+                return
+        if ahead == self._batches_an_epoch() and self.step == before:
+            raise AudioError(f"--audio: nothing of it could be read{self._an_example()}")
+        self.epoch, self.batch = self.epoch + 1, 0
+
+    def _update(self, batch: Batch) -> bool:
+        """One step; false where no process could read anything of the batch."""
+        self.model.train()
+        whole = gather_rows(self._errors(batch).unsqueeze(0)).sum(dim=0)
+        if not whole[1]:
+            return False
+        loss = root_mean(whole)
+        value = loss.item()
+        if loss.requires_grad:  # not where this process has nothing of the batch
+            self.scaler.scale(loss).backward()
+        sum_gradients(self.model.parameters())
+        self.scaler.unscale_(self.optimizer)
+        norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), float("inf"))
+        if not np.isfinite(value) or not (self.scaler.is_enabled() or torch.isfinite(norm)):
+            raise TrainingError(
+                f"step {self.step + 1}: loss {value}, gradient norm {norm.item()}; lower training.lr; "
+                f"the last checkpoint in {self.out} is intact"
+            )
+        torch.nn.utils.clip_grad_value_(self.model.parameters(), self.options.gradient_clip)
+        self.scaler.step(self.optimizer)  # leaves the step out where half precision overflowed
+        self.scaler.update()
+        self.optimizer.zero_grad()
+        self.losses.append(value)
+        self.step += 1
+        return True
+
+    def _errors(self, batch: Batch) -> Tensor:
+        if not len(batch):
+            return torch.zeros(2, device=self.device)
+        features, lengths = batch.features.to(self.device), batch.lengths.to(self.device)
+        with torch.autocast(self.device.type, dtype=torch.float16, enabled=self.scaler.is_enabled()):
+            reconstruction = self.model(features, lengths)
+        return squared_error(features, reconstruction, lengths)
+
+    def _after_update(self) -> None:
+        """Log, evaluate and save where this step is one for it."""
+        self.bar.update(1)
+        if self.step % self.options.log_step == 0:
+            self._log_loss()
+        elif self.step - self.resumed_at == EARLY:
+            self._report(float(np.mean(self.losses)))
+        if self.step >= self.total:
+            return  # the end evaluates and saves
+        if self.step % self.options.eval_step == 0:
+            self._evaluate()
+        if self.step % self.options.save_step == 0:
+            self._save()
+
+    def _finish(self) -> None:
+        if self.losses:
+            self._log_loss()
+        self._evaluate()
+        self._save()
+
+    def _log_loss(self) -> None:
+        self.last["loss"], self.losses = float(np.mean(self.losses)), []
+        self._report(self.last["loss"])
+        self._log({"loss": self.last["loss"]})
+
+    def _report(self, loss: float) -> None:
+        elapsed, hours = time.perf_counter() - self.begun, sum(everyones(self.seconds)) / 3600
+        to_go = elapsed / max(1, self.step - self.resumed_at) * (self.total - self.step) / 3600
+        if rank() == 0:
+            logger.info(
+                "step %d of %d: loss %.4f, %.0f h of audio an hour, %.2f h to go",
+                *(self.step, self.total, loss, hours / elapsed * 3600, to_go),
+            )
+
+    def _log(self, values: dict[str, float]) -> None:
+        if rank() == 0:
+            with (self.out / LOG).open("a", encoding="utf-8") as file:
+                file.write(json.dumps({"step": self.step, "epoch": self.epoch, **values}) + "\n")
+
+    def _evaluate(self) -> None:
+        """Log the loss on what is held out."""
+        if not len(self.dev):
+            return
+        ordered = self.dev[np.argsort(self.frames[self.dev], kind="stable")]
+        parts = [ordered[at : at + self.options.batch_size] for at in range(0, len(ordered), self.options.batch_size)]
+        mine = [part.tolist() for part in parts[rank() :: world()]]
+        losses = held_out_loss(self.model, self._dev_batches(mine), self.config.spectrogram.num_mels)
+        if losses is None:
+            raise AudioError(f"--valid: none of what is held out could be read{self._an_example()}")
+        self.last |= {"dev_loss": losses[0], "dev_mean_loss": losses[1]}
+        if rank() == 0:
+            logger.info("step %d: dev loss %.4f (%.4f from each band's mean)", self.step, *losses)
+        self._log({"dev_loss": losses[0], "dev_mean_loss": losses[1]})
+
+    def _dev_batches(self, numbers: list[list[int]]) -> Iterator[Batch]:
+        for batch in batches(self.dataset, numbers, self.num_workers) if numbers else ():
+            self._note(batch)
+            yield batch
+
+    def _note(self, batch: Batch) -> None:
+        """Keep what could not be read, each stretch once."""
+        for number, reason, message in batch.skipped:
+            if number not in self.unread:
+                logger.warning("skipped: %s", message)
+            self.unread[number] = (reason, message)
+
+    def _an_example(self) -> str:
+        """The first that could not be read, for an error's end."""
+        return f": {next(iter(self.unread.values()))[1]}" if self.unread else ""
+
+    def _save(self) -> None:
+        generators, unread = everyones(rng_state()), everyones(self.unread)
+        if rank():
+            return
+        state = {
+            "Rae": self.config.dump(),
+            "Model": self.model.state_dict(),
+            "Optimizer": self.optimizer.state_dict(),
+            "Scaler": self.scaler.state_dict(),
+            "Step": self.step,
+            "Epoch": self.epoch,
+            "Batch": self.batch,
+            "Losses": self.losses,
+            "Last": self.last,
+            "Rng": generators,
+            "Unread": unread,
+            "WorldSize": world(),
+            "Audio": self.audio,
+            "Versions": versions(),
+        }
+        save_checkpoint(state, self.out / CHECKPOINT, remedy="free room on the disk and start the same command again")
+
+    def _resume(self, path: Path) -> None:
+        state = read_state(path)
+        check_resumable(path, state, self.config, self.audio, world())
+        self.model.load_state_dict(state["Model"])
+        self.optimizer.load_state_dict(state["Optimizer"])
+        self.scaler.load_state_dict(state["Scaler"])
+        self.step, self.epoch, self.batch = state["Step"], state["Epoch"], state["Batch"]
+        self.losses, self.last, self.generators = list(state["Losses"]), dict(state["Last"]), state["Rng"]
+        self.unread = dict(state["Unread"][rank()])
+        if rank() == 0:
+            logger.info("%s: going on from step %d", path, self.step)
+            lines = (self.out / LOG).read_text(encoding="utf-8").splitlines() if (self.out / LOG).exists() else []
+            kept = [line for line in lines if json.loads(line)["step"] <= self.step]
+            write_text(self.out / LOG, "".join(f"{line}\n" for line in kept))
+
+    def _batches_an_epoch(self) -> int:
+        return batches_of(len(self.numbers), self.options.batch_size * world())
+
+    def _outcome(self) -> Outcome:
+        elapsed = time.perf_counter() - self.begun
+        unread = {number: reason for part in everyones(self.unread) for number, (reason, _) in part.items()}
+        skipped = self.index.skipped + Counter(unread.values())
+        hours = sum(everyones(self.seconds)) / 3600
+        loss, dev, guess = (self.last.get(key) for key in ("loss", "dev_loss", "dev_mean_loss"))
+        return Outcome(self.step, loss, dev, guess, hours, elapsed, skipped)
