@@ -61,13 +61,13 @@ def durations(utterances: Sequence[Utterance]) -> list[float]:
     return seconds
 
 
-def predicted_bytes(source: UpstreamSource, seconds: float, utterances: int) -> int:
-    """Size of the features of so much audio, as they will lie in the store."""
+def predicted_bytes(source: UpstreamSource, seconds: float, utterances: int, dtype: torch.dtype | None = None) -> int:
+    """Size of the features of so much audio, as they will lie in the store, or in one of another ``dtype``."""
     probe = source.compute(torch.zeros(SAMPLE_RATE))
     per_second = probe.numel() if probe.shape[1] > 1 else 0  # one frame an utterance: length does not count
     per_utterance = 0 if per_second else probe.numel()
     values = per_second * seconds + per_utterance * utterances
-    return round(values * source.store_of().dtype.itemsize) + 200 * utterances
+    return round(values * (dtype or source.store_of().dtype).itemsize) + 200 * utterances
 
 
 def check_room(folder: Path, needed: int) -> None:

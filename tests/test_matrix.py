@@ -30,7 +30,7 @@ from s3prl_emotion.benchmark.checks import check_plan
 from s3prl_emotion.benchmark.expansion import apply, slug
 from s3prl_emotion.benchmark.placeholders import fill, words
 from s3prl_emotion.benchmark.processes import InterruptedRunError, Processes, last_error
-from s3prl_emotion.benchmark.results_file import locked
+from s3prl_emotion.benchmark.locks import locked
 from s3prl_emotion.errors import ConfigError, EmotionError, TrainingError, UsageError
 from s3prl_emotion.folders import recipes_folder
 from s3prl_emotion.recipe import read_recipe
@@ -607,8 +607,10 @@ def test_a_failing_run_is_reported_and_the_others_go_on(plan_of: Callable[..., P
     fake.fails = set()
     (plan.runs[0].expdir).mkdir()
     (plan.runs[0].expdir / "states-3.ckpt").touch()
-    fake.kinds()
-    assert run_matrix(plan).finished == ["fbank | mean | fold1 | seed 1"]
+    assert fake.kinds() == ["mean train", "corr train", "mean train"]
+    assert list(run_matrix(plan).given_up) == ["fbank | mean | fold1 | seed 1"]
+    assert fake.kinds() == []
+    assert run_matrix(plan, retry_failed=True).finished == ["fbank | mean | fold1 | seed 1"]
     assert fake.kinds() == ["mean train"]  # from the beginning: its checkpoint may be what is wrong
 
 

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from s3prl_emotion.benchmark.layers import check_layers
 from s3prl_emotion.benchmark.plan import Plan, Run
 from s3prl_emotion.errors import ConfigError, EmotionError, UsageError, nearest, one_line
 
@@ -28,7 +29,7 @@ def check_plan(plan: Plan) -> None:
         with _named(f"{plan.matrix.path}: upstreams.{name}"):
             host.find_upstream(upstream.name or name)
     checked: set[str] = set()
-    for run in plan.runs:
+    for run in [*plan.runs, *plan.trials]:
         what = f"{run.head} {run.config} {bool(run.steps)}"
         if what not in checked:
             with _named(
@@ -36,6 +37,19 @@ def check_plan(plan: Plan) -> None:
             ):
                 _check_run(run)
             checked.add(what)
+    _check_metric(plan)
+    check_layers(plan)
+
+
+def _check_metric(plan: Plan) -> None:
+    """The metric of a search must be one that the heads of its runs have."""
+    search = plan.matrix.section.search
+    for head in sorted({trial.head for trial in plan.trials}):
+        known = importlib.import_module(f"s3prl.downstream.{head}.expert").DownstreamExpert.metrics
+        if search is not None and search.metric not in (None, *known):
+            raise ConfigError(
+                f"{plan.matrix.path}: search.metric: {head} has {', '.join(known)}, got {search.metric!r}"
+            )
 
 
 def _check_run(run: Run) -> None:

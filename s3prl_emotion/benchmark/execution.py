@@ -13,50 +13,95 @@ from typing import Any
 
 import yaml
 
+from s3prl_emotion.benchmark.locks import waited_for
 from s3prl_emotion.benchmark.plan import Run, is_superb
-from s3prl_emotion.benchmark.prepare import Preparation, Say, read_json, write_json
+from s3prl_emotion.benchmark.prepare import FailedStepError, Preparation, read_json, write_json
 from s3prl_emotion.benchmark.processes import InterruptedRunError, Processes
 from s3prl_emotion.errors import TrainingError
 from s3prl_emotion.folders import PACKAGE
 from s3prl_emotion.results import write_text
 
 BEST = "dev-best.ckpt"
+STATE = "state.json"
+LONGEST_DEATH = 120  # s; after which no process of a killed benchmark should be left, on this machine or another
 ELSEWHERE = {  # of the metrics file: stands once in the line, or would make it long
     "config", "versions", "upstream", "config_hash", "seed", "head", "per_speaker", "stored_features", "classes",
-    "num_parameters", "model_size_mb",
+    "num_parameters", "model_size_mb", "store_key",
 }  # fmt: skip
+ONCE = ("num_parameters", "model_size_mb", "config_hash", "versions", "store_key")
 
 
 @dataclass
 class State:
-    """What is known of a run that is not finished, kept in ``state.json``."""
+    """What is known of a run that is not finished, kept in ``state.json``.
+
+    Attributes:
+        definition: of the run
+        rate: learning rate that a search chose or tries
+        trained: whether training is done
+        error: why it failed at last; ``None`` where it did not, or was ended from outside
+        failures: how often it failed
+        seconds: that training and evaluations took
+        doing: what is being done
+        session: of the benchmark that does it
+    """
 
     definition: str
+    rate: float | None = None
     trained: bool = False
     error: str | None = None
+    failures: int = 0
     seconds: dict[str, float] = field(default_factory=dict)
+    doing: str | None = None
+    session: str | None = None
+
+    @classmethod
+    def of(cls, run: Run) -> State | None:
+        """What an earlier benchmark left of the run as it is defined now, if it began it."""
+        found = read_json(run.folder / STATE)
+        if (found.get("definition"), found.get("rate")) != (run.definition, run.rate):
+            return None
+        return cls(**{name: found[name] for name in cls.__dataclass_fields__ if name in found})
+
+    def keep(self, run: Run) -> None:
+        """Write it down."""
+        write_json(run.folder / STATE, vars(self))
 
 
-def execute(run: Run, processes: Processes, preparation: Preparation, device: str | None, say: Say) -> dict[str, Any]:
+def execute(run: Run, processes: Processes, session: str, device: str | None) -> dict[str, Any]:
     """Do a run from where an earlier benchmark left it.
+
+    What is being done stands in its ``state.json`` and ``log.txt``, wherever it is done.
 
     Args:
         run: what to do
         processes: that run the commands
-        preparation: of the steps that the run needs
+        session: of the benchmark
         device: ``--device``
-        say: told what is being done
 
     Returns:
         the run's line for ``results.jsonl``
 
     Raises:
         TrainingError: a command failed, or left other files than it should
+        FailedStepError: a prepared step failed
+        InterruptedRunError: it was ended from outside, or another process still works on the run
     """
-    state = _begin(run)
+    lock = run.folder.with_name(f".{run.folder.name}.lock")
+    with waited_for(lock, processes.stopped.is_set, LONGEST_DEATH) as held:
+        return _execute(run, processes.variant(kept=[held]), session, device)
+
+
+def _execute(run: Run, processes: Processes, session: str, device: str | None) -> dict[str, Any]:
+    state = _begin(run, session)
+
+    def say(doing: str | None) -> None:
+        state.doing = doing
+        state.keep(run)
+
     try:
         for step in run.steps:
-            preparation.ensure(step, say)
+            Preparation(processes, session).ensure(step, say)
         if not state.trained:
             say("train")
             _timed(state, "train", processes, _train_command(run, device), run)
@@ -66,27 +111,29 @@ def execute(run: Run, processes: Processes, preparation: Preparation, device: st
                 say(f"evaluate {split}")
                 _timed(state, split, processes, _evaluate_command(run, split, device), run)
         return _line(run, state)
+    except InterruptedRunError:
+        state.error = None
+        raise
     except TrainingError as error:
-        state.error = None if isinstance(error, InterruptedRunError) else str(error)
+        state.error = str(error)
+        state.failures += not isinstance(error, FailedStepError)
         raise
     finally:
-        write_json(run.folder / "state.json", vars(state))
+        say(None)
 
 
-def _begin(run: Run) -> State:
+def _begin(run: Run, session: str) -> State:
     """Take up what an interrupted benchmark left, or begin anew."""
-    found = read_json(run.folder / "state.json")
-    state = State(run.definition)
-    same = found.get("definition") == run.definition
-    trained = same and found.get("trained") is True
-    interrupted = same and found.get("error") is None and not is_superb(run.config)  # SUPERB's order cannot be resumed
-    if trained or interrupted:
-        state.trained, state.seconds = trained, dict(found.get("seconds") or {})
+    found = State.of(run)
+    state = State(run.definition, run.rate, failures=found.failures if found else 0, session=session)
+    interrupted = found is not None and found.error is None and not is_superb(run.config)  # whose order has no resume
+    if found is not None and (found.trained or interrupted):
+        state.trained, state.seconds = found.trained, found.seconds
     else:
         shutil.rmtree(run.folder, ignore_errors=True)
         run.folder.mkdir(parents=True)
     write_text(run.folder / "recipe.yaml", yaml.safe_dump(run.config, sort_keys=False, allow_unicode=True))
-    write_json(run.folder / "state.json", vars(state))
+    state.keep(run)
     return state
 
 
@@ -150,8 +197,9 @@ def _line(run: Run, state: State) -> dict[str, Any]:
         "seed": cell.seed,
         "head": run.head,
         "splits": splits,
-        **{name: about.get(name) for name in ("num_parameters", "model_size_mb", "config_hash", "versions")},
+        **{name: about.get(name) for name in ONCE},
         "upstream_options": about.get("upstream"),
+        **({"search": vars(run.choice)} if run.choice else {}),
         "git": git_revision(),
         "host": platform.node(),
         "seconds": state.seconds,

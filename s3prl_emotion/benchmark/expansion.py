@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from s3prl_emotion.benchmark import placeholders
-from s3prl_emotion.benchmark.matrix import Matrix, PrepareSection, SystemSection, UpstreamSection
+from s3prl_emotion.benchmark.matrix import LEARNING_RATE, Matrix, PrepareSection, SystemSection, UpstreamSection
 from s3prl_emotion.errors import ConfigError
 from s3prl_emotion.recipe import read_recipe
 
@@ -31,11 +31,14 @@ class Cell:
     system: str
     fold: str | None
     seed: int
+    rate: float | None = None
+    """Learning rate that a run of the search tries."""
 
     @property
     def id(self) -> str:
         """Identifies the run in ``results.jsonl``."""
-        return " | ".join([self.upstream, self.system, *([self.fold] if self.fold else []), f"seed {self.seed}"])
+        parts = [self.upstream, self.system, self.fold, f"seed {self.seed}"]
+        return " | ".join([*filter(None, parts), *([f"lr {self.rate}"] if self.rate is not None else [])])
 
 
 class Expansion:
@@ -79,6 +82,8 @@ class Expansion:
         apply(config, placeholders.fill(self.system.overrides, self.values, own), own)
         if self.cell.fold is not None:
             apply(config, {FOLD_KEY: self.cell.fold}, f"{self.where}: folds")
+        if self.cell.rate is not None:  # a search looks at dev alone
+            apply(config, {LEARNING_RATE: self.cell.rate, "runner.eval_dataloaders": ["dev"]}, f"{self.where}: search")
         return config
 
     def upstream_flags(self) -> Iterator[str]:

@@ -34,10 +34,27 @@ Mitra et al. 2024, Table 2, shortened::
 
 Besides: ``notes`` (text for the report), ``store_dtype``, ``upstream_path``. An upstream may have ``ckpt`` (``-k``),
 ``model_config`` (``-g``: a file below the folder of this one, or the options themselves), ``feature`` (``-s``),
-``layer`` (``-l``), ``normalize``, ``trainable`` (``-f``). A system may have its own ``head`` and ``recipe``, and
-``needs``: prepared steps that it does not name in a path. A step may have ``needs`` too, and several commands
-(``run: [first, second]``). Commands are split into words as a shell does, but no shell runs them; ``s3prl-emotion`` and
-``run_downstream.py`` mean this installation's. Runs and steps work in the directory that the benchmark was called in.
+``layer`` (``-l``), ``normalize``, ``trainable`` (``-f``). A system may have its own ``head`` and ``recipe``;
+``upstreams``, a list of those that it runs on (left out: all); and ``needs``: prepared steps that it does not name in a
+path. A step may have ``needs`` too, and several commands (``run: [first, second]``). Commands are split into words as a
+shell does, but no shell runs them; ``s3prl-emotion`` and ``run_downstream.py`` mean this installation's. Runs and steps
+work in the directory that the benchmark was called in.
+
+Two more keys::
+
+    resources: {cpus: 2, gpus: 0.5}             # of a run, for Ray; a system may have its own, which go key by key
+    search:                                     # the learning rate is chosen on dev before the runs, as SUPERB does
+      learning_rates: [1.0e-5, 1.0e-4, 1.0e-3]  # 1e-4 without its point is text in YAML
+      per: [upstream, system]                   # what gets a rate of its own; left out: each upstream
+      system: "100 %"                           # the system that tries for all, without per system; left out: baseline
+      folds: [fold1]                            # on whose dev split; left out: the first
+      seeds: [1]                                # left out: the first
+      metric: mean_CCC                          # left out: the head's own, best_metric
+
+``resources`` left out are one CPU, and one GPU where the cluster has any and ``--device`` is not cpu; the local pool
+does not read them. A ``search`` trains each rate and never looks at a test split. The best score wins, averaged over
+folds and seeds; equal ones go to the lower rate, one whose training failed is out. The choice becomes
+``optimizer.lr``, which overrides may not set then.
 
 Placeholders, in overrides, ``ckpt``, ``model_config``, ``store`` and commands:
 
@@ -60,22 +77,20 @@ Everything unknown, twice named or out of place is an error before anything runs
 
 from __future__ import annotations
 
-from collections.abc import Hashable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-import yaml
 from pydantic import Field
 
 from s3prl_emotion.benchmark.published import PublishedNumber, published_numbers
-from s3prl_emotion.errors import ConfigError, UsageError, nearest
+from s3prl_emotion.benchmark.strict_yaml import KIND, read_yaml
+from s3prl_emotion.errors import ConfigError, nearest
 from s3prl_emotion.recipe import StrictSection
 
-KIND = "matrix"
 SEED = 1337  # run_downstream.py's own
 STORE = "{dir}/store"
-MERGE = "tag:yaml.org,2002:merge"  # YAML's <<
+LEARNING_RATE = "optimizer.lr"
 
 
 class UpstreamSection(StrictSection):
@@ -90,6 +105,30 @@ class UpstreamSection(StrictSection):
     trainable: bool = False
 
 
+class ResourcesSection(StrictSection):
+    """``resources:`` of a run, as Ray counts them."""
+
+    cpus: float | None = Field(default=None, gt=0)
+    gpus: float | None = Field(default=None, ge=0)
+
+    def over(self, other: ResourcesSection) -> ResourcesSection:
+        """These, and where they are silent ``other``'s."""
+        return ResourcesSection(
+            cpus=other.cpus if self.cpus is None else self.cpus, gpus=other.gpus if self.gpus is None else self.gpus
+        )
+
+
+class SearchSection(StrictSection):
+    """``search:`` of the learning rate."""
+
+    learning_rates: list[Annotated[float, Field(gt=0)]] = Field(min_length=1)
+    per: list[Literal["upstream", "system"]] = Field(default=["upstream"], min_length=1)
+    system: str | None = None
+    folds: list[str] | None = Field(default=None, min_length=1)
+    seeds: list[int] | None = Field(default=None, min_length=1)
+    metric: Literal["WA", "UAR", "macro_f1", "mean_CCC", "joint"] | None = None
+
+
 class SystemSection(StrictSection):
     """``systems.NAME:``."""
 
@@ -97,6 +136,8 @@ class SystemSection(StrictSection):
     needs: list[str] = Field(default_factory=list)
     head: str | None = None
     recipe: str | None = None
+    upstreams: list[str] | None = Field(default=None, min_length=1)
+    resources: ResourcesSection = ResourcesSection()
 
 
 class PrepareSection(StrictSection):
@@ -132,6 +173,8 @@ class MatrixSection(StrictSection):
     store: str | None = STORE
     store_dtype: Literal["float32", "float16", "bfloat16"] = "float32"
     upstream_path: str | None = None
+    resources: ResourcesSection = ResourcesSection()
+    search: SearchSection | None = None
 
 
 @dataclass(frozen=True)
@@ -155,6 +198,11 @@ class Matrix:
         """The system that others are compared with."""
         return self.section.baseline or next(iter(self.systems))
 
+    def runs_on(self, system: str, upstream: str) -> bool:
+        """Whether a system runs on an upstream."""
+        listed = self.systems[system].upstreams
+        return listed is None or upstream in listed
+
 
 def read_matrix(path: str | Path) -> Matrix:
     """Read a matrix and check all that can be told from the file alone.
@@ -164,7 +212,7 @@ def read_matrix(path: str | Path) -> Matrix:
         ConfigError: not a matrix, or malformed; says where
     """
     path = Path(path)
-    values = _read_yaml(path)
+    values = read_yaml(path)
     if values.get("kind") != KIND:
         raise ConfigError(f"{path}: kind: must be {KIND}, got {values.get('kind')!r}; a recipe is no matrix")
     section = MatrixSection.read(values, str(path))
@@ -180,6 +228,9 @@ def read_matrix(path: str | Path) -> Matrix:
         published_numbers(section.published, str(path), section.upstreams, section.systems, section.tests),
     )
     _check_lists(matrix)
+    _check_upstreams(matrix)
+    if section.search is not None:
+        _check_search(matrix, section.search)
     return matrix
 
 
@@ -203,37 +254,45 @@ def _check_lists(matrix: Matrix) -> None:
             raise ConfigError(f"{matrix.path}: prepare.{name}.each: the matrix names no folds")
 
 
-class _NoDuplicates(yaml.SafeLoader):
-    """PyYAML lets the last of several equal keys win, silently."""
+def _check_upstreams(matrix: Matrix) -> None:
+    """Systems name upstreams of the matrix, and each upstream has a system."""
+    for name, system in matrix.systems.items():
+        for upstream in system.upstreams or ():
+            if upstream not in matrix.upstreams:
+                raise ConfigError(
+                    f"{matrix.path}: systems.{name}.upstreams: no upstream {upstream!r}"
+                    f"{nearest(upstream, matrix.upstreams)}"
+                )
+    for upstream in matrix.upstreams:
+        if not any(matrix.runs_on(name, upstream) for name in matrix.systems):
+            raise ConfigError(f"{matrix.path}: upstreams.{upstream}: no system runs on it; leave it out")
 
 
-def _mapping(loader: yaml.SafeLoader, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-    seen: set[Any] = set()
-    for key_node, _ in node.value:  # before << is followed, whose keys may be overridden
-        if key_node.tag == MERGE:
-            continue
-        key = loader.construct_object(key_node, deep=True)
-        if isinstance(key, Hashable) and key in seen:
-            raise yaml.constructor.ConstructorError(None, None, f"{key!r} stands there twice", key_node.start_mark)
-        if isinstance(key, Hashable):
-            seen.add(key)
-    return yaml.SafeLoader.construct_mapping(loader, node, deep=True)
-
-
-_NoDuplicates.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _mapping)
-
-
-def _read_yaml(path: Path) -> dict[str, Any]:
-    if not path.is_file():
-        raise UsageError(f"{path}: no such matrix; give a YAML file with kind: {KIND}")
-    try:
-        values = yaml.load(path.read_text(encoding="utf-8"), Loader=_NoDuplicates)  # a SafeLoader
-    except (yaml.YAMLError, ValueError) as error:  # ValueError: not UTF-8
-        raise ConfigError(f"{path}: not readable as YAML: {' '.join(str(error).split())}") from error
-    if not isinstance(values, dict):
-        raise ConfigError(f"{path}: a matrix is a mapping with kind: {KIND}")
-    for key, value in values.items():
-        if isinstance(value, dict) and not all(isinstance(name, str) for name in value):
-            name = next(name for name in value if not isinstance(name, str))
-            raise ConfigError(f"{path}: {key}: the name {name!r} must be in quotation marks")
-    return values
+def _check_search(matrix: Matrix, search: SearchSection) -> None:
+    """A search names folds, seeds and a system of the matrix, and no one else sets the learning rate."""
+    where, section = f"{matrix.path}: search", matrix.section
+    if len(set(search.learning_rates)) < len(search.learning_rates):
+        raise ConfigError(f"{where}.learning_rates: a rate stands there twice")
+    if "upstream" not in search.per or len(set(search.per)) < len(search.per):
+        raise ConfigError(f"{where}.per: must be [upstream] or [upstream, system], got {search.per}")
+    for key, named, known in (("folds", search.folds, section.folds), ("seeds", search.seeds, section.seeds)):
+        for value in named or ():
+            if value not in known:
+                raise ConfigError(f"{where}.{key}: {value!r} is none of the matrix's{nearest(value, known)}")
+    if search.system is not None:
+        if "system" in search.per:
+            raise ConfigError(f"{where}.system: every system searches its own rate (per); leave it out")
+        if search.system not in matrix.systems:
+            raise ConfigError(f"{where}.system: no system {search.system!r}{nearest(search.system, matrix.systems)}")
+    if "system" not in search.per:
+        for upstream in matrix.upstreams:
+            if not matrix.runs_on(search.system or matrix.baseline, upstream):
+                raise ConfigError(
+                    f"{where}: {search.system or matrix.baseline} does not run on {upstream}, so it cannot choose for "
+                    "it; take per: [upstream, system]"
+                )
+    overrides = {"overrides": section.overrides}
+    overrides |= {f"systems.{name}.overrides": system.overrides for name, system in matrix.systems.items()}
+    for place, values in overrides.items():
+        if LEARNING_RATE in values:
+            raise ConfigError(f"{matrix.path}: {place}: {LEARNING_RATE} is what search chooses; leave one of both out")

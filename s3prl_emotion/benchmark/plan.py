@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from s3prl_emotion.benchmark import placeholders
-from s3prl_emotion.benchmark.expansion import Cell, Expansion, needs_of, slug
-from s3prl_emotion.benchmark.matrix import Matrix
+from s3prl_emotion.benchmark.expansion import Cell, Expansion, apply, needs_of, slug
+from s3prl_emotion.benchmark.matrix import LEARNING_RATE, Matrix, ResourcesSection
 from s3prl_emotion.errors import ConfigError, nearest
 
 
@@ -32,6 +33,21 @@ class Step:
 
 
 @dataclass(frozen=True)
+class Choice:
+    """The learning rate that a search chose.
+
+    Attributes:
+        rate: with the best score, the lowest of equal ones
+        metric: that was compared
+        tried: score of each rate on dev, ``None`` where training failed
+    """
+
+    rate: float
+    metric: str
+    tried: dict[float, float | None]
+
+
+@dataclass(frozen=True)
 class Run:
     """One run: what to train on which upstream, and what must be prepared before."""
 
@@ -44,6 +60,22 @@ class Run:
     tests: tuple[str, ...]
     folder: Path
     definition: str
+    resources: ResourcesSection
+    trials: tuple[Run, ...] = ()
+    """Runs of the search that decide this one's learning rate."""
+    choice: Choice | None = None
+    """What they decided, once they have."""
+
+    @property
+    def rate(self) -> float | None:
+        """The learning rate that a search chose or tries."""
+        return self.choice.rate if self.choice else self.cell.rate
+
+    def decided(self, choice: Choice) -> Run:
+        """The run with the learning rate that was chosen."""
+        config = copy.deepcopy(self.config)
+        apply(config, {LEARNING_RATE: choice.rate}, "search")
+        return replace(self, config=config, choice=choice)
 
     @property
     def expdir(self) -> Path:
@@ -66,6 +98,7 @@ class Plan:
         self.matrix = matrix
         self.out = out.expanduser().resolve()
         self.recipes: dict[Path, dict[str, Any]] = {}
+        self._searched: dict[tuple[str, str], tuple[Run, ...]] = {}
         _check_needs(matrix)
         for kind, names in (("upstreams", matrix.upstreams), ("systems", matrix.systems)):
             _check_distinct(list(names), f"{matrix.path}: {kind}")
@@ -80,12 +113,18 @@ class Plan:
             for seed in section.seeds
             for fold in (section.folds or (None,))
             for system in self.matrix.systems
+            if self.matrix.runs_on(system, upstream)
         ]
 
     @cached_property
     def runs(self) -> list[Run]:
         """All runs, in the order of :attr:`cells`."""
         return [self._run(cell) for cell in self.cells]
+
+    @cached_property
+    def trials(self) -> list[Run]:
+        """Runs of the search for learning rates, each once."""
+        return list({trial.cell.id: trial for run in self.runs for trial in run.trials}.values())
 
     @property
     def model_options(self) -> dict[Path, Any]:
@@ -117,6 +156,10 @@ class Plan:
             "labels": None if placeholders.prepared_in(_labels(named)) else _digest_of_file(_labels(config)),
             "steps": [step.definition for step in steps],
         }
+        trials = self._trials_of(cell)
+        if self.matrix.section.search is not None and trials:
+            metric = self.matrix.section.search.metric
+            content["search"] = {"metric": metric, "trials": [trial.definition for trial in trials]}
         return Run(
             cell=cell,
             head=head,
@@ -124,12 +167,33 @@ class Plan:
             upstream_flags=tuple(ours.upstream_flags()),
             store_flags=store_flags,
             steps=steps,
-            tests=tuple(self.matrix.section.tests),
-            folder=self.out.joinpath(
-                "runs", slug(cell.upstream), slug(cell.system), f"{slug(cell.fold or 'run')}-seed{cell.seed}"
-            ),
+            tests=tuple(self.matrix.section.tests) if cell.rate is None else ("dev",),
+            folder=self._folder(cell),
             definition=digest(content),
+            resources=ours.system.resources.over(self.matrix.section.resources),
+            trials=trials,
         )
+
+    def _folder(self, cell: Cell) -> Path:
+        kind, name = "runs", f"{slug(cell.fold or 'run')}-seed{cell.seed}"
+        if cell.rate is not None:
+            kind, name = "search", f"{name}-lr{cell.rate}"
+        return self.out / kind / slug(cell.upstream) / slug(cell.system) / name
+
+    def _trials_of(self, cell: Cell) -> tuple[Run, ...]:
+        """Runs that decide a run's learning rate: every rate on every fold and seed of the search."""
+        section, search = self.matrix.section, self.matrix.section.search
+        if search is None or cell.rate is not None:
+            return ()
+        system = cell.system if "system" in search.per else search.system or self.matrix.baseline
+        if (cell.upstream, system) not in self._searched:
+            self._searched[cell.upstream, system] = tuple(
+                self._run(Cell(cell.upstream, system, fold, seed, rate))
+                for rate in search.learning_rates
+                for fold in search.folds or section.folds[:1] or (None,)
+                for seed in search.seeds or section.seeds[:1]
+            )
+        return self._searched[cell.upstream, system]
 
     def _steps_of(self, ours: Expansion) -> list[str]:
         """Steps that a run needs, each after those that it needs itself."""

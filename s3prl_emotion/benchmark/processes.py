@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import copy
+import errno
 import os
 import re
 import subprocess
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from s3prl_emotion.errors import TrainingError
@@ -19,10 +21,15 @@ ERROR = re.compile(r"^\S+: error: (.*)$")
 TAIL = 20_000  # bytes of a log that are searched for the error
 SECONDS_TO_END = 10
 INTERRUPTED = 130  # exit code after Ctrl-C
+FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 class InterruptedRunError(TrainingError):
     """A command was ended from outside; what it did so far can be gone on with."""
+
+
+class FullDiskError(InterruptedRunError):
+    """There is no room to go on; every other run would end the same way."""
 
 
 class Processes:
@@ -30,9 +37,12 @@ class Processes:
 
     Args:
         threads: that each may use for computing; ``None`` leaves that to it
+        folder: in which they work; ``None``: where this process does
     """
 
-    def __init__(self, threads: int | None = None) -> None:
+    def __init__(self, threads: int | None = None, folder: str | None = None) -> None:
+        self.folder = folder
+        self.kept: tuple[int, ...] = ()
         self.environment = {"TQDM_MININTERVAL": "10", **os.environ}  # a log needs no progress bar ten times a second
         paths = [str(PACKAGE.parent), *filter(None, [os.environ.get("PYTHONPATH")])]
         self.environment["PYTHONPATH"] = os.pathsep.join(paths)
@@ -42,12 +52,25 @@ class Processes:
         self._lock = threading.Lock()
         self._alive: set[subprocess.Popen[bytes]] = set()
 
+    def variant(self, kept: Sequence[int] = (), environment: Mapping[str, str] | None = None) -> Processes:
+        """The same, with more environment variables, and with files that stay open in the processes.
+
+        Args:
+            kept: descriptors of locks, which are then held for as long as any of the processes lives
+            environment: variables
+        """
+        other = copy.copy(self)  # which shares what is alive and whether it must stop
+        other.environment = {**self.environment, **(environment or {})}
+        other.kept = (*self.kept, *kept)
+        return other
+
     def run(self, command: Sequence[str], log: Path) -> None:
         """Run a command to its end, its output appended to a log.
 
         Raises:
             TrainingError: it failed; holds its own error line
             InterruptedRunError: it was ended from outside, or the benchmark is ending
+            FullDiskError: it failed for want of room
         """
         words = _as_installed(command)
         log.parent.mkdir(parents=True, exist_ok=True)
@@ -66,7 +89,8 @@ class Processes:
                 f"ended from outside, by {f'signal {-code}' if code < 0 else 'Ctrl-C'} (log: {log})"
             )
         if code:
-            raise TrainingError(f"{last_error(log, begin) or f'exit code {code}'} (log: {log})")
+            said = f"{last_error(log, begin) or f'exit code {code}'} (log: {log})"
+            raise FullDiskError(said) if is_full_disk(said) else TrainingError(said)
 
     def stop(self) -> None:
         """End all processes, and let no new one start."""
@@ -92,9 +116,18 @@ class Processes:
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 env=self.environment,  # type: ignore[call-overload]
+                cwd=self.folder,
+                pass_fds=self.kept,
             )
             self._alive.add(process)
         return process
+
+
+def is_full_disk(error: BaseException | str) -> bool:
+    """Whether an error, or what a log says of one, is that the disk or a quota is full."""
+    if isinstance(error, OSError) and error.errno is not None:
+        return error.errno in FULL
+    return any(os.strerror(number) in str(error) for number in FULL)
 
 
 def last_error(log: Path, begin: int = 0) -> str:

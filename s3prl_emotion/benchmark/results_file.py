@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import logging
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -49,14 +46,15 @@ def _whole_lines(path: Path) -> list[bytes]:
 
 
 class ResultsFile:
-    """The file, open for adding; hold :func:`locked` meanwhile.
+    """The file, open for adding; hold :func:`~s3prl_emotion.benchmark.locks.locked` meanwhile.
 
     Args:
         folder: the benchmark's directory
+        name: of the file
     """
 
-    def __init__(self, folder: Path) -> None:
-        self.path = folder / NAME
+    def __init__(self, folder: Path, name: str = NAME) -> None:
+        self.path = folder / name
 
     def append(self, entry: dict[str, Any]) -> None:
         """Add a run, so that it is on the disk when this returns.
@@ -77,22 +75,3 @@ class ResultsFile:
             raise TrainingError(
                 f"{self.path}: could not be written ({error.strerror}); free room, then restart"
             ) from error
-
-
-@contextmanager
-def locked(path: Path, busy: str) -> Iterator[None]:
-    """Hold a lock file; the system lets go of it when the process ends, however it ends.
-
-    Raises:
-        UsageError: another process holds it; the message is ``busy`` with that process's id
-    """
-    with path.open("a+") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            file.seek(0)
-            raise UsageError(f"{busy} (process {file.read().strip() or 'unknown'}); wait for it or end it") from error
-        file.truncate(0)
-        file.write(f"{os.getpid()}\n")
-        file.flush()
-        yield

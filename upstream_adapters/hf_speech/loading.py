@@ -63,7 +63,7 @@ def load(ckpt: str | Path, options: Options, refresh: bool = False) -> Loaded:
     """
     import transformers
 
-    source = _find(ckpt, options, refresh)
+    source = find_model(ckpt, options, refresh)
     with quiet():
         values, _ = source.read("config.json", transformers.PretrainedConfig.get_config_dict)
         family = find_family(values.get("model_type"), source.where)
@@ -84,7 +84,12 @@ def load(ckpt: str | Path, options: Options, refresh: bool = False) -> Loaded:
     return Loaded(model, extractor, getattr(config, family.depth), cut, commit, source.where)
 
 
-def _find(ckpt: str | Path, options: Options, refresh: bool) -> Pretrained:
+def find_model(ckpt: str | Path, options: Options, refresh: bool) -> Pretrained:
+    """Say where a model lies.
+
+    Raises:
+        UsageError: neither a directory that holds a supported model nor of the form of a hub id
+    """
     return find_pretrained(
         ckpt,
         "-k",

@@ -1,0 +1,98 @@
+"""Runs on this machine: so many at a time, each in its own subprocess, with GPUs by turns."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from types import TracebackType
+from typing import Any
+
+from s3prl_emotion.benchmark.execution import execute
+from s3prl_emotion.benchmark.plan import Run
+from s3prl_emotion.benchmark.processes import Processes
+
+VISIBLE = "CUDA_VISIBLE_DEVICES"
+
+
+class LocalExecutor:
+    """A pool of threads that wait for subprocesses.
+
+    Args:
+        jobs: runs at a time; they share the processor's cores
+        session: of the benchmark
+        device: ``--device``; where it is cuda and there are several GPUs, a run sees the one that has fewest runs
+    """
+
+    slots: int | None
+
+    def __init__(self, jobs: int, session: str, device: str | None) -> None:
+        self.slots, self.session, self.device = jobs, session, device
+        self.processes = Processes(max(1, (os.cpu_count() or 1) // jobs) if jobs > 1 else None)
+        self.gpus = _Turns(visible_gpus(device))
+        self.pool = ThreadPoolExecutor(jobs)
+
+    def __enter__(self) -> LocalExecutor:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if error is not None:  # Ctrl-C, a full disk: no run is left behind
+            self.processes.stop()
+        self.pool.shutdown(cancel_futures=True)
+
+    def submit(self, run: Run) -> Future[dict[str, Any]]:
+        """Execute a run."""
+        return self.pool.submit(self._execute, run)
+
+    def check(self) -> None:
+        """Nothing can happen to the pool."""
+
+    def _execute(self, run: Run) -> dict[str, Any]:
+        with self.gpus.next() as gpu:
+            processes = self.processes if gpu is None else self.processes.variant(environment={VISIBLE: gpu})
+            return execute(run, processes, self.session, self.device)
+
+
+def visible_gpus(device: str | None) -> list[str]:
+    """GPUs among which runs are to be shared, as ``CUDA_VISIBLE_DEVICES`` names them; none where that makes no sense.
+
+    Args:
+        device: ``--device``; ``cuda:1`` or ``cpu`` leave nothing to share
+    """
+    if device not in (None, "cuda"):
+        return []
+    named = os.environ.get(VISIBLE)
+    if named is not None:
+        found = [name.strip() for name in named.split(",") if name.strip()]
+    else:
+        import torch
+
+        found = [str(number) for number in range(torch.cuda.device_count())]
+    return found if len(found) > 1 else []
+
+
+class _Turns:
+    """Gives out names, each time one of those that are used least."""
+
+    def __init__(self, names: Sequence[str]) -> None:
+        self.used = Counter(dict.fromkeys(names, 0))
+        self.lock = threading.Lock()
+
+    @contextmanager
+    def next(self) -> Iterator[str | None]:
+        """One of the names for as long as it is needed, ``None`` where there are none."""
+        with self.lock:
+            name = min(self.used, key=lambda known: self.used[known], default=None)
+            if name is not None:
+                self.used[name] += 1
+        try:
+            yield name
+        finally:
+            if name is not None:
+                with self.lock:
+                    self.used[name] -= 1

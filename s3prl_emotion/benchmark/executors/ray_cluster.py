@@ -1,0 +1,203 @@
+"""Runs by Ray: a local cluster that comes and goes with the benchmark, or one that is there, by its address.
+
+A run is a task with resources. The worker that gets it starts the same subprocesses as the local pool does; Ray says by
+``CUDA_VISIBLE_DEVICES`` which GPU they see. The benchmark's directory must be on a file system that all nodes share,
+and the suite installed on each. A worker that is killed takes its subprocess with it, and Ray gives the run to another.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import Future
+from contextlib import contextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from s3prl_emotion.benchmark.execution import execute
+from s3prl_emotion.benchmark.plan import Plan, Run
+from s3prl_emotion.benchmark.prepare import FailedStepError
+from s3prl_emotion.benchmark.processes import FullDiskError, InterruptedRunError, Processes, is_full_disk
+from s3prl_emotion.errors import ConfigError, TrainingError, UsageError
+from s3prl_emotion.folders import PACKAGE
+from s3prl_emotion.results import write_text
+
+SESSION = ".session"  # file that names the benchmark at work; workers of another one end
+LOST_WORKERS = 10  # that a run may lose before it counts as interrupted
+OBJECTS = 80 * 2**20  # bytes of shared memory: lines of results are small
+OWN_CLUSTER = {  # environment of a cluster that the benchmark starts
+    "RAY_USAGE_STATS_ENABLED": "0",  # it tells nobody
+    "RAY_gcs_rpc_server_reconnect_timeout_s": "15",  # its head does not come back
+    "RAY_task_oom_retries": "3",  # of a run whose worker was killed for want of memory; Ray would never end
+}
+WATCH_SECONDS = 2.0
+CHECK_SECONDS = 5.0
+OUTCOMES: dict[str, type[TrainingError]] = {
+    kind.__name__: kind for kind in (FullDiskError, InterruptedRunError, FailedStepError, TrainingError)
+}
+
+
+class RayExecutor:
+    """Ray as the pool.
+
+    Args:
+        plan: whose runs will come
+        session: of the benchmark
+        device: ``--device``
+        address: of a cluster; ``None`` starts one on this machine
+        jobs: runs at a time; ``None``: as many as there are resources for
+
+    Raises:
+        UsageError: Ray is not installed, or there is no cluster at the address
+        ConfigError: a run asks for more than any node has
+    """
+
+    def __init__(
+        self, plan: Plan, session: str, device: str | None, address: str | None = None, jobs: int | None = None
+    ) -> None:
+        self.ray = _import_ray()
+        self.plan, self.session, self.device, self.address, self.slots = plan, session, device, address, jobs
+        self.references: dict[Future[dict[str, Any]], Any] = {}
+        self.checked, self.gone = 0.0, False
+
+    def __enter__(self) -> RayExecutor:
+        write_text(self.plan.out / SESSION, self.session)
+        options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
+        if self.address is None:
+            for name, value in OWN_CLUSTER.items():
+                os.environ.setdefault(name, value)
+            options |= {"include_dashboard": False, "object_store_memory": OBJECTS}
+        try:
+            with _importable():
+                self.ray.init(address=self.address or "local", **options)
+        except (ConnectionError, RuntimeError, ValueError, OSError) as error:
+            where = f"--ray-address {self.address}: no cluster" if self.address else "Ray does not start here"
+            raise UsageError(f"{where} ({' '.join(str(error).split())[:200]})") from error
+        try:
+            self.has_gpus = self.ray.cluster_resources().get("GPU", 0) > 0
+            self._check_resources()
+            self.work = self.ray.remote(_work)
+        except BaseException:
+            self.ray.shutdown()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for future, reference in self.references.items():
+            if not future.done():
+                self.ray.cancel(reference, force=True)
+        self.ray.shutdown()
+
+    def submit(self, run: Run) -> Future[dict[str, Any]]:
+        """Execute a run, once there are resources for it."""
+        cpus, gpus = self._resources(run)
+        task = self.work.options(num_cpus=cpus, num_gpus=gpus, max_retries=LOST_WORKERS, name=run.cell.id)
+        reference = task.remote(run, str(self.plan.out), self.session, self.device, os.getcwd())
+        future: Future[dict[str, Any]] = Future()
+        self.references[future] = reference
+        reference.future().add_done_callback(lambda done: self._settle(done, future))
+        return future
+
+    def check(self) -> None:
+        """Ask Ray whether it is still there.
+
+        Raises:
+            TrainingError: no node is alive
+        """
+        if time.monotonic() - self.checked < CHECK_SECONDS and not self.gone:
+            return
+        try:
+            alive = not self.gone and any(node["Alive"] for node in self.ray.nodes())
+        except (RuntimeError, OSError, self.ray.exceptions.RayError):
+            alive = False
+        self.checked = time.monotonic()
+        if not alive:
+            raise TrainingError("Ray is gone; the same command starts it anew and goes on")
+
+    def _settle(self, done: Future[Any], future: Future[dict[str, Any]]) -> None:
+        """Hand an outcome on, with Ray's own errors as interruptions."""
+        try:
+            kind, content = done.result()
+        except BaseException as error:  # whatever Ray raises must reach the benchmark, not Ray's own thread
+            self.gone = self.gone or isinstance(error, self.ray.exceptions.LocalRayletDiedError)
+            said = " ".join(str(error).split())[:300]
+            future.set_exception(InterruptedRunError(f"Ray: {type(error).__name__}: {said}"))
+            return
+        if kind == "line":
+            future.set_result(content)
+        else:
+            future.set_exception(OUTCOMES[kind](content))
+
+    def _resources(self, run: Run) -> tuple[float, float]:
+        """CPUs and GPUs of a run."""
+        cpus, gpus = run.resources.cpus, run.resources.gpus
+        if gpus is None:
+            gpus = float(self.has_gpus and self.device != "cpu")
+        return (1.0 if cpus is None else cpus), gpus
+
+    def _check_resources(self) -> None:
+        """Refuse what no node can ever give: Ray would wait for it without a word."""
+        nodes = [node["Resources"] for node in self.ray.nodes() if node["Alive"]]
+        for run in self.plan.runs:
+            cpus, gpus = self._resources(run)
+            if not any(node.get("CPU", 0) >= cpus and node.get("GPU", 0) >= gpus for node in nodes):
+                most = ", ".join(sorted({f"{node.get('CPU', 0):g} and {node.get('GPU', 0):g}" for node in nodes}))
+                raise ConfigError(
+                    f"{self.plan.matrix.path}: systems.{run.cell.system}: no node of the Ray cluster has {cpus:g} CPUs "
+                    f"and {gpus:g} GPUs (there are: {most}); change resources, or the cluster"
+                )
+
+
+def _work(run: Run, out: str, session: str, device: str | None, folder: str) -> tuple[str, Any]:
+    """What a worker does: a run, whose errors come back as data, since Ray would wrap them."""
+    processes, ended = Processes(folder=folder), threading.Event()
+    threading.Thread(target=_watch, args=(Path(out) / SESSION, session, processes, ended), daemon=True).start()
+    try:
+        return "line", execute(run, processes, session, device)
+    except (TrainingError, OSError) as error:
+        kind = next((name for name, kind in OUTCOMES.items() if isinstance(error, kind)), TrainingError.__name__)
+        return FullDiskError.__name__ if is_full_disk(error) else kind, " ".join(str(error).split())
+    finally:
+        ended.set()
+
+
+def _watch(path: Path, session: str, processes: Processes, ended: threading.Event) -> None:
+    """End a worker's processes where another benchmark has begun: Ray died, and left the worker behind."""
+    while not ended.wait(WATCH_SECONDS):
+        try:
+            current = path.read_text(encoding="utf-8")
+        except OSError:
+            continue
+        if current != session:
+            processes.stop()
+            return
+
+
+@contextmanager
+def _importable() -> Iterator[None]:
+    """While a local cluster starts, its workers are told where this suite is; a checkout need not be installed."""
+    before = os.environ.get("PYTHONPATH")
+    os.environ["PYTHONPATH"] = os.pathsep.join([str(PACKAGE.parent), *filter(None, [before])])
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ["PYTHONPATH"]
+        else:
+            os.environ["PYTHONPATH"] = before
+
+
+def _import_ray() -> Any:
+    try:
+        import ray
+    except ImportError as error:
+        raise UsageError(
+            "--executor ray: Ray is not installed; pip install 's3prl-emotion[ray]', or leave --executor out"
+        ) from error
+    return ray

@@ -1,0 +1,218 @@
+"""``--dry-run``: what a benchmark would do, how much it would store and how long it would take; nothing is run."""
+
+from __future__ import annotations
+
+import statistics
+import sys
+import tempfile
+from argparse import Namespace
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from s3prl_emotion.benchmark import search
+from s3prl_emotion.benchmark.execution import State
+from s3prl_emotion.benchmark.live import clock
+from s3prl_emotion.benchmark.measure import Measured, corpus_of, kind_of, measure, moved, work_of
+from s3prl_emotion.benchmark.plan import Plan, Run
+from s3prl_emotion.benchmark.prepare import is_done
+from s3prl_emotion.benchmark.results_file import NAME, read_results
+from s3prl_emotion.benchmark.scheduler import is_finished, is_given_up
+from s3prl_emotion.errors import EmotionError, TrainingError
+
+TO_DO = ("to do", "begun", "failed")
+
+
+@dataclass
+class Store:
+    """Audio whose features a store will keep, for one upstream.
+
+    Attributes:
+        run: one of those that use it
+        lengths: seconds of every utterance, by its path; longer ones than training takes are there twice
+    """
+
+    run: Run
+    lengths: dict[str, float] = field(default_factory=dict)
+
+
+def preview(plan: Plan, jobs: int, device: str | None, retries: int, measured: bool = True) -> None:
+    """Write what a benchmark would do to standard output.
+
+    Args:
+        plan: the matrix, expanded
+        jobs: runs at a time
+        device: ``--device``
+        retries: how often a run that failed is tried again
+        measured: train a few steps of each distinct run in a scratch folder, to predict size and time
+
+    Raises:
+        ConfigError: the matrix holds a run that cannot work
+    """
+    from s3prl_emotion.benchmark.checks import check_plan
+
+    check_plan(plan)
+    write: Callable[[str], Any] = sys.stdout.write
+    done = read_results(plan.out / NAME) | read_results(plan.out / search.NAME)
+    states = {run.cell.id: state_of(run, done, retries) for run in [*plan.trials, *plan.runs]}
+    write(f"{plan.matrix.path}: {len(plan.runs)} runs{_and_trials(plan)}\n")
+    for run in [*plan.trials, *plan.runs]:
+        state = State.of(run)
+        error = f": {state.error}" if states[run.cell.id] != "finished" and state and state.error else ""
+        write(f"  {states[run.cell.id]:<12} {run.cell.id}{error}\n")
+    for path, step in sorted({step.folder: step for run in plan.runs for step in run.steps}.items()):
+        write(f"  {'made' if is_done(step) else 'to be made':<12} prepared: {path.relative_to(plan.out)}\n")
+    left = [run for run in [*plan.trials, *plan.runs] if states[run.cell.id] in TO_DO]
+    if left and measured:
+        _predict(plan, left, done, jobs, device, write)
+
+
+def state_of(run: Run, done: dict[str, dict[str, Any]], retries: int) -> str:
+    """``finished``; ``begun``: goes on; ``failed``: is tried again; ``gave up``: is not; or ``to do``."""
+    if is_finished(run, done):
+        return "finished"
+    state = State.of(run)
+    if state is None:
+        return "to do"
+    if is_given_up(run, retries) is not None:
+        return "gave up"
+    return "failed" if state.error else "begun"
+
+
+def _and_trials(plan: Plan) -> str:
+    return f", {len(plan.trials)} more of the search for learning rates" if plan.trials else ""
+
+
+def _predict(
+    plan: Plan, left: list[Run], done: dict[str, dict[str, Any]], jobs: int, device: str | None, write: Any
+) -> None:
+    """Size of the store and time of all runs that are left."""
+    kinds: dict[str, list[Run]] = {}
+    for run in left:
+        kinds.setdefault(kind_of(run), []).append(run)
+    stores: dict[tuple[str, ...], Store] = {}
+    speeds: dict[tuple[str, ...], float] = {}
+    total, unknown = 0.0, 0
+    write("time, measured in a scratch folder:\n")
+    for runs in kinds.values():
+        run = runs[0]
+        what = f"{run.cell.upstream} | {run.cell.system}"
+        ready = next((one for one in runs if all(is_done(step) for step in one.steps)), None)
+        if ready is None:
+            write(f"  {what}: unknown before {run.steps[-1].name} is prepared\n")
+            unknown += len(runs)
+            continue
+        try:
+            with tempfile.TemporaryDirectory(prefix="s3prl-emotion-dry-run-") as scratch:
+                speed = measure(ready, plan, Path(scratch), device)
+        except (TrainingError, OSError) as error:
+            write(f"  {what}: unknown: {' '.join(str(error).split())}\n")
+            unknown += len(runs)
+            continue
+        key = (*run.upstream_flags, *run.store_flags)
+        for one in runs:
+            _add_audio(one, stores.setdefault(key, Store(one)))
+        speeds[key] = max(speeds.get(key, 0.0), speed.features)
+        total += _tell(what, runs, stores[key], speed, done, write)
+    for key, store in stores.items():
+        if store.run.store_flags:
+            total += _tell_store(plan, store, speeds[key], device, write)
+    more = f", and {unknown} runs of unknown length" if unknown else ""
+    at_once = "" if jobs == 1 else f" with {jobs} runs at a time, if they do not slow each other"
+    write(f"about {clock(total / jobs)}{at_once}{more}; prepared steps are not counted, early stopping takes less\n")
+
+
+def _tell(
+    what: str, runs: list[Run], store: Store, speed: Measured, done: dict[str, dict[str, Any]], write: Any
+) -> float:
+    """Write what runs of one kind will take, and how that comes about; seconds of all."""
+    mean = statistics.fmean(store.lengths.values())
+    works = [work_of(run, mean) for run in runs]
+    seconds = [work.seconds(speed) for work in works]
+    one = works[0]
+    utterances = one.evaluations * one.evaluated + one.final
+    parts = [f"{1 + one.commands} x {speed.startup:.1f} s to start and end", f"{one.steps} steps x {ms(speed.step)}"]
+    parts.append(f"{utterances} evaluated utterances x {ms(speed.utterance)}")
+    if one.computed:
+        parts.append(f"{one.computed:.0f} s of audio x {ms(speed.features)}")
+    all_of_them = f"{len(runs)} runs: {clock(sum(seconds))}{_taken(runs[0], done)}"
+    write(f"  {what}: {' + '.join(parts)} = {seconds[0]:.0f} s; {all_of_them}\n")
+    return sum(seconds)
+
+
+def ms(seconds: float) -> str:
+    """Seconds in milliseconds."""
+    return f"{1e3 * seconds:.2f} ms"
+
+
+def _taken(run: Run, done: dict[str, dict[str, Any]]) -> str:
+    """What finished runs of the same system and upstream took."""
+    took = [
+        sum(line["seconds"].values())
+        for line in done.values()
+        if (line["upstream"], line["system"]) == (run.cell.upstream, run.cell.system)
+    ]
+    return f" (finished ones took {statistics.fmean(took):.0f} s each)" if took else ""
+
+
+def _add_audio(run: Run, store: Store) -> None:
+    """Note the utterances of a run's corpus."""
+    from s3prl_emotion.extraction import all_utterances, durations
+
+    utterances = [item for item in all_utterances(corpus_of(run)) if str(item.path) not in store.lengths]
+    most = run.config["downstream_expert"]["datarc"].get("max_duration")
+    for item, seconds in zip(utterances, durations(utterances), strict=True):
+        store.lengths[str(item.path)] = seconds
+        if most is not None and seconds > most:
+            store.lengths[f"{item.path} cut"] = most
+
+
+def _tell_store(plan: Plan, store: Store, speed: float, device: str | None, write: Any) -> float:
+    """Write what a store will hold for an upstream more than it does; seconds of computing that."""
+    run, count, seconds = store.run, len(store.lengths), sum(store.lengths.values())
+    try:
+        total, share = _size(plan, run, seconds, count, device)
+    except EmotionError as error:
+        write(f"  store, {run.cell.upstream}: unknown: {' '.join(str(error).split())}\n")
+        return 0.0
+    needed = speed * seconds * (1 - share)
+    write(
+        f"  store, {run.cell.upstream}: {count} utterances, {seconds / 3600:.2f} h: {total / 1e9:.3f} GB, "
+        f"{100 * share:.0f} % of it are there; {seconds * (1 - share):.0f} s of audio x {ms(speed)} = "
+        f"{needed:.0f} s of computing\n"
+    )
+    return needed
+
+
+def _size(plan: Plan, run: Run, seconds: float, utterances: int, device: str | None) -> tuple[int, float]:
+    """Bytes that an upstream's features take, and the share of the utterances that are there."""
+    import torch
+
+    from s3prl_emotion.extraction import predicted_bytes
+    from s3prl_emotion.store import FeatureStore
+    from s3prl_emotion.store.store import ABOUT
+    from s3prl_emotion.upstream import build_source
+
+    dtype = plan.matrix.section.store_dtype
+    with tempfile.TemporaryDirectory(prefix="s3prl-emotion-dry-run-") as scratch:
+        flags = moved(run.upstream_flags, plan, Path(scratch))
+        names = {"-u": "upstream", "-k": "upstream_ckpt", "-g": "upstream_model_config",
+                 "-s": "upstream_feature_selection"}  # fmt: skip
+        given = {names[flag]: flags[place + 1] for place, flag in enumerate(flags) if flag in names}
+        defaults: dict[str, Any] = {"upstream_ckpt": None, "upstream_model_config": None, "upstream_path": None}
+        defaults["upstream_feature_selection"] = "hidden_states"
+        layer = run.config["downstream_expert"].get("layer")
+        if "-l" in flags:
+            layer = int(flags[flags.index("-l") + 1])
+        options = {"upstream_layer_selection": layer, "device": device, "feature_store": None, "store_dtype": dtype}
+        source = build_source(Namespace(**defaults | given | options))
+        total = predicted_bytes(source, seconds, utterances, getattr(torch, dtype))
+        identity = source.identity(dtype)
+    root = Path(run.store_flags[1])
+    if not (root / identity.id / ABOUT).is_file():
+        return total, 0.0
+    opened = FeatureStore(root, identity)
+    share = min(1.0, len(opened) / max(1, utterances))
+    opened.close()
+    return total, share

@@ -1,0 +1,241 @@
+"""Benchmarks that are killed: whatever dies, the same command goes on, and comes to the same in the end."""
+
+from __future__ import annotations
+
+import os
+import random
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from conftest import SOURCE, TinyCorpus
+from test_matrix import MODEL, recipe_for, write_matrix
+
+from s3prl_emotion.benchmark import read_results
+
+pytestmark = pytest.mark.full
+STEPS = {"runner.total_steps": 60, "runner.save_step": 5, "runner.eval_step": 15}
+RUNS = 2
+SECONDS_TO_DIE = 60
+
+
+class Benchmark:
+    """``s3prl-emotion benchmark`` on a small matrix, as processes of their own."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def start(self, out: str, *words: str, matrix: str = "matrix.yaml") -> subprocess.Popen[str]:
+        """Begin, with what it prints in ``out.log``."""
+        env = {**os.environ, "PYTHONPATH": SOURCE, "OMP_NUM_THREADS": "1"}
+        command = [sys.executable, "-m", "s3prl_emotion", "benchmark", matrix, "--out", out, *words]
+
+        with (self.folder / f"{out}.log").open("a") as log:
+            return subprocess.Popen(
+                command,
+                cwd=self.folder,
+                env=env,
+                stdout=log,
+                stderr=log,
+                text=True,
+            )
+
+    def finish(self, out: str, *words: str, code: int = 0) -> str:
+        """Run to the end; what it printed."""
+        process = self.start(out, *words)
+        try:
+            assert process.wait(240) == code, self.said(out)
+        finally:
+            process.kill()
+        return self.said(out)
+
+    def said(self, out: str) -> str:
+        return (self.folder / f"{out}.log").read_text()
+
+    def alive(self, out: str) -> dict[int, str]:
+        """Processes that train or evaluate a run of it: command lines by process."""
+        found = {}
+        for path in Path("/proc").glob("[0-9]*/cmdline"):
+            try:
+                line = path.read_bytes().replace(b"\0", b" ").decode()
+            except OSError:
+                continue
+            if f"{self.folder.resolve() / out}/runs/" in line:
+                found[int(path.parent.name)] = line
+        return found
+
+    def wait_for(self, what: Callable[[], Any], process: subprocess.Popen[str], seconds: float = 120) -> Any:
+        """What the function gives, once it gives something; ``None`` where the benchmark ended before."""
+        end = time.monotonic() + seconds
+        while not (found := what()):
+            if process.poll() is not None:
+                return None
+            assert time.monotonic() < end, "it never came"
+            time.sleep(0.02)
+        return found
+
+    def kill(self, process: subprocess.Popen[str], out: str) -> None:
+        """Kill the benchmark; its runs must end with it."""
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        end = time.monotonic() + SECONDS_TO_DIE
+        while self.alive(out) and time.monotonic() < end:
+            time.sleep(0.05)
+        assert not self.alive(out), "a run outlived its benchmark"
+
+
+def assert_equal(folder: Path, one: str, other: str) -> None:
+    """Both hold the same runs, each once, with the same scores and predictions."""
+    lines = [read_results(folder / name / "results.jsonl") for name in (one, other)]
+    assert len(lines[0]) == len((folder / other / "results.jsonl").read_text().splitlines()) == RUNS
+    assert set(lines[0]) == set(lines[1])
+    for name, line in lines[0].items():
+        assert lines[1][name]["definition"] == line["definition"]
+        assert lines[1][name]["splits"] == line["splits"]
+        for split in line["splits"].values():
+            predictions = [(folder / place / split["predictions"]).read_bytes() for place in (one, other)]
+            assert predictions[0] == predictions[1]
+
+
+def parent_of(pid: int) -> int:
+    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+
+
+def descendants(pid: int) -> dict[int, str]:
+    """Command lines of a process's children, and of theirs, by process."""
+    parents: dict[int, tuple[int, str]] = {}
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            parents[int(path.parent.name)] = (
+                parent_of(int(path.parent.name)), path.read_bytes().replace(b"\0", b" ").decode()
+            )  # fmt: skip
+        except (OSError, ValueError):
+            continue
+    found: dict[int, str] = {}
+    new = {pid}
+    while new:
+        new = {child for child, (parent, _) in parents.items() if parent in new}
+        found |= {child: parents[child][1] for child in new}
+    return found
+
+
+@pytest.fixture(scope="module")
+def benchmark(tmp_path_factory: pytest.TempPathFactory, tiny_corpus: TinyCorpus) -> Iterator[Benchmark]:
+    """With an undisturbed one in ``whole``."""
+    folder = tmp_path_factory.mktemp("benchmark")
+    systems = {"mean": {}, "corr": {"overrides": {f"{MODEL}.pooling": "corr"}}}
+    write_matrix(folder, recipe_for(tiny_corpus, **STEPS), systems=systems)
+    found = Benchmark(folder)
+    found.finish("whole", "--jobs", "2")
+    return found
+
+
+def test_killed_at_random_points(benchmark: Benchmark):
+    """The benchmark, or one of its trainings, dies again and again."""
+    draw = random.Random(6)
+    for victim in ("run", "benchmark", "run", "benchmark"):
+        process = benchmark.start("killed", "--jobs", "2", "--retries", "3")
+        if benchmark.wait_for(lambda: benchmark.alive("killed"), process) is None:
+            break  # it was done before
+        time.sleep(draw.uniform(0, 6))
+        if victim == "run":
+            trained = sorted(benchmark.alive("killed"))
+            if trained:
+                os.kill(draw.choice(trained), signal.SIGKILL)
+                time.sleep(draw.uniform(0, 3))
+        benchmark.kill(process, "killed")
+    benchmark.finish("killed", "--jobs", "2")
+    assert_equal(benchmark.folder, "whole", "killed")
+
+
+def test_a_killed_training_goes_on_in_the_same_benchmark(benchmark: Benchmark):
+    process = benchmark.start("child")
+    states = benchmark.folder / "child/runs/fbank/mean/fold1-seed1/exp"
+    assert benchmark.wait_for(lambda: list(states.glob("states-*.ckpt")), process)
+    for pid in benchmark.alive("child"):
+        os.kill(pid, signal.SIGKILL)
+    assert process.wait(240) == 0, benchmark.said("child")
+    assert "ended from outside, by signal 9" in benchmark.said("child")
+    assert " -a " in (states.parent / "log.txt").read_text()  # from its checkpoint
+    assert_equal(benchmark.folder, "whole", "child")
+
+
+@pytest.fixture
+def small_disk(benchmark: Benchmark) -> Iterator[Path]:
+    """A file system of 1 MB."""
+    folder = benchmark.folder / "full"
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(folder)]
+    if os.geteuid() != 0 or subprocess.run(mount, capture_output=True, check=False).returncode:
+        pytest.skip("needs the right to mount a file system")
+    yield folder
+    subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
+def test_a_full_disk(benchmark: Benchmark, small_disk: Path):
+    process = benchmark.start("full", "--jobs", "2")
+    assert process.wait(240) == 1
+    said = [line for line in benchmark.said("full").splitlines() if "error" in line]
+    assert len(said) == 1, said
+    assert re.search(r"No space left on device.*free room, then the same command goes on", said[0])
+    subprocess.run(["mount", "-o", "remount,size=200m", str(small_disk)], check=True)
+    benchmark.finish("full", "--jobs", "2")
+    assert_equal(benchmark.folder, "whole", "full")
+
+
+def test_a_second_benchmark_says_so(benchmark: Benchmark):
+    first = benchmark.start("two", "--jobs", "2")
+    assert benchmark.wait_for(lambda: benchmark.alive("two"), first)
+    second = benchmark.start("two")
+    assert second.wait(120) == 1
+    assert f"another benchmark is at work there (process {first.pid}); wait for it or end it" in benchmark.said("two")
+    assert first.wait(240) == 0
+    assert_equal(benchmark.folder, "whole", "two")
+
+
+# --- Ray --------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("victim", ["worker", "benchmark"])
+def test_ray_killed(benchmark: Benchmark, victim: str):
+    """A worker's run is given to another one; after the benchmark nothing of it is left."""
+    pytest.importorskip("ray")
+    out = f"ray_{victim}"
+    process = benchmark.start(out, "--executor", "ray")
+    states = benchmark.folder / out / "runs"
+    assert benchmark.wait_for(lambda: list(states.glob("*/*/*/exp/states-*.ckpt")), process), benchmark.said(out)
+    if victim == "benchmark":
+        benchmark.kill(process, out)
+        benchmark.finish(out, "--executor", "ray")
+    else:
+        trained = next(iter(benchmark.alive(out)))
+        os.kill(parent_of(trained), signal.SIGKILL)
+        assert process.wait(240) == 0, benchmark.said(out)
+        logs = [path.read_text() for path in states.glob("*/*/*/log.txt")]
+        assert sum(" -a " in log for log in logs) == 1  # that run went on from its checkpoint
+    assert_equal(benchmark.folder, "whole", out)
+
+
+def test_ray_itself_killed(benchmark: Benchmark):
+    """With a run that waits and cannot be begun any more: the benchmark ends; called again, it goes on."""
+    pytest.importorskip("ray")
+    out = "ray_itself"
+    matrix = yaml.safe_load((benchmark.folder / "matrix.yaml").read_text())
+    matrix["resources"] = {"cpus": os.cpu_count()}
+    (benchmark.folder / "one_at_a_time.yaml").write_text(yaml.safe_dump(matrix, sort_keys=False))
+    process = benchmark.start(out, "--executor", "ray", matrix="one_at_a_time.yaml")
+    states = benchmark.folder / out / "runs"
+    assert benchmark.wait_for(lambda: list(states.glob("*/*/*/exp/states-*.ckpt")), process), benchmark.said(out)
+    for pid, line in descendants(process.pid).items():
+        if "/raylet " in line:
+            os.kill(pid, signal.SIGKILL)
+    assert process.wait(180) == 1, benchmark.said(out)
+    benchmark.finish(out, "--jobs", "2")
+    assert_equal(benchmark.folder, "whole", out)

@@ -1,0 +1,46 @@
+"""How many layers a model gives, from its config alone: a benchmark asks before it loads any weights."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from .families import FAMILIES, find_family
+from .hubconf import _SHORTCUTS
+from .loading import find_model
+from .options import mapping_of, read_options
+from .untrained import Untrained
+
+
+def count_layers(name: str, ckpt: str | None, model_config: str | Path | dict[str, Any] | None) -> int | None:
+    """Number of ``hidden_states``.
+
+    Args:
+        name: ``-u``
+        ckpt: ``-k``
+        model_config: ``-g``: a YAML file or mapping of options
+
+    Returns:
+        one more than the transformer layers that are computed; ``None`` where the config does not tell
+
+    Raises:
+        UsageError: the model's config cannot be had
+        ConfigError: an unknown option
+    """
+    import transformers
+
+    if name == "hf_speech_random":
+        options = Untrained.read(*mapping_of(model_config))
+        if options.family not in FAMILIES:
+            return None
+        family = FAMILIES[options.family]
+        kind = getattr(transformers, family.model).config_class
+        depth = options.config.get(family.depth, getattr(kind(), family.depth))
+        return depth + 1 if isinstance(depth, int) else None
+    model = _SHORTCUTS.get(name, ckpt)
+    if model is None:
+        return None
+    chosen = read_options(model_config)
+    config = find_model(model, chosen, refresh=False).config()
+    depth = getattr(config, find_family(config.model_type, f"-u {name}").depth)
+    return min(chosen.num_layers or depth, depth) + 1
