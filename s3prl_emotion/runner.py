@@ -9,7 +9,7 @@ import tempfile
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,7 @@ from s3prl_emotion.featurizer import Featurizer
 from s3prl_emotion.folders import is_suite_head
 from s3prl_emotion.layer_choice import cut_upstream
 from s3prl_emotion.rng import own_seed, seed_everything
+from s3prl_emotion.split_features import pooled_features
 from s3prl_emotion.store.source import UpstreamSource, UpstreamSpec, failing_on
 from s3prl_emotion.summary import print_summary
 from s3prl_emotion.training import Training
@@ -170,6 +171,8 @@ class SuiteRunner(Runner):
     def train(self) -> None:
         """``-m train``: train, then evaluate the best checkpoint, whose predictions are those that stay."""
         with _no_empty_experiment(Path(self.args.expdir)):
+            if self.is_suite:
+                self.downstream.model.meet_features(partial(pooled_features, self))
             training = Training(self)
         training.run()
         if self.args.push_to_hf_hub:
@@ -225,6 +228,8 @@ class SuiteRunner(Runner):
         for entry in self.all_entries:
             entry.model.eval()
         expert = self.downstream.model
+        if self.is_suite:
+            expert.settle()
         loader = expert.get_dataloader(split)
         batches = self._batches_of(len(loader))
         last = batches if self.host_order else batches - 1  # the host evaluates one batch more than the ratio says
