@@ -240,6 +240,18 @@ def test_the_definition_holds_the_labels(plan_of: Callable[..., Plan], own_tiny_
     assert plan_of(overrides=overrides).runs[0].definition != before
 
 
+@pytest.mark.parametrize("key", ["extra_tests", "corpora"])
+def test_the_definition_holds_the_labels_of_other_corpora(
+    plan_of: Callable[..., Plan], own_tiny_corpus: TinyCorpus, key: str
+):
+    entry = {"labels": str(own_tiny_corpus.labels), "root": str(own_tiny_corpus.root)}
+    overrides: dict[str, Any] = {f"{DATA}.{key}": {"other": entry}}
+    before = plan_of(overrides=overrides).runs[0].definition
+    assert plan_of(overrides=overrides).runs[0].definition == before
+    own_tiny_corpus.labels.write_text(own_tiny_corpus.labels.read_text().replace("Female", "Male"))
+    assert plan_of(overrides=overrides).runs[0].definition != before
+
+
 def test_prepared_labels_do_not_change_the_definition_once_they_are_there(
     plan_of: Callable[..., Plan], fake: Fake, tiny_corpus: TinyCorpus
 ):

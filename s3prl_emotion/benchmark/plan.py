@@ -156,6 +156,9 @@ class Plan:
             "labels": None if placeholders.prepared_in(_labels(named)) else _digest_of_file(_labels(config)),
             "steps": [step.definition for step in steps],
         }
+        others = {key: _digest_of_file(path) for key, path in _other_labels(config).items()
+                  if not placeholders.prepared_in(_other_labels(named)[key])}  # fmt: skip
+        content |= {"other labels": others} if others else {}
         trials = self._trials_of(cell)
         if self.matrix.section.search is not None and trials:
             metric = self.matrix.section.search.metric
@@ -240,6 +243,20 @@ def _labels(config: Mapping[str, Any]) -> str:
     section = config.get("downstream_expert")
     data = section.get("datarc") if isinstance(section, dict) else None
     return str(data.get("labels") if isinstance(data, dict) else None)
+
+
+def _other_labels(config: Mapping[str, Any]) -> dict[str, str]:
+    """Label tables of ``datarc.corpora`` and ``datarc.extra_tests``, likewise."""
+    section = config.get("downstream_expert")
+    data = section.get("datarc") if isinstance(section, dict) else None
+    entries = [(kind, (data or {}).get(kind)) for kind in ("corpora", "extra_tests")]
+    return {
+        f"{kind}.{name}": str(entry.get("labels"))
+        for kind, named in entries
+        if isinstance(named, dict)
+        for name, entry in named.items()
+        if isinstance(entry, dict)
+    }
 
 
 def _digest_of_file(name: str) -> str | None:
