@@ -40,8 +40,8 @@ class CategoricalExpert(EmotionExpert):
         return torch.as_tensor(labels)
 
     def observe(self, split: str, records: dict[str, list[Any]], output: Tensor, target: Tensor) -> None:
-        """Hits, and for evaluated splits probabilities."""
-        records["acc"] += (output.argmax(dim=-1) == target).float().tolist()
+        """Hits, of what has a class, and for evaluated splits probabilities."""
+        records["acc"] += (output.argmax(dim=-1) == target)[target >= 0].float().tolist()
         if not self._trains_on(split):
             records["probability"] += torch.softmax(output.float(), dim=-1).tolist()
 

@@ -16,7 +16,7 @@ def class_weights(labels: Sequence[int], num_classes: int, kind: str) -> Tensor:
     """Weight of each class in the loss.
 
     Args:
-        labels: class index of each training utterance
+        labels: class index of each training utterance; negative where it has none, and then not counted
         num_classes: K
         kind: ``balanced``, inverse to the count, or ``effective``, inverse to the effective number of samples
             ``(1 - β^n) / (1 - β)`` of Cui et al. 2019, "Class-balanced loss based on effective number of
@@ -25,7 +25,8 @@ def class_weights(labels: Sequence[int], num_classes: int, kind: str) -> Tensor:
     Returns:
         ``[K]``, mean 1 over the classes that occur; a class without utterances has weight 0
     """
-    return weights_of_counts(np.bincount(labels, minlength=num_classes).astype(float), kind)
+    known = [label for label in labels if label >= 0]
+    return weights_of_counts(np.bincount(known, minlength=num_classes).astype(float), kind)
 
 
 def weights_of_counts(counts: NDArray[np.float64], kind: str) -> Tensor:
@@ -36,7 +37,16 @@ def weights_of_counts(counts: NDArray[np.float64], kind: str) -> Tensor:
 
 
 def sampling_weights(labels: Sequence[int]) -> Tensor:
-    """Probability of drawing each utterance ``[N]`` that makes every class equally likely."""
-    counts = torch.bincount(torch.as_tensor(labels))
-    weights = 1.0 / counts[torch.as_tensor(labels)].double()
-    return weights / weights.sum()
+    """Probability of drawing each utterance ``[N]`` that makes every class equally likely.
+
+    Utterances without a class (negative) are drawn as often as without balancing: 1/N each.
+    """
+    numbers = torch.as_tensor(labels)
+    known = numbers >= 0
+    balanced = 1.0 / torch.bincount(numbers[known])[numbers[known]].double()
+    balanced = balanced / balanced.sum()
+    if known.all():
+        return balanced
+    weights = torch.full((len(numbers),), 1 / len(numbers), dtype=torch.float64)
+    weights[known] = balanced * known.double().mean()
+    return weights

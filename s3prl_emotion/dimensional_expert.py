@@ -26,8 +26,8 @@ class DimensionalExpert(EmotionExpert):
     """Base of heads that learn numbers: outputs are ``[B, O]``, O = 3, or 6 with the graders' spreads.
 
     Labels come on whatever scale the corpus has (1 to 5, 1 to 7). The network and its loss see them standardised, each
-    by its mean and standard deviation over the training split; these are kept in the checkpoint, and predictions are
-    given on the corpus's scale.
+    by its mean and standard deviation over what is known of the training split; these are kept in the checkpoint, and
+    predictions are given on the corpus's scale, of several corpora on that of the first.
     """
 
     metrics: ClassVar[tuple[str, ...]] = ("mean_CCC",)
@@ -76,9 +76,10 @@ class DimensionalExpert(EmotionExpert):
         spreads = SPREADS if self.learns_spreads(modelrc) else ()
         self.names: tuple[str, ...] = (*DIMENSIONS, *spreads) if self.learns_dimensions(modelrc) else ()
         labels = self._labels(self.corpus.split(self.train_split)) if self.corpus else np.zeros((1, len(self.names)))
-        still = (labels == labels[0]).all(axis=0)  # a constant's computed deviation is rounding, not always 0
-        spread = np.where(still, 1.0, labels.std(axis=0))
-        self.register_buffer("label_mean", torch.from_numpy(labels.mean(axis=0)).float())
+        # What is not known (NaN) counts for nothing. A constant's computed deviation is rounding, not always 0.
+        still = np.nanmin(labels, axis=0) == np.nanmax(labels, axis=0)
+        spread = np.where(still, 1.0, np.nanstd(labels, axis=0))
+        self.register_buffer("label_mean", torch.from_numpy(np.nanmean(labels, axis=0)).float())
         self.register_buffer("label_spread", torch.from_numpy(spread).float())
         return self.build_loss(modelrc)
 

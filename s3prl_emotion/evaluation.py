@@ -26,6 +26,8 @@ def write_categorical(
 ) -> dict[str, Any]:
     """Compute the metrics of a split and write its predictions and metrics.
 
+    Utterances without a class (negative label) have predictions, but no part in the metrics.
+
     Args:
         folder: experiment directory
         utterances: of the split, ``[N]``
@@ -33,7 +35,7 @@ def write_categorical(
         made_by: split, fold, step, checkpoint, classes, and what else the metrics file is to hold
 
     Returns:
-        the metrics
+        the metrics; none where no utterance has a class
 
     Raises:
         TrainingError: the head's output is not finite, or a file cannot be written
@@ -42,16 +44,18 @@ def write_categorical(
 
     classes, stem = made_by["classes"], f"{made_by['split']}_{made_by['fold']}"
     probabilities = _finite(probability, made_by)
-    speakers, genders = _groups(utterances)
-    metrics = categorical_metrics([item.label for item in utterances], probabilities, classes, speakers, genders)
+    known = [index for index, item in enumerate(utterances) if item.label >= 0]
+    labels, groups = [utterances[index].label for index in known], _groups([utterances[index] for index in known])
+    metrics = categorical_metrics(labels, probabilities[known], classes, *groups) if known else {}
     predicted = [classes[index] for index in probabilities.argmax(axis=1)]
-    truth = [classes[item.label] for item in utterances]
+    truth = [classes[item.label] if item.label >= 0 else "" for item in utterances]
     results.write_host_lists(folder, stem, utterances, truth, predicted)
     columns: dict[str, Sequence[Any]] = {"truth": truth, "prediction": predicted}
     columns |= {f"p_{name}": probabilities[:, index].tolist() for index, name in enumerate(classes)}
     results.write_predictions(folder, stem, utterances, columns)
     _write_metrics(folder, stem, metrics, made_by)
-    logger.info("%s at step %d: WA %.4f, UAR %.4f", made_by["split"], made_by["step"], metrics["WA"], metrics["UAR"])
+    scores = [_shown(metrics.get(name)) for name in ("WA", "UAR")]
+    logger.info("%s at step %d: WA %s, UAR %s", made_by["split"], made_by["step"], *scores)
     return metrics
 
 
@@ -105,7 +109,8 @@ def write_multitask(
 ) -> dict[str, Any]:
     """Compute the metrics of a split's classes and dimensions and write its predictions and metrics.
 
-    What the split's corpus does not have (NaN) is left out of the metrics: grader shares, or dimensions.
+    What an utterance does not have (NaN) is left out of the metrics: grader shares, or dimensions. Where dimensions
+    are all that is known of a split, the metrics are theirs alone.
 
     Args:
         folder: experiment directory
@@ -126,16 +131,19 @@ def write_multitask(
         TrainingError: the head's output is not finite, or a file cannot be written
         LabelError: no utterance of the split has one of the evaluated classes
     """
-    from s3prl_emotion.split_metrics import split_metrics
+    from s3prl_emotion.split_metrics import metrics_without_classes, split_metrics
 
     classes, stem = made_by["classes"], f"{made_by['split']}_{made_by['fold']}"
     probability, estimates = _finite(probability, made_by), _finite(estimates, made_by)
-    graders = None if np.isnan(shares).any() else shares
+    graders = None if np.isnan(shares).all() else shares
     labels, (speakers, genders) = [item.label for item in utterances], _groups(utterances)
     rated = _dimension_metrics(utterances, truth, estimates, names)
-    metrics = split_metrics(
-        labels, probability, classes, evaluated, graders, speakers, genders, min_utterances, dimensional=rated
-    )
+    if rated is not None and max(labels) < 0:
+        metrics = metrics_without_classes(rated, evaluated, len(labels))
+    else:
+        metrics = split_metrics(
+            labels, probability, classes, evaluated, graders, speakers, genders, min_utterances, dimensional=rated
+        )
     chosen = [classes.index(name) for name in evaluated]
     predicted = [evaluated[index] for index in probability[:, chosen].argmax(axis=1)]
     words = [classes[label] if label >= 0 else "" for label in labels]
@@ -146,7 +154,8 @@ def write_multitask(
     columns |= _dimension_columns(truth, estimates, names)
     results.write_predictions(folder, stem, utterances, columns)
     _write_metrics(folder, stem, metrics, made_by)
-    scores = [f"WA {metrics['WA']:.4f}", f"UAR {metrics['UAR']:.4f}", f"mean CCC {_shown(metrics.get('mean_CCC'))}"]
+    shown = {"WA": "WA", "UAR": "UAR", "mean CCC": "mean_CCC"}
+    scores = [f"{name} {_shown(metrics.get(key))}" for name, key in shown.items()]
     logger.info("%s at step %d: %s", made_by["split"], made_by["step"], ", ".join(scores))
     return metrics
 

@@ -8,6 +8,7 @@ here needs the suite's own launcher, so s3prl's unchanged script can run it.
 from __future__ import annotations
 
 import logging
+import math
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -189,7 +190,8 @@ class EmotionExpert(ExpertContract):
             return []
         curves = self.curves(records)
         for name, value in {**curves, "loss": results.float32_mean(records["loss"])}.items():
-            logger.add_scalar(f"emotion-{self.fold}/{split}-{name}", value, global_step=global_step)
+            if not math.isnan(value):  # no curve of what is not known of a split
+                logger.add_scalar(f"emotion-{self.fold}/{split}-{name}", value, global_step=global_step)
         lines = [f"{split} at step {global_step}: {next(iter(curves.values()))}\n"]
         score = self.score(curves, metrics)
         is_best = False

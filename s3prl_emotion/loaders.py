@@ -59,7 +59,7 @@ class Loaders:
 
     def _degrader(self, split: str) -> Callable[[Waveform, str], Waveform] | None:
         """What makes a split noisy as it is read (``datarc.degrade``)."""
-        if split not in self.corpus.noisy or self.data.degrade is None:
+        if split not in self.corpus.noisy or self.data.degrade is None or self.data.labels is None:
             return None
         from s3prl_emotion.degradation import DegradationSpec, build_degrader
 

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from s3prl_emotion.class_balance import weights_of_counts
 from s3prl_emotion.corpora import Needs, Utterance
+from s3prl_emotion.corpora.corpus import consensus_shares
 from s3prl_emotion.dimensional_expert import DimensionalExpert
 from s3prl_emotion.errors import ConfigError, nearest
 from s3prl_emotion.evaluation import write_multitask
@@ -125,16 +126,11 @@ class MultiTaskExpert(DimensionalExpert):
 
     def _learnt(self, utterances: Sequence[Utterance]) -> NDArray[np.float64]:
         """What is learnt of the classes ``[U, K]``: the graders' shares, or the consensus; NaN where there is none."""
-        options = self.data.distribution
+        width, options = len(self.classes), self.data.distribution
+        unknown = (np.nan,) * width
         if options is None or options.source != "consensus":
-            return self._shares(utterances)
-        width = len(self.classes)
-        rows = np.full((len(utterances), width), np.nan)
-        for row, item in zip(rows, utterances, strict=True):
-            if item.label >= 0:
-                row[:] = options.smoothing / width
-                row[item.label] += 1 - options.smoothing
-        return rows
+            return np.array([item.taught or item.shares or unknown for item in utterances])
+        return np.array([item.taught or consensus_shares(item.label, width, options.smoothing) for item in utterances])
 
     def _shares(self, utterances: Sequence[Utterance]) -> NDArray[np.float64]:
         """Grader shares ``[U, K]``, NaN where a corpus has none."""

@@ -103,11 +103,33 @@ class ExtraTestSection(StrictSection):
     distribution: DistributionSection | None = None
 
 
+class CorpusSection(StrictSection):
+    """One of ``datarc.corpora:`` — a corpus that is trained on together with others."""
+
+    labels: str
+    """A label table, or ``demo``."""
+    root: str | None = None
+    merge: dict[str, str] = Field(default_factory=dict)
+    """Its classes to those of ``datarc.classes``, e.g. ``{anger: ang}``."""
+    scale: Annotated[list[float], Field(min_length=2, max_length=2)] | None = None
+    """Lowest and highest grade of its dimensions; needed where several corpora have dimensions, which are brought
+    to the scale of the first."""
+    distribution: DistributionSection | None = None
+    """``None``: as ``datarc.distribution``; a corpus without grader shares then has none to learn."""
+    test_fold: str | None = None
+    """Its own, whatever ``datarc.test_fold`` and ``-v`` name."""
+
+
 class DataSection(StrictSection):
-    """``downstream_expert.datarc:`` — the corpus, its split into train, dev and test, and how it is batched."""
+    """``downstream_expert.datarc:`` — the corpus, its split into train, dev and test, and how it is batched.
+
+    ``corpora`` stands in place of ``labels`` and ``root``: several corpora as one,
+    :mod:`s3prl_emotion.corpora.several`.
+    """
 
     root: str | None = None
-    labels: str
+    labels: str | None = None
+    corpora: dict[str, CorpusSection] | None = None
     classes: list[str] | None = None
     eval_classes: list[str] | None = None
     """Of a head that learns the graders' distribution: the classes that are evaluated; ``None``: all."""
@@ -132,6 +154,14 @@ class DataSection(StrictSection):
     """Folder of ``s3prl-emotion degrade``: each of its label tables is one more split (test_25dB, …)."""
     degrade: DegradeSection | None = None
     """Noise and reverberation on the fly, for splits named like copies: test_25dB, test_15dB, test_5dB."""
+
+    @classmethod
+    def read(cls, values: Any, where: str) -> DataSection:
+        """As every section; ``labels`` is required where ``corpora`` is not given."""
+        data = super().read(values, where)
+        if data.labels is None and data.corpora is None:
+            raise ConfigError(f"{where}.labels: this key is required")
+        return data
 
 
 class HeadSection(StrictSection):

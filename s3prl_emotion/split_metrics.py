@@ -146,7 +146,7 @@ def split_metrics(
         probabilities: ``[N, K]``, rows sum to 1
         classes: that the head has learnt, ``[K]``
         evaluated: those that UAR and the like are about, ``[E]``; all by default
-        graders: shares of the graders, ``[N, K]``, order of ``classes``, where known
+        graders: shares of the graders, ``[N, K]``, order of ``classes``; a row of NaN where they are not known
         speakers: of each utterance, where known
         genders: of each utterance, where known
         min_utterances: speakers with fewer evaluated utterances are left out of paUAR
@@ -163,7 +163,7 @@ def split_metrics(
           :func:`hypothesis_pairs`
         - ``n_best``, and where known ``per_speaker``, ``speakers``, ``paUAR``, ``UAR_against_share``, ``per_gender`` as
           in :func:`~s3prl_emotion.group_metrics.group_metrics`
-        - over all N utterances and K classes, with ``graders``: ``agreement`` and ``threshold_F1`` as in
+        - over all utterances with ``graders`` and K classes: ``agreement`` and ``threshold_F1`` as in
           :mod:`~s3prl_emotion.distribution_metrics`
         - with ``dimensional``: its keys, but ``dimension_utterances`` for its ``utterances``, in the whole and in each
           entry of ``per_speaker`` and ``per_gender``
@@ -188,8 +188,9 @@ def split_metrics(
     result["hypotheses"] = hypothesis_pairs(part.truth, part.probabilities, part.classes)
     result |= group_metrics(*_whole(part, len(rows)), part.classes, speakers, genders, min_utterances)
     if graders is not None:
-        result["agreement"] = agreement(graders, rows)
-        result["threshold_F1"] = threshold_f1(graders, rows, classes)
+        known = _with_shares(graders, rows)
+        result["agreement"] = agreement(*known)
+        result["threshold_F1"] = threshold_f1(*known, classes)
     return result if dimensional is None else join_dimensions(result, dimensional)
 
 
@@ -215,6 +216,34 @@ def join_dimensions(metrics: Mapping[str, Any], dimensional: Mapping[str, Any]) 
         if mine:
             result[key] = {name: dict(entry) | _renamed(theirs.get(name, {})) for name, entry in mine.items()}
     return result
+
+
+def metrics_without_classes(
+    dimensional: Mapping[str, Any], evaluated: Sequence[str], utterances: int
+) -> dict[str, Any]:
+    """Metrics of a split of which only dimensions are known, under the same keys as in :func:`split_metrics`.
+
+    Args:
+        dimensional: of :func:`~s3prl_emotion.dimensional_metrics.dimensional_metrics`
+        evaluated: names of the classes that UAR would be about
+        utterances: of the split
+
+    Returns:
+        ``evaluated_classes``, ``counts``, and the keys of ``dimensional``
+    """
+    counts = {"utterances": utterances, "evaluated": 0, "no_consensus": utterances, "other_class": 0, "no_mass": 0}
+    groups: dict[str, Any] = {key: {name: {} for name in dimensional.get(key, {})} for key in GROUPS}
+    return join_dimensions({"evaluated_classes": list(evaluated), "counts": counts} | groups, dimensional)
+
+
+def _with_shares(
+    graders: NDArray[np.floating[Any]], rows: Floats
+) -> tuple[NDArray[np.floating[Any]], NDArray[np.floating[Any]]]:
+    """Both of the utterances whose shares are known; what does not fit is left for the metrics to refuse."""
+    known = ~np.isnan(graders).all(axis=-1)
+    if graders.shape != rows.shape or known.all() or not known.any():
+        return graders, rows
+    return graders[known], rows[known]
 
 
 def _whole(part: Restricted, utterances: int) -> tuple[Places, Floats]:

@@ -27,17 +27,20 @@ def print_summary(expert: EmotionExpert, splits: Sequence[str]) -> None:
         found[split] = json.loads(path.read_text(encoding="utf-8"))
         written += [path, expert.expdir / f"{split}_{expert.fold}_predictions.csv"]
     title = f"{expert.head}, {expert.fold}"
-    if all("confusion" in metrics for metrics in found.values()):
-        console.print(_class_scores(found, title))
-        console.print(_confusion(found[splits[-1]], _classes(found[splits[-1]]), splits[-1]))
-        for split, metrics in found.items():
+    classed = {split: metrics for split, metrics in found.items() if "confusion" in metrics}
+    if classed:
+        console.print(_class_scores(classed, title))
+        last = list(classed)[-1]
+        console.print(_confusion(classed[last], _classes(classed[last]), last))
+        for split, metrics in classed.items():
             stem = f"{split}_{expert.fold}"
             figure = expert.expdir / f"{stem}_confusion.png"
             written.append(plot_confusion(figure, metrics["confusion"], _classes(metrics), stem))
             if "hypotheses" in metrics:
                 written += draw_split(expert.expdir, stem, metrics)
-    if all("CCC" in metrics for metrics in found.values()):
-        console.print(_dimension_scores(found, title))
+    rated = {split: metrics for split, metrics in found.items() if "CCC" in metrics}
+    if rated:
+        console.print(_dimension_scores(rated, title))
     console.print("written:", *(f"  {path}" for path in written), sep="\n", soft_wrap=True)
 
 
@@ -60,7 +63,8 @@ def _dimension_scores(found: dict[str, dict[str, Any]], title: str) -> Table:
     for split, metrics in found.items():
         values = [*(metrics["CCC"][name] for name in names), metrics["mean_CCC"]]
         shown = ["undefined" if value is None else f"{value:.3f}" for value in values]
-        scores.add_row(split, str(metrics["utterances"]), *shown, _checkpoint(metrics))
+        count = metrics.get("dimension_utterances", metrics.get("utterances"))
+        scores.add_row(split, str(count), *shown, _checkpoint(metrics))
     return scores
 
 

@@ -96,9 +96,17 @@ class DimensionalLoss(nn.Module):
         self.register_buffer("weights", torch.tensor([beta, alpha, max(rest, 0.0)]), persistent=False)
 
     def forward(self, output: Tensor, target: Tensor) -> Tensor:
-        """Loss of ``output [B, 3 or 6]`` against ``target`` of the same shape: scalar."""
+        """Loss of ``output [B, 3 or 6]`` against ``target`` of the same shape: scalar.
+
+        Utterances whose spreads are not known (NaN) count for nothing in the spreads' loss.
+        """
         loss = concordance_loss(output[:, :NUM_DIMENSIONS], target[:, :NUM_DIMENSIONS], self.weights)
         if output.shape[1] == NUM_DIMENSIONS:
             return loss
-        spreads = concordance_loss(output[:, NUM_DIMENSIONS:], target[:, NUM_DIMENSIONS:], self.weights)
-        return loss + self.variance_weight * spreads
+        guessed, spreads = output[:, NUM_DIMENSIONS:], target[:, NUM_DIMENSIONS:]
+        known = ~spreads.isnan().any(dim=1)
+        if not known.all():
+            guessed, spreads = guessed[known], spreads[known]
+        if not len(spreads):
+            return loss
+        return loss + self.variance_weight * concordance_loss(guessed, spreads, self.weights)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
@@ -54,6 +55,22 @@ class Utterance:
     spreads: tuple[float, ...] | None = None
     text: str | None = None
     shares: tuple[float, ...] | None = None
+    taught: tuple[float, ...] | None = None
+    """Of several corpora: what a head that learns shares learns of this one, NaN where it has none."""
+
+
+def consensus_shares(label: int, width: int, smoothing: float) -> tuple[float, ...]:
+    """The consensus as a distribution ``[K]``, of which ``smoothing`` is spread evenly; NaN without one.
+
+    Args:
+        label: class index, negative where there is no consensus
+        width: K
+        smoothing: share in [0, 1)
+    """
+    if label < 0:
+        return (math.nan,) * width
+    even = smoothing / width
+    return tuple(even + (1 - smoothing) if place == label else even for place in range(width))
 
 
 @dataclass(frozen=True)
@@ -104,7 +121,7 @@ def list_utterances(config: DataSection) -> list[Utterance]:
         LabelError: missing or malformed labels
         AudioError: missing audio root or files
     """
-    source, root = _places(config)
+    source, root = places(config)
     if source.is_dir():
         found = [item for part in _read(config, LEARNS_CLASSES).splits.values() for item in part]
     else:
@@ -148,7 +165,11 @@ def _with_noisy(corpus: Corpus, options: DegradeSection, others: Iterable[str]) 
 
 
 def _read(config: DataSection, needs: Needs) -> Corpus:
-    source, root = _places(config)
+    if config.corpora is not None:
+        from s3prl_emotion.corpora import several
+
+        return several.read_corpora(config, needs)
+    source, root = places(config)
     if source.is_dir():
         from s3prl_emotion.corpora import superb
 
@@ -160,13 +181,15 @@ def _read(config: DataSection, needs: Needs) -> Corpus:
     return table.read_corpus(source, root, config, needs)
 
 
-def _places(config: DataSection) -> tuple[Path, Path]:
+def places(config: DataSection) -> tuple[Path, Path]:
     """Where labels and audio are."""
     if config.labels == DEMO:
         from s3prl_emotion.corpora.demo import demo_corpus
 
         root, source = demo_corpus()
         return source, root
+    if config.labels is None:
+        raise LabelError("datarc.labels: name a label table, a meta_data folder or demo")
     source = Path(config.labels).expanduser()
     if config.root is None:
         raise LabelError("datarc.root: name the folder with the audio")

@@ -57,10 +57,11 @@ def corpora_of(made: dict[tuple[str, str], Made]) -> list[str]:
     found: dict[str, None] = {}
     for part in made.values():
         data = (part.recipe.get("downstream_expert") or {}).get("datarc") or {}
-        words = f"{data.get('root')} {data.get('labels')}".lower()
-        if data.get("labels") == "demo":
-            found["the built-in demo corpus"] = None
-        found |= dict.fromkeys(name for word, name in CORPORA.items() if word in words)
+        for entry in [data, *(data.get("corpora") or {}).values()]:
+            words = f"{entry.get('root')} {entry.get('labels')}".lower()
+            if entry.get("labels") == "demo":
+                found["the built-in demo corpus"] = None
+            found |= dict.fromkeys(name for word, name in CORPORA.items() if word in words)
     return list(found)
 
 
