@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
@@ -66,6 +66,21 @@ class ExpertContract(nn.Module, ABC):
     @abstractmethod
     def answer(self, output: Tensor) -> list[dict[str, float]]:
         """Outputs ``[B, O]`` in words, for ``-m inference``."""
+
+    def meet_features(self, pooled: Callable[[str], tuple[list[str], Tensor]]) -> None:
+        """Told by the suite's runner, ahead of training, how to get the features of a whole split.
+
+        Heads that fit something to the training split override it; nothing is computed for the others.
+
+        Args:
+            pooled: name of a split to the names of its utterances ``[U]`` and their features, averaged over frames,
+                ``[U, D]``, on the CPU; in every process alike
+        """
+        return
+
+    def settle(self) -> None:
+        """Told by the suite's runner that the weights of the moment are about to be evaluated or saved."""
+        return
 
     # --- what a head gives -----------------------------------------------------------------------------------------
 

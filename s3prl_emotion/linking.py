@@ -22,14 +22,15 @@ def link(folder: Path) -> list[str]:
         UsageError: not an s3prl, or something else stands where a link should be
     """
     target = _downstream(folder)
-    lines = []
-    for name in heads():
-        place, source = target / name, heads_folder() / name
-        if place.is_symlink() and place.resolve() == source.resolve():
-            lines.append(f"{place} is linked already")
-            continue
-        if place.exists() or place.is_symlink():
+    places = {target / name: heads_folder() / name for name in heads()}
+    linked = {place for place, source in places.items() if place.is_symlink() and place.resolve() == source.resolve()}
+    for place in places:  # ahead of the first link: all or none
+        if place not in linked and (place.exists() or place.is_symlink()):
             raise UsageError(f"{place}: something else stands there already; move it away, then link again")
+    lines = [f"{place} is linked already" for place in places if place in linked]
+    for place, source in places.items():
+        if place in linked:
+            continue
         try:
             place.symlink_to(source, target_is_directory=True)
         except OSError as error:

@@ -216,6 +216,8 @@ class Training:
         generators = everyones(rng_state())
         if not names or not is_leader_process():
             return
+        if self.runner.is_suite:
+            self.runner.downstream.model.settle()
         state = self._state(step, generators)
         for name in names:
             save_checkpoint(state, self.expdir / name)

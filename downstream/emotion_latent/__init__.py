@@ -1,0 +1,1 @@
+"""``-d emotion_latent``: Das et al. 2022."""

@@ -1,0 +1,224 @@
+"""Losses on the latent representation: KL divergence with annealing, cluster loss, continuous metric loss.
+
+S. Das, "Influence of loss functions on the latent representation of speech emotions", 2022 (slides on two papers of Das
+et al. at ICASSP and NLDL 2022). Equation numbers below are those slides'.
+
+What divides by 0 is defined as a loss of 0 with a gradient of 0: a batch of one class, of one sample, or of equal
+labels says nothing about classes or distances.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from s3prl_emotion.errors import ConfigError
+from s3prl_emotion.masking import full_precision, guarded_sqrt
+
+TOP = 0.25  # what β rises to, eq. 3
+LEAST = 1e-6  # distances that sum to less count as none: their reciprocal would blow up the gradient
+UNKNOWN = -1.0  # class of an utterance that has none; a label is NaN then
+METHODS = ("none", "dae", "vae", "vae_annealed", "vae_cluster", "vae_metric", "dae_metric")
+
+
+class Outputs(NamedTuple):
+    """What the network puts out for B utterances.
+
+    Attributes:
+        inputs: standardised features, ``[B, D]``
+        reconstruction: of them, ``[B, D]``; ``[B, 0]`` without a decoder
+        mean: of the latent distribution, or the latent itself, ``[B, E]``
+        log_variance: of the latent distribution, ``[B, E]``; ``[B, 0]`` without one
+        latent: what was decoded: a sample in training, else the mean, ``[B, E]``
+        scores: of the classes by the SVC, ``[B, K]``
+    """
+
+    inputs: Tensor
+    reconstruction: Tensor
+    mean: Tensor
+    log_variance: Tensor
+    latent: Tensor
+    scores: Tensor
+
+    def packed(self) -> Tensor:
+        """All of it as one ``[B, O]``, which is how an expert hands outputs on."""
+        return torch.cat(self, dim=1)
+
+    @classmethod
+    def unpacked(cls, output: Tensor, widths: tuple[int, ...]) -> Outputs:
+        """The parts of ``[B, O]``; ``widths`` are theirs."""
+        return cls(*output.split(list(widths), dim=1))
+
+
+def kl_divergence(mean: Tensor, log_variance: Tensor) -> Tensor:
+    """``D_KL(N(μ, σ²) || N(0, 1))`` summed over the latent, mean over the batch; eq. 2.
+
+    Args:
+        mean: μ, ``[B, E]``, B >= 1
+        log_variance: log σ², ``[B, E]``
+
+    Returns:
+        scalar, at least 0
+    """
+    return 0.5 * (mean.square() + log_variance.exp() - log_variance - 1).sum(dim=1).mean()
+
+
+def annealed_weight(epoch: int, ramp: float, cycles: float, epochs: float) -> float:
+    """β_e, the weight of the KL divergence: it rises to 0.25 and stays there, in cycles; eq. 3.
+
+    Args:
+        epoch: e, from 1
+        ramp: R, the share of a cycle in which β rises, in (0, 1]
+        cycles: M
+        epochs: T; a cycle lasts T / M epochs
+
+    Returns:
+        in [0, 0.25]
+    """
+    length = epochs / cycles
+    tau = (epoch - 1) % length / length
+    return TOP / ramp * tau if tau <= ramp else TOP
+
+
+def cluster_loss(latent: Tensor, classes: Tensor) -> Tensor:
+    """Distances of utterances to the centroid of their class over distances between centroids, both sums; eq. 5.
+
+    Args:
+        latent: ``[B, E]``
+        classes: indices ``[B]``; utterances of a negative one count for nothing
+
+    Returns:
+        scalar, at least 0; 0, with a gradient of 0, where there are no two classes or their centroids coincide
+    """
+    known = classes >= 0
+    latent, classes = latent[known], classes[known].long()
+    found, places = torch.unique(classes, return_inverse=True)
+    if len(found) < 2:
+        return latent.sum() * 0
+    members = nn.functional.one_hot(places, len(found)).to(latent)  # [B, K]
+    centroids = members.T @ latent / members.sum(dim=0).unsqueeze(1)
+    intra = _norms(latent - centroids[places]).sum()
+    first, second = torch.triu_indices(len(found), len(found), offset=1, device=latent.device)
+    inter = _norms(centroids[first] - centroids[second]).sum()
+    defined = inter > LEAST
+    return torch.where(defined, intra / torch.where(defined, inter, 1.0), 0.0)
+
+
+def metric_loss(latent: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    """Residual and slope of latent distances against label distances of neighbours in the batch; eqs. 7-10.
+
+    The distances of each utterance and the next are ``z_d`` (Euclidean) and ``l_d`` (absolute difference), and ``p`` is
+    the slope of the line through the origin that fits them best. Eq. 10 is the slope of that same line less 1, which
+    is ``|p - 1|``, and needs no quotient of differences.
+
+    Args:
+        latent: ``[B, E]``
+        labels: on the corpus's own scale, ``[B]``; pairs with a NaN count for nothing
+
+    Returns:
+        residual ``E(z_d - p l_d)²`` and slope term ``|p - 1|``, scalars; both 0, with a gradient of 0, where there is
+        no pair or all pairs have equal labels
+    """
+    known = ~(labels[:-1].isnan() | labels[1:].isnan())
+    between = _norms(latent[1:] - latent[:-1])[known]
+    apart = (labels[1:] - labels[:-1]).abs()[known].to(between)
+    power = apart.square().sum()
+    if not power > LEAST**2:  # no pair, or equal labels: p is 0/0
+        return latent.sum() * 0, latent.sum() * 0
+    slope = (apart @ between) / power
+    return (between - slope * apart).square().mean(), (slope - 1).abs()
+
+
+def _norms(rows: Tensor) -> Tensor:
+    """Euclidean norm of each row; its gradient at 0 is 0."""
+    return guarded_sqrt(rows.square().sum(dim=1))
+
+
+class LatentLoss(nn.Module):
+    """The loss of each method; eqs. 1-10.
+
+    The reconstruction error is summed over the features. A VAE's is half of it: the negative log-likelihood under unit
+    variance without its constant, so that the KL divergence has the weight that eq. 2 gives it.
+
+    Args:
+        method: one of :data:`METHODS`
+        widths: of the parts of :class:`Outputs`
+        ramp: R of :func:`annealed_weight`
+        cycles: M
+        epochs: T
+        gamma: γ, the weight of the cluster loss, eq. 4
+
+    Raises:
+        ConfigError: an unknown method
+    """
+
+    batches: Tensor
+
+    def __init__(
+        self,
+        method: str,
+        widths: tuple[int, ...],
+        ramp: float = 0.5,
+        cycles: float = 5,
+        epochs: float = 50,
+        gamma: float = 1.0,
+    ) -> None:
+        super().__init__()
+        if method not in METHODS:
+            raise ConfigError(f"modelrc.method: {method!r}; known: {', '.join(METHODS)}")
+        self.method, self.widths, self.gamma = method, widths, gamma
+        self.ramp, self.cycles, self.epochs = ramp, cycles, epochs
+        self.batches_per_epoch = 1
+        self.register_buffer("batches", torch.zeros(1, dtype=torch.int64))  # trained on; a resumed run goes on
+        self.parts: dict[str, float] = {}
+        if method == "none":
+            self.nothing = nn.Parameter(torch.zeros(1))  # an optimizer takes one parameter at least; nothing learns it
+
+    @property
+    def kl_weight(self) -> float:
+        """Weight of the KL divergence in this epoch."""
+        if self.method == "vae":
+            return 1.0
+        epoch = int(self.batches.item()) // self.batches_per_epoch + 1
+        return annealed_weight(epoch, self.ramp, self.cycles, self.epochs)
+
+    def forward(self, output: Tensor, target: Tensor) -> Tensor:
+        """Loss of packed outputs ``[B, O]``; what it is the sum of stands in ``parts`` afterwards, unweighted.
+
+        Args:
+            output: of the network
+            target: class or :data:`UNKNOWN`, label or NaN, and 1 for utterances that count or 0, ``[B, 3]``
+
+        Returns:
+            scalar; 0 where no utterance counts
+        """
+        counted = target[:, 2] > 0
+        with full_precision(output) as cast:
+            found = Outputs.unpacked(cast(output)[counted], self.widths)
+            if self.method == "none":
+                loss = self.nothing.sum() * 0
+            elif len(found.inputs):
+                loss = self._loss(found, target[counted])
+            else:
+                loss = output.sum() * 0
+        if self.training:
+            self.batches += 1
+        return loss
+
+    def _loss(self, found: Outputs, target: Tensor) -> Tensor:
+        error = (found.inputs - found.reconstruction).square().sum(dim=1).mean()
+        parts = {"reconstruction": error}
+        loss = error / 2 if self.method.startswith("vae") else error
+        if self.method.startswith("vae"):
+            parts["KL"] = kl_divergence(found.mean, found.log_variance)
+            loss = loss + self.kl_weight * parts["KL"]
+        if self.method == "vae_cluster":
+            parts["cluster"] = cluster_loss(found.latent, target[:, 0])
+            loss = loss + self.gamma * parts["cluster"]
+        if self.method.endswith("metric"):
+            parts["residual"], parts["slope"] = metric_loss(found.latent, target[:, 1])
+            loss = loss + parts["residual"] + parts["slope"]
+        self.parts = {name: part.item() for name, part in parts.items()}
+        return loss

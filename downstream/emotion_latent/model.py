@@ -1,0 +1,141 @@
+"""Denoising and variational autoencoder of utterances' features, with a linear classifier on the latent.
+
+S. Das, "Influence of loss functions on the latent representation of speech emotions", 2022. Equation numbers below are
+those slides'.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+import torch
+from torch import Tensor, nn
+
+from s3prl_emotion.masking import frame_mask, without_padding
+
+from .losses import Outputs
+
+LIMIT = 10.0  # z-scores beyond it are outliers ("Evaluation": -10 > z > 10)
+LOG_VARIANCES = (-20.0, 20.0)  # beyond them the exponential is of no use
+SAMPLE = 256  # training latents that a checkpoint keeps, for pictures
+NO_CLASS = -1
+
+
+class LatentModel(nn.Module):
+    """Features of an utterance to a latent, and back.
+
+    Frames are averaged (functionals have one), standardised and cut to ``±LIMIT``. The encoder is a multilayer
+    perceptron with ReLU between its layers, the decoder its mirror; without ``hidden`` both are one linear layer. What
+    training does not learn but fits are buffers, so that a checkpoint suffices: the mean and standard deviation of the
+    features, the classifier, and how the training latents lie.
+
+    Args:
+        input_dim: features, D (88 functionals)
+        num_classes: K
+        method: ``none`` (the features are the latent), ``dae…`` or ``vae…``
+        hidden: widths of the encoder's hidden layers
+        latent_dim: E
+        noise: standard deviation of the noise on a DAE's standardised input in training
+    """
+
+    location: Tensor
+    scale: Tensor
+    ready: Tensor
+    center: Tensor
+    covariance: Tensor
+    sample: Tensor
+    sample_classes: Tensor
+
+    def __init__(
+        self,
+        input_dim: int,
+        num_classes: int,
+        method: str = "dae",
+        hidden: Sequence[int] = (),
+        latent_dim: int = 4,
+        noise: float = 0.1,
+    ) -> None:
+        super().__init__()
+        self.variational, self.coded = method.startswith("vae"), method != "none"
+        self.noise = noise if method.startswith("dae") else 0.0
+        self.latent_dim = latent_dim if self.coded else input_dim
+        if self.coded:
+            widths = [input_dim, *hidden, latent_dim * (2 if self.variational else 1)]  # the last: μ, log σ²
+            self.encoder = perceptron(widths)
+            self.decoder = perceptron([latent_dim, *reversed(widths[:-1])])
+        self.classifier = LinearScores(self.latent_dim, num_classes)
+        self.register_buffer("location", torch.zeros(input_dim))
+        self.register_buffer("scale", torch.ones(input_dim))
+        self.register_buffer("ready", torch.zeros(1, dtype=torch.int64))  # whether those two are a corpus's
+        self.register_buffer("center", torch.zeros(self.latent_dim))
+        self.register_buffer("covariance", torch.zeros(self.latent_dim, self.latent_dim))
+        self.register_buffer("sample", torch.zeros(SAMPLE, self.latent_dim))
+        self.register_buffer("sample_classes", torch.full((SAMPLE,), NO_CLASS))
+        variances, decoded = self.latent_dim * self.variational, input_dim * self.coded
+        self.widths = (input_dim, decoded, self.latent_dim, variances, self.latent_dim, num_classes)
+
+    def forward(self, features: Tensor, lengths: Tensor) -> Tensor:
+        """Features ``[B, T, D]`` of ``lengths [B]`` frames to packed :class:`Outputs` ``[B, O]``.
+
+        The features take no gradient: what is learnt to be reconstructed must not be learnt to be simple.
+        """
+        inputs = self.standardise(pooled(features.detach(), lengths))
+        heard = inputs + self.noise * torch.randn_like(inputs) if self.training and self.noise else inputs
+        mean, log_variance = self.encode(heard)
+        latent = mean
+        if self.variational and self.training:
+            latent = mean + (log_variance / 2).exp() * torch.randn_like(mean)
+        decoded = self.decoder(latent) if self.coded else inputs[:, :0]
+        return Outputs(inputs, decoded, mean, log_variance, latent, self.classifier(mean)).packed()
+
+    def standardise(self, rows: Tensor) -> Tensor:
+        """Features ``[B, D]`` as z-scores within ``±LIMIT``."""
+        return ((rows - self.location) / self.scale).clamp(-LIMIT, LIMIT)
+
+    def encode(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean ``[B, E]`` and log-variance ``[B, E]`` (``[B, 0]`` of no VAE) of standardised features ``[B, D]``."""
+        if not self.coded:
+            return inputs, inputs[:, :0]
+        if not self.variational:
+            return (code := self.encoder(inputs)), code[:, :0]
+        mean, log_variance = self.encoder(inputs).chunk(2, dim=1)
+        return mean, log_variance.clamp(*LOG_VARIANCES)
+
+    def sizes(self) -> dict[str, int]:
+        """Parameters of encoder and decoder."""
+        parts = {"encoder": self.encoder, "decoder": self.decoder} if self.coded else {}
+        return {
+            f"{name}_parameters": sum(item.numel() for item in parts[name].parameters()) if parts else 0
+            for name in ("encoder", "decoder")
+        }
+
+
+class LinearScores(nn.Module):
+    """Decision values of a linear classifier that is fitted elsewhere: ``coefficients [K, E]``, ``intercepts [K]``."""
+
+    coefficients: Tensor
+    intercepts: Tensor
+
+    def __init__(self, latent_dim: int, num_classes: int) -> None:
+        super().__init__()
+        self.register_buffer("coefficients", torch.zeros(num_classes, latent_dim))
+        self.register_buffer("intercepts", torch.zeros(num_classes))
+
+    def forward(self, latent: Tensor) -> Tensor:
+        """Latent ``[B, E]`` to decision values ``[B, K]``."""
+        return nn.functional.linear(latent, self.coefficients, self.intercepts)
+
+
+def perceptron(widths: Sequence[int]) -> nn.Sequential:
+    """Linear layers of ``widths`` with ReLU between them."""
+    layers: list[nn.Module] = []
+    for before, after in pairwise(widths):
+        layers += [nn.ReLU(), nn.Linear(before, after)]
+    return nn.Sequential(*layers[1:])
+
+
+def pooled(features: Tensor, lengths: Tensor) -> Tensor:
+    """Mean ``[B, D]`` over the frames of features ``[B, T, D]`` with ``lengths [B]``."""
+    inside = frame_mask(lengths, features.shape[1])
+    return without_padding(features, inside).sum(dim=1) / lengths.unsqueeze(1)
