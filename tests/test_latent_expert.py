@@ -103,6 +103,14 @@ def test_resumed_run_equals_an_uninterrupted_one(cli: Cli, graded_corpus: TinyCo
     pd.testing.assert_frame_equal(predictions_of("whole"), predictions_of("parts"), rtol=0, atol=0)
 
 
+@pytest.mark.parametrize("metric", ["WA", "macro_f1"])
+def test_the_best_checkpoint_is_picked_by_any_metric(cli: Cli, graded_corpus: TinyCorpus, metric: str):
+    train(cli, graded_corpus, **{"downstream_expert.best_metric": metric})
+    kept = metrics_of("exp", "dev")
+    assert Path(kept["checkpoint"]).name == "dev-best.ckpt"
+    assert weights_of("exp")["best_score"].item() == pytest.approx(kept[metric], abs=1e-6)
+
+
 def test_saved_states_hold_the_svc_of_their_own_weights(cli: Cli, graded_corpus: TinyCorpus):
     train(cli, graded_corpus, **{"runner.eval_step": 2, "runner.save_step": 3, "runner.total_steps": 3})
     train(cli, graded_corpus, "evaluated", **{"runner.eval_step": 3, "runner.total_steps": 3})

@@ -221,6 +221,10 @@ class DownstreamExpert(CategoricalExpert):
         found |= {name: results.float32_mean(records[name]) for name in parts if records.get(name)}
         return found or {"loss": results.float32_mean(records["loss"])}
 
+    def score(self, curves: dict[str, float], metrics: dict[str, Any]) -> float | None:
+        """The split's own metric; training, which classifies nothing, has none."""
+        return metrics.get(self.best_metric)
+
     # --- results -----------------------------------------------------------------------------------------------------
 
     def write_results(
