@@ -38,6 +38,7 @@ benchmark: $(VENV)/.installed
 	$(BIN)/python benchmarks/extraction.py --size base
 	$(BIN)/python benchmarks/cold_run.py --upstream fbank
 	$(BIN)/python benchmarks/training_step.py --size base
+	$(BIN)/python benchmarks/matrix.py --size base
 	$(BIN)/python benchmarks/report.py
 
 $(VENV)/.installed: setup.cfg $(CONSTRAINTS)
