@@ -271,19 +271,7 @@ def load(
     upstream_model_config: str | None = None,
     upstream_path: str | None = None,
 ) -> Predictor:
-    """Load a trained head and its upstream from a checkpoint, without its corpus.
-
-    Args:
-        ckpt: checkpoint of one of the suite's heads, or an experiment directory, whose ``dev-best.ckpt`` it then is
-        device: by default cuda where there is one, else cpu
-        upstream_ckpt: ``-k`` of the upstream, where it is no longer where training had it
-        upstream_model_config: ``-g`` likewise
-        upstream_path: folders with upstream adapters, as ``--upstream_path``
-
-    Raises:
-        CheckpointError: missing, damaged, of another kind, or of a head that needs more than audio
-        UsageError: the device is not there, or the upstream cannot be found or built
-    """
+    """Load a trained head and its upstream from a checkpoint, without its corpus; see :func:`s3prl_emotion.load`."""
     host.register()  # ahead of the import: s3prl's runner cannot be imported before it is mended
     from s3prl_emotion.prediction.model import restore
 
