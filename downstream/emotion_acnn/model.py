@@ -75,12 +75,13 @@ class AttentiveCNN(nn.Module):
         """Pooled feature maps ``[B, P, F]``, and which of the positions there are, ``[B, P]``."""
         features = without_padding(features, frame_mask(lengths, features.shape[1]))
         features = functional.pad(features, (0, 0, 0, max(0, self.width - features.shape[1])))
-        maps = torch.relu(self.convolution(features.transpose(1, 2)))
+        maps = self.convolution(features.transpose(1, 2))
         positions = (lengths.clamp(min=self.width) - self.width) // self.stride + 1
-        maps = maps.masked_fill(~frame_mask(positions, maps.shape[2]).unsqueeze(1), -torch.inf)
+        maps.masked_fill_(~frame_mask(positions, maps.shape[2]).unsqueeze(1), -torch.inf)  # in place: saves a copy
         maps = functional.max_pool1d(maps, self.pool, ceil_mode=True).transpose(1, 2)
         inside = frame_mask(-(-positions // self.pool), maps.shape[1])
-        return without_padding(maps, inside), inside
+        # ReLU of the maximum is the maximum of the ReLU, over fewer numbers
+        return torch.relu(without_padding(maps, inside)), inside
 
     def weights(self, maps: Tensor, inside: Tensor) -> Tensor:
         """Attention weights ``[B, P]`` of feature maps ``[B, P, F]``, eq. 1."""

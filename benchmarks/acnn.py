@@ -1,0 +1,67 @@
+"""Training step (forward, backward, Adam) of the attentive CNN of Neumann & Vu 2019 on 7.5 s of 26 log-Mel bands.
+
+Beside the head stands the same network written plainly: convolution, ReLU, max pooling, softmax over the pooled maps,
+their weighted sum, dropout, linear layer; it does without lengths, so all utterances are equally long.
+
+    python benchmarks/acnn.py                 # on a GPU too, where there is one
+    python benchmarks/acnn.py --device cpu --repeats 50
+    OMP_WAIT_POLICY=passive python benchmarks/acnn.py --device cpu     # beside other load: threads do not spin
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import torch
+from steps import Step, compare
+from torch import Tensor, nn
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+import s3prl_emotion
+
+BATCH, FRAMES, BANDS, CLASSES = 32, 750, 26, 4
+
+
+class Plain(nn.Module):
+    """The same layers with nothing between them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.convolution, self.pool = nn.Conv1d(BANDS, 200, 10, 3), nn.MaxPool1d(30, ceil_mode=True)
+        self.attention, self.dropout = nn.Linear(200, 1, bias=False), nn.Dropout(0.8)
+        self.output = nn.Linear(200, CLASSES + 6)
+
+    def forward(self, features: Tensor, lengths: Tensor) -> Tensor:
+        """``[B, T, D]`` to ``[B, K + 6]``."""
+        maps = self.pool(torch.relu(self.convolution(features.transpose(1, 2)))).transpose(1, 2)
+        weights = torch.softmax(self.attention(maps), dim=1)
+        return self.output(self.dropout((weights * maps).sum(dim=1)))
+
+
+def step_of(kind: str, device: str) -> Step:
+    """One training step of a network on the same input."""
+    s3prl_emotion.register()
+    from s3prl.downstream.emotion_acnn.model import AttentiveCNN, MultiViewLoss
+
+    torch.manual_seed(0)
+    features = torch.randn(BATCH, FRAMES, BANDS, device=device)
+    lengths = torch.full((BATCH,), FRAMES, device=device)
+    target = torch.stack([torch.randint(top, (BATCH,)) for top in (CLASSES, 3, 3)], dim=1).to(device)
+    loss = MultiViewLoss(CLASSES).to(device)
+    model = (Plain() if kind == "plain" else AttentiveCNN(BANDS, CLASSES)).to(device)
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
+
+    def step() -> float:
+        optimizer.zero_grad()
+        value = loss(model(features, lengths), target)
+        value.backward()
+        optimizer.step()
+        return value.item()  # waits for the GPU
+
+    return step
+
+
+if __name__ == "__main__":
+    compare(str(__doc__), f"[{BATCH}, {FRAMES}, {BANDS}]", ("head", "plain"), [("head", "plain")], step_of)
