@@ -8,10 +8,10 @@ from argparse import Namespace
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from s3prl_emotion.errors import ConfigError, UsageError, nearest
+from s3prl_emotion.yaml_files import read_yaml
 
 SECTIONS = ("runner", "optimizer", "scheduler", "specaug", "downstream_expert")
 Section = TypeVar("Section", bound="StrictSection")
@@ -188,13 +188,7 @@ def read_recipe(path: str | Path) -> dict[str, Any]:
         UsageError: no such file
         ConfigError: not YAML, or not a mapping
     """
-    path = Path(path)
-    if not path.is_file():
-        raise UsageError(f"{path}: no such recipe; give a YAML file with -c/--config")
-    try:
-        recipe = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, ValueError) as error:  # ValueError: not UTF-8, or a date that does not exist
-        raise ConfigError(f"{path}: not readable as YAML: {' '.join(str(error).split())}") from error
+    recipe = read_yaml(Path(path), "no such recipe; give a YAML file with -c/--config")
     if not isinstance(recipe, dict):
         raise ConfigError(f"{path}: a recipe is a mapping with the sections {', '.join(SECTIONS)}")
     return recipe

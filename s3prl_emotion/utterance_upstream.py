@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from s3prl_emotion.errors import AudioError, ConfigError, UsageError
+from s3prl_emotion.errors import AudioError, UsageError
 from s3prl_emotion.recipe import Section
+from s3prl_emotion.yaml_files import read_yaml
 
 
 def read_options(kind: type[Section], model_config: Any, upstream: str) -> Section:
@@ -32,12 +32,7 @@ def read_options(kind: type[Section], model_config: Any, upstream: str) -> Secti
     if isinstance(model_config, dict):
         return kind.read(model_config, upstream)
     path = Path(model_config)
-    if not path.is_file():
-        raise UsageError(f"-g {path}: no such file; -u {upstream} takes its options from a YAML file")
-    try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, ValueError) as error:  # ValueError: not UTF-8
-        raise ConfigError(f"-g {path}: not readable as YAML: {' '.join(str(error).split())}") from error
+    values = read_yaml(path, f"no such file; -u {upstream} takes its options from a YAML file", f"-g {path}")
     return kind.read({} if values is None else values, f"-g {path}: {upstream}")
 
 

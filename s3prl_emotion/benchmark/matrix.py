@@ -84,7 +84,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from s3prl_emotion.benchmark.published import PublishedNumber, published_numbers
-from s3prl_emotion.benchmark.strict_yaml import KIND, read_yaml
+from s3prl_emotion.benchmark.strict_yaml import KIND, read_mapping
 from s3prl_emotion.errors import ConfigError, nearest
 from s3prl_emotion.recipe import StrictSection
 
@@ -212,7 +212,7 @@ def read_matrix(path: str | Path) -> Matrix:
         ConfigError: not a matrix, or malformed; says where
     """
     path = Path(path)
-    values = read_yaml(path)
+    values = read_mapping(path)
     if values.get("kind") != KIND:
         raise ConfigError(f"{path}: kind: must be {KIND}, got {values.get('kind')!r}; a recipe is no matrix")
     section = MatrixSection.read(values, str(path))

@@ -8,7 +8,8 @@ from typing import Any
 
 import yaml
 
-from s3prl_emotion.errors import ConfigError, UsageError
+from s3prl_emotion.errors import ConfigError
+from s3prl_emotion.yaml_files import read_yaml
 
 KIND = "matrix"
 MERGE = "tag:yaml.org,2002:merge"  # YAML's <<
@@ -34,19 +35,14 @@ def _mapping(loader: yaml.SafeLoader, node: yaml.MappingNode, deep: bool = False
 _NoDuplicates.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _mapping)
 
 
-def read_yaml(path: Path) -> dict[str, Any]:
+def read_mapping(path: Path) -> dict[str, Any]:
     """Read the mapping that a matrix is.
 
     Raises:
         UsageError: no such file
         ConfigError: not YAML, no mapping, or keys that stand twice or are no text
     """
-    if not path.is_file():
-        raise UsageError(f"{path}: no such matrix; give a YAML file with kind: {KIND}")
-    try:
-        values = yaml.load(path.read_text(encoding="utf-8"), Loader=_NoDuplicates)  # a SafeLoader
-    except (yaml.YAMLError, ValueError) as error:  # ValueError: not UTF-8
-        raise ConfigError(f"{path}: not readable as YAML: {' '.join(str(error).split())}") from error
+    values = read_yaml(path, f"no such matrix; give a YAML file with kind: {KIND}", loader=_NoDuplicates)
     if not isinstance(values, dict):
         raise ConfigError(f"{path}: a matrix is a mapping with kind: {KIND}")
     for key, value in values.items():

@@ -75,7 +75,7 @@ def _join(device: str) -> str:
 
 def _values(args: Namespace) -> dict[str, Any]:
     """The configuration's sections: ``--config``, and flags over it."""
-    values = _read_yaml(args.config) if args.config else {}
+    values = _sections(args.config) if args.config else {}
     for section, names in (("training", FLAGS), ("spectrogram", ("clip_db",))):
         given = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
         if given:
@@ -87,15 +87,10 @@ def _values(args: Namespace) -> dict[str, Any]:
     return values
 
 
-def _read_yaml(path: Path) -> dict[str, Any]:
-    import yaml
+def _sections(path: Path) -> dict[str, Any]:
+    from s3prl_emotion.yaml_files import read_yaml
 
-    if not path.is_file():
-        raise UsageError(f"--config {path}: no such file")
-    try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, ValueError) as error:  # ValueError: not UTF-8
-        raise ConfigError(f"--config {path}: not readable as YAML: {' '.join(str(error).split())}") from error
+    values = read_yaml(path, "no such file", f"--config {path}")
     if values is not None and not isinstance(values, dict):
         raise ConfigError(f"--config {path}: must be a mapping with the sections spectrogram, model, training")
     return values or {}

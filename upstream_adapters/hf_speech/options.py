@@ -6,11 +6,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-import yaml
 from pydantic import Field
 
-from s3prl_emotion.errors import ConfigError, UsageError
 from s3prl_emotion.recipe import StrictSection
+from s3prl_emotion.yaml_files import read_yaml
 
 
 class Options(StrictSection):
@@ -55,10 +54,5 @@ def mapping_of(source: str | Path | Mapping[str, Any] | None) -> tuple[dict[str,
     if source is None or isinstance(source, Mapping):
         return dict(source or {}), "model_config"
     path = Path(source)
-    if not path.is_file():
-        raise UsageError(f"-g {path}: no such file; give a YAML file with options of hf_speech")
-    try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, ValueError) as error:
-        raise ConfigError(f"-g {path}: not readable as YAML: {' '.join(str(error).split())}") from error
+    values = read_yaml(path, "no such file; give a YAML file with options of hf_speech", f"-g {path}")
     return {} if values is None else values, str(path)
