@@ -28,6 +28,7 @@ import s3prl_emotion
 from s3prl_emotion import cli as suite
 from s3prl_emotion.checkpoint import load_checkpoint
 from s3prl_emotion.errors import AudioError, CheckpointError, ConfigError, EmotionError, UsageError
+from s3prl_emotion.locks import locked
 from s3prl_emotion.rae.audio_index import AudioIndex, index_audio
 from s3prl_emotion.rae.audio_stream import BatchOrder, Spectrograms, batches
 from s3prl_emotion.rae.configuration import Configuration, load_autoencoder, read_state
@@ -395,6 +396,30 @@ def test_another_run_is_not_resumed(tmp_path: Path, toy: Path) -> None:
     torch.save({"Args": {}, "Config": {}}, out / "rae.ckpt")
     with pytest.raises(CheckpointError, match=r"rae\.ckpt: not a checkpoint of s3prl-emotion pretrain-rae"):
         train(toy, out, steps=4)
+
+
+def test_what_a_killed_process_wrote_half_leaves_the_log(tmp_path: Path, toy: Path) -> None:
+    out = tmp_path / "out"
+    train(toy, out, steps=2)
+    path = out / "log.jsonl"
+    before = path.read_text()
+    assert [json.loads(line)["step"] for line in before.splitlines()] == [2, 2]  # loss, dev loss
+    path.write_text(before + '{"step": 3, "epoch": 0, "loss": 1.0}\n{"step": 3, "epo')
+    train(toy, out, steps=4)
+    assert path.read_text().startswith(before)
+    assert {json.loads(line)["step"] for line in path.read_text().splitlines()} == {2, 4}
+
+
+def test_one_pretraining_in_a_folder(tmp_path: Path, toy: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    out, config = tmp_path / "out", small_yaml(tmp_path, batch_size=4)
+    out.mkdir()
+    words = ("pretrain-rae", "--audio", toy, "--out", out, "--config", config, "--device", "cpu", "--steps", 1)
+    with locked(out / ".lock", "busy"):
+        _, err = command(capfd, *words, code=1)
+    assert f"--out {out}: is in use by another pretraining (process {os.getpid()}); wait for it or end it" in err
+    assert not (out / "rae.ckpt").exists()
+    command(capfd, *words)
+    assert (out / "rae.ckpt").exists()
 
 
 def test_what_cannot_be_decoded_does_not_stop_training_and_is_counted_once(tmp_path: Path) -> None:

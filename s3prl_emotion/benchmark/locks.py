@@ -1,37 +1,16 @@
-"""Locks between processes: one benchmark in a directory, one process on a run, one on a prepared step."""
+"""Locks that are waited for: one process on a run, one on a prepared step."""
 
 from __future__ import annotations
 
 import fcntl
-import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from s3prl_emotion.benchmark.processes import InterruptedRunError
-from s3prl_emotion.errors import UsageError
 
 POLL = 0.1  # s
-
-
-@contextmanager
-def locked(path: Path, busy: str) -> Iterator[None]:
-    """Hold a lock file; the system lets go of it when the process ends, however it ends.
-
-    Raises:
-        UsageError: another process holds it; the message is ``busy`` with that process's id
-    """
-    with path.open("a+") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            file.seek(0)
-            raise UsageError(f"{busy} (process {file.read().strip() or 'unknown'}); wait for it or end it") from error
-        file.truncate(0)
-        file.write(f"{os.getpid()}\n")
-        file.flush()
-        yield
 
 
 @contextmanager

@@ -14,12 +14,12 @@ from s3prl_emotion.benchmark.about import ABOUT, write_about
 from s3prl_emotion.benchmark.execution import State
 from s3prl_emotion.benchmark.executors import Executor
 from s3prl_emotion.benchmark.live import Board, shown
-from s3prl_emotion.benchmark.locks import locked
 from s3prl_emotion.benchmark.plan import Choice, Plan, Run
 from s3prl_emotion.benchmark.prepare import FailedStepError
 from s3prl_emotion.benchmark.processes import FullDiskError, InterruptedRunError, is_full_disk
 from s3prl_emotion.benchmark.results_file import ResultsFile, read_results
 from s3prl_emotion.errors import TrainingError, UsageError
+from s3prl_emotion.locks import locked
 
 logger = logging.getLogger(__name__)
 __all__ = ["ABOUT", "Execution", "Summary", "is_finished", "is_given_up", "run_matrix"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from argparse import ArgumentParser, Namespace
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +43,7 @@ def run(args: Namespace) -> int:
     import torch
 
     from s3prl_emotion.distributed import leaders, rank
+    from s3prl_emotion.locks import locked
     from s3prl_emotion.rae.configuration import Configuration
     from s3prl_emotion.rae.training import Pretraining
 
@@ -52,8 +54,8 @@ def run(args: Namespace) -> int:
         raise UsageError(f"--out {out}: is no folder")
     index = leaders(_index(args, config) if rank() == 0 else None)
     out.mkdir(parents=True, exist_ok=True)
-    training = Pretraining(config, index, out, device, args.num_workers)
-    done = training.run()
+    with locked(out / ".lock", f"--out {out}: is in use by another pretraining") if rank() == 0 else nullcontext():
+        done = Pretraining(config, index, out, device, args.num_workers).run()
     if rank() == 0:
         sys.stdout.write(_summary(done, out))
     return 0

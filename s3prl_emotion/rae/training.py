@@ -6,7 +6,6 @@ processes with half the batch each equal one (dropout aside, which each draws fo
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import sys
@@ -26,16 +25,16 @@ from tqdm import tqdm
 from s3prl_emotion.checkpoint import save_checkpoint
 from s3prl_emotion.distributed import everyones, gather_rows, rank, share_weights, sum_gradients, world
 from s3prl_emotion.errors import AudioError, TrainingError, UsageError
+from s3prl_emotion.rae import log
 from s3prl_emotion.rae.audio_index import AudioIndex
 from s3prl_emotion.rae.audio_stream import Batch, BatchOrder, Spectrograms, batches, batches_of
 from s3prl_emotion.rae.configuration import CHECKPOINT, Configuration, check_resumable, read_state
 from s3prl_emotion.rae.evaluation import held_out_loss
 from s3prl_emotion.rae.model import RecurrentAutoencoder, root_mean, squared_error
-from s3prl_emotion.results import versions, write_text
+from s3prl_emotion.results import versions
 from s3prl_emotion.rng import restore_rng, rng_state, seed_everything
 
 logger = logging.getLogger(__name__)
-LOG = "log.jsonl"
 SEEDS_APART = 1_000_003  # of the processes
 EARLY = 10  # steps until the first report
 
@@ -224,8 +223,7 @@ class Pretraining:
 
     def _log(self, values: dict[str, float]) -> None:
         if rank() == 0:
-            with (self.out / LOG).open("a", encoding="utf-8") as file:
-                file.write(json.dumps({"step": self.step, "epoch": self.epoch, **values}) + "\n")
+            log.append(self.out, self.step, self.epoch, values)
 
     def _evaluate(self) -> None:
         """Log the loss on what is held out."""
@@ -291,9 +289,7 @@ class Pretraining:
         self.unread = dict(state["Unread"][rank()])
         if rank() == 0:
             logger.info("%s: going on from step %d", path, self.step)
-            lines = (self.out / LOG).read_text(encoding="utf-8").splitlines() if (self.out / LOG).exists() else []
-            kept = [line for line in lines if json.loads(line)["step"] <= self.step]
-            write_text(self.out / LOG, "".join(f"{line}\n" for line in kept))
+            log.cut_after(self.out, self.step)
 
     def _batches_an_epoch(self) -> int:
         return batches_of(len(self.numbers), self.options.batch_size * world())
