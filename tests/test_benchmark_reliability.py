@@ -6,10 +6,12 @@ import os
 import random
 import re
 import signal
+import socket
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -239,3 +241,74 @@ def test_ray_itself_killed(benchmark: Benchmark):
     assert process.wait(180) == 1, benchmark.said(out)
     benchmark.finish(out, "--jobs", "2")
     assert_equal(benchmark.folder, "whole", out)
+
+
+@pytest.fixture
+def cluster(tmp_path: Path) -> Iterator[tuple[str, list[subprocess.Popen[bytes]]]]:
+    """Ray's head, which gives no CPU to runs, and two nodes of one CPU each; ``(address, nodes)``."""
+    pytest.importorskip("ray")
+    port = free_port()
+    ray = str(Path(sys.executable).parent / "ray")
+    env = {**os.environ, "PYTHONPATH": SOURCE, "OMP_NUM_THREADS": "1", "RAY_AUTH_MODE": "disabled"}
+    size = ["--object-store-memory", str(80 * 2**20), "--block", "--disable-usage-stats"]
+    head = ["--head", "--port", str(port), "--num-cpus", "0", "--include-dashboard", "false"]
+    node = ["--address", f"127.0.0.1:{port}", "--num-cpus", "1"]
+    started: list[subprocess.Popen[bytes]] = []
+    with (tmp_path / "ray.log").open("ab") as log:
+        for words in (head, node, node):
+            command = [ray, "start", *words, *size]
+            started.append(subprocess.Popen(command, env=env, stdout=log, stderr=log, start_new_session=True))
+            wait_until_listening(port)
+    try:
+        yield f"127.0.0.1:{port}", started[1:]
+    finally:
+        for process in started:
+            kill_with_children(process.pid)
+            process.wait()
+
+
+def test_nodes_of_a_cluster(benchmark: Benchmark, cluster: tuple[str, list[subprocess.Popen[bytes]]]):
+    """By address, over two nodes; one dies while it trains, the other takes its run over."""
+    address, nodes = cluster
+    words = ("--executor", "ray", "--ray-address", address)
+    process = benchmark.start("ray_nodes", *words)
+    try:
+        both = benchmark.wait_for(lambda: len(benchmark.alive("ray_nodes")) == 2, process)
+        assert both, benchmark.said("ray_nodes")
+        children = [set(descendants(node.pid)) for node in nodes]
+        assert all(set(benchmark.alive("ray_nodes")) & family for family in children)  # a run on each
+        kill_with_children(nodes[0].pid)
+        assert process.wait(240) == 0, benchmark.said("ray_nodes")
+    finally:
+        process.kill()
+    assert_equal(benchmark.folder, "whole", "ray_nodes")
+    assert nodes[1].poll() is None  # the cluster is not the benchmark's to end
+
+
+def test_no_cluster_at_an_address(benchmark: Benchmark):
+    pytest.importorskip("ray")
+    said = benchmark.finish("nobody", "--executor", "ray", "--ray-address", f"127.0.0.1:{free_port()}", code=1)
+    assert re.search(r"error: --ray-address 127\.0\.0\.1:\d+: nothing answers there \(.*refused", said.splitlines()[-1])
+
+
+def free_port() -> int:
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return int(found.getsockname()[1])
+
+
+def wait_until_listening(port: int, seconds: float = 60) -> None:
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", port)) == 0:
+                return
+        time.sleep(0.1)
+    pytest.fail(f"nothing listens on port {port}")
+
+
+def kill_with_children(pid: int) -> None:
+    """End a node as a machine that loses power does."""
+    for child in [pid, *descendants(pid)]:
+        with suppress(ProcessLookupError):
+            os.kill(child, signal.SIGKILL)

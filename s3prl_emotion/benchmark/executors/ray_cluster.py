@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import os
+import socket
 import threading
 import time
 from collections.abc import Iterator
@@ -36,6 +37,7 @@ OWN_CLUSTER = {  # environment of a cluster that the benchmark starts
 }
 WATCH_SECONDS = 2.0
 CHECK_SECONDS = 5.0
+CONNECT_SECONDS = 10.0
 OUTCOMES: dict[str, type[TrainingError]] = {
     kind.__name__: kind for kind in (FullDiskError, InterruptedRunError, FailedStepError, TrainingError)
 }
@@ -71,12 +73,15 @@ class RayExecutor:
             for name, value in OWN_CLUSTER.items():
                 os.environ.setdefault(name, value)
             options |= {"include_dashboard": False, "object_store_memory": OBJECTS}
+        else:
+            _check_listening(self.address)
         try:
             with _importable():
                 self.ray.init(address=self.address or "local", **options)
         except (ConnectionError, RuntimeError, ValueError, OSError) as error:
-            where = f"--ray-address {self.address}: no cluster" if self.address else "Ray does not start here"
-            raise UsageError(f"{where} ({' '.join(str(error).split())[:200]})") from error
+            where = f"--ray-address {self.address}: no way in" if self.address else "Ray does not start here"
+            token = "; a cluster that asks for a token wants RAY_AUTH_MODE=token" if self.address else ""
+            raise UsageError(f"{where} ({' '.join(str(error).split())[:200]}){token}") from error
         try:
             self.has_gpus = self.ray.cluster_resources().get("GPU", 0) > 0
             self._check_resources()
@@ -191,6 +196,25 @@ def _importable() -> Iterator[None]:
             del os.environ["PYTHONPATH"]
         else:
             os.environ["PYTHONPATH"] = before
+
+
+def _check_listening(address: str) -> None:
+    """Refuse ``HOST:PORT`` where nobody answers: Ray would try for minutes. Other forms (``auto``) are left to Ray.
+
+    Raises:
+        UsageError: nothing listens there
+    """
+    host, colon, port = address.rpartition(":")
+    if not (colon and port.isdecimal()) or "/" in host:
+        return
+    try:
+        with socket.create_connection((host.strip("[]"), int(port)), CONNECT_SECONDS):
+            pass
+    except (OSError, OverflowError) as error:
+        raise UsageError(
+            f"--ray-address {address}: nothing answers there ({error}); start a cluster there (ray start --head), "
+            "or leave --ray-address out"
+        ) from error
 
 
 def _import_ray() -> Any:
