@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
 
@@ -18,6 +20,23 @@ SUFFIXES = frozenset({
     ".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff", ".au", ".caf", ".w64", ".rf64",
 })  # fmt: skip
 REMEDY = "replace the file or leave it out of the labels"
+UNKNOWN_LENGTH = 1 << 62  # frames: from here on a header says that it does not know; so FLAC that came out of a pipe
+HIGHEST_RATE = 192_000  # Hz
+LARGEST_FILTER = 1 << 25  # coefficients of the filter that resamples
+BLOCK = 1 << 20  # samples of all channels that are decoded at once
+
+
+class Forward(soundfile.SoundFile):
+    """Audio that is read from its beginning to its end, so that its header need not know its length."""
+
+    def seekable(self) -> bool:
+        """Never: soundfile would seek after each block."""
+        return False
+
+    def decoded(self) -> Iterator[NDArray[np.float32]]:
+        """Blocks ``[N, C]``, N >= 1."""
+        while len(block := self.read(max(1, BLOCK // self.channels), dtype="float32", always_2d=True)):
+            yield block
 
 
 def load_audio(path: str | Path) -> NDArray[np.float32]:
@@ -30,13 +49,13 @@ def load_audio(path: str | Path) -> NDArray[np.float32]:
         waveform ``[N]``, N >= 1, finite
 
     Raises:
-        AudioError: missing, unreadable or empty file, or samples that are NaN or infinite
+        AudioError: missing, unreadable or empty file, samples that are NaN or infinite, or a rate that no device has
     """
     path = Path(path)
     if not path.is_file():
         raise AudioError(f"{path}: no such audio file; check datarc.root and the FileName column")
     try:
-        samples, rate = soundfile.read(path, dtype="float32", always_2d=True)
+        samples, rate = _decode(path)
     except (soundfile.SoundFileError, OSError, RuntimeError, TypeError) as error:  # TypeError: headerless, .raw
         raise AudioError(f"{path}: unreadable audio ({error}); {REMEDY}") from error
     return to_16k_mono(samples, rate, str(path))
@@ -54,8 +73,9 @@ def to_16k_mono(samples: NDArray[np.float32], rate: int, name: str) -> NDArray[n
         waveform ``[N']`` at 16 kHz, N' >= 1, finite
 
     Raises:
-        AudioError: no samples, or some that are NaN or infinite
+        AudioError: no samples, some that are NaN or infinite, or a rate that cannot be resampled
     """
+    check_rate(rate, name)
     if samples.shape[0] == 0:
         raise AudioError(f"{name}: audio has 0 samples; {REMEDY}")
     if not np.isfinite(samples).all():
@@ -64,6 +84,26 @@ def to_16k_mono(samples: NDArray[np.float32], rate: int, name: str) -> NDArray[n
     if rate == SAMPLE_RATE:
         return mono
     return _resampler(rate)(torch.from_numpy(np.ascontiguousarray(mono))).numpy()
+
+
+def check_rate(rate: int, name: str) -> None:
+    """Refuse rates for which the resampler's filter would fill the memory: 44,101 Hz needs 3 GB, 44,100 Hz 0.3 MB.
+
+    Raises:
+        AudioError: such a rate (Hz), or one above 192 kHz
+    """
+    common = math.gcd(rate, SAMPLE_RATE)
+    if not 1 <= rate <= HIGHEST_RATE or (rate // common) * (SAMPLE_RATE // common) > LARGEST_FILTER:
+        raise AudioError(f"{name}: a sampling rate of {rate} Hz is not taken; resample it to {SAMPLE_RATE} Hz")
+
+
+def _decode(path: Path) -> tuple[NDArray[np.float32], int]:
+    """Samples ``[N, C]`` and their rate (Hz)."""
+    with soundfile.SoundFile(path) as sound:
+        if sound.frames < UNKNOWN_LENGTH:
+            return sound.read(dtype="float32", always_2d=True), sound.samplerate
+    with Forward(path) as sound:
+        return np.concatenate([np.zeros((0, sound.channels), np.float32), *sound.decoded()]), sound.samplerate
 
 
 @lru_cache(maxsize=8)

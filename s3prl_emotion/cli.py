@@ -25,6 +25,7 @@ COMMANDS = {
     "store": "look into a feature store, check it, clean it",
     "export": "features of a corpus as npz, by frame or pooled, for use elsewhere",
     "predict": "emotions of audio files by a trained head, as CSV or JSON",
+    "serve": "a web page that judges audio by a trained head: upload or microphone",
     "saliency": "which dimensions and layers of an upstream tell of emotion, for recipes to name",
     "degrade": "noisy and reverberant copies of a corpus's test utterances",
     "transcribe": "transcripts of a corpus by a speech recogniser",

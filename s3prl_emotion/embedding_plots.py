@@ -27,7 +27,7 @@ def known_of(embeddings: Embeddings, path: Path, labels: Path | None = None) -> 
     It comes from the label table, else from the predictions that lie beside the embeddings, else from their file.
 
     Raises:
-        UsageError: the table cannot be read, or lacks an utterance
+        UsageError: the table cannot be read, lacks an utterance or has one twice, or a dimension is no number
     """
     beside = path.with_name(path.name.replace(SUFFIX, "_predictions.csv")) if path.name.endswith(SUFFIX) else None
     table = labels or (beside if beside is not None and beside.is_file() else None)
@@ -40,8 +40,16 @@ def known_of(embeddings: Embeddings, path: Path, labels: Path | None = None) -> 
     known = {name: values for name, values in known.items() if (values != "").any()}
     for name, column in NUMBERS.items():
         if column in rows:
-            known[name] = rows[column].replace("", "nan").to_numpy(dtype=np.float64)
+            known[name] = _numbers(rows[column], table)
     return known
+
+
+def _numbers(words: Any, table: Path) -> NDArray[np.float64]:
+    """A column ``[N]`` as numbers, NaN where it is empty."""
+    try:
+        return np.asarray(words.replace("", "nan").to_numpy(dtype=np.float64))
+    except ValueError as error:
+        raise UsageError(f"{table}: {words.name} holds what is no number ({error})") from error
 
 
 def _rows(table: Path, embeddings: Embeddings) -> Any:
@@ -56,7 +64,10 @@ def _rows(table: Path, embeddings: Embeddings) -> Any:
         raise UsageError(
             f"{table}: says nothing of {len(missing)} utterances, {missing[0]} for one; give their own table"
         )
-    return rows.loc[embeddings.names.tolist()]
+    rows = rows.loc[embeddings.names.tolist()]
+    if len(rows) != len(embeddings.names):
+        raise UsageError(f"{table}: {rows.index[rows.index.duplicated()][0]} stands there twice")
+    return rows
 
 
 def plot_plane(path: Path, points: NDArray[np.float64], known: Mapping[str, NDArray[Any]], title: str) -> Path:

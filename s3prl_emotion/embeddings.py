@@ -78,7 +78,7 @@ def load(path: Path) -> Embeddings:
         rows = rows[:, 0]
     if rows is not None and rows.ndim == 3:
         raise UsageError(f"{path}: holds {rows.shape[1]} layers; take one with s3prl-emotion export -l LAYER")
-    if rows is None or names is None or rows.ndim != 2 or len(rows) != len(names):
+    if rows is None or names is None or rows.ndim != 2 or rows.dtype.kind not in "fiu" or names.shape != rows.shape[:1]:
         raise UsageError(
             f"{path}: holds no utterance embeddings (names [N] and embeddings [N, E]); of s3prl-emotion export, take "
             "one with --pooling mean"
@@ -135,21 +135,37 @@ def in_a_plane(rows: NDArray[np.floating[Any]], perplexity: float | None = None)
     """
     from sklearn.decomposition import PCA
     from sklearn.manifold import TSNE
+    from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
     rows = np.asarray(rows, dtype=np.float64)
+    check_rows(rows)
+    if perplexity is None:
+        perplexity = usual_perplexity(len(rows))
+    if not 1 <= perplexity < len(rows):
+        raise LabelError(
+            f"perplexity {perplexity:g}: must be at least 1 and below the number of utterances, {len(rows)}"
+        )
+    with threadpool_limits(1):  # or sums depend on the number of cores, and threads wait for each other on busy ones
+        if rows.shape[1] > COLUMNS:
+            rows = PCA(min(COLUMNS, len(rows)), random_state=0).fit_transform(rows)
+        layout = TSNE(perplexity=perplexity, init="pca" if rows.shape[1] > 1 else "random", random_state=0)
+        return np.asarray(layout.fit_transform(rows), dtype=np.float64)
+
+
+def usual_perplexity(count: int) -> float:
+    """30, of few utterances a third of them."""
+    return min(PERPLEXITY, (count - 1) / 3)
+
+
+def check_rows(rows: NDArray[np.floating[Any]]) -> None:
+    """Whether embeddings ``[N, E]`` can be laid out.
+
+    Raises:
+        LabelError: too few utterances, values that are not finite, or all the same
+    """
     if len(rows) < FEWEST:
         raise LabelError(f"{len(rows)} utterances are too few for t-SNE; give {FEWEST} or more")
     if not np.isfinite(rows).all():
         raise LabelError("embeddings that are not finite; the training has diverged")
     if (rows == rows[0]).all():
         raise LabelError("all embeddings are the same; there is nothing to lay out")
-    if perplexity is None:
-        perplexity = min(PERPLEXITY, (len(rows) - 1) / 3)
-    if not 1 <= perplexity < len(rows):
-        raise LabelError(
-            f"perplexity {perplexity:g}: must be at least 1 and below the number of utterances, {len(rows)}"
-        )
-    if rows.shape[1] > COLUMNS:
-        rows = PCA(min(COLUMNS, len(rows)), random_state=0).fit_transform(rows)
-    layout = TSNE(perplexity=perplexity, init="pca" if rows.shape[1] > 1 else "random", random_state=0)
-    return np.asarray(layout.fit_transform(rows), dtype=np.float64)

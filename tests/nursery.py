@@ -2,6 +2,7 @@
 
 One line of JSON a request on standard input: ``{"words": …, "to": …, "limit": …, "env": …}`` starts a process and
 answers its id, ``{"wait": PID}`` waits for one and answers its exit code (negative: the signal that ended it).
+Arguments are modules that all processes need and that are imported beforehand.
 """
 
 from __future__ import annotations
@@ -83,6 +84,8 @@ def main() -> None:
     s3prl_emotion.register()
     for name in ("runner", "commands.extract", "corpora.table"):  # what a process would otherwise import first
         importlib.import_module(f"s3prl_emotion.{name}")
+    for name in sys.argv[1:]:
+        importlib.import_module(name)
     for line in sys.stdin:
         request = json.loads(line)
         if "wait" in request:

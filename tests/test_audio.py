@@ -172,3 +172,25 @@ def test_samples_that_are_not_finite_are_refused(tmp_path: Path, value: float, r
     samples[77, channels - 1] = value
     soundfile.write(tmp_path / "a.wav", samples, rate, subtype="DOUBLE")
     assert_refused(tmp_path / "a.wav", r"audio holds NaN or infinite samples; replace the file")
+
+
+@pytest.mark.parametrize("rate", [44_101, 15_991, 384_000])
+def test_a_rate_that_cannot_be_resampled_is_refused(tmp_path: Path, rate: int):
+    soundfile.write(tmp_path / "a.wav", np.zeros(160, np.float32), rate)
+    assert_refused(tmp_path / "a.wav", rf"a\.wav: a sampling rate of {rate} Hz is not taken; resample it to 16000 Hz")
+
+
+@pytest.mark.parametrize("channels", [1, 2])
+def test_flac_that_does_not_know_its_length(tmp_path: Path, channels: int):
+    """As encoders write it into a pipe: the number of samples in its header is 0, which means unknown."""
+    samples = np.random.default_rng(0).uniform(-0.5, 0.5, (3 * RATE, channels))
+    soundfile.write(tmp_path / "known.flac", samples, RATE)
+    content = bytearray((tmp_path / "known.flac").read_bytes())
+    content[21] &= (
+        0xF0  # STREAMINFO stands behind 8 bytes; the last 4 bits of its byte 13 and four bytes are the number
+    )
+    content[22:26] = bytes(4)
+    (tmp_path / "unknown.flac").write_bytes(content)
+    found = load_audio(tmp_path / "unknown.flac")
+    assert len(found) == 3 * RATE
+    np.testing.assert_array_equal(found, load_audio(tmp_path / "known.flac"))

@@ -136,6 +136,19 @@ def test_votes_in_msp_letters_and_words(tmp_path: Path):
     assert by_name(corpus)["a.wav"].shares == (0, 0.5, 0.5)
 
 
+def test_votes_on_what_noisy_copies_were_made_from(tmp_path: Path):
+    votes = votes_file(tmp_path, "FileName,EmoClass\na.wav,happy\nb.wav,angry\nc.wav,angry\nd.wav,happy\nd.wav,angry\n")
+    copies = tmp_path / "noisy"
+    copies.mkdir()
+    (copies / "test_5dB.csv").write_text(f"SourceFile,{HEADER}\nd.wav,{LINES[3].replace('d.wav', 'test_5dB/d.wav')}\n")
+    (copies / "test_5dB").mkdir()
+    (copies / "test_5dB" / "d.wav").touch()
+    corpus = corpus_of(tmp_path, LINES, distribution={"source": "votes", "votes": votes}, degraded=str(copies))
+    (copy,) = corpus.splits["test_5dB"]
+    assert copy.name == "test_5dB/d.wav"
+    assert dict(zip(corpus.classes, copy.shares, strict=True)) == {"angry": 0.5, "happy": 0.5}
+
+
 @settings(derandomize=True, deadline=None, max_examples=25)
 @given(st.lists(st.lists(st.sampled_from(["neutral", "happy", "sad"]), min_size=1, max_size=8), min_size=4, max_size=4))
 def test_votes_equal_a_count_by_hand(tmp_path_factory: pytest.TempPathFactory, heard: list[list[str]]):

@@ -109,6 +109,11 @@ def test_files_of_export_and_label_tables(tmp_path: Path, capsys: pytest.Capture
     labels.write_text("FileName,EmoVal\nu0.wav,1\n")
     assert main(["tsne", str(tmp_path / "pooled.npz"), "--by", "valence", "--labels", str(labels)]) == 1
     assert "says nothing of 29 utterances, u1.wav for one" in capsys.readouterr().err
+    names = "".join(f"u{number}.wav,{number}\n" for number in range(30))
+    for rows, message in ((names.replace(",7", ",high"), "EmoVal holds what is no number"), (names * 2, "twice")):
+        labels.write_text("FileName,EmoVal\n" + rows)
+        assert main(["tsne", str(tmp_path / "pooled.npz"), "--labels", str(labels)]) == 1
+        assert message in capsys.readouterr().err
 
 
 def test_files_that_are_none(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
@@ -117,6 +122,9 @@ def test_files_that_are_none(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     (tmp_path / "torn.npz").write_bytes(save(tmp_path, "a", ["x"], [np.ones(3, np.float32)]).read_bytes()[:100])
     with pytest.raises(UsageError, match="damaged"):
         load(tmp_path / "torn.npz")
+    np.savez(tmp_path / "words.npz", names=["a"], embeddings=np.array([["b"]]))
+    with pytest.raises(UsageError, match="holds no utterance embeddings"):
+        load(tmp_path / "words.npz")
     np.savez(tmp_path / "frames.npz", names=["a"], **{"features/a": np.ones((3, 4))})
     with pytest.raises(UsageError, match="holds no utterance embeddings"):
         load(tmp_path / "frames.npz")

@@ -2,28 +2,56 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pandas as pd
 import pytest
 from leaderboard_study import SYSTEMS, UPSTREAMS, write_study
 
+from s3prl_emotion.embeddings import save
 from s3prl_emotion.report import analyse, load_study, write_report
 
 pytestmark = pytest.mark.full
 
 BROWSERS = ("chromium", "chromium-browser")
 WIDTHS = (1280, 390)
+SYSTEMS_IN_ORDER = list(SYSTEMS)
 ROWS = 2 * len(SYSTEMS) * len(UPSTREAMS)
 
 
 @pytest.fixture(scope="module")
 def page_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A report of three systems, two upstreams and two splits."""
-    folder = write_study(tmp_path_factory.mktemp("study"))
+    """A report of three systems, two upstreams and two splits, with all that runs can leave beside their scores."""
+    folder = with_more(write_study(tmp_path_factory.mktemp("study")))
     return write_report(analyse(load_study([folder]), resamples=1000), folder)[0]
+
+
+def with_more(folder: Path) -> Path:
+    """Adds utterance embeddings of the first fold, a search for the learning rate and measures of latents."""
+    lines = [json.loads(line) for line in (folder / "results.jsonl").read_text().splitlines()]
+    for number, line in enumerate(lines):
+        draw = np.random.default_rng(number)
+        best = SYSTEMS_IN_ORDER.index(line["system"]) - 1
+        tried = {str(rate): 0.7 - 0.1 * abs(place - best) for place, rate in enumerate((1e-4, 1e-3, 1e-2))}
+        rate = float(max(tried, key=lambda name: tried[name]))
+        line["search"] = {"rate": rate, "metric": "UAR", "tried": tried}
+        for name, split in line["splits"].items():
+            found = dict(zip(("distance_R2", "distance_Spearman", "label_R2"), draw.random(3), strict=True))
+            split["metrics"]["latent"] = {"EmoAct": found, "EmoVal": found, "shift": 2.0, "relative_shift": 0.5}
+            if (line["fold"], name) == ("fold1", "test"):
+                path = folder / split["predictions"]
+                table = pd.read_csv(path)
+                table["EmoAct"] = draw.uniform(1, 5, len(table))
+                table.to_csv(path, index=False)
+                rows = draw.normal(size=(len(table), 8)).astype(np.float32)
+                save(path.parent, "test_fold1", table["FileName"].tolist(), list(rows))
+    (folder / "results.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    return folder
 
 
 @pytest.fixture(scope="module")
@@ -150,8 +178,6 @@ def test_filters(opened: Opened):
 
 
 def test_what_is_missing_stays_last(browser: Any, tmp_path: Path):
-    import json
-
     folder = write_study(tmp_path, folds=["fold1"], splits=["test"])
     lines = [json.loads(line) for line in (folder / "results.jsonl").read_text().splitlines()]
     lines[1]["splits"]["test"]["metrics"]["WA"] = None
@@ -175,6 +201,32 @@ def test_the_page_fits_its_window(opened: Opened):
     assert (colours[0] < colours[1]) == dark
     for link in opened.page.locator("nav a").all():
         assert opened.page.locator(str(link.get_attribute("href"))).count() == 1
+
+
+def test_embeddings_latents_and_learning_rates_are_seen(opened: Opened):
+    """Each panel lies inside the window, and points of a scale have other colours in the dark."""
+    page = opened.page
+    page.evaluate("document.querySelectorAll('details').forEach(details => { details.open = true; })")
+    width = page.evaluate("window.innerWidth")
+    embeddings = page.locator("details.evidence", has=page.locator("summary", has_text="Utterance embeddings"))
+    assert embeddings.count() == len(UPSTREAMS)
+    for place in (embeddings.nth(0), page.locator("#search")):
+        for panel in place.locator(".panel svg").all():
+            box = panel.bounding_box()
+            assert box["width"] > 200
+            assert 0 <= box["x"] < box["x"] + box["width"] <= width
+    assert embeddings.nth(0).locator(".panel h3").all_inner_texts() == ["class", "activation", "speaker"] * 3
+    colours = "uses => uses.map(use => getComputedStyle(use).fill)"
+    shown = set(embeddings.nth(0).locator(".panel").nth(1).locator("use").evaluate_all(colours))
+    dark = page.evaluate("matchMedia('(prefers-color-scheme: dark)').matches")
+    assert len(shown) >= 5
+    assert ("rgb(226, 241, 255)" in shown) == dark  # the highest step
+    assert page.locator("#search tbody tr").count() == len(SYSTEMS) * len(UPSTREAMS)
+    titles = page.locator("section.together h2").all_inner_texts()
+    assert titles == [f"{upstream}: latent representation" for upstream in UPSTREAMS] + ["Learning rates"]
+    assert "widen search.learning_rates" in page.locator("aside.notice").inner_text()
+    page.locator("nav a", has_text="Learning rates").click()
+    assert page.locator("#search h2").is_visible()
 
 
 @pytest.mark.parametrize("width", WIDTHS)

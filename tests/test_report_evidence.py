@@ -21,7 +21,6 @@ from tensorboardX import SummaryWriter
 
 from s3prl_emotion.checkpoint import save_checkpoint
 from s3prl_emotion.report import analyse, load_study, write_report
-from s3prl_emotion.report.analysis import Analysis
 from s3prl_emotion.report.drawing import Figure, Panel, svg_panels, write_figure
 from s3prl_emotion.report.evidence import Evidence, collect, flat_details, merged_bins
 from s3prl_emotion.report.evidence_figures import detail_figures, group_figures
@@ -36,6 +35,7 @@ from s3prl_emotion.report.groups import (
     speakers_table,
 )
 from s3prl_emotion.report.matrices import Matrix
+from s3prl_emotion.report.scores import Analysis
 from s3prl_emotion.report.study import RunResult, SplitResult
 from s3prl_emotion.report.tables import Table
 from s3prl_emotion.report.traces import (

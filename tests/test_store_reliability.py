@@ -34,18 +34,31 @@ UTTERANCES = 48
 
 
 class Nursery:
-    """Processes that have imported everything, see ``nursery.py``."""
+    """Processes that have imported everything, see ``nursery.py``.
 
-    def __init__(self) -> None:
+    Args:
+        modules: that are imported beforehand, besides what every command needs
+        folder: in which they work; ``None``: where the test does
+        environment: variables of theirs
+    """
+
+    def __init__(self, *modules: str, folder: Path | None = None, **environment: str) -> None:
         env = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join([SOURCE, str(FAKES.parent)])}
         self.process = subprocess.Popen(
-            [sys.executable, str(FAKES.parent / "nursery.py")],
+            [sys.executable, str(FAKES.parent / "nursery.py"), *modules],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             text=True,
-            env=env,
+            env=env | environment,
+            cwd=folder,
         )
+
+    def end(self) -> None:
+        """Wait for the last of them."""
+        assert self.process.stdin is not None
+        self.process.stdin.close()
+        self.process.wait(60)
 
     def ask(self, **request: Any) -> int:
         """Send a request, see ``nursery.py``."""
@@ -68,8 +81,7 @@ class Nursery:
 def nursery() -> Iterator[Nursery]:
     nursery = Nursery()
     yield nursery
-    nursery.process.stdin.close()
-    nursery.process.wait(60)
+    nursery.end()
 
 
 @pytest.fixture(autouse=True)

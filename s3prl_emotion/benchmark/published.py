@@ -16,6 +16,8 @@ from s3prl_emotion.statistics import CATEGORICAL, DIMENSIONAL
 SIZE = "relative_size"  # parameters as a share of the baseline's
 METRICS = [f"{metric}.{name}" for metric in DIMENSIONAL for name in DIMENSIONS]
 METRICS += [*(f"mean_{metric}" for metric in DIMENSIONAL), *CATEGORICAL, SIZE]
+LATENT = ("distance_R2", "distance_Spearman", "label_R2")  # of emotion_latent
+METRICS += [f"{metric}.{name}" for metric in LATENT for name in DIMENSIONS]
 
 
 class PublishedSection(StrictSection):

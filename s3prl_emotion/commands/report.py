@@ -36,5 +36,7 @@ def run(args: Namespace) -> int:
     files = write_report(analysis, out)
     if study.missing:
         sys.stdout.write(f"{len(study.missing)} of {len(study.missing) + len(study.runs)} runs are missing\n")
-    sys.stdout.write("".join(f"{path}\n" for path in files[:4]) + f"{out / 'figures'}: {len(files) - 4} figures\n")
+    figures = [path for path in files if path.suffix == ".svg"]
+    texts = "".join(f"{path}\n" for path in files if path not in figures)
+    sys.stdout.write(f"{texts}{out / 'figures'}: {len(figures)} figures\n")
     return 0

@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 
 from s3prl_emotion.corpora.corpus import DIMENSIONS
+from s3prl_emotion.corpora.degraded import SOURCE
 from s3prl_emotion.corpora.table import MSP_LETTERS, SHARE_PREFIX, share_columns
 from s3prl_emotion.errors import LabelError, nearest
 from s3prl_emotion.recipe import DataSection, DistributionSection
@@ -106,7 +107,7 @@ def _with_votes(table: pd.DataFrame, path: Path, options: DistributionSection) -
     """The table with dimensions from the raw votes, where graders gave them, and the votes' shares."""
     votes, column = _read_votes(Path(options.votes or "").expanduser())
     counts = pd.crosstab(votes["FileName"], votes[column].map(_name))
-    files = table["FileName"]
+    files = table[SOURCE] if SOURCE in table else table["FileName"]  # noisy copies: the votes are on what was copied
     missing = ~files.isin(counts.index)
     if missing.any():
         raise LabelError(f"{options.votes}: no votes on {files[missing].iloc[0]}, which {path} lists")

@@ -133,6 +133,15 @@ class Predictor:
         """Name of the upstream."""
         return self.about.upstream
 
+    @property
+    def label_moments(self) -> dict[str, tuple[float, float]]:
+        """Mean and standard deviation of each dimension's labels in training, on the corpus's scale; may be empty."""
+        expert = self._expert
+        if not isinstance(expert, DimensionalExpert):
+            return {}
+        pairs = zip(expert.label_mean.tolist(), expert.label_spread.tolist(), strict=True)
+        return dict(zip(expert.names, pairs, strict=True))
+
     def predict(self, waveform: ArrayLike | Tensor, rate: int = SAMPLE_RATE, **options: Any) -> Prediction:
         """Judge one waveform.
 

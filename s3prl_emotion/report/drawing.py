@@ -17,6 +17,8 @@ from xml.sax.saxutils import escape
 
 INK, GRID = "#1b1b1f", "#d9d9de"
 SERIES = ("#0b62a4", "#c2500a", "#11795a", "#8a3ea0", "#a87400", "#c0305f", "#3f6fd8", "#5b6b0f")
+SCALE = ("#c99212", "#84a332", "#2f9a6f", "#0b78a0", "#0a3d78")  # of numbers, low to high: ever farther from the paper
+UNKNOWN = "#8e8e93"  # readable on light and dark
 MARKERS = "osD^vPX*"
 GLYPHS = "●■◆▲▼✚✖★"
 PANEL = (3.5, 2.7)  # inches
@@ -185,4 +187,6 @@ def _in_the_pages_colours(svg: str) -> str:
     svg = svg.replace(INK, "currentColor").replace(GRID, "var(--grid)")
     for index, colour in enumerate(SERIES):
         svg = svg.replace(colour, f"var(--series-{index})")
+    for index, colour in enumerate(SCALE):
+        svg = svg.replace(colour, f"var(--scale-{index})")
     return svg

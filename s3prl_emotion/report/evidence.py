@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from s3prl_emotion.benchmark.prepare import read_json
 from s3prl_emotion.group_metrics import PA_UAR_THRESHOLDS
-from s3prl_emotion.report.analysis import Analysis, Score, score_of
-from s3prl_emotion.report.study import RunResult, SplitResult, Study
+from s3prl_emotion.report.planes import Planes, planes_of
+from s3prl_emotion.report.scores import Analysis, Score, score_of
+from s3prl_emotion.report.study import RunResult, Study
 from s3prl_emotion.report.traces import (
     Array,
     Curve,
@@ -29,6 +29,8 @@ from s3prl_emotion.report.traces import (
 logger = logging.getLogger(__name__)
 GROUP_METRICS = ("WA", "UAR", "macro_f1", "mean_CCC")
 SPEAKER_METRICS = ("UAR", "mean_CCC")
+LATENT_PAIRS = ("distance_R2", "distance_Spearman", "label_R2")  # of each dimension
+LATENT_SHIFTS = ("relative_shift", "shift")  # of a split
 RANKS = ("worst", "median", "best")  # speakers
 
 
@@ -98,11 +100,12 @@ class TrainingEvidence:
 
 @dataclass(frozen=True)
 class Evidence:
-    """Of a whole report: by upstream and split, then by system; and of an upstream's training."""
+    """Of a whole report: by upstream and split, then by system; of an upstream's training; and embeddings."""
 
     parts: dict[tuple[str, str], dict[str, SystemEvidence]]
     training: dict[str, dict[str, TrainingEvidence]]
     saliency: dict[str, list[LayerSaliency]]
+    planes: Planes
 
 
 def collect(analysis: Analysis) -> Evidence:
@@ -123,14 +126,15 @@ def collect(analysis: Analysis) -> Evidence:
         }
         for upstream in study.upstreams
     }
-    return Evidence(parts, training, {upstream: layer_saliency(paths) for upstream, paths in files.items()})
+    saliency = {upstream: layer_saliency(paths) for upstream, paths in files.items()}
+    return Evidence(parts, training, saliency, planes_of(study))
 
 
 def flat_details(metrics: Mapping[str, Any]) -> dict[str, float]:
     """Numbers of a metrics file beside the main ones, by the names that reports use; what is not defined is left out.
 
     ``UAR.2-best``, ``UAR.Female``, ``paUAR-50.Female.2-best``, ``ECE``, ``JS``, ``KL``, ``entropy.graders``,
-    ``entropy_correlation.Pearson``, ``threshold_F1``, ``rho_share.happy``.
+    ``entropy_correlation.Pearson``, ``threshold_F1``, ``rho_share.happy``, ``distance_R2.EmoAct``, ``relative_shift``.
     """
     agreement = metrics.get("agreement") or {}
     found: dict[str, Any] = dict(_n_best(metrics))
@@ -143,7 +147,15 @@ def flat_details(metrics: Mapping[str, Any]) -> dict[str, float]:
     found |= {f"entropy_correlation.{name}": value for name, value in correlation.items()}
     found |= {f"rho_share.{name}": value for name, value in (metrics.get("UAR_against_share") or {}).items()}
     found["threshold_F1"] = (metrics.get("threshold_F1") or {}).get("macro_f1")
+    found |= _of_latent(metrics.get("latent") or {})
     return {name: float(value) for name, value in found.items() if value is not None and math.isfinite(value)}
+
+
+def _of_latent(latent: Mapping[str, Any]) -> dict[str, Any]:
+    """What ``emotion_latent`` measures; Das et al. 2022."""
+    dimensions = {name: entry for name, entry in latent.items() if isinstance(entry, dict)}
+    found = {f"{measure}.{name}": entry.get(measure) for name, entry in dimensions.items() for measure in LATENT_PAIRS}
+    return found | {name: latent.get(name) for name in LATENT_SHIFTS}
 
 
 def _n_best(entry: Mapping[str, Any], group: str = "") -> Iterator[tuple[str, Any]]:
@@ -161,7 +173,10 @@ def _of_system(runs: Sequence[RunResult], split: str, study: Study, files: dict[
     tables, genders = [], dict[str, int]()
     for run in runs:
         metrics = run.splits[split].metrics
-        whole = _whole(run.splits[split])
+        whole = run.splits[split].whole()
+        if not whole:
+            path = run.splits[split].beside("_metrics.json")
+            logger.warning("%s: missing or damaged; scores of its speakers are not shown", path)
         files |= dict.fromkeys(saliency_paths(whole.get("config"), study.folder))
         tables.append(flat_details(metrics) | _add_speakers(found, metrics, whole.get("per_speaker") or {}))
         for gender, entry in (metrics.get("per_gender") or {}).items():
@@ -170,17 +185,6 @@ def _of_system(runs: Sequence[RunResult], split: str, study: Study, files: dict[
     seeds = len({run.seed for run in runs})
     found.genders = {gender: round(total / seeds) for gender, total in genders.items()}
     found.scores = _scores(tables)
-    return found
-
-
-def _whole(split: SplitResult) -> Mapping[str, Any]:
-    """All of a metrics file: a benchmark's results leave out of it what is long."""
-    if "per_speaker" in split.metrics or "config" in split.metrics:
-        return split.metrics
-    path = split.predictions.with_name(split.predictions.name.replace("_predictions.csv", "_metrics.json"))
-    found = read_json(path)
-    if not found:
-        logger.warning("%s: missing or damaged; scores of its speakers are not shown", path)
     return found
 
 

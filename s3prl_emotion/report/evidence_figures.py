@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 
 from s3prl_emotion.benchmark.expansion import slug
-from s3prl_emotion.report.analysis import Analysis
 from s3prl_emotion.report.drawing import INK, PANEL, Drawable, Figure, Panel, series_style
 from s3prl_emotion.report.evidence import SPEAKER_METRICS, Evidence, SpeakerPoint, SystemEvidence
 from s3prl_emotion.report.matrices import Matrix
+from s3prl_emotion.report.plane_figures import plane_figures
+from s3prl_emotion.report.scores import Analysis
 from s3prl_emotion.report.training_figures import training_figures
 from s3prl_emotion.speaker_plots import draw_calibrated
 
@@ -25,10 +26,12 @@ MOST_POINTS = 1000  # speakers of a system that are drawn in a panel
 def detail_figures(analysis: Analysis, evidence: Evidence, upstream: str) -> list[Figure]:
     """All of an upstream: of its splits, then of its training, which have no split."""
     place = slug(upstream) if upstream else ""
+    places = {system: number for number, system in enumerate(analysis.study.systems)}
     found = []
     for part in analysis.of(upstream):
         stem = "-".join(filter(None, [place, slug(part.split)]))
         found += group_figures(evidence.parts[upstream, part.split], part.split, stem)
+        found += plane_figures(evidence.planes.planes.get((upstream, part.split), {}), places, stem)
     return found + training_figures(evidence.training[upstream], evidence.saliency[upstream], place)
 
 

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 
 from s3prl_emotion.benchmark.expansion import slug
-from s3prl_emotion.report.analysis import Analysis, Part
 from s3prl_emotion.report.drawing import INK, PANEL, Figure, Panel, series_style
+from s3prl_emotion.report.scores import Analysis, Part
 from s3prl_emotion.report.tables import PERCENT, label, main_metrics
 
 NOISY = re.compile(r"(.+)_(\d+(?:\.\d+)?)dB")

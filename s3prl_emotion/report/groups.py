@@ -6,8 +6,8 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 
 from s3prl_emotion.group_metrics import N_BEST, PA_UAR_THRESHOLDS
-from s3prl_emotion.report.analysis import Score
 from s3prl_emotion.report.evidence import GROUP_METRICS, RANKS, SPEAKER_METRICS, SystemEvidence, TrainingEvidence
+from s3prl_emotion.report.scores import Score
 from s3prl_emotion.report.tables import NONE, Table, count, number, spread
 
 Systems = Mapping[str, SystemEvidence]
@@ -134,6 +134,14 @@ def detail_scores(systems: Systems) -> Iterator[tuple[str, Score]]:
         yield from ((system, score) for score in found.scores.values())
 
 
+def cell(found: SystemEvidence, name: str) -> str:
+    """``mean ± std``, and over how many runs where some lack the value."""
+    score = found.scores.get(name)
+    if score is None:
+        return NONE
+    return spread(score) + (f" ({score.runs} of {found.runs} runs)" if score.runs < found.runs else "")
+
+
 def _table(title: str, header: list[str], rows: list[list[str]]) -> Table | None:
     return Table(title, header, rows) if rows else None
 
@@ -143,15 +151,7 @@ def _anywhere(systems: Systems, name: str) -> bool:
 
 
 def _cells(found: SystemEvidence, names: Sequence[str]) -> list[str]:
-    return [_cell(found, name) for name in names]
-
-
-def _cell(found: SystemEvidence, name: str) -> str:
-    """``mean ± std``, and over how many runs where some lack the value."""
-    score = found.scores.get(name)
-    if score is None:
-        return NONE
-    return spread(score) + (f" ({score.runs} of {found.runs} runs)" if score.runs < found.runs else "")
+    return [cell(found, name) for name in names]
 
 
 def _head(name: str) -> str:

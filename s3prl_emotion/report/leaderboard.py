@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from s3prl_emotion.report import tables
-from s3prl_emotion.report.analysis import Analysis, Row, Score
 from s3prl_emotion.report.made import Made, Track
+from s3prl_emotion.report.scores import Analysis, Row, Score
 
 RANKED_BY = ("UAR", "mean_CCC", "WA", "macro_f1")  # the first of those that most systems have
 

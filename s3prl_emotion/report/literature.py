@@ -22,7 +22,8 @@ DESCRIBED = ("system", "upstream", "corpus", "split", "protocol")
 KEYS = {"paper", "where", "unit", "row", "rows", *FIELDS}
 CELL = re.compile(r"(?P<bound>[<>≈]?)(?P<value>-?\d+(?:\.\d+)?)(?:±(?P<std>\d+(?:\.\d+)?))?")
 LABELS = {
-    "UAR": "UA (UAR)", "WA": "WA", "size_reduction": "size reduction", "size_mb": "size, MB", "R2": "adjusted R²",
+    "UAR": "UA (UAR)", "WA": "WA", "size_reduction": "size reduction", "size_mb": "size, MB",
+    "distance_R2": "adjusted R²", "label_R2": "adjusted R²",
     "computation_saved": "computation saved", "relative_improvement": "relative improvement",
     "parameters_million": "parameters, M",
 }  # fmt: skip

@@ -111,9 +111,7 @@ def _made(upstream: str, system: str, runs: Sequence[RunResult]) -> Made:
 def _metrics_file(run: RunResult) -> dict[str, Any]:
     """All of a run's metrics file: a benchmark's results leave out what would make them long."""
     split = next(iter(run.splits.values()))
-    if "config" in split.metrics:
-        return split.metrics
-    return read_json(split.predictions.with_name(split.predictions.name.replace("_predictions.csv", "_metrics.json")))
+    return split.metrics if "config" in split.metrics else read_json(split.beside("_metrics.json"))
 
 
 def _options(options: dict[str, Any]) -> str | None:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from s3prl_emotion.report import tables
-from s3prl_emotion.report.analysis import Analysis
 from s3prl_emotion.report.leaderboard import leaderboard, leaderboard_tables
 from s3prl_emotion.report.literature import for_orientation, groups
 from s3prl_emotion.report.made import Made, duration, what_was_run
+from s3prl_emotion.report.scores import Analysis
 
 SHORT = 12  # letters of a hash that tell it from others
 MADE = (

@@ -8,32 +8,38 @@ from typing import Any
 
 from s3prl_emotion.errors import UsageError
 from s3prl_emotion.report import tables
-from s3prl_emotion.report.analysis import Analysis, Part, Score
 from s3prl_emotion.report.budget import within_budget
-from s3prl_emotion.report.drawing import SERIES, Figure, glyph, svg_panels, write_figure
+from s3prl_emotion.report.drawing import SCALE, SERIES, Figure, glyph, svg_panels, write_figure
 from s3prl_emotion.report.environment import environment, tex
 from s3prl_emotion.report.evidence import Evidence, collect
 from s3prl_emotion.report.evidence_figures import detail_figures
 from s3prl_emotion.report.figures import figures_of
 from s3prl_emotion.report.groups import cost_table, detail_scores, group_tables
+from s3prl_emotion.report.latent import NOTE as LATENT_NOTE
+from s3prl_emotion.report.latent import latent_tables
 from s3prl_emotion.report.overview import overview
+from s3prl_emotion.report.scores import Analysis, Part, Score
+from s3prl_emotion.report.search_tables import NOTE as SEARCH_NOTE
+from s3prl_emotion.report.search_tables import search_csv, search_figures, search_table
 from s3prl_emotion.report.sections import sections
 from s3prl_emotion.results import versions, write_text
 
 __all__ = ["tex", "write_report"]
 
+DARK_SCALE = ("#8a6d22", "#7a9a3f", "#4fc4a0", "#86cdea", "#e2f1ff")
 DARK = ("#6bb1ea", "#f0935a", "#4fc4a0", "#c792dc", "#e0b040", "#f07a9c", "#93b0f5", "#a9bd50")
 
 
 def write_report(analysis: Analysis, folder: Path) -> list[Path]:
-    """Write ``report.html``, ``report.md``, ``report.tex``, ``report.csv`` and ``figures/*.svg``.
+    """Write ``report.html``, ``report.md``, ``report.tex``, ``report.csv`` and ``figures/*.svg``; after a search
+    ``learning_rates.csv`` too.
 
     Args:
         analysis: of a study
         folder: made where it is not there
 
     Returns:
-        the files, the page first
+        the files, the page first, figures last
 
     Raises:
         UsageError: the folder cannot be written
@@ -43,21 +49,24 @@ def write_report(analysis: Analysis, folder: Path) -> list[Path]:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UsageError(f"{folder}: cannot be made ({error.strerror}); name another with --out") from error
-    evidence = collect(analysis)
+    evidence, searches = collect(analysis), analysis.study.searches
     drawn = {upstream: figures_of(analysis, upstream) for upstream in analysis.study.upstreams}
     details = {upstream: detail_figures(analysis, evidence, upstream) for upstream in analysis.study.upstreams}
     drawn, details, note = within_budget(drawn, details)
-    everything = {upstream: [*drawn[upstream], *details[upstream]] for upstream in drawn}
-    files = [write_figure(figure, folder / "figures") for figures in everything.values() for figure in figures]
+    searched = search_figures(searches, analysis.study.systems)
+    everything = [*(figure for upstream in drawn for figure in [*drawn[upstream], *details[upstream]]), *searched]
+    files = [write_figure(figure, folder / "figures") for figure in everything]
     content = _content(analysis, evidence)
-    content["warnings"] += [note] if note else []
-    on_page = {"figures": _panels(drawn, "f"), "details": _panels(details, "d")}
+    content["warnings"] += [*evidence.planes.warnings, *([note] if note else [])]
+    on_page = {"figures": _panels(drawn, "f"), "details": _panels(details, "d"),
+               "search_figures": _panels({"": searched}, "s")[""]}  # fmt: skip
     texts = {
         "report.html": environment().get_template("page.html.jinja").render(**content, **on_page),
         "report.md": environment(False).get_template("report.md.jinja").render(**content, figures=everything),
         "report.tex": environment(False).get_template("report.tex.jinja").render(**content),
         "report.csv": tables.csv_text(analysis, _detail_scores(evidence), content["ranked"]),
     }
+    texts |= {"learning_rates.csv": search_csv(searches)} if searches else {}
     for name, text in texts.items():
         write_text(folder / name, text)
     return [*(folder / name for name in texts), *files]
@@ -74,6 +83,8 @@ def _content(analysis: Analysis, evidence: Evidence) -> dict[str, Any]:
         "glyph": glyph,
         "light": SERIES,
         "dark": DARK,
+        "light_scale": SCALE,
+        "dark_scale": DARK_SCALE,
         "analysis": analysis,
         "study": study,
         "statements": list(_statements(analysis)),
@@ -84,6 +95,10 @@ def _content(analysis: Analysis, evidence: Evidence) -> dict[str, Any]:
         ],
         "detail_tables": details,
         "training_tables": {upstream: [table] if table else [] for upstream, table in cost.items()},
+        "latent_tables": {name: latent_tables(analysis, evidence.parts, name) for name in study.upstreams},
+        "latent_note": LATENT_NOTE,
+        "search_tables": [table] if (table := search_table(study.searches)) else [],
+        "search_note": SEARCH_NOTE,
         "anchors": {(part.upstream, part.split): f"part{index}" for index, part in enumerate(analysis.parts)},
         "versions": versions(),
         **overview(analysis),

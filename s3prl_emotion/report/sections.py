@@ -32,6 +32,7 @@ PARTS = (  # title, titles of tables, kinds of figures, note
      ("speakers", "UAR against the share of a class", "genders", "speakers above a UAR, by gender"),
      ("speaker_scatter", "speakers", "genders"), GROUPS),
     ("Agreement with graders and calibration", ("agreement with graders", "calibration"), ("reliability",), AGREEMENT),
+    ("Utterance embeddings", (), ("embeddings",), ""),
     ("Layers and cost", ("layers and cost",), ("layer_weights", "layer_saliency"), COST),
     ("Learning curves", (), ("curves",), ""),
 )  # fmt: skip

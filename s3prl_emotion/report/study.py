@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,9 @@ from s3prl_emotion.benchmark.prepare import read_json
 from s3prl_emotion.benchmark.published import PublishedNumber
 from s3prl_emotion.benchmark.results_file import NAME, read_results
 from s3prl_emotion.benchmark.scheduler import ABOUT
+from s3prl_emotion.benchmark.search import NAME as TRIALS
 from s3prl_emotion.errors import UsageError
+from s3prl_emotion.report.searches import Search, end_warning, read_searches
 
 LINE = ("num_parameters", "model_size_mb", "git", "upstream_options", "head", "config_hash", "host")  # of a run
 NOT_TESTED = ("train", "dev")  # splits that a report leaves out while there are others
@@ -24,6 +26,16 @@ class SplitResult:
 
     metrics: dict[str, Any]
     predictions: Path
+
+    def whole(self) -> Mapping[str, Any]:
+        """All of a metrics file, which a benchmark's results leave out in part, or nothing where it is not there."""
+        if "per_speaker" in self.metrics or "config" in self.metrics:
+            return self.metrics
+        return read_json(self.beside("_metrics.json"))
+
+    def beside(self, ending: str) -> Path:
+        """Another file of the split: ``{split}_{fold}{ending}``."""
+        return self.predictions.with_name(self.predictions.name.replace("_predictions.csv", ending))
 
 
 @dataclass(frozen=True)
@@ -67,6 +79,7 @@ class Study:
         published: numbers of papers
         missing: runs that are not finished, each with the reason
         warnings: to be shown ahead of everything
+        searches: for learning rates, whose runs are none of ``runs``
     """
 
     title: str
@@ -80,6 +93,7 @@ class Study:
     published: tuple[PublishedNumber, ...] = ()
     missing: dict[str, str] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
+    searches: tuple[Search, ...] = ()
 
     def of(self, upstream: str, system: str, split: str) -> list[RunResult]:
         """Runs of a system that have a split."""
@@ -108,11 +122,12 @@ def load_study(folders: Sequence[Path]) -> Study:
 def _of_benchmark(folder: Path) -> Study:
     about, lines = read_json(folder / ABOUT), read_results(folder / NAME)
     wanted = {entry["run"]: entry for entry in about.get("runs", [])} or {name: {} for name in lines}
-    runs, missing = [], {}
+    runs, missing, finished = [], {}, []
     for name, entry in wanted.items():
         line = lines.get(name)
         if line is not None and entry.get("definition") in (None, line.get("definition")):
             runs.append(_run_of(line, folder))
+            finished.append(line)
         else:
             state = read_json(folder / entry.get("folder", "") / "state.json")
             outdated = "was run as an earlier version of the matrix has it" if line is not None else "not run yet"
@@ -123,6 +138,8 @@ def _of_benchmark(folder: Path) -> Study:
     upstreams = about.get("upstreams") or dict.fromkeys(run.upstream for run in runs)
     splits = about.get("tests") or dict.fromkeys(split for run in runs for split in run.splits if split != "dev")
     described = about.get("systems") or dict.fromkeys(systems)
+    searches = read_searches(finished, read_results(folder / TRIALS).values(), about.get("search") or {})
+    at_end = end_warning(searches)
     return Study(
         title=about.get("title") or folder.resolve().name,
         notes=about.get("notes"),
@@ -134,7 +151,8 @@ def _of_benchmark(folder: Path) -> Study:
         runs=tuple(runs),
         published=tuple(PublishedNumber(**number) for number in about.get("published", [])),
         missing=missing,
-        warnings=tuple(_version_warnings(runs)),
+        warnings=(*_version_warnings(runs), *([at_end] if at_end else [])),
+        searches=searches,
     )
 
 

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from s3prl_emotion.report.analysis import Analysis, Difference, Part, Row, Score, is_tested
+from s3prl_emotion.report.scores import Analysis, Difference, Part, Row, Score, is_tested
 
 NONE = "–"
 MINUS = "−"

@@ -1,0 +1,46 @@
+"""What is taken from a client, and how it is told that something is not."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from s3prl_emotion.errors import UsageError
+
+
+class Refused(Exception):  # noqa: N818 - no fault of this process
+    """A request that gets an HTTP status and one line instead of an answer."""
+
+    def __init__(self, status: int, line: str) -> None:
+        super().__init__(line)
+        self.status, self.line = status, line
+
+
+@dataclass(frozen=True)
+class Limits:
+    """How much is taken.
+
+    Attributes:
+        megabytes: of one upload, all its files together (10^6 bytes)
+        seconds: of each file's audio
+        files: in one upload
+        waiting: uploads that are received, wait or are judged at once
+    """
+
+    megabytes: float = 50.0
+    seconds: float = 600.0
+    files: int = 16
+    waiting: int = 8
+
+    def __post_init__(self) -> None:
+        for flag, value in (("--max_mb", self.megabytes), ("--max_seconds", self.seconds)):
+            if not (math.isfinite(value) and value > 0):
+                raise UsageError(f"{flag} {value:g}: must be above 0")
+        for flag, count in (("--max_files", self.files), ("--max_waiting", self.waiting)):
+            if count < 1:
+                raise UsageError(f"{flag} {count}: must be 1 or more")
+
+    @property
+    def size(self) -> int:
+        """Of one upload (bytes)."""
+        return max(1, int(self.megabytes * 1e6))
