@@ -33,6 +33,8 @@ benchmark: $(VENV)/.installed
 	$(BIN)/python benchmarks/weighted_sum.py
 	$(BIN)/python benchmarks/saliency.py
 	$(BIN)/python benchmarks/tcgru.py
+	$(BIN)/python benchmarks/acnn.py
+	$(BIN)/python benchmarks/egemaps.py
 	$(BIN)/python benchmarks/layer_cut.py
 	$(BIN)/python benchmarks/store.py
 	$(BIN)/python benchmarks/extraction.py --size base

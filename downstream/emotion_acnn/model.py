@@ -77,7 +77,8 @@ class AttentiveCNN(nn.Module):
         features = functional.pad(features, (0, 0, 0, max(0, self.width - features.shape[1])))
         maps = self.convolution(features.transpose(1, 2))
         positions = (lengths.clamp(min=self.width) - self.width) // self.stride + 1
-        maps.masked_fill_(~frame_mask(positions, maps.shape[2]).unsqueeze(1), -torch.inf)  # in place: saves a copy
+        with torch.no_grad():  # in place: what is -inf wins no maximum, so that its gradient is 0 without being told
+            maps.masked_fill_(~frame_mask(positions, maps.shape[2]).unsqueeze(1), -torch.inf)
         maps = functional.max_pool1d(maps, self.pool, ceil_mode=True).transpose(1, 2)
         inside = frame_mask(-(-positions // self.pool), maps.shape[1])
         # ReLU of the maximum is the maximum of the ReLU, over fewer numbers
