@@ -28,13 +28,14 @@ lint: $(VENV)/.installed-test
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-benchmark: $(VENV)/.installed
+benchmark: $(VENV)/.installed-test
 	$(BIN)/python benchmarks/pooling.py
 	$(BIN)/python benchmarks/weighted_sum.py
 	$(BIN)/python benchmarks/saliency.py
 	$(BIN)/python benchmarks/tcgru.py
 	$(BIN)/python benchmarks/acnn.py
 	$(BIN)/python benchmarks/egemaps.py
+	$(BIN)/python benchmarks/rae.py
 	$(BIN)/python benchmarks/layer_cut.py
 	$(BIN)/python benchmarks/store.py
 	$(BIN)/python benchmarks/extraction.py --size base
