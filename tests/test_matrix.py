@@ -252,6 +252,27 @@ def test_the_definition_holds_the_labels_of_other_corpora(
     assert plan_of(overrides=overrides).runs[0].definition != before
 
 
+def test_the_definition_holds_votes_and_noisy_copies(
+    plan_of: Callable[..., Plan], own_tiny_corpus: TinyCorpus, tmp_path: Path
+):
+    votes, noisy = tmp_path / "votes.csv", tmp_path / "noisy"
+    noisy.mkdir()
+    for path in (votes, noisy / "test_5dB.csv"):
+        path.write_text("FileName\n")
+    distribution = {"source": "votes", "votes": str(votes)}
+    entry = {"labels": str(own_tiny_corpus.labels), "distribution": distribution}
+    for values in (
+        {f"{DATA}.distribution": distribution},
+        {f"{DATA}.extra_tests": {"other": entry}},
+        {f"{DATA}.degraded": str(noisy)},
+    ):
+        before = plan_of(overrides=values).runs[0].definition
+        assert plan_of(overrides=values).runs[0].definition == before
+        for path in (votes, noisy / "test_5dB.csv"):
+            path.write_text(path.read_text() + "a.wav\n")
+        assert plan_of(overrides=values).runs[0].definition != before
+
+
 def test_prepared_labels_do_not_change_the_definition_once_they_are_there(
     plan_of: Callable[..., Plan], fake: Fake, tiny_corpus: TinyCorpus
 ):

@@ -11,7 +11,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from s3prl_emotion.benchmark import placeholders
+from s3prl_emotion.benchmark import label_files, placeholders
 from s3prl_emotion.benchmark.expansion import Cell, Expansion, apply, needs_of, slug
 from s3prl_emotion.benchmark.matrix import LEARNING_RATE, Matrix, ResourcesSection
 from s3prl_emotion.errors import ConfigError, nearest
@@ -153,12 +153,9 @@ class Plan:
             "upstream": [*symbolic.upstream_flags()],
             "store": [] if is_superb(config) else [*symbolic.store_flags()],
             "seed": cell.seed,
-            "labels": None if placeholders.prepared_in(_labels(named)) else _digest_of_file(_labels(config)),
             "steps": [step.definition for step in steps],
+            **label_files.digests(config, named),
         }
-        others = {key: _digest_of_file(path) for key, path in _other_labels(config).items()
-                  if not placeholders.prepared_in(_other_labels(named)[key])}  # fmt: skip
-        content |= {"other labels": others} if others else {}
         trials = self._trials_of(cell)
         if self.matrix.section.search is not None and trials:
             metric = self.matrix.section.search.metric
@@ -236,33 +233,6 @@ def is_superb(config: Mapping[str, Any]) -> bool:
 def digest(content: Any) -> str:
     """SHA-256 of plain data, whatever the order of its keys."""
     return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()
-
-
-def _labels(config: Mapping[str, Any]) -> str:
-    """``datarc.labels``, if the recipe is such as it should be."""
-    section = config.get("downstream_expert")
-    data = section.get("datarc") if isinstance(section, dict) else None
-    return str(data.get("labels") if isinstance(data, dict) else None)
-
-
-def _other_labels(config: Mapping[str, Any]) -> dict[str, str]:
-    """Label tables of ``datarc.corpora`` and ``datarc.extra_tests``, likewise."""
-    section = config.get("downstream_expert")
-    data = section.get("datarc") if isinstance(section, dict) else None
-    entries = [(kind, (data or {}).get(kind)) for kind in ("corpora", "extra_tests")]
-    return {
-        f"{kind}.{name}": str(entry.get("labels"))
-        for kind, named in entries
-        if isinstance(named, dict)
-        for name, entry in named.items()
-        if isinstance(entry, dict)
-    }
-
-
-def _digest_of_file(name: str) -> str | None:
-    """Of the label table, where it is a file: mended labels are other labels."""
-    path = Path(name).expanduser()
-    return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else None
 
 
 def _check_needs(matrix: Matrix) -> None:
