@@ -217,7 +217,8 @@ def test_ray_killed(benchmark: Benchmark, victim: str):
         benchmark.kill(process, out)
         benchmark.finish(out, "--executor", "ray")
     else:
-        trained = next(iter(benchmark.alive(out)))
+        saved = next(states.glob("*/*/*/exp/states-*.ckpt")).parent  # another run may not have come so far
+        trained = next(pid for pid, line in benchmark.alive(out).items() if str(saved) in line)
         os.kill(parent_of(trained), signal.SIGKILL)
         assert process.wait(240) == 0, benchmark.said(out)
         logs = [path.read_text() for path in states.glob("*/*/*/log.txt")]
