@@ -14,7 +14,7 @@ import sys
 from pathlib import Path
 
 import torch
-from steps import Step, compare
+from steps import Step, compare, training_step
 from torch import Tensor, nn
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -51,16 +51,7 @@ def step_of(kind: str, device: str) -> Step:
     target = torch.stack([torch.randint(top, (BATCH,)) for top in (CLASSES, 3, 3)], dim=1).to(device)
     loss = MultiViewLoss(CLASSES).to(device)
     model = (Plain() if kind == "plain" else AttentiveCNN(BANDS, CLASSES)).to(device)
-    optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
-
-    def step() -> float:
-        optimizer.zero_grad()
-        value = loss(model(features, lengths), target)
-        value.backward()
-        optimizer.step()
-        return value.item()  # waits for the GPU
-
-    return step
+    return training_step(model, loss, 1e-3, (features, lengths), target)
 
 
 if __name__ == "__main__":

@@ -21,6 +21,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
+from steps import peak_memory
 from torch import Tensor
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -42,7 +43,7 @@ def main() -> None:
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     if args.memory_of:
-        print(json.dumps(peak_memory(args.memory_of, args.device)))
+        print(json.dumps(peak_memory(steps(args.device)[args.memory_of], args.device)))
         return
     repeats = max(5, args.repeats)
     print(f"[{BATCH}, {FRAMES}, {CHANNELS}], forward and backward, {repeats} steps each; torch {torch.__version__}")
@@ -121,26 +122,6 @@ def measured_apart(kind: str, device: str, threads: int) -> float:
     command = [sys.executable, __file__, "--memory-of", kind, "--device", device, "--threads", str(threads)]
     done = subprocess.run(command, check=True, capture_output=True, text=True)
     return float(json.loads(done.stdout.strip().splitlines()[-1]))
-
-
-def peak_memory(kind: str, device: str) -> float:
-    """MB above what stood before the first step."""
-    run = steps(device)[kind]
-    if device == "cuda":
-        before = torch.cuda.memory_allocated()
-        run()
-        return (torch.cuda.max_memory_allocated() - before) / 1e6
-    Path("/proc/self/clear_refs").write_text("5")  # Linux: forget the peak of the imports
-    before = resident("VmRSS")
-    for _ in range(WARM_UP):
-        run()
-    return resident("VmHWM") - before
-
-
-def resident(key: str) -> float:
-    """Resident memory of this process in MB, at the moment (``VmRSS``) or at its peak (``VmHWM``)."""
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith(f"{key}:")) / 1e3
 
 
 def synchronize(device: str) -> None:

@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
+from torch import Tensor, nn
 
 WARM_UP = 2
 Step = Callable[[], float]
@@ -35,7 +36,7 @@ def compare(
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     if args.memory_of:
-        print(json.dumps(_peak_memory(step_of(args.memory_of, args.device), args.device)))
+        print(json.dumps(peak_memory(step_of(args.memory_of, args.device), args.device)))
         return
     repeats = max(5, args.repeats)
     print(f"{about}, {repeats} steps each; torch {torch.__version__}")
@@ -78,7 +79,21 @@ def _measured_apart(kind: str, device: str, threads: int) -> float:
     return float(json.loads(done.stdout.strip().splitlines()[-1]))
 
 
-def _peak_memory(step: Step, device: str) -> float:
+def training_step(model: nn.Module, loss: nn.Module, lr: float, inputs: tuple[Tensor, ...], target: Tensor) -> Step:
+    """Forward, backward and Adam on the same batch."""
+    optimizer = torch.optim.Adam(model.parameters(), lr=lr)
+
+    def step() -> float:
+        optimizer.zero_grad()
+        value = loss(model(*inputs), target)
+        value.backward()
+        optimizer.step()
+        return value.item()  # waits for the GPU
+
+    return step
+
+
+def peak_memory(step: Callable[[], object], device: str) -> float:
     """MB above what stood before the first step; the features stood there already."""
     if device == "cuda":
         torch.cuda.reset_peak_memory_stats()

@@ -15,7 +15,7 @@ import sys
 from pathlib import Path
 
 import torch
-from steps import Step, compare
+from steps import Step, compare, training_step
 from torch import Tensor, nn
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -59,16 +59,7 @@ def step_of(kind: str, device: str) -> Step:
             CHANNELS, SalientDimensions(CHANNELS, kept) if kind == "keep" else None, target_variance=True
         )
     model.to(device)
-    optimizer = torch.optim.Adam(model.parameters(), lr=5e-4)
-
-    def step() -> float:
-        optimizer.zero_grad()
-        value = loss(model(features, lengths), target)
-        value.backward()
-        optimizer.step()
-        return value.item()  # waits for the GPU
-
-    return step
+    return training_step(model, loss, 5e-4, (features, lengths), target)
 
 
 if __name__ == "__main__":

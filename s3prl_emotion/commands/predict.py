@@ -7,26 +7,21 @@ from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
 from s3prl_emotion.cli import INTERRUPTED, PROGRAM
+from s3prl_emotion.commands.trained_model import add_trained_model
 from s3prl_emotion.errors import AudioError, UsageError
 
 
 def add_arguments(parser: ArgumentParser) -> None:
     """Declare what follows the command's name."""
+    add_trained_model(parser)
     add = parser.add_argument
     add("paths", nargs="+", metavar="FILES", help="audio files, folders with all audio in them, - for a list on stdin")
-    add("--ckpt", required=True, help="checkpoint of a head, or an experiment directory for its dev-best.ckpt")
     add("--out", type=Path, metavar="FILE", help=".csv, .json or .jsonl; by default CSV on the standard output")
     add("--format", metavar="FORMAT", help="csv, json or jsonl, where the suffix of --out does not say")
     add("--nbest", type=int, metavar="N", help="also the N most probable classes, by rank")
     add("--attention", type=Path, metavar="DIR", help="keep the weights of the frames there, a .npz for each file")
-    add("--window", type=float, metavar="S", help="long audio in windows of so many s, each judged; the mean is given")
-    add("--hop", type=float, metavar="S", help="from one window to the next (s; default: half a window)")
     add("--batch_size", type=int, metavar="N", help="utterances or windows that the head sees at once (default: 8)")
     add("--jobs", type=int, default=1, metavar="N", help="processes, each with a model of its own")
-    add("--device", help="cuda where there is one, else cpu")
-    add("-k", "--upstream_ckpt", help="the upstream's checkpoint, where it is no longer where training had it")
-    add("-g", "--upstream_model_config", metavar="YAML", help="the upstream's options, likewise")
-    add("--upstream_path", metavar="DIR", help="more folders with upstream adapters")
 
 
 def run(args: Namespace) -> int:

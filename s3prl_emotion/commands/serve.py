@@ -8,6 +8,7 @@ import sys
 from argparse import ArgumentParser, Namespace
 
 from s3prl_emotion.cli import INTERRUPTED
+from s3prl_emotion.commands.trained_model import add_trained_model
 from s3prl_emotion.errors import UsageError
 
 logger = logging.getLogger(__name__)
@@ -15,21 +16,15 @@ logger = logging.getLogger(__name__)
 
 def add_arguments(parser: ArgumentParser) -> None:
     """Declare what follows the command's name."""
+    add_trained_model(parser)
     add = parser.add_argument
-    add("--ckpt", required=True, help="checkpoint of a head, or an experiment directory for its dev-best.ckpt")
     add("--host", default="127.0.0.1", help="address to listen on (default: 127.0.0.1, this machine alone)")
     add("--port", type=int, default=7860, help="default: 7860; 0 for any that is free")
     add("--open", action="store_true", help="open the page in the web browser")
-    add("--window", type=float, metavar="S", help="long audio in windows of so many s, each judged; the mean is given")
-    add("--hop", type=float, metavar="S", help="from one window to the next (s; default: half a window)")
     add("--max_mb", type=float, default=50.0, metavar="MB", help="of one upload, all its files together (default: 50)")
     add("--max_seconds", type=float, default=600.0, metavar="S", help="of each file's audio (default: 600)")
     add("--max_files", type=int, default=16, metavar="N", help="in one upload (default: 16)")
     add("--max_waiting", type=int, default=8, metavar="N", help="uploads at once; more are turned away (default: 8)")
-    add("--device", help="cuda where there is one, else cpu")
-    add("-k", "--upstream_ckpt", help="the upstream's checkpoint, where it is no longer where training had it")
-    add("-g", "--upstream_model_config", metavar="YAML", help="the upstream's options, likewise")
-    add("--upstream_path", metavar="DIR", help="more folders with upstream adapters")
 
 
 def run(args: Namespace) -> int:
