@@ -71,11 +71,11 @@ def ways(folder: Path, waveforms: list[np.ndarray], args: argparse.Namespace) ->
     from transformers import AutoFeatureExtractor, AutoModel
 
     import s3prl_emotion
-    from s3prl_emotion.extraction import Extracted
-    from s3prl_emotion.extraction import _batches as batches_of
-    from s3prl_emotion.extraction import _extract_batch as extract_batch
+    from s3prl_emotion.extract.filling import Extracted
+    from s3prl_emotion.extract.filling import _batches as batches_of
+    from s3prl_emotion.extract.filling import _extract_batch as extract_batch
     from s3prl_emotion.store import FeatureStore
-    from s3prl_emotion.upstream import build_source
+    from s3prl_emotion.upstreams.build import build_source
 
     s3prl_emotion.register()
     batches = batches_of([len(waveform) / RATE for waveform in waveforms], args.batch_seconds)

@@ -31,7 +31,7 @@ def main() -> None:
     torch.set_num_threads(args.threads)
     import s3prl_emotion
     from s3prl_emotion import host
-    from s3prl_emotion.layer_choice import cut_upstream
+    from s3prl_emotion.upstreams.layer_choice import cut_upstream
 
     s3prl_emotion.register()
     options = {"family": "wavlm", "config": LARGE}

@@ -83,7 +83,7 @@ def _run(folder: Path, upstream: str, system: str, number: int, pooling: str, fo
     import torch
     from tensorboardX import SummaryWriter
 
-    from s3prl_emotion.metrics import categorical_metrics
+    from s3prl_emotion.metrics.categorical import categorical_metrics
 
     place = f"runs/{upstream}/{system}/fold{fold}-{seed}".replace(" ", "_")
     expdir = folder / place / "exp"

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import s3prl_emotion
-from s3prl_emotion.reduction import SalientDimensions
+from s3prl_emotion.experts.reduction import SalientDimensions
 
 BATCH, FRAMES, CHANNELS = 64, 250, 1024  # 5 s of a large model's features
 KEEP = 0.4

@@ -34,7 +34,7 @@ def main() -> None:
     s3prl_emotion.register()
     from s3prl.upstream.interfaces import Featurizer as HostFeaturizer
 
-    from s3prl_emotion.featurizer import Featurizer
+    from s3prl_emotion.upstreams.featurizer import Featurizer
 
     torch.manual_seed(0)
     layers = [torch.randn(SHAPE) for _ in range(LAYERS)]

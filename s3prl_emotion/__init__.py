@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from s3prl_emotion.prediction import Predictor
+    from s3prl_emotion.predict import Predictor
 
 __version__ = "0.1.0"
 
@@ -42,6 +42,6 @@ def load(
         CheckpointError: missing, damaged, of another kind, or of a head that needs more than audio
         UsageError: the device is not there, or the upstream cannot be found or built
     """
-    from s3prl_emotion.prediction import load as load_predictor  # torch and s3prl take seconds to import
+    from s3prl_emotion.predict import load as load_predictor  # torch and s3prl take seconds to import
 
     return load_predictor(ckpt, device, upstream_ckpt, upstream_model_config, upstream_path)

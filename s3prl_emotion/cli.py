@@ -35,6 +35,16 @@ COMMANDS = {
     "submit": "predictions as SUPERB's or EMO-SUPERB's leaderboard wants them, checked against their lists",
 }
 
+MODULES = {  # the commands that are not s3prl_emotion/<command>/command.py
+    "doctor": "host.doctor",
+    "link": "host.link",
+    "unlink": "host.unlink",
+    "check-upstream": "upstreams.check.command",
+    "prepare": "corpora.preparers.command",
+    "pretrain-rae": "rae.command",
+    "tsne": "figures.command",
+}
+
 
 class _Parser(argparse.ArgumentParser):
     """A parser whose errors look like all others and name the nearest command."""
@@ -87,7 +97,7 @@ def _run(arguments: list[str]) -> int:
     for known, text in COMMANDS.items():
         sub = commands.add_parser(known, help=text, description=text)
         if known == name:  # the others' imports take time
-            module = importlib.import_module(f"s3prl_emotion.commands.{name.replace('-', '_')}")
+            module = importlib.import_module(f"s3prl_emotion.{MODULES.get(known, f'{known}.command')}")
             module.add_arguments(sub)
     args = parser.parse_args(arguments)
     if args.command is None:

@@ -55,7 +55,7 @@ def _run(arguments: list[str]) -> None:
     import s3prl.run_downstream as script
 
     from s3prl_emotion.recipe import override
-    from s3prl_emotion.runner import SuiteRunner
+    from s3prl_emotion.training.runner import SuiteRunner
 
     safe_torch = _SafeTorch(torch)
     for module, name, value in (
@@ -79,7 +79,7 @@ class SuiteParser(argparse.ArgumentParser):
 
     def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
         """Parse and check; everything that can be told from the command line is told here, before anything is made."""
-        from s3prl_emotion.preflight import check_arguments
+        from s3prl_emotion.training.preflight import check_arguments
 
         self.add_argument(
             "--upstream_path",
@@ -144,7 +144,7 @@ class _SafeTorch(ModuleType):
     @staticmethod
     def load(path: Any, map_location: Any = "cpu") -> dict[str, Any]:
         """Load a checkpoint safely."""
-        from s3prl_emotion.checkpoint import load_checkpoint
+        from s3prl_emotion.files.checkpoint import load_checkpoint
 
         return load_checkpoint(path, map_location)
 

@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from s3prl_emotion.folders import PACKAGE
+from s3prl_emotion.files.folders import PACKAGE
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 SOURCE = str(PACKAGE.parent)  # what must stand on the path: the checkout, or where the wheel was installed
@@ -226,7 +226,8 @@ def cli(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFi
     """
     import torch
 
-    from s3prl_emotion import host, rng, run_downstream, summary
+    from s3prl_emotion import host, rng, run_downstream
+    from s3prl_emotion.training import summary
 
     host.register()
     import s3prl.downstream.runner as host_runner

@@ -8,7 +8,7 @@ from typing import Any
 
 from test_report import write_benchmark
 
-from s3prl_emotion.folders import recipes_folder
+from s3prl_emotion.files.folders import recipes_folder
 from s3prl_emotion.recipe import read_recipe
 
 SYSTEMS: dict[str, tuple[str, dict[str, Any]]] = {

@@ -31,7 +31,12 @@ if WARM in os.environ:  # in the fork server: what its children would import
 
     torch.set_num_threads(1)
     host.register()
-    for name in ("s3prl.run_downstream", "sklearn.metrics", "s3prl_emotion.preflight", "s3prl_emotion.runner"):
+    for name in (
+        "s3prl.run_downstream",
+        "sklearn.metrics",
+        "s3prl_emotion.training.preflight",
+        "s3prl_emotion.training.runner",
+    ):
         importlib.import_module(name)
 
 
@@ -96,7 +101,8 @@ def command(words: Sequence[object], setup: Setup | None = None) -> int:
 
     Confusion matrices are not drawn, which takes longer than training.
     """
-    from s3prl_emotion import run_downstream, summary
+    from s3prl_emotion import run_downstream
+    from s3prl_emotion.training import summary
 
     summary.plot_confusion = lambda path, *others: path
     if setup is not None:

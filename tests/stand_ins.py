@@ -29,7 +29,7 @@ from s3prl_emotion import host
 from s3prl_emotion.corpora.demo import demo_corpus
 from s3prl_emotion.corpora.preparers.iemocap import EMO_SUPERB
 from s3prl_emotion.corpora.table import MSP_LETTERS
-from s3prl_emotion.folders import CACHE_VARIABLE
+from s3prl_emotion.files.folders import CACHE_VARIABLE
 
 LAYERS = 24  # of all the large models, which recipes name by number
 SESSIONS = 5

@@ -12,10 +12,10 @@ from conftest import tone
 from numpy.typing import NDArray
 
 import s3prl_emotion
-from s3prl_emotion.featurizer import Featurizer
 from s3prl_emotion.host import register_adapters
 from s3prl_emotion.store import FeatureStore, Identity
-from s3prl_emotion.store.source import UpstreamSource, UpstreamSpec
+from s3prl_emotion.upstreams.featurizer import Featurizer
+from s3prl_emotion.upstreams.source import UpstreamSource, UpstreamSpec
 
 FAKES = Path(__file__).parent / "fake_upstreams"
 FRAME = 160  # samples

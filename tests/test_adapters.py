@@ -20,8 +20,8 @@ from hypothesis import strategies as st
 
 import s3prl_emotion
 from s3prl_emotion.audio import load_audio
-from s3prl_emotion.checkpoint import load_checkpoint
 from s3prl_emotion.errors import AudioError, ConfigError, UsageError
+from s3prl_emotion.files.checkpoint import load_checkpoint
 
 RATE = 16_000
 HAS_SMILE = importlib.util.find_spec("opensmile") is not None

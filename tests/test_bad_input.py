@@ -14,7 +14,7 @@ import torch
 import yaml
 from conftest import RATE, Cli, Run, TinyCorpus, write_tiny_corpus
 
-from s3prl_emotion.checkpoint import load_checkpoint
+from s3prl_emotion.files.checkpoint import load_checkpoint
 
 HEAD = ("-u", "fbank_no_cmvn", "-d", "emotion_corr_attn")
 DATA = "downstream_expert.datarc"
@@ -164,7 +164,7 @@ def test_no_code_in_the_name_of_an_optimizer(cli: Cli, tiny_corpus: TinyCorpus, 
 
 @pytest.mark.parametrize("section", ["runner", "optimizer", "downstream_expert"])
 def test_recipe_without_a_section(cli: Cli, tiny_corpus: TinyCorpus, section: str):
-    from s3prl_emotion.folders import heads_folder
+    from s3prl_emotion.files.folders import heads_folder
 
     recipe = yaml.safe_load((heads_folder() / "emotion_corr_attn/config.yaml").read_text())
     recipe[section] = None

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
 from s3prl_emotion import cli, rng
-from s3prl_emotion.check_upstream import Check, check_upstream
+from s3prl_emotion.upstreams.check.checks import Check, check_upstream
 
 HOP = 160
 

@@ -11,10 +11,10 @@ import pytest
 import torch
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
+from s3prl.downstream.emotion_corr_attn.correlation import weighted_correlation
 from torch import Tensor, nn
 
 import s3prl_emotion
-from s3prl_emotion.correlation import weighted_correlation
 from s3prl_emotion.errors import ConfigError
 
 s3prl_emotion.register()

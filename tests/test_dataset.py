@@ -20,13 +20,13 @@ from conftest import TinyCorpus
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from s3prl_emotion import checkpoint
 from s3prl_emotion.audio import SAMPLE_RATE
-from s3prl_emotion.checkpoint import load_checkpoint, save_checkpoint
-from s3prl_emotion.class_balance import sampling_weights
 from s3prl_emotion.corpora import Utterance
-from s3prl_emotion.dataset import STAND_IN, EpochBatches, UtteranceDataset, collate
 from s3prl_emotion.errors import AudioError, CheckpointError
+from s3prl_emotion.files import checkpoint
+from s3prl_emotion.files.checkpoint import load_checkpoint, save_checkpoint
+from s3prl_emotion.loading.class_balance import sampling_weights
+from s3prl_emotion.loading.dataset import STAND_IN, EpochBatches, UtteranceDataset, collate
 from s3prl_emotion.rng import own_seed, restore_rng, rng_state, seed_everything
 
 # --- order of the batches -------------------------------------------------------------------------------------------

@@ -31,8 +31,13 @@ from numpy.typing import NDArray
 
 from s3prl_emotion import cli
 from s3prl_emotion.audio import load_audio
+from s3prl_emotion.corpora.degradation_levels import level_names, parse_range
 from s3prl_emotion.corpora.table import read_table
-from s3prl_emotion.degradation import (
+from s3prl_emotion.degrade import copies as copies_module
+from s3prl_emotion.degrade import output as output_module
+from s3prl_emotion.degrade.output import encode
+from s3prl_emotion.errors import AudioError, EmotionError, LabelError, UsageError
+from s3prl_emotion.loading.degradation import (
     DEFAULT_LEVELS,
     DegradationSpec,
     Degrader,
@@ -42,12 +47,7 @@ from s3prl_emotion.degradation import (
     rooms,
     waves,
 )
-from s3prl_emotion.degradation import copies as copies_module
-from s3prl_emotion.degradation import output as output_module
-from s3prl_emotion.degradation.noises import Babble
-from s3prl_emotion.degradation.output import encode
-from s3prl_emotion.degradation.spec import level_names, parse_range
-from s3prl_emotion.errors import AudioError, EmotionError, LabelError, UsageError
+from s3prl_emotion.loading.degradation.noises import Babble
 
 RATE = 16_000
 LEVELS = {"25dB": (20.0, 30.0), "15dB": (10.0, 20.0), "5dB": (0.0, 10.0)}
@@ -875,7 +875,7 @@ def test_a_killed_process_leaves_nothing_half_written(run: Run, tiny_corpus: Tin
     killer = (
         "import os, signal, sys\n"
         "from s3prl_emotion import cli\n"
-        "from s3prl_emotion.degradation import output\n"
+        "from s3prl_emotion.loading.degradation import output\n"
         "cli.COMMANDS.setdefault('degrade', '')\n"
         "written = []\n"
         "def write(self, data, original=output.Path.write_bytes):\n"

@@ -21,9 +21,9 @@ from test_distributed import PLAIN_STEPS, assert_same_training
 from test_resume import different
 from tiny_text_models import save_tiny_bert
 
-from s3prl_emotion.checkpoint import load_checkpoint
 from s3prl_emotion.corpora import DIMENSIONS
-from s3prl_emotion.training import Training
+from s3prl_emotion.files.checkpoint import load_checkpoint
+from s3prl_emotion.training.loop import Training
 
 UPSTREAM = ("-u", "fbank_no_cmvn", "--device", "cpu")
 HEAD = (*UPSTREAM, "-d", "emotion_tcgru")
@@ -616,7 +616,7 @@ def test_shipped_recipe_says_its_defaults():
     """What ``config.yaml`` writes out is what stands there when it is left out, but for the spreads."""
     from s3prl.downstream.emotion_tcgru.expert import ModelSection
 
-    from s3prl_emotion.folders import heads_folder
+    from s3prl_emotion.files.folders import heads_folder
 
     recipe = yaml.safe_load((heads_folder() / "emotion_tcgru/config.yaml").read_text())
     section = ModelSection.read(recipe["downstream_expert"]["modelrc"], "modelrc")

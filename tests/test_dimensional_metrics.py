@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from s3prl_emotion.dimensional_metrics import dimensional_metrics, error_per_bin
 from s3prl_emotion.errors import LabelError
+from s3prl_emotion.metrics.dimensional import dimensional_metrics, error_per_bin
 
 NAMES = ("EmoAct", "EmoVal", "EmoDom")
 

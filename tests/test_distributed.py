@@ -26,9 +26,9 @@ from tiny_models import save_tiny_hubert_large
 from torch import Tensor, nn
 
 from s3prl_emotion import distributed
-from s3prl_emotion.checkpoint import load_checkpoint
 from s3prl_emotion.errors import UsageError
-from s3prl_emotion.folders import recipes_folder
+from s3prl_emotion.files.checkpoint import load_checkpoint
+from s3prl_emotion.files.folders import recipes_folder
 
 HEAD = ("-u", "fbank_no_cmvn", "-d", "emotion_corr_attn", "--device", "cpu")
 DATA, MODEL = "downstream_expert.datarc", "downstream_expert.modelrc"
@@ -361,7 +361,7 @@ def test_one_set_of_files(tmp_path: Path, tiny_corpus: TinyCorpus):
 
 def watched(rank: int) -> None:
     """Write what the head gives for the same input, before the first step, and the gradients of the process."""
-    from s3prl_emotion.expert import EmotionExpert
+    from s3prl_emotion.experts.base import EmotionExpert
 
     forward, seen = EmotionExpert.forward, []
 
@@ -479,7 +479,7 @@ def test_checkpoint_of_many_is_evaluated_by_one(tmp_path: Path, train: Train, ti
 
 def local_gradients(rank: int) -> None:
     """Write the gradients of this process, before they are combined, and those that the step takes."""
-    from s3prl_emotion import training
+    from s3prl_emotion.training import loop as training
 
     combine = training.sum_gradients
 
@@ -577,7 +577,7 @@ def test_bad_audio_in_one_process(tmp_path: Path, own_tiny_corpus: TinyCorpus):
 
 def without_weights(rank: int) -> None:
     """The first process fails in its upstream, for which the others wait."""
-    from s3prl_emotion.runner import ConfigError, Runner
+    from s3prl_emotion.training.runner import ConfigError, Runner
 
     build = Runner._get_upstream
 

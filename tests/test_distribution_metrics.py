@@ -16,7 +16,8 @@ from scipy.spatial.distance import jensenshannon
 from scipy.stats import pearsonr, spearmanr
 from sklearn.metrics import f1_score
 
-from s3prl_emotion.distribution_metrics import (
+from s3prl_emotion.errors import EmotionError, LabelError
+from s3prl_emotion.metrics.distribution import (
     KL_FLOOR,
     agreement,
     entropy,
@@ -26,7 +27,6 @@ from s3prl_emotion.distribution_metrics import (
     rank_correlation,
     threshold_f1,
 )
-from s3prl_emotion.errors import EmotionError, LabelError
 
 Array = NDArray[np.float64]
 CLASSES = ("ang", "hap", "neu", "sad")

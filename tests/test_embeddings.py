@@ -13,11 +13,11 @@ from conftest import Cli, TinyCorpus
 from matplotlib.image import imread
 from sklearn.metrics import silhouette_score
 
-from s3prl_emotion.checkpoint import load_checkpoint
 from s3prl_emotion.cli import main
-from s3prl_emotion.embedding_plots import known_of
-from s3prl_emotion.embeddings import in_a_plane, load, save, stored_rows
 from s3prl_emotion.errors import LabelError, UsageError
+from s3prl_emotion.figures.embedding_plots import known_of
+from s3prl_emotion.figures.embeddings import in_a_plane, load, save, stored_rows
+from s3prl_emotion.files.checkpoint import load_checkpoint
 
 TRAIN = ("-m", "train", "-u", "fbank_no_cmvn", "-p", "exp")
 KEEP = {"downstream_expert.embeddings": True}

@@ -32,13 +32,14 @@ from test_recipe import head_of
 from test_store_reliability import Nursery
 
 from s3prl_emotion import cli as suite
-from s3prl_emotion import host, preflight
+from s3prl_emotion import host
 from s3prl_emotion.benchmark.processes import Processes, last_error
 from s3prl_emotion.corpora import corpus as corpora
 from s3prl_emotion.errors import TrainingError, UsageError
-from s3prl_emotion.folders import heads, heads_folder, recipes_folder
-from s3prl_emotion.preflight import is_superb
+from s3prl_emotion.files.folders import heads, heads_folder, recipes_folder
 from s3prl_emotion.recipe import read_recipe
+from s3prl_emotion.training import preflight
+from s3prl_emotion.training.preflight import is_superb
 
 STEPS = 2
 SHORT = {"runner.total_steps": STEPS, "runner.log_step": 1, "runner.eval_step": STEPS, "runner.save_step": STEPS}
@@ -60,8 +61,8 @@ MODULES = (  # what most runs import
     "undrawn", "transformers.models.hubert.modeling_hubert", "transformers.models.wavlm.modeling_wavlm",
     "transformers.models.whisper.modeling_whisper", "transformers.models.bert.modeling_bert", "sklearn.svm",
     "transformers.models.auto.tokenization_auto", "sklearn.metrics", "audmetric", "s3prl.run_downstream",
-    "s3prl_emotion.preflight", "s3prl_emotion.summary", "s3prl_emotion.corpora.extra",
-    *(f"s3prl_emotion.commands.{name}" for name in ("benchmark", "degrade", "pretrain_rae", "saliency", "transcribe")),
+    "s3prl_emotion.training.preflight", "s3prl_emotion.training.summary", "s3prl_emotion.corpora.extra",
+    *(f"s3prl_emotion.{name}.command" for name in ("benchmark", "degrade", "rae", "saliency", "transcribe")),
 )  # fmt: skip
 Recipe = dict[str, Any]
 
@@ -523,7 +524,7 @@ def test_commands_in_texts_are_such(path: Path, words: list[str], cli: Cli, monk
     seen: list[Any] = []
     if words[0] == "s3prl-emotion":
         assert words[1] in suite.COMMANDS
-        module = importlib.import_module(f"s3prl_emotion.commands.{words[1].replace('-', '_')}")
+        module = importlib.import_module(f"s3prl_emotion.{suite.MODULES.get(words[1], f'{words[1]}.command')}")
         monkeypatch.setattr(module, "run", lambda args: seen.append(args) or 0)
         assert suite.main(words[1:]) == 0
         assert [word for word in words if word.startswith("recipes/") and not (root / word).is_file()] == []

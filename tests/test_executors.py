@@ -21,7 +21,7 @@ from conftest import TinyCorpus
 from rich.console import Console
 from test_matrix import DATA, MODEL, Fake, fake, plan_of, recipe_for, results_of, write_matrix
 
-from s3prl_emotion.benchmark import Plan, matrix, read_matrix, read_results, run_matrix, search
+from s3prl_emotion.benchmark import Plan, command, matrix, read_matrix, read_results, run_matrix, search
 from s3prl_emotion.benchmark.checks import check_plan
 from s3prl_emotion.benchmark.execution import State
 from s3prl_emotion.benchmark.executors import local
@@ -34,9 +34,8 @@ from s3prl_emotion.benchmark.measure import Measured, Work, kind_of, work_of
 from s3prl_emotion.benchmark.prepare import Preparation
 from s3prl_emotion.benchmark.preview import preview
 from s3prl_emotion.benchmark.processes import FullDiskError, InterruptedRunError, Processes, is_full_disk
-from s3prl_emotion.commands import benchmark as command
 from s3prl_emotion.errors import ConfigError, EmotionError, TrainingError, UsageError
-from s3prl_emotion.folders import recipes_folder
+from s3prl_emotion.files.folders import recipes_folder
 
 __all__ = ["fake", "plan_of"]  # fixtures
 MEAN, CORR = "fbank | mean | fold1 | seed 1", "fbank | corr | fold1 | seed 1"

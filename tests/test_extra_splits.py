@@ -14,7 +14,7 @@ from s3prl_emotion import cli as suite
 from s3prl_emotion.audio import load_audio
 from s3prl_emotion.corpora import Needs, load_corpus
 from s3prl_emotion.errors import ConfigError, LabelError
-from s3prl_emotion.loaders import Loaders
+from s3prl_emotion.loading.loaders import Loaders
 from s3prl_emotion.recipe import DataSection
 
 LEVELS = ["test_25dB", "test_15dB", "test_5dB"]

@@ -22,7 +22,7 @@ from tiny_models import TINY
 
 import s3prl_emotion.cli
 from s3prl_emotion.audio import load_audio
-from s3prl_emotion.checkpoint import load_checkpoint
+from s3prl_emotion.files.checkpoint import load_checkpoint
 from s3prl_emotion.store import store as store_module
 from s3prl_emotion.store import upkeep, utterance_key
 from s3prl_emotion.store.store import FeatureStore

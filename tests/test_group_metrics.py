@@ -14,7 +14,8 @@ from scipy.stats import spearmanr
 from sklearn.metrics import accuracy_score, f1_score, recall_score
 
 from s3prl_emotion.errors import EmotionError, LabelError
-from s3prl_emotion.group_metrics import (
+from s3prl_emotion.metrics.categorical import categorical_metrics, n_best
+from s3prl_emotion.metrics.groups import (
     correlations_with_shares,
     gender_table,
     group_metrics,
@@ -23,7 +24,6 @@ from s3prl_emotion.group_metrics import (
     score_groups,
     speaker_points,
 )
-from s3prl_emotion.metrics import categorical_metrics, n_best
 
 Array = NDArray[np.float64]
 CLASSES = ("ang", "hap", "neu", "sad")

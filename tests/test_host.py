@@ -13,9 +13,10 @@ import torch
 import torchaudio
 
 import s3prl_emotion
-from s3prl_emotion import cli, host, linking
+from s3prl_emotion import cli, host
 from s3prl_emotion.errors import UsageError
-from s3prl_emotion.folders import PACKAGE, adapters_folder, heads, heads_folder, recipes_folder
+from s3prl_emotion.files.folders import PACKAGE, adapters_folder, heads, heads_folder, recipes_folder
+from s3prl_emotion.host import linking
 
 ADAPTER_HUBCONF = """
 from .expert import UpstreamExpert as _UpstreamExpert
@@ -194,7 +195,7 @@ def test_a_wrong_command_gives_one_line(words: list[str], message: str, capsys: 
 
 
 def test_a_head_without_network_or_loss_cannot_be_built() -> None:
-    from s3prl_emotion.expert import EmotionExpert
+    from s3prl_emotion.experts.base import EmotionExpert
 
     class Unfinished(EmotionExpert):
         pass

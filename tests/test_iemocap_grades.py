@@ -14,7 +14,7 @@ import soundfile
 from conftest import RATE, SHARED_DATA, Cli, tone
 
 import s3prl_emotion
-from s3prl_emotion.folders import recipes_folder
+from s3prl_emotion.files.folders import recipes_folder
 
 GRADES = SHARED_DATA / "iemocap_labels" / "labels_consensus_1.csv.gz"
 RECIPE = recipes_folder() / "mitra2025" / "iemocap.yaml"

@@ -16,7 +16,7 @@ from conftest import RATE, Cli, TinyCorpus, tone
 from processes import command, together
 
 from s3prl_emotion import host
-from s3prl_emotion.checkpoint import load_checkpoint
+from s3prl_emotion.files.checkpoint import load_checkpoint
 
 DATA, MODEL = "downstream_expert.datarc", "downstream_expert.modelrc"
 PLAIN = {f"{DATA}.classes": None, f"{DATA}.train_batch_size": 12}

@@ -12,7 +12,7 @@ from tiny_models import TINY, save_tiny_hubert, save_tiny_wavlm_large
 
 from s3prl_emotion import cli as suite
 from s3prl_emotion import host
-from s3prl_emotion.layer_choice import cut_upstream
+from s3prl_emotion.upstreams.layer_choice import cut_upstream
 
 host.register()
 LAYERS = 3
@@ -109,7 +109,7 @@ def auto(file: Path) -> dict[str, object]:
 
 
 def test_the_most_salient_layer_is_taken(cli: Cli, graded_corpus: TinyCorpus, hubert: Path, tmp_path: Path):
-    from s3prl_emotion.saliency.file import SaliencyFile
+    from s3prl_emotion.upstreams.saliency_file import SaliencyFile
 
     file = tmp_path / "layers.safetensors"
     assert saliency(graded_corpus, hubert, file) == 0

@@ -14,7 +14,7 @@ from leaderboard_study import SYSTEMS, UPSTREAMS, write_study
 from test_report import Page, experiment, rows_of, write_benchmark
 
 from s3prl_emotion.errors import ConfigError
-from s3prl_emotion.folders import recipes_folder
+from s3prl_emotion.files.folders import recipes_folder
 from s3prl_emotion.report import analyse, load_study, write_report
 from s3prl_emotion.report.budget import within_budget
 from s3prl_emotion.report.drawing import Figure, Panel
@@ -22,7 +22,7 @@ from s3prl_emotion.report.leaderboard import Leaderboard, leaderboard
 from s3prl_emotion.report.literature import FILE, for_orientation, groups, literature
 from s3prl_emotion.report.made import duration, what_was_run
 from s3prl_emotion.report.overview import corpora_of
-from s3prl_emotion.submission.track import superb_track
+from s3prl_emotion.report.superb_track import superb_track
 
 PAPERS = REPOSITORY.parent / "shared" / "papers"
 TEXTS = {"mitra2024": "000", "kakouros2023": "001", "mitra2025": "002", "neumann2019": "003", "das2022": "004"}

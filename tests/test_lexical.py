@@ -28,22 +28,21 @@ from tiny_models import save_tiny_hubert
 from tiny_text_models import save_tiny_bert, save_tiny_roberta
 
 import s3prl_emotion.cli
-from s3prl_emotion.corpora import Needs, Utterance, load_corpus
+from s3prl_emotion.corpora import Needs, Utterance, load_corpus, normalise
 from s3prl_emotion.errors import ConfigError, EmotionError, LabelError, UsageError
-from s3prl_emotion.extraction import all_utterances
-from s3prl_emotion.lexical import (
+from s3prl_emotion.extract.filling import all_utterances
+from s3prl_emotion.recipe import DataSection
+from s3prl_emotion.rng import rng_state
+from s3prl_emotion.store import upkeep
+from s3prl_emotion.upstreams.lexical import (
     LexicalEmbedder,
     LexicalSection,
     embedding,
     lexical_features,
-    normalise,
     read_transcripts,
     texts_of,
 )
-from s3prl_emotion.pretrained import find_pretrained
-from s3prl_emotion.recipe import DataSection
-from s3prl_emotion.rng import rng_state
-from s3prl_emotion.store import upkeep
+from s3prl_emotion.upstreams.pretrained import find_pretrained
 
 TEXTS = ["the train to the city", "don't stop", "hello", "she put the blue cup beside a window after lunch", "xyz qq"]
 SAVERS: dict[str, Callable[[Path], Path]] = {

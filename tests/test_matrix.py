@@ -31,8 +31,8 @@ from s3prl_emotion.benchmark.expansion import apply, slug
 from s3prl_emotion.benchmark.placeholders import fill, words
 from s3prl_emotion.benchmark.processes import InterruptedRunError, Processes, last_error
 from s3prl_emotion.errors import ConfigError, EmotionError, TrainingError, UsageError
-from s3prl_emotion.folders import recipes_folder
-from s3prl_emotion.locks import locked
+from s3prl_emotion.files.folders import recipes_folder
+from s3prl_emotion.files.locks import locked
 from s3prl_emotion.recipe import read_recipe
 
 MODEL = "downstream_expert.modelrc"

@@ -12,10 +12,10 @@ import torch
 from numpy.typing import NDArray
 from sklearn.metrics import accuracy_score, confusion_matrix, f1_score, recall_score
 
-from s3prl_emotion.calibration import reliability_table
-from s3prl_emotion.class_balance import class_weights, sampling_weights
 from s3prl_emotion.errors import EmotionError, LabelError
-from s3prl_emotion.metrics import (
+from s3prl_emotion.loading.class_balance import class_weights, sampling_weights
+from s3prl_emotion.metrics.calibration import reliability_table
+from s3prl_emotion.metrics.categorical import (
     categorical_metrics,
     expected_calibration_error,
     n_best,

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from s3prl_emotion import host
-from s3prl_emotion.class_balance import EFFECTIVE_BETA, weights_of_counts
+from s3prl_emotion.loading.class_balance import EFFECTIVE_BETA, weights_of_counts
 
 host.register()
 model = importlib.import_module("s3prl.downstream.emotion_multitask.model")

@@ -11,8 +11,8 @@ import torch
 from conftest import SOURCE, TinyCorpus
 
 import s3prl_emotion
-from s3prl_emotion.checkpoint import load_checkpoint
-from s3prl_emotion.folders import recipes_folder
+from s3prl_emotion.files.checkpoint import load_checkpoint
+from s3prl_emotion.files.folders import recipes_folder
 
 STEPS = 50
 # The host's own main and runner; only what would not import on this stack is mended.

@@ -21,8 +21,8 @@ import torch
 from conftest import PITCH, RATE, SHARED_DATA, SOURCE, TinyCorpus, tone
 from test_parity import curves
 
-from s3prl_emotion.checkpoint import load_checkpoint
-from s3prl_emotion.folders import recipes_folder
+from s3prl_emotion.files.checkpoint import load_checkpoint
+from s3prl_emotion.files.folders import recipes_folder
 
 REAL = SHARED_DATA / "iemocap_superb"
 FOLDS = tuple(f"fold{number}" for number in range(1, 6))

@@ -14,9 +14,10 @@ import pytest
 import torch
 from conftest import Cli, TinyCorpus
 
-from s3prl_emotion import adapters, cli, host
+from s3prl_emotion import cli, host
 from s3prl_emotion.errors import UsageError
-from s3prl_emotion.folders import adapters_folder
+from s3prl_emotion.files.folders import adapters_folder
+from s3prl_emotion.host import adapters
 
 EXPERT = """
 import torch

@@ -30,13 +30,13 @@ from tiny_models import save_tiny_hubert
 import s3prl_emotion
 from s3prl_emotion import cli as suite
 from s3prl_emotion.audio import load_audio
-from s3prl_emotion.checkpoint import load_checkpoint
 from s3prl_emotion.errors import AudioError, CheckpointError, UsageError
-from s3prl_emotion.expert import EmotionExpert
-from s3prl_emotion.prediction import files
-from s3prl_emotion.prediction.answers import Judgement
-from s3prl_emotion.prediction.inputs import collect
-from s3prl_emotion.prediction.windows import Windows
+from s3prl_emotion.experts.base import EmotionExpert
+from s3prl_emotion.files.checkpoint import load_checkpoint
+from s3prl_emotion.predict import files
+from s3prl_emotion.predict.answers import Judgement
+from s3prl_emotion.predict.inputs import collect
+from s3prl_emotion.predict.windows import Windows
 
 DATA, MODEL = "downstream_expert.datarc", "downstream_expert.modelrc"
 CLASSES = ["ang", "hap", "neu", "sad"]

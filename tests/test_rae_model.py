@@ -10,17 +10,17 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
-from test_adapters import noise, tone
-
-from s3prl_emotion.errors import ConfigError
-from s3prl_emotion.rae.model import (
+from s3prl.upstream.rae.model import (
     AutoencoderSection,
     RecurrentAutoencoder,
     reversed_in_time,
     root_mean,
     squared_error,
 )
-from s3prl_emotion.rae.spectrogram import MelSpectrogramDb, SpectrogramSection
+from s3prl.upstream.rae.spectrogram import MelSpectrogramDb, SpectrogramSection
+from test_adapters import noise, tone
+
+from s3prl_emotion.errors import ConfigError
 
 RATE, WINDOW, HOP, MELS = 16_000, 1280, 640, 128
 Array = NDArray[np.float64]

@@ -17,7 +17,7 @@ from torch import nn
 
 from s3prl_emotion import host
 from s3prl_emotion.errors import ConfigError, EmotionError, UsageError
-from s3prl_emotion.folders import heads, heads_folder, recipes_folder
+from s3prl_emotion.files.folders import heads, heads_folder, recipes_folder
 from s3prl_emotion.recipe import (
     DataSection,
     RunnerSection,

@@ -21,9 +21,16 @@ from torch import Tensor, nn
 
 import s3prl_emotion
 from s3prl_emotion import cli as suite
-from s3prl_emotion.checkpoint import load_checkpoint
 from s3prl_emotion.errors import ConfigError
-from s3prl_emotion.reduction import PrincipalComponents, Resolved, SaliencySection, SalientDimensions, build, resolve
+from s3prl_emotion.experts.reduction import (
+    PrincipalComponents,
+    Resolved,
+    SaliencySection,
+    SalientDimensions,
+    build,
+    resolve,
+)
+from s3prl_emotion.files.checkpoint import load_checkpoint
 from s3prl_emotion.saliency import PCAProjection, SaliencyFile, pca_projection, plots
 
 s3prl_emotion.register()

@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 from leaderboard_study import SYSTEMS, UPSTREAMS, write_study
 
-from s3prl_emotion.embeddings import save
+from s3prl_emotion.figures.embeddings import save
 from s3prl_emotion.report import analyse, load_study, write_report
 
 pytestmark = pytest.mark.full

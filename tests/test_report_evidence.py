@@ -19,7 +19,9 @@ import torch
 from conftest import Cli, TinyCorpus
 from tensorboardX import SummaryWriter
 
-from s3prl_emotion.checkpoint import save_checkpoint
+from s3prl_emotion.corpora.fingerprint import TrainingSplit
+from s3prl_emotion.files.checkpoint import save_checkpoint
+from s3prl_emotion.metrics.split import split_metrics
 from s3prl_emotion.report import analyse, load_study, write_report
 from s3prl_emotion.report.drawing import Figure, Panel, svg_panels, write_figure
 from s3prl_emotion.report.evidence import Evidence, collect, flat_details, merged_bins
@@ -48,10 +50,8 @@ from s3prl_emotion.report.traces import (
     saliency_paths,
     thinned,
 )
-from s3prl_emotion.saliency.file import SaliencyFile
-from s3prl_emotion.saliency.fingerprint import TrainingSplit
-from s3prl_emotion.saliency.format import Header
-from s3prl_emotion.split_metrics import split_metrics
+from s3prl_emotion.upstreams.saliency_file import SaliencyFile
+from s3prl_emotion.upstreams.saliency_format import Header
 
 CLASSES = ("ang", "hap", "neu")
 SHORT = {"config", "per_speaker", "classes"}  # what a benchmark's results leave to the metrics file

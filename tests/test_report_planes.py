@@ -15,8 +15,8 @@ import pytest
 from conftest import Cli, TinyCorpus
 from test_report_evidence import benchmark
 
-from s3prl_emotion.embeddings import in_a_plane, save
 from s3prl_emotion.errors import UsageError
+from s3prl_emotion.figures.embeddings import in_a_plane, save
 from s3prl_emotion.report import analyse, load_study, planes, write_report
 from s3prl_emotion.report.drawing import INK, SCALE, SERIES, UNKNOWN, svg_panels
 from s3prl_emotion.report.plane_figures import plane_figures

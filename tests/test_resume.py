@@ -18,8 +18,8 @@ import pytest
 import torch
 from conftest import LAUNCHER, SOURCE, Cli, TinyCorpus
 
-from s3prl_emotion.checkpoint import load_checkpoint
-from s3prl_emotion.training import Training
+from s3prl_emotion.files.checkpoint import load_checkpoint
+from s3prl_emotion.training.loop import Training
 
 HEAD = ("-u", "fbank_no_cmvn", "-d", "emotion_corr_attn")
 DATA = "downstream_expert.datarc"

@@ -18,7 +18,7 @@ import torch
 import yaml
 from conftest import Cli, Run, TinyCorpus
 
-from s3prl_emotion.checkpoint import load_checkpoint
+from s3prl_emotion.files.checkpoint import load_checkpoint
 
 HEAD = ("-u", "fbank_no_cmvn", "-d", "emotion_corr_attn")
 DATA = "downstream_expert.datarc"
@@ -157,7 +157,7 @@ def test_seed_fixes_everything(cli: Cli, tiny_corpus: TinyCorpus):
 
 
 def test_seed_rules_initialisation_and_order(cli: Cli, tiny_corpus: TinyCorpus, monkeypatch: pytest.MonkeyPatch):
-    from s3prl_emotion.expert import EmotionExpert
+    from s3prl_emotion.experts.base import EmotionExpert
 
     seen: dict[str, list[list[str]]] = {}
     forward = EmotionExpert.forward
@@ -203,7 +203,7 @@ def test_training_does_not_depend_on_how_audio_is_read(cli: Cli, tiny_corpus: Ti
 
 
 def test_recipe_of_the_command_line(cli: Cli, tiny_corpus: TinyCorpus):
-    from s3prl_emotion.folders import heads_folder
+    from s3prl_emotion.files.folders import heads_folder
     from s3prl_emotion.recipe import overridden
 
     recipe = yaml.safe_load((heads_folder() / "emotion_corr_attn/config.yaml").read_text())

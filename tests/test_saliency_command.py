@@ -32,22 +32,21 @@ from torch import Tensor
 import s3prl_emotion.cli
 from s3prl_emotion import rng
 from s3prl_emotion.audio import load_audio
-from s3prl_emotion.corpora import DIMENSIONS, Needs, Utterance, corpus, load_corpus
+from s3prl_emotion.corpora import DIMENSIONS, Needs, Utterance, corpus, fingerprint, load_corpus
 from s3prl_emotion.errors import AudioError, ConfigError, EmotionError, LabelError, StoreError, UsageError
 from s3prl_emotion.recipe import DataSection
 from s3prl_emotion.saliency import (
     PCAProjection,
     SaliencyFile,
     compute,
-    fingerprint,
     pairwise_mutual_information,
     pca_projection,
     plots,
 )
-from s3prl_emotion.saliency import format as saliency_format
-from s3prl_emotion.saliency.format import KEY, Header
 from s3prl_emotion.store.identity import Identity
-from s3prl_emotion.upstream import build_upstream
+from s3prl_emotion.upstreams import saliency_format
+from s3prl_emotion.upstreams.build import build_upstream
+from s3prl_emotion.upstreams.saliency_format import KEY, Header
 
 TARGETS = ("activation", "valence", "dominance")
 LAYERS, WIDTH = 4, 16  # of the tiny HuBERT

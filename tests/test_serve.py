@@ -27,8 +27,8 @@ from conftest import RATE, TinyCorpus, tone, write_graded_corpus
 from s3prl_emotion import audio as audio_files
 from s3prl_emotion import cli as suite
 from s3prl_emotion.errors import AudioError, UsageError
-from s3prl_emotion.prediction import Judgement, Prediction, Predictor, Window, load
-from s3prl_emotion.prediction.windows import Windows
+from s3prl_emotion.predict import Judgement, Prediction, Predictor, Window, load
+from s3prl_emotion.predict.windows import Windows
 
 pytest.importorskip("starlette", reason="the extra serve is not installed")
 pytest.importorskip("uvicorn")

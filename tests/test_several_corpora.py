@@ -19,10 +19,10 @@ from test_resume import Interrupt, different, interrupt, outcome_of  # noqa: F40
 
 from s3prl_emotion import cli as suite
 from s3prl_emotion import host
-from s3prl_emotion.class_balance import class_weights, sampling_weights
 from s3prl_emotion.corpora import DIMENSIONS, Corpus, Needs, load_corpus
-from s3prl_emotion.dataset import EpochBatches
 from s3prl_emotion.errors import ConfigError, LabelError
+from s3prl_emotion.loading.class_balance import class_weights, sampling_weights
+from s3prl_emotion.loading.dataset import EpochBatches
 from s3prl_emotion.recipe import DataSection
 
 CLASSES = ["ang", "hap", "neu", "sad"]

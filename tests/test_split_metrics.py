@@ -14,15 +14,15 @@ from hypothesis import strategies as st
 from matplotlib import image
 from numpy.typing import NDArray
 
-from s3prl_emotion import plots
-from s3prl_emotion.calibration import reliability_table
-from s3prl_emotion.dimensional_metrics import dimensional_metrics
-from s3prl_emotion.distribution_metrics import agreement, threshold_f1
 from s3prl_emotion.errors import EmotionError, LabelError, TrainingError
-from s3prl_emotion.group_metrics import gender_table
-from s3prl_emotion.metrics import categorical_metrics
-from s3prl_emotion.speaker_plots import draw_split, plot_hypotheses, plot_reliability, plot_speakers
-from s3prl_emotion.split_metrics import hypothesis_pairs, join_dimensions, restrict_classes, split_metrics
+from s3prl_emotion.figures import plots
+from s3prl_emotion.figures.speaker_plots import draw_split, plot_hypotheses, plot_reliability, plot_speakers
+from s3prl_emotion.metrics.calibration import reliability_table
+from s3prl_emotion.metrics.categorical import categorical_metrics
+from s3prl_emotion.metrics.dimensional import dimensional_metrics
+from s3prl_emotion.metrics.distribution import agreement, threshold_f1
+from s3prl_emotion.metrics.groups import gender_table
+from s3prl_emotion.metrics.split import hypothesis_pairs, join_dimensions, restrict_classes, split_metrics
 
 Array = NDArray[np.float64]
 LEARNT = ("neutral", "happy", "angry", "sad", "fear")
@@ -346,7 +346,9 @@ def test_as_many_classes_as_there_are(tmp_path: Path, number: int) -> None:
 
 def test_figures_say_what_the_numbers_say(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     kept: list[Any] = []
-    monkeypatch.setattr("s3prl_emotion.speaker_plots.save_figure", lambda figure, path: kept.append(figure) or path)
+    monkeypatch.setattr(
+        "s3prl_emotion.figures.speaker_plots.save_figure", lambda figure, path: kept.append(figure) or path
+    )
     metrics = split_metrics(**random_split(0))
     draw_split(tmp_path, "t", metrics)
     pairs, reliability, speakers = kept

@@ -13,10 +13,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from s3prl_emotion.dimensional_metrics import dimensional_metrics
 from s3prl_emotion.errors import LabelError, UsageError
-from s3prl_emotion.metrics import categorical_metrics
-from s3prl_emotion.statistics import (
+from s3prl_emotion.metrics.categorical import categorical_metrics
+from s3prl_emotion.metrics.dimensional import dimensional_metrics
+from s3prl_emotion.metrics.statistics import (
     CATEGORICAL,
     DIMENSIONAL,
     METRICS,
@@ -257,7 +257,7 @@ def test_same_seed_same_interval_and_the_global_generator_is_left_alone():
 
 
 def test_draws_in_chunks_equal_draws_at_once(monkeypatch: pytest.MonkeyPatch):
-    from s3prl_emotion.statistics import bootstrap, permutation
+    from s3prl_emotion.metrics.statistics import bootstrap, permutation
 
     truth, guess, speakers = dimensional(4, speakers=30)
     whole = compare_systems("CCC", truth, guess, guess[::-1], speakers, resamples=999, permutations=999)

@@ -40,11 +40,11 @@ from store_tools import (
 )
 
 from s3prl_emotion.errors import StoreError, UsageError
-from s3prl_emotion.featurizer import Featurizer
 from s3prl_emotion.rng import rng_state
 from s3prl_emotion.store import FeatureStore, Identity, identify, segments, upkeep, utterance_key
 from s3prl_emotion.store import store as store_module
-from s3prl_emotion.utterance_upstream import UtteranceUpstream
+from s3prl_emotion.upstreams.featurizer import Featurizer
+from s3prl_emotion.upstreams.utterance import UtteranceUpstream
 
 
 @pytest.fixture(autouse=True)

@@ -24,11 +24,11 @@ from s3prl_emotion.benchmark.results_file import ResultsFile
 from s3prl_emotion.cli import main
 from s3prl_emotion.corpora.corpus import Utterance
 from s3prl_emotion.corpora.superb import read_corpus
-from s3prl_emotion.evaluation import write_categorical
-from s3prl_emotion.folders import recipes_folder
+from s3prl_emotion.files.folders import recipes_folder
+from s3prl_emotion.loading.evaluation import write_categorical
+from s3prl_emotion.metrics.results import provenance
 from s3prl_emotion.recipe import DataSection, read_recipe
-from s3prl_emotion.results import provenance
-from s3prl_emotion.submission.track import HEAD_DEFAULTS, superb_track
+from s3prl_emotion.report.superb_track import HEAD_DEFAULTS, superb_track
 
 REAL = SHARED_DATA / "iemocap_superb"
 GRADES = SHARED_DATA / "iemocap_labels" / "labels_consensus_1.csv.gz"
@@ -361,7 +361,7 @@ def test_places_may_name_the_fold_and_float32_stores_are_exact(runs: list[Path],
 def test_corrupted_predictions(
     runs: list[Path], submit: Submit, change: Callable[[list[list[str]]], Any], said: str, monkeypatch
 ):
-    monkeypatch.setattr("s3prl_emotion.submission.predictions._check_metrics", lambda *others: None)
+    monkeypatch.setattr("s3prl_emotion.submit.predictions._check_metrics", lambda *others: None)
     edit_rows(runs[2], "fold3", change)
     submit(*runs, refused=rf"test_fold3_predictions\.csv:? ?{said}")
 

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 import s3prl_emotion
 from s3prl_emotion.errors import ConfigError, EmotionError
-from s3prl_emotion.tcgru import TCGRU
+from s3prl_emotion.experts.tcgru import TCGRU
 
 s3prl_emotion.register()
 
@@ -418,7 +418,7 @@ def test_number_of_parameters_of_mitra_2025() -> None:
 
 @pytest.mark.parametrize("keep", [0.8, 0.6, 0.4])
 def test_parameters_fall_with_the_dimensions(keep: float) -> None:
-    from s3prl_emotion.reduction import SalientDimensions
+    from s3prl_emotion.experts.reduction import SalientDimensions
 
     kept = list(range(round(1024 * keep)))
     reduced = TCGRUModel(1024, SalientDimensions(1024, kept))

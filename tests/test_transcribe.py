@@ -40,10 +40,11 @@ from tiny_text_models import (
 
 import s3prl_emotion.cli
 from s3prl_emotion.errors import EmotionError, UsageError
-from s3prl_emotion.lexical import read_transcripts, record, scoring
-from s3prl_emotion.lexical.asr import Recogniser, RecogniserOptions, load_recogniser
-from s3prl_emotion.lexical.record import open_record
-from s3prl_emotion.lexical.windows import windows
+from s3prl_emotion.transcribe import record, scoring
+from s3prl_emotion.transcribe.asr import Recogniser, RecogniserOptions, load_recogniser
+from s3prl_emotion.transcribe.record import open_record
+from s3prl_emotion.transcribe.windows import windows
+from s3prl_emotion.upstreams.lexical import read_transcripts
 
 RATE = 16_000
 UTTERANCES = 48  # of the tiny corpus
@@ -702,7 +703,7 @@ def test_a_full_disk_loses_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 PROGRAM = """
 import sys, time
 from s3prl_emotion import cli
-from s3prl_emotion.lexical import record
+from s3prl_emotion.transcribe import record
 
 plain = record.Record.add
 def add(self, name, text):

@@ -11,7 +11,7 @@ from tiny_models import CONVOLUTIONS, SIZES
 
 from s3prl_emotion import host
 from s3prl_emotion.errors import ConfigError, UsageError
-from s3prl_emotion.folders import CACHE_VARIABLE
+from s3prl_emotion.files.folders import CACHE_VARIABLE
 
 host.register()
 SMALL = {**SIZES, **CONVOLUTIONS}

@@ -13,12 +13,12 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from s3prl_emotion.audio import SAMPLE_RATE
-from s3prl_emotion.categorical_expert import CategoricalExpert
 from s3prl_emotion.corpora import Needs, Utterance
-from s3prl_emotion.embeddings import stored_rows
 from s3prl_emotion.errors import ConfigError
+from s3prl_emotion.experts.categorical import CategoricalExpert
+from s3prl_emotion.figures.embeddings import stored_rows
 from s3prl_emotion.masking import pad_features
-from s3prl_emotion.metrics import unweighted_average_recall
+from s3prl_emotion.metrics.categorical import unweighted_average_recall
 from s3prl_emotion.recipe import StrictSection
 
 from .model import LEVELS, UNKNOWN, VIEWS, AttentiveCNN, MultiViewLoss, levels

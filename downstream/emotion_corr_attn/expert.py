@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 from torch import Tensor, nn
 
-from s3prl_emotion.categorical_expert import CategoricalExpert
+from s3prl_emotion.experts.categorical import CategoricalExpert
 from s3prl_emotion.masking import pad_features
 from s3prl_emotion.recipe import StrictSection
 

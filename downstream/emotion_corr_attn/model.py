@@ -13,9 +13,9 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import torch
+from s3prl.downstream.emotion_corr_attn.correlation import weighted_correlation
 from torch import Tensor, nn
 
-from s3prl_emotion.correlation import weighted_correlation
 from s3prl_emotion.errors import ConfigError, nearest
 from s3prl_emotion.masking import frame_mask, full_precision, guarded_sqrt, without_padding
 

@@ -11,12 +11,13 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from s3prl_emotion import host, results
-from s3prl_emotion.categorical_expert import CategoricalExpert
+from s3prl_emotion import host
 from s3prl_emotion.corpora import DIMENSIONS, Utterance
 from s3prl_emotion.distributed import world
 from s3prl_emotion.errors import ConfigError, LabelError
-from s3prl_emotion.loaders import Loaders
+from s3prl_emotion.experts.categorical import CategoricalExpert
+from s3prl_emotion.loading.loaders import Loaders
+from s3prl_emotion.metrics import results
 from s3prl_emotion.recipe import StrictSection
 
 from .analysis import latent_metrics, plot_latents

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from s3prl_emotion.class_balance import class_weights
 from s3prl_emotion.errors import LabelError
+from s3prl_emotion.loading.class_balance import class_weights
 
 from .model import LIMIT
 

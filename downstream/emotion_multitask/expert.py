@@ -7,7 +7,7 @@ from typing import Literal
 from pydantic import Field
 from torch import Tensor, nn
 
-from s3prl_emotion.multitask_expert import MultiTaskExpert
+from s3prl_emotion.experts.multitask import MultiTaskExpert
 from s3prl_emotion.recipe import StrictSection
 
 from .model import MultiTaskLoss, MultiTaskModel

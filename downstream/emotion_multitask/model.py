@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from s3prl_emotion.experts.tcgru import TCGRU
 from s3prl_emotion.losses import concordance_loss
-from s3prl_emotion.tcgru import TCGRU
 
 NUM_DIMENSIONS = 3  # activation, valence, dominance
 

@@ -9,13 +9,13 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from s3prl_emotion import reduction
 from s3prl_emotion.corpora import Needs
-from s3prl_emotion.dimensional_expert import DimensionalExpert
 from s3prl_emotion.errors import ConfigError
-from s3prl_emotion.lexical import LexicalSection, lexical_features
+from s3prl_emotion.experts import reduction
+from s3prl_emotion.experts.dimensional import DimensionalExpert
 from s3prl_emotion.recipe import StrictSection
 from s3prl_emotion.store.identity import Identity
+from s3prl_emotion.upstreams.lexical import LexicalSection, lexical_features
 
 from .model import DimensionalLoss, TCGRUModel
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from s3prl_emotion.audit.findings import ERROR, NOTE, WARNING, Finding, finding
 from s3prl_emotion.audit.listing import SEEN, TABLE, Listing, Places
-from s3prl_emotion.lexical.normalise import normalise
+from s3prl_emotion.corpora.normalise import normalise
 
 YES, NO, UNKNOWN = "yes", "no", "unknown"
 

@@ -11,15 +11,7 @@ import numpy as np
 import pandas as pd
 
 from s3prl_emotion.audit.findings import ERROR, NOTE, WARNING, Finding, finding
-from s3prl_emotion.audit.listing import (
-    EMO_SUPERB,
-    TABLE,
-    Listing,
-    Places,
-    RowBook,
-    class_names,
-    complete_rows,
-)
+from s3prl_emotion.audit.listing import EMO_SUPERB, TABLE, Listing, Places, RowBook, class_names, complete_rows
 from s3prl_emotion.audit.speakers import iemocap_speakers, speakers_of
 from s3prl_emotion.corpora.distribution import consensus
 from s3prl_emotion.corpora.folds import OFFICIAL, _natural, drawn_folds

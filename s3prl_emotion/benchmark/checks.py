@@ -53,9 +53,9 @@ def _check_metric(plan: Plan) -> None:
 
 
 def _check_run(run: Run) -> None:
-    from s3prl_emotion import preflight
-    from s3prl_emotion.folders import heads
+    from s3prl_emotion.files.folders import heads
     from s3prl_emotion.recipe import check_recipe
+    from s3prl_emotion.training import preflight
 
     if run.head not in heads():
         raise UsageError(
@@ -78,7 +78,7 @@ def _check_optimizer(config: dict[str, Any]) -> None:
     from s3prl.optimizers import get_optimizer
     from s3prl.schedulers import get_scheduler
 
-    from s3prl_emotion import preflight
+    from s3prl_emotion.training import preflight
 
     preflight.check_builders(config)
     steps, section = config["runner"]["total_steps"], "optimizer"

@@ -18,8 +18,8 @@ from s3prl_emotion.benchmark.plan import Run, is_superb
 from s3prl_emotion.benchmark.prepare import FailedStepError, Preparation, read_json, write_json
 from s3prl_emotion.benchmark.processes import InterruptedRunError, Processes
 from s3prl_emotion.errors import TrainingError
-from s3prl_emotion.folders import PACKAGE
-from s3prl_emotion.results import write_text
+from s3prl_emotion.files.folders import PACKAGE
+from s3prl_emotion.metrics.results import write_text
 
 BEST = "dev-best.ckpt"
 STATE = "state.json"

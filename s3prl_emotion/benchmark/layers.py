@@ -97,7 +97,7 @@ def _counter(name: str) -> Callable[..., int | None] | None:
 
 def _built(name: str, ckpt: str | None, options: Any, feature: str) -> int:
     """Layers of an upstream that is built for the purpose."""
-    from s3prl_emotion.upstream import build_source
+    from s3prl_emotion.upstreams.build import build_source
 
     args = {
         "upstream": name, "upstream_ckpt": ckpt, "upstream_model_config": options, "upstream_layer_selection": None,

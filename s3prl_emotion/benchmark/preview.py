@@ -158,7 +158,7 @@ def _taken(run: Run, done: dict[str, dict[str, Any]]) -> str:
 
 def _add_audio(run: Run, store: Store) -> None:
     """Note the utterances of a run's corpus."""
-    from s3prl_emotion.extraction import all_utterances, durations
+    from s3prl_emotion.extract.filling import all_utterances, durations
 
     utterances = [item for item in all_utterances(corpus_of(run)) if str(item.path) not in store.lengths]
     most = run.config["downstream_expert"]["datarc"].get("max_duration")
@@ -189,10 +189,10 @@ def _size(plan: Plan, run: Run, seconds: float, utterances: int, device: str | N
     """Bytes that an upstream's features take, and the share of the utterances that are there."""
     import torch
 
-    from s3prl_emotion.extraction import predicted_bytes
+    from s3prl_emotion.extract.filling import predicted_bytes
     from s3prl_emotion.store import FeatureStore
     from s3prl_emotion.store.store import ABOUT
-    from s3prl_emotion.upstream import build_source
+    from s3prl_emotion.upstreams.build import build_source
 
     dtype = plan.matrix.section.store_dtype
     with tempfile.TemporaryDirectory(prefix="s3prl-emotion-dry-run-") as scratch:

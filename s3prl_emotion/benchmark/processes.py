@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from s3prl_emotion.errors import TrainingError
-from s3prl_emotion.folders import PACKAGE
+from s3prl_emotion.files.folders import PACKAGE
 
 OWN = {"s3prl-emotion": "s3prl_emotion", "run_downstream.py": "s3prl_emotion.run_downstream"}
 CHILD = str(Path(__file__).with_name("child.py"))

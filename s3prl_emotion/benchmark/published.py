@@ -10,8 +10,8 @@ from pydantic import Field
 
 from s3prl_emotion.corpora.corpus import DIMENSIONS
 from s3prl_emotion.errors import ConfigError, nearest
+from s3prl_emotion.metrics.statistics import CATEGORICAL, DIMENSIONAL
 from s3prl_emotion.recipe import StrictSection
-from s3prl_emotion.statistics import CATEGORICAL, DIMENSIONAL
 
 SIZE = "relative_size"  # parameters as a share of the baseline's
 METRICS = [f"{metric}.{name}" for metric in DIMENSIONAL for name in DIMENSIONS]

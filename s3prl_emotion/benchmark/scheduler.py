@@ -19,7 +19,7 @@ from s3prl_emotion.benchmark.prepare import FailedStepError
 from s3prl_emotion.benchmark.processes import FullDiskError, InterruptedRunError, is_full_disk
 from s3prl_emotion.benchmark.results_file import ResultsFile, read_results
 from s3prl_emotion.errors import TrainingError, UsageError
-from s3prl_emotion.locks import locked
+from s3prl_emotion.files.locks import locked
 
 logger = logging.getLogger(__name__)
 __all__ = ["ABOUT", "Execution", "Summary", "is_finished", "is_given_up", "run_matrix"]

@@ -31,9 +31,10 @@ class Stopwatch:
 
     def install(self) -> None:
         """Put the clocks around the methods."""
-        from s3prl_emotion import runner, training
         from s3prl_emotion.store import FeatureStore
-        from s3prl_emotion.store.source import UpstreamSource
+        from s3prl_emotion.training import loop as training
+        from s3prl_emotion.training import runner
+        from s3prl_emotion.upstreams.source import UpstreamSource
 
         self._around(UpstreamSource, "compute", self._computing)
         self._around(FeatureStore, "put", self._keeping)

@@ -152,7 +152,7 @@ def _load(config_json: str, needs: Needs) -> Corpus:
 
 def _with_noisy(corpus: Corpus, options: DegradeSection, others: Iterable[str]) -> Corpus:
     """Add the splits that ``datarc.degrade`` asks for: test_25dB, … with the utterances of the clean ones."""
-    from s3prl_emotion.degradation.spec import level_names
+    from s3prl_emotion.corpora.degradation_levels import level_names
 
     levels = level_names([(low, high) for low, high in options.snr])
     clean = [name for name in corpus.splits if name not in ("train", "dev", *others)]

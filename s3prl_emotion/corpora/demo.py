@@ -25,7 +25,7 @@ from tqdm import tqdm
 
 from s3prl_emotion.corpora.espeak import Espeak
 from s3prl_emotion.errors import UsageError
-from s3prl_emotion.folders import CACHE_VARIABLE, cache_folder
+from s3prl_emotion.files.folders import CACHE_VARIABLE, cache_folder
 
 logger = logging.getLogger(__name__)
 

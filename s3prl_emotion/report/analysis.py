@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 
 from s3prl_emotion.benchmark.published import SIZE, PublishedNumber
-from s3prl_emotion.dimensional_metrics import error_per_bin
 from s3prl_emotion.errors import LabelError
+from s3prl_emotion.metrics.dimensional import error_per_bin
+from s3prl_emotion.metrics.statistics import cluster_bootstrap, holm, paired_permutation_test
 from s3prl_emotion.report.pooled import Measures, Pool, Predictions, read_predictions
 from s3prl_emotion.report.scores import (
     SIGNIFICANT,
@@ -24,7 +25,6 @@ from s3prl_emotion.report.scores import (
     score_of,
 )
 from s3prl_emotion.report.study import RunResult, Study
-from s3prl_emotion.statistics import cluster_bootstrap, holm, paired_permutation_test
 
 RESAMPLES = 10_000
 TESTED = 5  # metrics of a system and split that are tested, at most

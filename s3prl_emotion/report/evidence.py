@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from s3prl_emotion.group_metrics import PA_UAR_THRESHOLDS
+from s3prl_emotion.metrics.groups import PA_UAR_THRESHOLDS
 from s3prl_emotion.report.planes import Planes, planes_of
 from s3prl_emotion.report.scores import Analysis, Score, score_of
 from s3prl_emotion.report.study import RunResult, Study
@@ -62,7 +62,7 @@ class SystemEvidence:
         classes: that are evaluated, in their order
         confusion: counts ``[K, K]`` added over runs, rows truth
         hypotheses: by true class, counts ``[K, K]`` of first (rows) and second hypothesis, added over runs
-        reliability: bins over all runs' utterances, as :func:`~s3prl_emotion.calibration.reliability_table`
+        reliability: bins over all runs' utterances, as :func:`~s3prl_emotion.metrics.calibration.reliability_table`
         speakers: every speaker of the split by name; those with too few utterances have no scores
         min_utterances: fewer are too few
     """

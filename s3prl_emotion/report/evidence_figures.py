@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 
 from s3prl_emotion.benchmark.expansion import slug
+from s3prl_emotion.figures.speaker_plots import draw_calibrated
 from s3prl_emotion.report.drawing import INK, PANEL, Drawable, Figure, Panel, series_style
 from s3prl_emotion.report.evidence import SPEAKER_METRICS, Evidence, SpeakerPoint, SystemEvidence
 from s3prl_emotion.report.matrices import Matrix
 from s3prl_emotion.report.plane_figures import plane_figures
 from s3prl_emotion.report.scores import Analysis
 from s3prl_emotion.report.training_figures import training_figures
-from s3prl_emotion.speaker_plots import draw_calibrated
 
 Systems = Mapping[str, SystemEvidence]
 NAMES = {"UAR": "UAR", "mean_CCC": "mean CCC"}

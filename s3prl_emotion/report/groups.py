@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 
-from s3prl_emotion.group_metrics import N_BEST, PA_UAR_THRESHOLDS
+from s3prl_emotion.metrics.groups import N_BEST, PA_UAR_THRESHOLDS
 from s3prl_emotion.report.evidence import GROUP_METRICS, RANKS, SPEAKER_METRICS, SystemEvidence, TrainingEvidence
 from s3prl_emotion.report.scores import Score
 from s3prl_emotion.report.tables import NONE, Table, count, number, spread

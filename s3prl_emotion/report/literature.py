@@ -12,9 +12,9 @@ from typing import Any
 import yaml
 
 from s3prl_emotion.errors import ConfigError
-from s3prl_emotion.folders import heads as known_heads
+from s3prl_emotion.files.folders import heads as known_heads
+from s3prl_emotion.report.superb_track import WITHOUT_CLASSES
 from s3prl_emotion.report.tables import NONE, Table, label
-from s3prl_emotion.submission.track import WITHOUT_CLASSES
 
 FILE = Path(__file__).with_name("literature.yaml")
 FIELDS = ("corpus", "split", "protocol", "upstream", "system", "metric", "statistic")

@@ -11,7 +11,7 @@ import yaml
 
 from s3prl_emotion.benchmark.prepare import read_json
 from s3prl_emotion.report.study import RunResult, Study
-from s3prl_emotion.submission.track import Track, superb_track
+from s3prl_emotion.report.superb_track import Track, superb_track
 
 OPTIONS = ("upstream", "upstream_ckpt", "upstream_revision", "upstream_layer_selection", "upstream_feature_selection")
 PLAIN = (None, False, "hidden_states")  # options that need no word

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from s3prl_emotion.errors import UsageError
+from s3prl_emotion.metrics.results import versions, write_text
 from s3prl_emotion.report import tables
 from s3prl_emotion.report.budget import within_budget
 from s3prl_emotion.report.drawing import SCALE, SERIES, Figure, glyph, svg_panels, write_figure
@@ -22,7 +23,6 @@ from s3prl_emotion.report.scores import Analysis, Part, Score
 from s3prl_emotion.report.search_tables import NOTE as SEARCH_NOTE
 from s3prl_emotion.report.search_tables import search_csv, search_figures, search_table
 from s3prl_emotion.report.sections import sections
-from s3prl_emotion.results import versions, write_text
 
 __all__ = ["tex", "write_report"]
 

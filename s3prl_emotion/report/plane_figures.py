@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from s3prl_emotion.embedding_plots import MOST_NAMED
+from s3prl_emotion.figures.embedding_plots import MOST_NAMED
 from s3prl_emotion.report.drawing import INK, MARKERS, PANEL, SCALE, SERIES, UNKNOWN, Figure, Panel
 from s3prl_emotion.report.planes import POINTS, SEED, Plane
 

@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from s3prl_emotion.embedding_plots import Known, known_of
-from s3prl_emotion.embeddings import SUFFIX, Embeddings, check_rows, in_a_plane, load, usual_perplexity
 from s3prl_emotion.errors import EmotionError
+from s3prl_emotion.figures.embedding_plots import Known, known_of
+from s3prl_emotion.figures.embeddings import SUFFIX, Embeddings, check_rows, in_a_plane, load, usual_perplexity
 from s3prl_emotion.report.study import RunResult, Study
 
 logger = logging.getLogger(__name__)

@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 
 from s3prl_emotion.corpora.corpus import DIMENSIONS
 from s3prl_emotion.errors import LabelError
+from s3prl_emotion.metrics.statistics import CATEGORICAL, DIMENSIONAL, Clusters, confusion_sums, dimensional_sums
+from s3prl_emotion.metrics.statistics.sums import MOMENTS, Array
 from s3prl_emotion.report.study import RunResult
-from s3prl_emotion.statistics import CATEGORICAL, DIMENSIONAL, Clusters, confusion_sums, dimensional_sums
-from s3prl_emotion.statistics.sums import MOMENTS, Array
 
 WORDS = ("FileName", "SpkrID", "Gender", "truth", "prediction")
 WANTED = frozenset([*WORDS, *DIMENSIONS, *(f"{name}_pred" for name in DIMENSIONS)])  # chances of classes are many

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from s3prl_emotion.benchmark.published import PublishedNumber
+from s3prl_emotion.metrics.statistics import CATEGORICAL, DIMENSIONAL
 from s3prl_emotion.report.study import Study
-from s3prl_emotion.statistics import CATEGORICAL, DIMENSIONAL
 
 SIGNIFICANT = 0.05
 

@@ -104,7 +104,7 @@ def _weights_of_checkpoint(run: RunResult, path: Path) -> Array:
     nothing = np.zeros(0)
     if (run.upstream_options or {}).get("upstream_layer_selection") is not None or not path.is_file():
         return nothing
-    from s3prl_emotion.checkpoint import load_checkpoint
+    from s3prl_emotion.files.checkpoint import load_checkpoint
 
     try:
         featurizer = load_checkpoint(path, mmap=True).get("Featurizer") or {}
@@ -121,7 +121,7 @@ def layer_saliency(paths: Iterable[Path]) -> list[LayerSaliency]:
     Args:
         paths: ``.safetensors`` files, each counted once; what is not there or no saliency file is warned of
     """
-    from s3prl_emotion.saliency.file import SaliencyFile
+    from s3prl_emotion.upstreams.saliency_file import SaliencyFile
 
     found = []
     for path in dict.fromkeys(paths):

@@ -14,10 +14,10 @@ from s3prl_emotion.saliency.cross_correlation import (
     salient_dimensions,
     salient_layer,
 )
-from s3prl_emotion.saliency.file import SaliencyFile
 from s3prl_emotion.saliency.moments import StreamedMoments
 from s3prl_emotion.saliency.mutual_information import mutual_information_saliency, pairwise_mutual_information
 from s3prl_emotion.saliency.pca import PCAProjection, pca_projection
+from s3prl_emotion.upstreams.saliency_file import SaliencyFile
 
 __all__ = [
     "PCAProjection",

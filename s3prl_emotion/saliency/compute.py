@@ -10,14 +10,14 @@ from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from s3prl_emotion.corpora import Utterance
-from s3prl_emotion.dataset import UtteranceDataset, collate
+from s3prl_emotion.corpora.fingerprint import by_name, target_values
 from s3prl_emotion.errors import AudioError, UsageError
+from s3prl_emotion.loading.dataset import UtteranceDataset, collate
 from s3prl_emotion.saliency.checks import in_range
-from s3prl_emotion.saliency.fingerprint import by_name, target_values
 from s3prl_emotion.saliency.moments import StreamedMoments
 from s3prl_emotion.saliency.mutual_information import mutual_information_saliency
 from s3prl_emotion.store.identity import Identity
-from s3prl_emotion.store.source import UpstreamSource
+from s3prl_emotion.upstreams.source import UpstreamSource
 
 MOST_MEMORY = 8e9  # bytes that a pass may hold
 MOST_COMPONENTS = 64e6  # bytes of principal components in a file
@@ -39,13 +39,13 @@ def compute_saliency(
     Args:
         source: the upstream's
         utterances: of the training split, in any order
-        targets: names, see :data:`~s3prl_emotion.saliency.fingerprint.TARGETS`
+        targets: names, see :data:`~s3prl_emotion.corpora.fingerprint.TARGETS`
         method: ccs, mis or pca
         max_duration: seconds after which training cuts audio, or ``None``
         workers: processes that decode audio
 
     Returns:
-        tensors of a saliency file, see :mod:`~s3prl_emotion.saliency.format`
+        tensors of a saliency file, see :mod:`~s3prl_emotion.upstreams.saliency_format`
 
     Raises:
         UsageError: so many layers and dimensions that memory or the file would not hold them

@@ -6,7 +6,7 @@ import csv
 import io
 from collections.abc import Iterator
 
-from s3prl_emotion.saliency.file import SaliencyFile
+from s3prl_emotion.upstreams.saliency_file import SaliencyFile
 
 
 def table(saliency: SaliencyFile) -> str:

@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 
 from s3prl_emotion import __version__
 from s3prl_emotion.audio import SAMPLE_RATE
-from s3prl_emotion.prediction.answers import Prediction
-from s3prl_emotion.prediction.files import FileResult
-from s3prl_emotion.prediction.output import JsonLinesWriter, Layout, rounded
-from s3prl_emotion.prediction.predictor import Predictor
-from s3prl_emotion.prediction.windows import Windows
+from s3prl_emotion.predict.answers import Prediction
+from s3prl_emotion.predict.files import FileResult
+from s3prl_emotion.predict.output import JsonLinesWriter, Layout, rounded
+from s3prl_emotion.predict.predictor import Predictor
+from s3prl_emotion.predict.windows import Windows
 from s3prl_emotion.serve.limits import Limits
 
 POINTS = 600  # of a waveform's or an attention's drawing

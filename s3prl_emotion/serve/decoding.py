@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from s3prl_emotion.audio import UNKNOWN_LENGTH, Forward, check_rate, to_16k_mono
 from s3prl_emotion.errors import AudioError
-from s3prl_emotion.prediction.waveforms import plain
+from s3prl_emotion.predict.waveforms import plain
 from s3prl_emotion.serve.limits import Limits
 
 NAME = "the audio"  # in messages, in place of what the client calls it

@@ -12,8 +12,8 @@ from typing import Any, BinaryIO
 from starlette.requests import ClientDisconnect
 
 from s3prl_emotion.errors import AudioError
-from s3prl_emotion.prediction.predictor import Predictor
-from s3prl_emotion.prediction.windows import Windows
+from s3prl_emotion.predict.predictor import Predictor
+from s3prl_emotion.predict.windows import Windows
 from s3prl_emotion.serve.answers import answer, failed
 from s3prl_emotion.serve.decoding import NAME, read_audio, told_plainly
 from s3prl_emotion.serve.limits import Limits, Refused

@@ -16,7 +16,7 @@ from s3prl_emotion import host
 from s3prl_emotion.audio import SAMPLE_RATE
 from s3prl_emotion.errors import ConfigError, EmotionError, UsageError, nearest
 from s3prl_emotion.recipe import StrictSection
-from s3prl_emotion.utterance_upstream import UtteranceUpstream, read_options, refuse_checkpoint
+from s3prl_emotion.upstreams.utterance import UtteranceUpstream, read_options, refuse_checkpoint
 
 from .align import aligned, aligned_length
 

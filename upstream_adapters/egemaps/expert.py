@@ -17,7 +17,7 @@ from torch import Tensor
 from s3prl_emotion.audio import SAMPLE_RATE
 from s3prl_emotion.errors import UsageError
 from s3prl_emotion.recipe import StrictSection
-from s3prl_emotion.utterance_upstream import UtteranceUpstream, padded_to, read_options, refuse_checkpoint
+from s3prl_emotion.upstreams.utterance import UtteranceUpstream, padded_to, read_options, refuse_checkpoint
 
 ADAPTER_VERSION = 1
 FEATURE_SET = "eGeMAPSv02"

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from s3prl_emotion.errors import ConfigError, UsageError
-from s3prl_emotion.pretrained import Pretrained, find_pretrained, quiet
+from s3prl_emotion.upstreams.pretrained import Pretrained, find_pretrained, quiet
 
 from .families import Family, find_family, has_final_norm
 from .options import Options

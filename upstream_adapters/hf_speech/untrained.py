@@ -15,7 +15,7 @@ import torch
 from pydantic import Field
 
 from s3prl_emotion.errors import ConfigError, UsageError, nearest
-from s3prl_emotion.folders import CACHE_VARIABLE, cache_folder
+from s3prl_emotion.files.folders import CACHE_VARIABLE, cache_folder
 from s3prl_emotion.recipe import StrictSection
 
 from .families import FAMILIES

@@ -6,8 +6,8 @@ from typing import Any
 
 from torch import Tensor
 
-from s3prl_emotion.filterbank import FilterbankSection, LogMel
-from s3prl_emotion.utterance_upstream import UtteranceUpstream, read_options, refuse_checkpoint
+from s3prl_emotion.upstreams.filterbank import FilterbankSection, LogMel
+from s3prl_emotion.upstreams.utterance import UtteranceUpstream, read_options, refuse_checkpoint
 
 ADAPTER_VERSION = 1
 

@@ -10,8 +10,8 @@ from torch import Tensor
 
 from s3prl_emotion.audio import SAMPLE_RATE
 from s3prl_emotion.errors import ConfigError
-from s3prl_emotion.filterbank import FilterbankSection, LogMel
-from s3prl_emotion.utterance_upstream import UtteranceUpstream, padded_to, read_options, refuse_checkpoint
+from s3prl_emotion.upstreams.filterbank import FilterbankSection, LogMel
+from s3prl_emotion.upstreams.utterance import UtteranceUpstream, padded_to, read_options, refuse_checkpoint
 
 from .pitch import PitchCosts, track_pitch
 
@@ -42,7 +42,8 @@ class MelF0Section(FilterbankSection):
 class UpstreamExpert(UtteranceUpstream):
     """``-u mel_f0``: ``num_mels`` log-Mel energies, then F0, then with ``voicing`` its strength; 25 ms / 10 ms.
 
-    The filterbank is :class:`s3prl_emotion.filterbank.LogMel`; F0 (:mod:`.pitch`, no gradient) has its frame centres.
+    The filterbank is :class:`s3prl_emotion.upstreams.filterbank.LogMel`; F0 (:mod:`.pitch`, no gradient) has its frame
+    centres.
 
     Args:
         ckpt: must be None

@@ -6,15 +6,15 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
+from s3prl.upstream.rae.configuration import load_autoencoder
+from s3prl.upstream.rae.spectrogram import MelSpectrogramDb
 from torch import Tensor
 
 from s3prl_emotion.audio import SAMPLE_RATE
 from s3prl_emotion.errors import UsageError
-from s3prl_emotion.rae.configuration import load_autoencoder
-from s3prl_emotion.rae.spectrogram import MelSpectrogramDb
 from s3prl_emotion.recipe import StrictSection
 from s3prl_emotion.store.identity import weights_hash
-from s3prl_emotion.utterance_upstream import UtteranceUpstream, read_options
+from s3prl_emotion.upstreams.utterance import UtteranceUpstream, read_options
 
 ADAPTER_VERSION = 1
 WHOLE = SAMPLE_RATE  # samples that an embedding is said to stand for, as eGeMAPS functionals

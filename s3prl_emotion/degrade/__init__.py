@@ -1,0 +1,1 @@
+"""``s3prl-emotion degrade``: write noisy and reverberant copies of an evaluation set."""

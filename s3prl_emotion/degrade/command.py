@@ -1,0 +1,57 @@
+"""``s3prl-emotion degrade``: noisy and reverberant copies of an evaluation set."""
+
+from __future__ import annotations
+
+import sys
+from argparse import ArgumentParser, Namespace
+from pathlib import Path
+
+from s3prl_emotion.corpora.degradation_levels import DEFAULT_LEVELS, DegradationSpec, parse_range
+from s3prl_emotion.degrade.output import EXACT, SUBTYPES
+from s3prl_emotion.errors import UsageError, nearest
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    """Declare what follows the command's name."""
+    levels = " ".join(f"{low:g}:{high:g}" for low, high in DEFAULT_LEVELS)
+    parser.add_argument("--labels", required=True, help="label table, SUPERB's meta_data folder, or demo")
+    parser.add_argument("--root", help="audio folder")
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for audio and label tables")
+    parser.add_argument("--split", metavar="NAME", help="partition (Split_Set) to degrade; by default the first Test")
+    parser.add_argument(
+        "--noise", default="babble", metavar="KIND", help="babble, pink, brown, white, or a folder of recordings"
+    )
+    parser.add_argument(
+        "--reverb", default="none", metavar="KIND", help="none, simulated, or a folder of impulse responses"
+    )
+    parser.add_argument(
+        "--snr", nargs="+", action="extend", metavar="LOW:HIGH", help=f"ranges of SNR (dB), one a level: {levels}"
+    )
+    parser.add_argument("--seed", type=int, default=0, help="of noise, rooms and SNRs")
+    parser.add_argument("--subtype", default=EXACT, help=f"of the WAV files: {', '.join(SUBTYPES)}; {EXACT} is exact")
+    parser.add_argument("--num_workers", type=int, default=0, help="processes")
+
+
+def run(args: Namespace) -> int:
+    """Write the copies, and say what was written."""
+    if args.num_workers < 0:
+        raise UsageError(f"--num_workers {args.num_workers}: must be 0 or more")
+    if args.subtype not in SUBTYPES:
+        raise UsageError(f"--subtype {args.subtype}: not one of {', '.join(SUBTYPES)}{nearest(args.subtype, SUBTYPES)}")
+    levels = tuple(parse_range(text) for text in args.snr) if args.snr else DEFAULT_LEVELS
+    from s3prl_emotion.degrade.copies import write_copies
+    from s3prl_emotion.degrade.labels import read_labels
+
+    names = ("labels", "root", "split", "noise", "reverb", "snr", "seed", "subtype")
+    arguments = {name: getattr(args, name) for name in names}
+    specs = [DegradationSpec(args.noise, snr, args.reverb, args.seed) for snr in levels]
+    labels = read_labels(args.labels, args.root)
+    out = args.out.expanduser()
+    for written in write_copies(labels, args.split, specs, out, args.subtype, args.num_workers, arguments):
+        ratios = [record["snr"] for record in written.records]
+        scaled = sum(record["gain"] < 1 for record in written.records)
+        sys.stdout.write(
+            f"{written.table}: {len(ratios)} utterances, SNR {min(ratios):.1f} to {max(ratios):.1f} dB (mean "
+            f"{sum(ratios) / len(ratios):.1f} dB), {scaled} scaled down to stay within full scale\n"
+        )
+    return 0

@@ -1,0 +1,268 @@
+"""Degraded copies of an evaluation set: audio, a label table for each level, and what made them."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path, PurePosixPath
+
+import pandas as pd
+import torch
+from torch.utils.data import DataLoader, Dataset
+from tqdm import tqdm
+
+from s3prl_emotion.audio import SAMPLE_RATE, load_audio
+from s3prl_emotion.corpora.degradation_levels import NO_REVERB, SIMULATED, DegradationSpec, level_names
+from s3prl_emotion.degrade.labels import Labels
+from s3prl_emotion.degrade.output import EXACT, Output, Record, decode, encode, write_bytes
+from s3prl_emotion.errors import AudioError, LabelError, UsageError
+from s3prl_emotion.loading.degradation.degrader import (
+    HIGHEST_PEAK,
+    SILENT,
+    SNR_TOLERANCE,
+    Degrader,
+    Parts,
+    measured_snr,
+)
+from s3prl_emotion.loading.degradation.noises import BABBLE, LOWEST_FREQUENCY, TALKERS, RecordedNoise, build_noise
+from s3prl_emotion.loading.degradation.rooms import DISTANCE, RT60, SIDES, RecordedRooms, build_reverb
+from s3prl_emotion.loading.degradation.waves import fingerprint, first_audible, opened
+from s3prl_emotion.metrics.results import versions, write_text
+
+logger = logging.getLogger(__name__)
+FORMAT = 1
+ADDED = ("SourceFile", "SNR", "Gain", "Noise", "Reverb")
+_LISTED = 5  # utterances named in a warning
+
+
+@dataclass(frozen=True)
+class Written:
+    """A finished split: its name, its table, and what is known of each copy."""
+
+    split: str
+    table: Path
+    records: tuple[Record, ...]
+
+
+class _Copies(Dataset[list[Record]]):
+    """Item i makes what is missing of utterance i, in whichever process asks for it."""
+
+    def __init__(
+        self,
+        labels: Labels,
+        degraders: Mapping[str, Degrader],
+        missing: Sequence[tuple[str, dict[str, str]]],
+        out: Path,
+        subtype: str,
+    ) -> None:
+        self.labels = labels
+        self.degraders = degraders
+        self.missing = missing
+        self.out = out
+        self.subtype = subtype
+
+    def __len__(self) -> int:
+        return len(self.missing)
+
+    def __getitem__(self, index: int) -> list[Record]:
+        name, files = self.missing[index]
+        first = next(iter(self.degraders.values()))
+        parts = first.parts(load_audio(self.labels.root / name), name)  # what the levels have in common
+        return [self._make(split, parts, name, file) for split, file in files.items()]
+
+    def _make(self, split: str, parts: Parts, name: str, file: str) -> Record:
+        result = self.degraders[split].mix(parts, name)
+        content = encode(result.waveform, self.subtype)
+        snr = result.snr
+        if self.subtype != EXACT:
+            snr = measured_snr(decode(content), parts.speech, result.gain)
+        write_bytes(self.out / file, content)
+        return {
+            "file": file,
+            "bytes": len(content),
+            "samples": len(result.waveform),
+            "snr": snr,
+            "drawn": result.drawn,
+            "gain": result.gain,
+            "noise": result.noise,
+            "reverb": result.reverb,
+        }
+
+
+def write_copies(
+    labels: Labels,
+    split: str | None,
+    specs: Sequence[DegradationSpec],
+    out: Path,
+    subtype: str = EXACT,
+    workers: int = 0,
+    arguments: Record | None = None,
+) -> list[Written]:
+    """Write degraded copies of a split's utterances, and their label tables when all audio is there.
+
+    Args:
+        labels: of the corpus
+        split: partition, or ``None`` for the first Test
+        specs: levels, alike in all but the SNR
+        out: folder; copies that an earlier run of the same kind finished are kept
+        subtype: of the WAV files
+        workers: processes
+        arguments: the command line's, for the record
+
+    Raises:
+        UsageError: ``out`` holds something else or is full, or noise or reverberation that is not there
+        LabelError: two utterances with the same path, one outside of the audio folder, or too few speakers for babble
+        AudioError: audio that is missing, unreadable or silent
+    """
+    base, rows = labels.choose(split)
+    taken = [column for column in ADDED if column in rows]
+    if taken:
+        raise LabelError(
+            f"{labels.path}: has a column {taken[0]} already; degrade the clean table, or rename the column"
+        )
+    files = _targets(rows["FileName"], labels.path)
+    names = labels.names if specs[0].noise == BABBLE else list(files)
+    labels.check_audio(names)
+    degraders = _degraders(base, specs, labels)
+    about = {**_about(base, degraders, subtype), "labels": labels.digest}
+    about["audio"] = fingerprint((name, labels.root / name) for name in sorted(names))
+    output = Output(out, about, {"arguments": arguments or {}, "versions": _versions()}, degraders)
+    missing = _missing(output, degraders, files)
+    samples = {name: _samples(labels.root / name) for name, _ in missing}
+    output.check_room({file: samples[name] for name, lacking in missing for file in lacking.values()}, subtype)
+    if len(missing) < len(files):
+        logger.info("%s: %d of %d utterances are there already", out, len(files) - len(missing), len(files))
+    _make_all(_Copies(labels, degraders, missing, out, subtype), output, workers)
+    output.tidy()
+    return [_write_table(output, split, rows, files) for split in degraders]
+
+
+def _targets(names: Sequence[str], path: Path) -> dict[str, str]:
+    """Path of each copy below the folder of its split."""
+    files: dict[str, str] = {}
+    owners: dict[str, str] = {}
+    for name in names:
+        parts = PurePosixPath(name)
+        if parts.is_absolute() or ".." in parts.parts or not parts.name:
+            raise LabelError(f"{path}: FileName {name!r} must be a path below the audio folder, without '..'")
+        file = str(parts.with_suffix(".wav"))
+        if file in owners:
+            raise LabelError(f"{path}: {owners[file]} and {name} would both be written to {file}; rename one")
+        files[name], owners[file] = file, name
+    return files
+
+
+def _degraders(base: str, specs: Sequence[DegradationSpec], labels: Labels) -> dict[str, Degrader]:
+    """Degraders by the splits that they make; they share their sources of noise and rooms."""
+    if base != PurePosixPath(base).name:
+        raise LabelError(f"{labels.path}: the partition {base!r} cannot name a folder; rename it")
+    level_names(spec.snr for spec in specs)  # refuses two of the same name
+    first = specs[0]
+    speakers = labels.speakers if first.noise == BABBLE else None
+    noise = build_noise(first.noise, first.seed, labels.root, speakers)
+    reverb = build_reverb(first.reverb, first.seed)
+    return {f"{base}_{spec.level}": Degrader(spec, noise, reverb) for spec in specs}
+
+
+def _about(base: str, degraders: Mapping[str, Degrader], subtype: str) -> Record:
+    """What the copies depend on; where recordings lie does not matter, which they are does."""
+    first = next(iter(degraders.values()))
+    noise: Record = {"kind": first.spec.noise, "lowest_frequency": LOWEST_FREQUENCY}
+    if first.spec.noise == BABBLE:
+        noise = {"kind": BABBLE, "talkers": list(TALKERS)}
+    if isinstance(first.noise, RecordedNoise):
+        noise = _recordings(first.noise.folder, first.noise.files)
+    reverb: Record = {"kind": first.spec.reverb or NO_REVERB}
+    if first.spec.reverb == SIMULATED:
+        reverb |= {"rt60": list(RT60), "sides": [list(bound) for bound in SIDES], "distance": list(DISTANCE)}
+    if isinstance(first.reverb, RecordedRooms):
+        reverb = _recordings(first.reverb.folder, first.reverb.files)
+    return {
+        "format": FORMAT,
+        "split": base,
+        "noise": noise,
+        "reverb": reverb,
+        "snr": {split: list(degrader.spec.snr) for split, degrader in degraders.items()},
+        "seed": first.spec.seed,
+        "subtype": subtype,
+        "sample_rate": SAMPLE_RATE,
+        "highest_peak": HIGHEST_PEAK,
+    }
+
+
+def _recordings(folder: Path, files: Sequence[str]) -> Record:
+    digest = fingerprint((file, folder / file) for file in files)
+    return {"kind": "recorded", "files": len(files), "names_and_sizes": digest}
+
+
+def _versions() -> dict[str, str]:
+    found = versions()
+    for name in ("scipy", "soundfile", "pyroomacoustics"):
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            found[name] = "not installed as a package"
+    return found
+
+
+def _missing(output: Output, splits: Iterable[str], files: Mapping[str, str]) -> list[tuple[str, dict[str, str]]]:
+    """Utterances with the copies that are to be made, by split."""
+    lacking = {
+        name: {split: f"{split}/{file}" for split in splits if output.finished(f"{split}/{file}") is None}
+        for name, file in files.items()
+    }
+    return [(name, copies) for name, copies in lacking.items() if copies]
+
+
+def _samples(path: Path) -> int:
+    """Length at 16 kHz, from the header; a silent utterance is refused before hours of work, not in the midst."""
+    with opened(path) as file:
+        if first_audible(file, path) is None:
+            raise AudioError(SILENT.format(path))
+        return math.ceil(file.frames * SAMPLE_RATE / file.samplerate)
+
+
+def _make_all(copies: _Copies, output: Output, workers: int) -> None:
+    """Make what is missing; results come in order, however many processes there are."""
+    loader = DataLoader(
+        copies,
+        batch_size=None,
+        num_workers=workers,
+        generator=torch.Generator(),  # leaves the global one alone
+    )
+    try:
+        for records in tqdm(loader, desc="degrade", unit="utt", dynamic_ncols=True, disable=not len(copies)):
+            output.note(records)
+            output.records.update((record["file"], record) for record in records)
+    except RuntimeError as error:
+        if "DataLoader worker" not in str(error):
+            raise
+        raise UsageError(
+            f"{output.folder}: a process died ({' '.join(str(error).split())}); run the same command again, perhaps "
+            "with fewer --num_workers: what is finished is kept"
+        ) from error
+
+
+def _write_table(output: Output, split: str, rows: pd.DataFrame, files: Mapping[str, str]) -> Written:
+    records = tuple(output.records[f"{split}/{files[name]}"] for name in rows["FileName"])
+    table = rows.assign(
+        FileName=[record["file"] for record in records],
+        SourceFile=rows["FileName"],
+        SNR=[f"{record['snr']:.4f}" for record in records],
+        Gain=[repr(record["gain"]) for record in records],
+        Noise=[record["noise"] for record in records],
+        Reverb=[record["reverb"] for record in records],
+    )
+    path = output.folder / f"{split}.csv"
+    write_text(path, table.to_csv(index=False, lineterminator="\n"))
+    off = [record["file"] for record in records if not abs(record["snr"] - record["drawn"]) <= SNR_TOLERANCE]
+    if off:
+        some = ", ".join(off[:_LISTED]) + (", …" if len(off) > _LISTED else "")
+        logger.warning(
+            "%s: rounding moved the SNR of %d utterances by more than %g dB (%s); --subtype %s is exact",
+            *(path, len(off), SNR_TOLERANCE, some, EXACT),
+        )
+    return Written(split, path, records)

@@ -1,0 +1,1 @@
+"""The base classes that heads subclass, and the parts that heads share."""

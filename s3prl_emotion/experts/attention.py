@@ -1,0 +1,24 @@
+"""Attention weights over frames as files: npz for computing with, a picture over the waveform for looking at."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from s3prl_emotion.figures.plots import plot_attention
+from s3prl_emotion.metrics.results import write_arrays
+
+
+def save(folder: Path, stem: str, weights: Mapping[str, NDArray[np.float32]]) -> Path:
+    """Write ``{stem}_attention.npz`` with the weights ``[T]`` of each utterance under its name."""
+    folder.mkdir(parents=True, exist_ok=True)
+    return write_arrays(folder / f"{stem}_attention.npz", weights)
+
+
+def draw(folder: Path, name: str, weights: NDArray[np.float32], waveform: NDArray[np.float32]) -> Path:
+    """Write the weights ``[T]`` of one utterance as npz, and draw them over its waveform ``[N]``."""
+    save(folder, name, {"weights": weights})
+    return plot_attention(folder / f"{name}_attention.png", waveform, weights.tolist(), name)

@@ -1,0 +1,156 @@
+"""Fewer input dimensions ahead of a head: the salient ones, or principal components (Mitra et al. 2024, Table 3)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from s3prl_emotion.corpora import Utterance
+from s3prl_emotion.errors import ConfigError
+from s3prl_emotion.recipe import StrictSection
+from s3prl_emotion.saliency import PCAProjection
+from s3prl_emotion.upstreams.saliency_file import SaliencyFile
+
+
+class SaliencySection(StrictSection):
+    """``modelrc.saliency``: which input dimensions a head gets.
+
+    Attributes:
+        file: of ``s3prl-emotion saliency``; its method decides: CCS and MIS select, PCA projects
+        keep: share of the dimensions
+        dimensions: which to keep, instead of a file; a checkpoint's recipe holds what the file gave
+        components: number of principal components in a checkpoint, which holds the projection itself
+    """
+
+    file: str | None = None
+    keep: float = Field(default=1.0, gt=0, le=1)
+    dimensions: list[int] | None = None
+    components: int | None = Field(default=None, ge=1)
+
+
+@dataclass(frozen=True)
+class Resolved:
+    """A section with what its file says, and the file where it was read."""
+
+    section: SaliencySection
+    file: SaliencyFile | None = None
+    projection: PCAProjection | None = None
+
+
+def resolve(
+    section: SaliencySection,
+    train: Sequence[Utterance] | None,
+    max_duration: float | None,
+    layer: int | None,
+    from_checkpoint: bool,
+) -> Resolved:
+    """Read the file that a recipe names, and hold it to the training split.
+
+    Args:
+        section: of the recipe
+        train: training split, ``None`` where there is none (``-m inference``)
+        max_duration: ``datarc.max_duration`` (s)
+        layer: ``-l``, ``None`` for the weighted sum
+        from_checkpoint: whether the recipe came with weights: it then holds what the file gave
+
+    Raises:
+        ConfigError: neither file nor dimensions are named, or the file does not fit
+    """
+    known = section.dimensions is not None or section.components is not None
+    if known and (from_checkpoint or section.file is None):
+        if section.dimensions is None and not from_checkpoint:
+            raise ConfigError("modelrc.saliency.components: stands in checkpoints alone; name the PCA's file instead")
+        if section.file is None and section.keep != 1:
+            raise ConfigError(
+                "modelrc.saliency.keep: is a share of a file's dimensions; leave it out beside dimensions"
+            )
+        return Resolved(section)
+    if section.file is None:
+        raise ConfigError("modelrc.saliency.file: name the file that s3prl-emotion saliency wrote, or dimensions")
+    file = SaliencyFile.read(section.file)
+    if train is not None:
+        file.check_corpus(train, max_duration)
+    if file.method == "pca":
+        projection = file.projection(section.keep, layer)
+        update: dict[str, Any] = {"components": len(projection.components), "dimensions": None}
+        return Resolved(section.model_copy(update=update), file, projection)
+    update = {"dimensions": file.dimensions(section.keep, layer).tolist(), "components": None}
+    return Resolved(section.model_copy(update=update), file)
+
+
+def build(resolved: Resolved | None, input_dim: int) -> nn.Module | None:
+    """The module that goes ahead of a head, or ``None`` where the head gets all dimensions.
+
+    Raises:
+        ConfigError: the dimensions are not the upstream's
+    """
+    if resolved is None:
+        return None
+    if resolved.file is not None and resolved.file.header.dims != input_dim:
+        raise ConfigError(
+            f"{resolved.file.path}: is of {resolved.file.header.dims} dimensions, the upstream has {input_dim}; run "
+            "s3prl-emotion saliency again on what is trained on"
+        )
+    if resolved.section.components is not None:
+        return PrincipalComponents(input_dim, resolved.section.components, resolved.projection)
+    return SalientDimensions(input_dim, resolved.section.dimensions or [])
+
+
+class SalientDimensions(nn.Module):
+    """Keep some of the input dimensions, ``[..., D]`` to ``[..., K]``, so that what follows gets smaller.
+
+    Args:
+        input_dim: D
+        dimensions: which to keep, ascending, each once, ``[K]``
+
+    Raises:
+        ConfigError: a dimension that is not there, twice, or out of order
+    """
+
+    def __init__(self, input_dim: int, dimensions: Sequence[int]) -> None:
+        super().__init__()
+        kept = list(dimensions)
+        if not kept or kept != sorted(set(kept)) or kept[0] < 0 or kept[-1] >= input_dim:
+            raise ConfigError(
+                f"modelrc.saliency.dimensions: must be numbers from 0 to {input_dim - 1} (the upstream's dimensions), "
+                "ascending, each once"
+            )
+        self.output_dim = len(kept)
+        self.register_buffer("dimensions", torch.tensor(kept))
+        self.dimensions: Tensor
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Select; in two dimensions, where torch is many times as fast as in three."""
+        rows = features.reshape(-1, features.shape[-1])
+        return rows.index_select(1, self.dimensions).view(*features.shape[:-1], self.output_dim)
+
+
+class PrincipalComponents(nn.Module):
+    """Project the input to its first principal components, ``[..., D]`` to ``[..., K]``; fitted once, never trained.
+
+    Args:
+        input_dim: D
+        components: K
+        projection: what was fitted; ``None`` where a checkpoint will bring it
+    """
+
+    def __init__(self, input_dim: int, components: int, projection: PCAProjection | None = None) -> None:
+        super().__init__()
+        if not 1 <= components <= input_dim:
+            raise ConfigError(f"modelrc.saliency.components: must lie in 1..{input_dim}, got {components}")
+        self.output_dim = components
+        mean = torch.zeros(input_dim) if projection is None else projection.mean.float()
+        rows = torch.zeros(components, input_dim) if projection is None else projection.components.float()
+        self.register_buffer("mean", mean.clone())
+        self.register_buffer("components", rows.clone())
+        self.mean: Tensor
+        self.components: Tensor
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Project."""
+        return (features - self.mean) @ self.components.T

@@ -1,0 +1,120 @@
+"""Features of a corpus as one npz file, for use outside of s3prl; bounded memory, written whole or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import zipfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from tqdm import tqdm
+
+from s3prl_emotion.corpora import Corpus
+from s3prl_emotion.errors import AudioError, CheckpointError, StoreError
+from s3prl_emotion.extract.filling import all_utterances
+from s3prl_emotion.files.checkpoint import load_checkpoint
+from s3prl_emotion.loading.dataset import UtteranceDataset
+from s3prl_emotion.masking import guarded_sqrt
+from s3prl_emotion.upstreams.source import UpstreamSource
+
+POOLINGS = ("mean", "mean_std", "frames")
+
+
+def export(source: UpstreamSource, corpus: Corpus, path: Path, pooling: str, ckpt: str | None = None) -> int:
+    """Write features of every utterance.
+
+    Arrays of the file: ``names [U]``, ``classes [U]``, ``speakers [U]``; and ``features``, pooled over time,
+    ``[U, L, D]`` (``[U, D]`` where one layer is selected or layers are summed), or by frame
+    ``features/<name> [L, T, D]`` (``[T, D]``).
+
+    Args:
+        source: upstream and, if any, store
+        corpus: whose utterances
+        path: the npz file
+        pooling: mean, mean_std (``[..., 2D]``, population standard deviation) or frames
+        ckpt: checkpoint whose learned weights sum the layers; ``None`` keeps the layers apart
+
+    Returns:
+        number of utterances
+
+    Raises:
+        StoreError: the file cannot be written
+        CheckpointError: the checkpoint has no layer weights for this upstream
+        AudioError: the upstream gives an utterance no frame
+    """
+    if path.is_dir():
+        raise StoreError(f"{path}: a folder stands there; name a file")
+    if ckpt is not None:
+        _load_weights(source, ckpt)
+    utterances = all_utterances(corpus)
+    dataset = UtteranceDataset(utterances, pre_load=False, max_duration=None)
+    pooled: list[NDArray[np.float32]] = []
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        with zipfile.ZipFile(partial, "w", allowZip64=True) as file:
+            for waveform, _, name in tqdm(dataset, desc="export", dynamic_ncols=True, total=len(dataset)):
+                stack = next(source.stacks([torch.from_numpy(waveform)], [name]))
+                if stack.shape[1] == 0:
+                    raise AudioError(f"{name}: too short for this upstream, which gives it no frame; leave it out")
+                features = _pool(_layers(source, stack, ckpt is not None), pooling).cpu().numpy()
+                if pooling == "frames":
+                    _write(file, f"features/{name}", features)
+                else:
+                    pooled.append(features)
+            if pooled:
+                _write(file, "features", np.stack(pooled))
+            for key, values in (
+                ("names", [item.name for item in utterances]),
+                ("classes", [corpus.classes[item.label] for item in utterances]),
+                ("speakers", [item.speaker or "" for item in utterances]),
+            ):
+                _write(file, key, np.asarray(values, dtype=np.str_))
+        partial.replace(path)
+    except OSError as error:
+        raise StoreError(f"{path}: could not be written ({error.strerror}); free room or name another file") from error
+    finally:
+        with contextlib.suppress(OSError):  # it is not there, or its folder is none
+            partial.unlink()
+    return len(utterances)
+
+
+def _layers(source: UpstreamSource, stack: Tensor, weighted: bool) -> Tensor:
+    """``[T, D]`` of one or of summed layers, else ``[L, T, D]``; float32."""
+    if weighted or len(stack) == 1:
+        with torch.no_grad():
+            return source.featurizer.weigh(stack)
+    return stack.float()
+
+
+def _pool(features: Tensor, pooling: str) -> Tensor:
+    """Pool ``[..., T, D]`` over time."""
+    if pooling == "frames":
+        return features
+    mean = features.mean(dim=-2)
+    if pooling == "mean":
+        return mean
+    return torch.cat([mean, guarded_sqrt(features.var(dim=-2, correction=0))], dim=-1)
+
+
+def _load_weights(source: UpstreamSource, ckpt: str) -> None:
+    state = load_checkpoint(ckpt)
+    theirs, weights = state["Args"], state.get("Featurizer")
+    used = f"-u {theirs.upstream} -s {theirs.upstream_feature_selection}"
+    here = f"-u {source.spec.name} -s {source.featurizer.feature_selection}"
+    if used != here or not weights:
+        raise CheckpointError(f"{ckpt}: holds no layer weights for {here} (it is of {used})")
+    source.featurizer.normalize = theirs.upstream_feature_normalize
+    try:
+        source.featurizer.load_state_dict(weights)
+    except RuntimeError as error:
+        raise CheckpointError(f"{ckpt}: its layer weights do not fit {here} as it is called here") from error
+
+
+def _write(file: zipfile.ZipFile, name: str, values: NDArray[np.generic] | Sequence[str]) -> None:
+    with file.open(f"{name}.npy", "w", force_zip64=True) as member:
+        np.lib.format.write_array(member, np.asarray(values), allow_pickle=False)

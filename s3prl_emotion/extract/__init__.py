@@ -1,0 +1,1 @@
+"""``s3prl-emotion extract``: fill a feature store ahead of training."""

@@ -1,0 +1,1 @@
+"""Figures: confusion matrices, attention, embeddings, speakers."""

@@ -1,0 +1,1 @@
+"""Files and folders: locks, checkpoints, and where heads, adapters and recipes lie."""

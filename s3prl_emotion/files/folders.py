@@ -1,0 +1,63 @@
+"""Where the suite's heads, adapters and recipes lie: below the package in a wheel, beside it in a checkout.
+
+``setup.cfg`` maps the top-level folders into the package, so a wheel has ``s3prl_emotion/downstream`` on disk while a
+checkout and an editable install do not. Nothing else in the suite may build these paths.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from s3prl_emotion.errors import UsageError
+
+PACKAGE = Path(__file__).resolve().parents[1]
+CACHE_VARIABLE = "S3PRL_EMOTION_CACHE"
+
+
+def heads_folder() -> Path:
+    """Folder with one sub-folder per head (``downstream/``)."""
+    return _folder("downstream")
+
+
+def adapters_folder() -> Path:
+    """Folder with one sub-folder per upstream family (``upstream_adapters/``)."""
+    return _folder("upstream_adapters")
+
+
+def recipes_folder() -> Path:
+    """Folder with one sub-folder of YAML recipes per paper (``recipes/``)."""
+    return _folder("recipes")
+
+
+def cache_folder() -> Path:
+    """Where things are kept that can be made again: ``S3PRL_EMOTION_CACHE``, else below the user's own cache.
+
+    Raises:
+        UsageError: none is named, and the user has no home folder
+    """
+    named = os.environ.get(CACHE_VARIABLE)
+    try:
+        if named:
+            return Path(named).expanduser()
+        xdg = os.environ.get("XDG_CACHE_HOME")
+        return (Path(xdg) if xdg else Path.home() / ".cache") / "s3prl_emotion"
+    except RuntimeError as error:  # pathlib knows no home folder
+        raise UsageError(f"no folder for the cache: {error}; name one in {CACHE_VARIABLE}") from error
+
+
+def heads() -> list[str]:
+    """Names of the suite's heads, sorted: every folder with an ``expert.py``."""
+    return sorted(path.parent.name for path in heads_folder().glob("*/expert.py"))
+
+
+def is_suite_head(name: object) -> bool:
+    """Whether ``name`` is one of this suite's heads, rather than a stock task of s3prl."""
+    return name in heads()
+
+
+def _folder(name: str) -> Path:
+    for place in (PACKAGE / name, PACKAGE.parent / name):
+        if place.is_dir():
+            return place
+    raise UsageError(f"the suite's folder {name!r} is missing beside {PACKAGE}; install s3prl-emotion again")

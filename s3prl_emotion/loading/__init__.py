@@ -1,0 +1,1 @@
+"""Datasets, loaders and samplers, and the evaluation of a split."""

@@ -1,0 +1,159 @@
+"""Noise to add to an utterance: other speakers, coloured noise, recordings."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from s3prl_emotion.audio import SAMPLE_RATE, load_audio
+from s3prl_emotion.corpora.degradation_levels import generator
+from s3prl_emotion.errors import AudioError, LabelError, UsageError, nearest
+from s3prl_emotion.loading.degradation.waves import Samples, audio_files, excerpt, is_silent, power, recorded_part
+
+logger = logging.getLogger(__name__)
+
+BABBLE = "babble"
+COLOURS = {
+    "white": 0.0,
+    "pink": 1.0,
+    "brown": 2.0,
+}  # power falls as frequency to the minus this: 0, -3, -6 dB an octave
+LOWEST_FREQUENCY = 20.0  # Hz; below, brown noise would have most of its power where nobody hears it
+TALKERS = (3, 7)  # fewest and most in babble, as many as the corpus has where it has fewer, but at least FEWEST
+FEWEST = 2
+
+
+class Noise(Protocol):
+    """A kind of noise."""
+
+    def draw(self, name: str, length: int) -> tuple[Samples, str]:
+        """Noise ``[length]`` for the utterance of that name, of any power above 0, and what it is."""
+
+
+class ColouredNoise:
+    """Gaussian noise whose power falls by 0 (white), 3 (pink) or 6 dB (brown) an octave, from 20 Hz to 8 kHz."""
+
+    def __init__(self, colour: str, seed: int) -> None:
+        self.colour = colour
+        self.seed = seed
+
+    def draw(self, name: str, length: int) -> tuple[Samples, str]:
+        """Noise ``[length]`` and its colour."""
+        rng = generator(self.seed, name, "noise", self.colour)
+        samples = rng.standard_normal(max(length, SAMPLE_RATE))  # 1 s at least, so that short noise has low frequencies
+        spectrum = np.fft.rfft(samples)
+        frequencies = np.fft.rfftfreq(len(samples), 1 / SAMPLE_RATE)
+        audible = frequencies >= LOWEST_FREQUENCY
+        spectrum[audible] *= frequencies[audible] ** (-COLOURS[self.colour] / 2)
+        spectrum[~audible] = 0
+        coloured = np.fft.irfft(spectrum, len(samples))[:length]
+        return coloured / np.sqrt(power(coloured)), self.colour
+
+
+class RecordedNoise:
+    """A part of one of the recordings in a folder, both drawn at random."""
+
+    def __init__(self, folder: Path, seed: int) -> None:
+        self.folder = folder
+        self.seed = seed
+        self.files = audio_files(folder, "--noise")
+
+    def draw(self, name: str, length: int) -> tuple[Samples, str]:
+        """Noise ``[length]``, and the recording's path below the folder with the start of the part (s)."""
+        rng = generator(self.seed, name, "noise")
+        file = self.files[rng.integers(len(self.files))]
+        samples, start = recorded_part(self.folder / file, rng.random(), length)
+        return samples, f"{file}@{start:.3f}s"
+
+
+class Babble:
+    """Several other speakers of the corpus at once, each at the same power.
+
+    Each talker is one speaker's utterances in a drawn order, one after the other, starting somewhere within the first.
+
+    Args:
+        root: audio folder
+        speakers: of every utterance of the corpus by its name, ``None`` where not known
+        seed: of the draws
+
+    Raises:
+        LabelError: fewer than three speakers
+    """
+
+    def __init__(self, root: Path, speakers: Mapping[str, str | None], seed: int) -> None:
+        self.root = root
+        self.seed = seed
+        self.speakers = dict(speakers)
+        self.utterances: dict[str, list[str]] = {}
+        for name, speaker in sorted(self.speakers.items()):  # the order of the table's rows must not matter
+            if speaker is not None:
+                self.utterances.setdefault(speaker, []).append(name)
+        self.talkers = sorted(self.utterances)
+        if len(self.talkers) <= FEWEST:
+            raise LabelError(
+                f"{root}: babble needs at least {FEWEST + 1} known speakers (SpkrID), the labels have "
+                f"{len(self.talkers)}; take another --noise"
+            )
+        unknown = sum(speaker is None for speaker in self.speakers.values())
+        if unknown:
+            logger.warning("%d utterances have no known speaker: not used as babble, nor kept from their own", unknown)
+
+    def draw(self, name: str, length: int) -> tuple[Samples, str]:
+        """Noise ``[length]`` without the utterance's own speaker, and whose utterances it is made of."""
+        if name not in self.speakers:
+            raise LabelError(f"{name}: not in the label table, so babble cannot leave its speaker out")
+        rng = generator(self.seed, name, "noise", BABBLE)
+        others = [speaker for speaker in self.talkers if speaker != self.speakers[name]]
+        count = min(int(rng.integers(*TALKERS, endpoint=True)), len(others))
+        total, files = np.zeros(length), []
+        for index in rng.choice(len(others), count, replace=False):
+            samples, spoken = self._talk(others[index], length, rng)
+            total += samples / np.sqrt(power(samples))
+            files += spoken
+        if is_silent(total):  # talkers that cancel out: one sample, or the same recording under two names
+            raise AudioError(f"{name}: babble of {', '.join(files)} is silent; take another --seed")
+        return total, "+".join(files)
+
+    def _talk(self, speaker: str, length: int, rng: np.random.Generator) -> tuple[Samples, list[str]]:
+        order, fraction = rng.permutation(self.utterances[speaker]), rng.random()
+        parts: dict[str, NDArray[np.float32]] = {}
+        start = missing = 0
+        for name in map(str, order):
+            samples = load_audio(self.root / name)
+            if is_silent(samples):
+                continue
+            if not parts:
+                start = int(fraction * len(samples))
+                missing = start + length
+            parts[name] = samples
+            missing -= len(samples)
+            if missing <= 0:
+                break
+        if not parts:
+            raise AudioError(f"{self.root}: every utterance of speaker {speaker} is silent; leave them out")
+        return excerpt(np.concatenate(list(parts.values())), start, length), list(parts)
+
+
+def build_noise(kind: str, seed: int, root: Path | None, speakers: Mapping[str, str | None] | None) -> Noise:
+    """Noise by the name that a specification has for it.
+
+    Raises:
+        UsageError: neither a known kind nor a folder with audio
+        LabelError: too few speakers for babble
+        AudioError: a recording that cannot be read
+    """
+    if kind in COLOURS:
+        return ColouredNoise(kind, seed)
+    if kind == BABBLE:
+        if root is None or speakers is None:
+            raise LabelError("babble needs a corpus: labels and audio folder")
+        return Babble(root, speakers, seed)
+    if not Path(kind).expanduser().is_dir():
+        known = [BABBLE, *COLOURS]
+        raise UsageError(f"--noise {kind}: neither a folder nor one of {', '.join(known)}{nearest(kind, known)}")
+    return RecordedNoise(Path(kind).expanduser(), seed)

@@ -1,0 +1,159 @@
+"""Reverberation: simulated rooms, or a folder of impulse responses."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from s3prl_emotion.audio import SAMPLE_RATE
+from s3prl_emotion.corpora.degradation_levels import SIMULATED, generator
+from s3prl_emotion.errors import UsageError, nearest
+from s3prl_emotion.loading.degradation.waves import Samples, audio_files, impulse_response, power
+
+SIDES = ((4.0, 3.0, 2.5), (10.0, 8.0, 4.0))  # m: length, width and height of the smallest and the largest room
+RT60 = (0.2, 0.8)  # s, by Sabine's formula
+WALL = 0.5  # m, from speaker and microphone to the walls at least
+HEIGHT = (1.0, 1.8)  # m, of speaker and microphone
+DISTANCE = (0.5, 2.0)  # m, between them; further away, reflections that meet may be louder than the direct sound
+MOST_REFLECTIONS = 80  # of an image source: bounds time and memory, and so the RT60 of small rooms
+MOST_ABSORPTION = 0.8  # of the walls: bounds the dryness of large rooms
+_ALONE = threading.Lock()  # pyroomacoustics' number of threads is one for the whole process
+_PLACES = 64  # pairs of positions drawn, of which the first at a fitting distance is taken
+
+
+class Reverb(Protocol):
+    """A source of impulse responses."""
+
+    def draw(self, name: str) -> tuple[Samples, int, str]:
+        """Response ``[K]`` for the utterance of that name, the sample of its direct sound, and what it is."""
+
+
+class RecordedRooms:
+    """One of the impulse responses in a folder, drawn at random."""
+
+    def __init__(self, folder: Path, seed: int) -> None:
+        self.folder = folder
+        self.seed = seed
+        self.files = audio_files(folder, "--reverb")
+
+    def draw(self, name: str) -> tuple[Samples, int, str]:
+        """Response ``[K]``, the sample of its direct sound, and its path below the folder."""
+        file = self.files[generator(self.seed, name, "reverb").integers(len(self.files))]
+        return *impulse_response(self.folder / file), file
+
+
+class SimulatedRooms:
+    """Shoebox rooms by the image source method; room, RT60 and positions are drawn for each utterance.
+
+    The RT60 is drawn from :data:`RT60` as far as the room allows: small rooms get no long one, nor large ones a short.
+
+    Raises:
+        UsageError: pyroomacoustics is not installed
+    """
+
+    def __init__(self, seed: int) -> None:
+        self.seed = seed
+        _pyroomacoustics()
+
+    def draw(self, name: str) -> tuple[Samples, int, str]:
+        """Response ``[K]``, the sample of its direct sound, and RT60 (s), sides (m) and distance (m) of the room."""
+        acoustics = _pyroomacoustics()
+        rng = generator(self.seed, name, "reverb", SIMULATED)
+        sides = rng.uniform(*SIDES)
+        rt60 = rng.uniform(*_possible(sides, acoustics.constants.get("c")))
+        source, microphone = _positions(sides, rng)
+        distance = float(np.linalg.norm(source - microphone))
+        absorption, order = acoustics.inverse_sabine(rt60, sides)
+        room = acoustics.ShoeBox(sides, fs=SAMPLE_RATE, materials=acoustics.Material(absorption), max_order=order)
+        room.add_source(source)
+        room.add_microphone(microphone)
+        with _one_thread(acoustics):
+            room.compute_rir()
+        lead = acoustics.constants.get("frac_delay_length") // 2  # samples that the simulation puts ahead
+        arrival = round(distance / acoustics.constants.get("c") * SAMPLE_RATE) + lead
+        size = "x".join(f"{side:.1f}" for side in sides)
+        return (
+            np.asarray(room.rir[0][0], np.float64),
+            arrival,
+            f"rt60={rt60:.3f}s room={size}m distance={distance:.2f}m",
+        )
+
+
+def build_reverb(kind: str | None, seed: int) -> Reverb | None:
+    """Reverberation by the name that a specification has for it; ``None`` for none.
+
+    Raises:
+        UsageError: neither a known kind nor a folder with audio, or pyroomacoustics is missing
+        AudioError: an impulse response that cannot be read
+    """
+    if kind is None:
+        return None
+    if kind == SIMULATED:
+        return SimulatedRooms(seed)
+    if not Path(kind).expanduser().is_dir():
+        known = ["none", SIMULATED]
+        raise UsageError(f"--reverb {kind}: neither a folder nor one of {', '.join(known)}{nearest(kind, known)}")
+    return RecordedRooms(Path(kind).expanduser(), seed)
+
+
+def reverberate(speech: Samples, response: Samples, arrival: int) -> Samples:
+    """Speech ``[N]`` in a room, as long as before, in time with it and of the same energy.
+
+    Args:
+        speech: ``[N]``
+        response: of the room, ``[K]``
+        arrival: sample of the response at which the direct sound arrives
+    """
+    # deferred: it takes half a second to import
+    from scipy.signal import fftconvolve
+
+    wet = fftconvolve(speech, response)[arrival : arrival + len(speech)]
+    return wet * math.sqrt(power(speech) / max(power(wet), np.finfo(np.float64).tiny))
+
+
+def _possible(sides: NDArray[np.float64], speed: float) -> tuple[float, float]:
+    """Shortest and longest RT60 (s) of a room within the bounds on absorption and reflections."""
+    pairs = list(itertools.combinations(sides, 2))
+    surface = 2 * sum(one * other for one, other in pairs)
+    shortest = 24 * math.log(10) * math.prod(sides) / (speed * surface * MOST_ABSORPTION)  # Sabine
+    reach = min(one * other / math.hypot(one, other) for one, other in pairs)  # m that an order of images covers
+    return max(RT60[0], shortest), min(RT60[1], (MOST_REFLECTIONS + 1) * reach / speed)
+
+
+def _positions(sides: NDArray[np.float64], rng: np.random.Generator) -> NDArray[np.float64]:
+    """Speaker and microphone ``[2, 3]`` (m)."""
+    lowest = np.array([WALL, WALL, HEIGHT[0]])
+    highest = np.minimum(sides - WALL, [np.inf, np.inf, HEIGHT[1]])
+    places = rng.uniform(lowest, highest, size=(_PLACES, 2, 3))
+    distances = np.linalg.norm(places[:, 0] - places[:, 1], axis=1)
+    return places[np.argmin(np.abs(distances - np.clip(distances, *DISTANCE)))]
+
+
+@contextmanager
+def _one_thread(acoustics: Any) -> Iterator[None]:
+    """Several threads add the echoes up in another order, so that the result would depend on the machine."""
+    with _ALONE:
+        before = acoustics.constants.get("num_threads")
+        acoustics.constants.set("num_threads", 1)
+        try:
+            yield
+        finally:
+            acoustics.constants.set("num_threads", before)
+
+
+def _pyroomacoustics() -> Any:
+    try:
+        import pyroomacoustics
+    except ImportError as error:
+        raise UsageError(
+            f'--reverb {SIMULATED} needs pyroomacoustics ({error}): pip install -e ".[degrade]"'
+        ) from error
+    return pyroomacoustics

@@ -1,0 +1,75 @@
+"""From a corpus's splits to batches ``(waveforms, labels, names)``, in every process its own share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import torch
+from torch.utils.data import DataLoader
+
+from s3prl_emotion import host
+from s3prl_emotion.corpora import Corpus
+from s3prl_emotion.distributed import rank, world
+from s3prl_emotion.loading.class_balance import sampling_weights
+from s3prl_emotion.loading.dataset import EpochBatches, UtteranceDataset, Waveform, collate
+from s3prl_emotion.recipe import DataSection
+
+
+class Loaders:
+    """Loaders of a corpus; audio that is preloaded is decoded once.
+
+    Args:
+        corpus: with its splits
+        data: ``datarc``: batch sizes, preloading, cutting
+        seed: fixes the order of training
+        superb_seeding: leave order and evaluation to the host's ways
+    """
+
+    def __init__(self, corpus: Corpus, data: DataSection, seed: int, superb_seeding: bool = False) -> None:
+        self.corpus, self.data, self.seed, self.superb_seeding = corpus, data, seed, superb_seeding
+        self.datasets: dict[tuple[str, float | None], UtteranceDataset] = {}
+
+    def evaluation(self, split: str) -> DataLoader:
+        """Batches of a split in its own order."""
+        dataset = self._dataset(split, self.data.max_duration if self.data.cut_eval else None)
+        batches = torch.arange(len(dataset)).split(self.data.eval_batch_size)
+        shared = host.launched() and not self.superb_seeding  # else the leader evaluates alone, as in s3prl
+        mine = batches[rank() :: world()] if shared else batches
+        return self._loader(dataset, batch_sampler=[batch.tolist() for batch in mine])
+
+    def training(self, split: str, epoch: int) -> DataLoader:
+        """Batches in an order that seed and epoch fix."""
+        dataset = self._dataset(split, self.data.max_duration)
+        if self.superb_seeding:  # shuffled by the global generator, as the stock task does
+            return self._loader(dataset, batch_size=self.data.train_batch_size, shuffle=True)
+        labels = [utterance.label for utterance in self.corpus.split(split)]
+        weights = sampling_weights(labels) if self.data.balanced_sampling else None
+        order = (len(dataset), self.data.train_batch_size, self.seed, epoch, weights)
+        batches = EpochBatches(*order, rank(), world(), stand_ins=host.launched())
+        generator = torch.Generator().manual_seed(self.seed)  # the loader's own draws must not touch the global one
+        return self._loader(dataset, batch_sampler=batches, generator=generator)
+
+    def _dataset(self, split: str, limit: float | None) -> UtteranceDataset:
+        if (split, limit) not in self.datasets:
+            options = (self.data.pre_load, limit, self._degrader(split))
+            self.datasets[split, limit] = UtteranceDataset(self.corpus.split(split), *options)
+        return self.datasets[split, limit]
+
+    def _degrader(self, split: str) -> Callable[[Waveform, str], Waveform] | None:
+        """What makes a split noisy as it is read (``datarc.degrade``)."""
+        if split not in self.corpus.noisy or self.data.degrade is None or self.data.labels is None:
+            return None
+        from s3prl_emotion.loading.degradation import DegradationSpec, build_degrader
+
+        options = self.data.degrade
+        spec = DegradationSpec(options.noise, self.corpus.noisy[split], options.reverb, options.seed)
+        return partial(_degraded, build_degrader(spec, self.data.labels, self.data.root))
+
+    def _loader(self, dataset: UtteranceDataset, **options: Any) -> DataLoader:
+        return DataLoader(dataset, num_workers=self.data.num_workers, collate_fn=collate, **options)
+
+
+def _degraded(degrader: Any, waveform: Waveform, name: str) -> Waveform:
+    return degrader(waveform, name).waveform

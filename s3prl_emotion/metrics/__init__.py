@@ -1,0 +1,1 @@
+"""Metrics of a split, per group and over speakers, and the files that hold them."""

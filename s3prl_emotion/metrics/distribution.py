@@ -1,0 +1,195 @@
+"""How far a head's distribution agrees with that of the graders, over all classes that the head has learnt.
+
+All measures are in bits (logarithms to base 2). Rows are divided by their sums first, so that shares which a label
+table rounded count as distributions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from s3prl_emotion.errors import LabelError
+from s3prl_emotion.metrics.checks import Floats, checked_rows
+from s3prl_emotion.metrics.dimensional import pearson
+
+KL_FLOOR = 1e-6  # least probability that a class counts as having been given: no class costs more than 20 bits
+TIE = 1e-6  # a share this little above 1/K is 1/K in float32 or in a table with six digits
+DECIMALS = 9  # values that differ by less are ties: sums in another order would decide
+
+
+def agreement(graders: NDArray[np.floating[Any]], probabilities: NDArray[np.floating[Any]]) -> dict[str, Any]:
+    """Agreement of a split with its graders.
+
+    Args:
+        graders: shares of the graders, ``[N, K]``, N >= 1, rows sum to 1
+        probabilities: of the head, ``[N, K]``, same order of classes
+
+    Returns:
+        plain numbers and dicts, ready for JSON: ``utterances``; ``JS`` and ``KL``, means over the utterances of
+        :func:`js_divergence` and :func:`kl_divergence`; ``KL_floored``, how many utterances have a class that graders
+        chose and whose probability is below :data:`KL_FLOOR`; ``entropy``, means of ``graders`` and ``model``;
+        ``entropy_correlation``, see :func:`entropy_correlation`
+
+    Raises:
+        LabelError: shapes that do not fit, or rows that are no distributions
+    """
+    share, guess = _distributions(graders, probabilities)
+    floored = ((share > 0) & (guess < KL_FLOOR)).any(axis=1)
+    return {
+        "utterances": len(share),
+        "JS": float(js_divergence(share, guess).mean()),
+        "KL": float(kl_divergence(share, guess).mean()),
+        "KL_floored": int(floored.sum()),
+        "entropy": {"graders": float(entropy(share).mean()), "model": float(entropy(guess).mean())},
+        "entropy_correlation": entropy_correlation(share, guess),
+    }
+
+
+def js_divergence(graders: NDArray[np.floating[Any]], probabilities: NDArray[np.floating[Any]]) -> Floats:
+    """Jensen-Shannon divergence (not its square root, the distance) of each utterance; Lin 1991.
+
+    ``JS = (KL(p || m) + KL(q || m)) / 2`` with ``m = (p + q) / 2``: 0 where both are equal, 1 where no class is shared.
+
+    Args:
+        graders: ``[N, K]``
+        probabilities: ``[N, K]``
+
+    Returns:
+        ``[N]`` in bits, in [0, 1]
+
+    Raises:
+        LabelError: see :func:`agreement`
+    """
+    from scipy.special import rel_entr
+
+    share, guess = _distributions(graders, probabilities)
+    # scipy.spatial.distance.jensenshannon takes a root, which is NaN where rounding leaves -1e-17 for equal rows.
+    middle = np.maximum((share + guess) / 2, np.finfo(float).tiny)
+    total = (rel_entr(share, middle) + rel_entr(guess, middle)).sum(axis=1)
+    return np.clip(total / (2 * np.log(2)), 0.0, 1.0)
+
+
+def kl_divergence(graders: NDArray[np.floating[Any]], probabilities: NDArray[np.floating[Any]]) -> Floats:
+    """Kullback-Leibler divergence ``KL(graders || model)`` of each utterance.
+
+    It is infinite where the model gives 0 to a class that a grader chose. Here probabilities below :data:`KL_FLOOR`
+    count as that (the row is not divided by its sum again), so that it ends at ``log2(1 / KL_FLOOR)``, 19.93 bits. What
+    falls below 0 by this is 0.
+
+    Args:
+        graders: ``[N, K]``
+        probabilities: ``[N, K]``
+
+    Returns:
+        ``[N]`` in bits, in [0, 19.94)
+
+    Raises:
+        LabelError: see :func:`agreement`
+    """
+    from scipy.special import rel_entr
+
+    share, guess = _distributions(graders, probabilities)
+    return np.maximum(rel_entr(share, np.maximum(guess, KL_FLOOR)).sum(axis=1) / np.log(2), 0.0)
+
+
+def entropy(rows: NDArray[np.floating[Any]]) -> Floats:
+    """Shannon entropy of distributions ``[N, K]``: ``[N]`` in bits, in [0, log2 K]."""
+    from scipy import stats
+
+    return np.asarray(stats.entropy(np.asarray(rows, dtype=np.float64), base=2, axis=1), dtype=np.float64)
+
+
+def entropy_correlation(
+    graders: NDArray[np.floating[Any]], probabilities: NDArray[np.floating[Any]]
+) -> dict[str, float | None]:
+    """Whether the model is unsure of what the graders disagree about: correlation of both entropies.
+
+    Args:
+        graders: ``[N, K]``
+        probabilities: ``[N, K]``
+
+    Returns:
+        ``Pearson`` and ``Spearman`` in [-1, 1]; ``None`` where one entropy is the same for all utterances, as with
+        consensus classes for graders, and for one utterance
+
+    Raises:
+        LabelError: see :func:`agreement`
+    """
+    share, guess = (entropy(rows).round(DECIMALS) for rows in _distributions(graders, probabilities))
+    return {"Pearson": pearson(share, guess), "Spearman": rank_correlation(share, guess)}
+
+
+def rank_correlation(first: NDArray[np.floating[Any]], second: NDArray[np.floating[Any]]) -> float | None:
+    """Spearman's correlation of ``[N]`` with ``[N]``; ``None`` for a constant or N < 2.
+
+    Values that are equal to nine decimals are ties.
+    """
+    from scipy import stats
+
+    ranks = [stats.rankdata(np.round(values, DECIMALS)) for values in (first, second)]
+    return pearson(*ranks) if len(ranks[0]) > 1 else None
+
+
+def threshold_f1(
+    graders: NDArray[np.floating[Any]], probabilities: NDArray[np.floating[Any]], classes: Sequence[str]
+) -> dict[str, Any]:
+    """EMO-SUPERB's macro-F1, over the whole split; Wu et al. 2024, "EMO-SUPERB: An in-depth look at SER".
+
+    An utterance may have several emotions: a class is true where its share of the graders exceeds 1/K, and predicted
+    where its probability does. F1 of each class over both binary matrices, then the mean: scikit-learn's
+    ``f1_score(average="macro", zero_division=0)``. How it is read here, where more than one reading is possible:
+
+    - K counts all classes that the head has learnt, and all utterances are looked at, those without consensus too.
+    - A share of just 1/K (or at most 1e-6 above) does not exceed it. Only a row that is the same for all classes has
+      nothing above 1/K: it has no class, which is right where the other has none either; such rows are counted.
+    - A class that is neither true nor predicted in the split counts as 0 in the mean, scikit-learn's default. It is
+      listed in ``absent``, and its own F1 is ``None``.
+
+    Args:
+        graders: ``[N, K]``, N >= 1, K >= 2
+        probabilities: ``[N, K]``
+        classes: names, ``[K]``
+
+    Returns:
+        ready for JSON: ``utterances``, ``threshold`` (1/K), ``macro_f1`` in [0, 1], ``F1`` by class, ``absent``,
+        ``without_class``: rows of ``graders`` and of ``model`` with nothing above 1/K
+
+    Raises:
+        LabelError: see :func:`agreement`; or fewer than two classes
+    """
+    from sklearn.metrics import f1_score
+
+    share, guess = _distributions(graders, probabilities)
+    if share.shape[1] != len(classes) or len(classes) < 2:
+        raise LabelError(f"graders: {share.shape[1]} columns for {len(classes)} classes; give one each, of two or more")
+    limit = 1 / len(classes)
+    true, predicted = share > limit + TIE, guess > limit + TIE
+    scores: list[float] = f1_score(true.astype(int), predicted.astype(int), average=None, zero_division=0).tolist()
+    known: list[bool] = np.any(true | predicted, axis=0).tolist()
+    return {
+        "utterances": len(share),
+        "threshold": limit,
+        "macro_f1": float(np.mean(scores)),
+        "F1": {name: score if there else None for name, score, there in zip(classes, scores, known, strict=True)},
+        "absent": [name for name, there in zip(classes, known, strict=True) if not there],
+        "without_class": {
+            "graders": int((~true.any(axis=1)).sum()),
+            "model": int((~predicted.any(axis=1)).sum()),
+        },
+    }
+
+
+def _distributions(
+    graders: NDArray[np.floating[Any]], probabilities: NDArray[np.floating[Any]]
+) -> tuple[Floats, Floats]:
+    """Both checked and divided by their sums."""
+    share, guess = checked_rows(graders, "grader shares"), checked_rows(probabilities, "probabilities")
+    if share.shape != guess.shape:
+        raise LabelError(
+            f"grader shares {list(share.shape)} and probabilities {list(guess.shape)} must have the same shape [N, K]"
+        )
+    return share / share.sum(axis=1, keepdims=True), guess / guess.sum(axis=1, keepdims=True)

@@ -1,0 +1,163 @@
+"""Upstream, featurizer and head of a checkpoint, built as the checkpoint's experiment was and without its corpus.
+
+To be imported after :func:`s3prl_emotion.register`, as s3prl's runner is.
+"""
+
+from __future__ import annotations
+
+import copy
+from argparse import Namespace
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from s3prl_emotion import host
+from s3prl_emotion.errors import AudioError, CheckpointError, EmotionError, UsageError, one_line
+from s3prl_emotion.files.checkpoint import load_checkpoint
+from s3prl_emotion.files.folders import heads, is_suite_head
+from s3prl_emotion.masking import pad_features
+from s3prl_emotion.recipe import check_recipe
+from s3prl_emotion.rng import own_seed
+from s3prl_emotion.training.preflight import check_device, is_superb
+from s3prl_emotion.training.runner import BEST, SuiteRunner
+from s3prl_emotion.upstreams.source import failing_on
+
+NEEDS_MORE = {  # keys of modelrc with which a head takes more than audio
+    "lexical": "the transcript of each utterance",
+    "utterance_embeddings": "a stored embedding of each utterance",
+}
+
+
+class TrainedModel(SuiteRunner):
+    """The suite's runner without training: what ``-m inference`` builds, and how it computes.
+
+    Args:
+        args: command line of the experiment, as :func:`restore` completes it
+        config: its recipe
+        state: the checkpoint
+    """
+
+    def __init__(self, args: Namespace, config: dict[str, Any], state: dict[str, Any]) -> None:
+        self.args, self.config, self.init_ckpt = args, config, state  # the host's own would read the file again
+        self.is_suite, self.host_order = True, is_superb(config)
+        self.device = torch.device(args.device)
+        self.upstream = self._get_upstream()
+        self.featurizer = self._get_featurizer()
+        self.downstream = self._get_downstream()
+        self.all_entries = [self.upstream, self.featurizer, self.downstream]
+        self.init_ckpt, self.step = {}, state.get("Step")
+        for entry in self.all_entries:
+            entry.model.eval()
+
+    def _get_upstream(self) -> Any:
+        name, ckpt = self.args.upstream, self.args.upstream_ckpt
+        try:
+            return super()._get_upstream()
+        except CheckpointError:
+            raise
+        except Exception as error:  # upstreams are others' code, which fails in whatever way
+            what = f"{name} (-k {ckpt})" if ckpt else name
+            detail = one_line(error) if isinstance(error, EmotionError) else " ".join(str(error).split())[:300]
+            raise UsageError(
+                f"{self.args.init_ckpt}: its upstream {what} cannot be built: {detail}; where its files were moved, "
+                "name its checkpoint with -k and its options with -g"
+            ) from error
+
+    def frames(self, waveform: Tensor, name: str) -> Tensor:
+        """Features ``[T, D]`` of a waveform ``[N]`` that the upstream sees alone, T >= 1.
+
+        Raises:
+            AudioError: the upstream fails on it, gives no frame, or memory does not suffice
+        """
+        naming = failing_on(self.args.upstream, [waveform], name) if self.host_order else nullcontext()
+        try:
+            with torch.no_grad(), naming:
+                feature = self.features([waveform], [[name]])[0]
+        except torch.cuda.OutOfMemoryError as error:
+            raise AudioError(f"{name}: the GPU's memory does not suffice for it at once; take --window") from error
+        pad_features([feature], [name])
+        return feature
+
+
+def restore(
+    ckpt: str | Path,
+    device: str | None = None,
+    upstream_ckpt: str | None = None,
+    upstream_model_config: str | None = None,
+    upstream_path: str | None = None,
+) -> TrainedModel:
+    """Build what a checkpoint holds; random generators are left as they were.
+
+    Args:
+        ckpt: checkpoint of one of the suite's heads, or an experiment directory, whose ``dev-best.ckpt`` it then is
+        device: by default cuda where there is one, else cpu
+        upstream_ckpt: of the upstream, where it is no longer where the experiment had it
+        upstream_model_config: its options, likewise
+        upstream_path: folders with upstream adapters; never taken from the checkpoint, for their code is run
+
+    Raises:
+        CheckpointError: missing, damaged, of another kind, or of a head that needs more than audio
+        UsageError: the device is not there, or the upstream cannot be found or built
+    """
+    host.register_search_path(upstream_path)
+    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    check_device(device)
+    path = _file(Path(ckpt))
+    state = load_checkpoint(path, mmap=True)  # the optimizer's part is never looked at
+    args, config = copy.copy(state["Args"]), copy.deepcopy(state["Config"])
+    _check(path, args, config)
+    config["downstream_expert"] |= {"attention_dir": None, "embeddings": False}
+    args.mode, args.init_ckpt, args.device, args.upstream_refresh = "inference", str(path), device, False
+    args.feature_store, args.store_dtype, args.store_batched = None, "float32", False
+    args.upstream_ckpt = upstream_ckpt or args.upstream_ckpt
+    args.upstream_model_config = upstream_model_config or args.upstream_model_config
+    try:
+        with own_seed(int(args.seed)):
+            return TrainedModel(args, config, state)
+    except EmotionError as error:
+        if str(path) in str(error):
+            raise
+        raise CheckpointError(f"{path}: {one_line(error)}") from error
+
+
+def _file(path: Path) -> Path:
+    if path.is_dir():
+        if not (path / BEST).is_file():
+            raise CheckpointError(f"{path}: holds no {BEST}; name a checkpoint file")
+        return path / BEST
+    return path
+
+
+def _check(path: Path, args: Namespace, config: dict[str, Any]) -> None:
+    """Refuse what is no checkpoint of a head that audio alone suffices for.
+
+    Raises:
+        CheckpointError: says what it is
+    """
+    head, upstream = getattr(args, "downstream", None), getattr(args, "upstream", None)
+    if not is_suite_head(head):
+        raise CheckpointError(f"{path}: is a checkpoint of -d {head}, not of one of the heads {', '.join(heads())}")
+    if getattr(args, "from_hf_hub", False):
+        raise CheckpointError(
+            f"{path}: its upstream is code from the Hugging Face hub (--hub huggingface), which is not run here; "
+            "train on an upstream of s3prl or hf_speech_custom"
+        )
+    try:
+        check_recipe(config)
+        host.find_upstream(str(upstream))
+    except UsageError as error:
+        told = getattr(args, "upstream_path", None)
+        where = f", {told} in training" if told else ""
+        raise CheckpointError(f"{path}: {error}; name the folder of its adapter with --upstream_path{where}") from error
+    except EmotionError as error:
+        raise CheckpointError(f"{path}: {one_line(error)}") from error
+    modelrc = config["downstream_expert"].get("modelrc") or {}
+    for key, what in NEEDS_MORE.items():
+        if modelrc.get(key):
+            raise CheckpointError(
+                f"{path}: {head} with modelrc.{key} takes {what} besides audio, so it cannot judge audio alone; use "
+                "run_downstream.py -m evaluate, or a head that was trained without it"
+            )

@@ -1,0 +1,132 @@
+"""``s3prl-emotion pretrain-rae``: train the ``rae`` upstream on unlabelled audio."""
+
+from __future__ import annotations
+
+import sys
+from argparse import ArgumentParser, Namespace
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+from s3prl_emotion.errors import ConfigError, UsageError
+from s3prl_emotion.rae import LAYOUTS
+
+FLAGS = ("steps", "epochs", "batch_size", "lr", "max_seconds", "valid", "seed", "precision", "save_step")
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    """Declare what follows the command's name."""
+    add = parser.add_argument
+    add("--audio", type=Path, nargs="+", required=True, metavar="DIR", help="folders with unlabelled audio")
+    add("--out", type=Path, required=True, metavar="DIR", help="for rae.ckpt and log.jsonl; a run in it is resumed")
+    length = parser.add_mutually_exclusive_group()
+    length.add_argument("--steps", type=int, metavar="N", help="to train")
+    length.add_argument("--epochs", type=int, metavar="N", help="to train, if no steps are given (64)")
+    add("--layout", choices=LAYOUTS, default="auto", help="of the folders")
+    add("--config", type=Path, metavar="YAML", help="sections spectrogram, model, training; flags go before them")
+    add("--batch_size", type=int, metavar="N", help="stretches of audio a step, in each process (64)")
+    add("--lr", type=float, help="of Adam (0.001)")
+    add("--clip_db", type=float, metavar="DB", help="clip what is so far below the loudest, e.g. -60; else no clipping")
+    add("--max_seconds", type=float, metavar="S", help="cut longer audio into parts up to so long (30)")
+    add("--valid", type=float, metavar="SHARE", help="held out for the dev loss (0.02)")
+    add("--seed", type=int, help="of weights, order and dropout (0)")
+    add("--precision", choices=("fp32", "fp16"), help="fp16: mixed precision on a GPU (fp32)")
+    add("--save_step", type=int, metavar="N", help="steps between checkpoints (500)")
+    add("--device", help="cuda where there is one, else cpu")
+    add("--num_workers", type=int, default=0, help="processes that read audio")
+
+
+def run(args: Namespace) -> int:
+    """Train, and say what was done."""
+    if args.num_workers < 0:
+        raise UsageError(f"--num_workers {args.num_workers}: must be 0 or more")
+    import torch
+    from s3prl.upstream.rae.configuration import Configuration
+
+    from s3prl_emotion.distributed import leaders, rank
+    from s3prl_emotion.files.locks import locked
+    from s3prl_emotion.rae.training import Pretraining
+
+    device = torch.device(_join(args.device or ("cuda" if torch.cuda.is_available() else "cpu")))
+    config = Configuration.read(_values(args), str(args.config or "pretrain-rae"))
+    out = args.out.expanduser()
+    if out.exists() and not out.is_dir():
+        raise UsageError(f"--out {out}: is no folder")
+    index = leaders(_index(args, config) if rank() == 0 else None)
+    out.mkdir(parents=True, exist_ok=True)
+    with locked(out / ".lock", f"--out {out}: is in use by another pretraining") if rank() == 0 else nullcontext():
+        done = Pretraining(config, index, out, device, args.num_workers).run()
+    if rank() == 0:
+        sys.stdout.write(_summary(done, out))
+    return 0
+
+
+def _join(device: str) -> str:
+    """Join the other processes, where torchrun started several; returns the device of this one."""
+    from s3prl_emotion import distributed
+    from s3prl_emotion.training.preflight import check_device
+
+    check_device(device)
+    launched = Namespace(local_rank=None, mode="train", device=device, backend="nccl")
+    distributed.join(launched, given=())
+    if launched.local_rank is not None:
+        distributed.set_device(launched.local_rank)
+        distributed.start(launched.backend)
+    return device
+
+
+def _values(args: Namespace) -> dict[str, Any]:
+    """The configuration's sections: ``--config``, and flags over it."""
+    values = _sections(args.config) if args.config else {}
+    for section, names in (("training", FLAGS), ("spectrogram", ("clip_db",))):
+        given = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
+        if given:
+            if not isinstance(values.get(section) or {}, dict):
+                raise ConfigError(f"{args.config}: {section}: must be a mapping of keys to values")
+            values[section] = {**(values.get(section) or {}), **given}
+    if args.epochs is not None:
+        values["training"]["steps"] = None
+    return values
+
+
+def _sections(path: Path) -> dict[str, Any]:
+    from s3prl_emotion.yaml_files import read_yaml
+
+    values = read_yaml(path, "no such file", f"--config {path}")
+    if values is not None and not isinstance(values, dict):
+        raise ConfigError(f"--config {path}: must be a mapping with the sections spectrogram, model, training")
+    return values or {}
+
+
+def _index(args: Namespace, config: Any) -> Any:
+    """Look what audio there is, and say it."""
+    import logging
+
+    from s3prl.upstream.rae.spectrogram import MelSpectrogramDb
+    from tqdm import tqdm
+
+    from s3prl_emotion.rae.audio_index import index_audio
+
+    spectrogram = MelSpectrogramDb(config.spectrogram)
+    sizes = (spectrogram.window, spectrogram.hop, config.training.max_seconds)
+    with tqdm(desc="headers", unit=" files", dynamic_ncols=True, leave=False) as bar:
+        index = index_audio(args.audio, args.layout, *sizes, progress=bar.update)
+    logging.getLogger(__name__).info("%d stretches of audio, %.2f h", len(index), index.hours)
+    for reason, count in index.skipped.items():
+        logging.getLogger(__name__).warning("skipped, %s: %d; the first: %s", reason, count, index.first[reason])
+    return index
+
+
+def _summary(done: Any, out: Path) -> str:
+    from s3prl.upstream.rae.configuration import CHECKPOINT
+
+    text = f"{out / CHECKPOINT}: {done.steps} steps"
+    if done.loss is not None:
+        text += f", loss {done.loss:.4f}"
+    if done.dev_loss is not None:
+        text += f", dev loss {done.dev_loss:.4f} ({done.dev_mean_loss:.4f} from each band's mean)"
+    speed = done.hours / max(done.seconds, 1e-9) * 3600
+    text += f"; {done.hours:.2f} h of audio in this run, {speed:.0f} h an hour\n"
+    if done.skipped:
+        text += f"skipped: {', '.join(f'{count} {reason}' for reason, count in sorted(done.skipped.items()))}\n"
+    return text

@@ -1,0 +1,108 @@
+"""Which of SUPERB's tracks a system belongs to.
+
+SUPERB's rules: *constrained* compares frozen representations under the same downstream, of which only a few
+hyper-parameters of training may be tuned (Yang et al. 2021 search the learning rate alone); *less constrained* allows
+other downstreams on a frozen upstream; *unconstrained* allows anything, a fine-tuned upstream among it. The downstream
+of its emotion task is mean pooling, as ``recipes/superb/emotion_corr_attn.yaml`` has it.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from s3prl_emotion.errors import ConfigError
+from s3prl_emotion.files.folders import recipes_folder
+from s3prl_emotion.recipe import DataSection, RunnerSection, read_recipe
+
+CONSTRAINED, LESS_CONSTRAINED, UNCONSTRAINED, UNKNOWN = "constrained", "less constrained", "unconstrained", "unknown"
+SUPERB_HEAD = "emotion_corr_attn"
+STOCK_HEAD = "emotion"  # s3prl's own
+WITHOUT_CLASSES = ("emotion_tcgru",)  # SUPERB has no such task
+HEAD_DEFAULTS = {"pooling": "corr_attn", "projector_dim": 256, "channel_dropout": 0.25, "label_smoothing": 0.25}
+RUNNER = ("total_steps", "gradient_clipping", "eval_step", "train_dataloader", "fp16", "early_stopping")
+DATA = ("valid_ratio", "max_duration", "cut_eval", "class_weights", "balanced_sampling")
+UPSTREAM = {  # SUPERB: the weighted sum of all hidden states
+    "upstream_feature_selection": "hidden_states",
+    "upstream_layer_selection": None,
+    "upstream_feature_normalize": False,
+}
+
+
+@dataclass(frozen=True)
+class Track:
+    """SUPERB's track that a system belongs to, and why; no name where SUPERB has no such task."""
+
+    name: str = ""
+    reason: str = ""
+
+
+def superb_track(head: str | None, config: Mapping[str, Any], upstream: Mapping[str, Any] | None = None) -> Track:
+    """The track of a system.
+
+    Args:
+        head: its name
+        config: its recipe, as a metrics file has it (``config``); empty where it is not known
+        upstream: its options, as a metrics file has them (``upstream``)
+
+    Returns:
+        the track; ``unknown`` where the recipe is not known or not one of this suite's
+    """
+    options = upstream or {}
+    if head is None or head in WITHOUT_CLASSES:
+        return Track()
+    if options.get("upstream_trainable"):
+        return Track(UNCONSTRAINED, "the upstream was trained too")
+    if head not in (SUPERB_HEAD, STOCK_HEAD):
+        return Track(LESS_CONSTRAINED, f"{head} is not SUPERB's downstream, which is mean pooling")
+    if head == STOCK_HEAD:
+        return Track(UNKNOWN, "s3prl's own emotion task leaves no record of its recipe")
+    if not config:
+        return Track(UNKNOWN, "its recipe is not known")
+    try:
+        ours, stock = _settings(config), _superb_settings()
+    except ConfigError as error:
+        return Track(UNKNOWN, f"its recipe cannot be read: {error}")
+    ours |= {key: options[key] for key in UPSTREAM if options.get(key, UPSTREAM[key]) != UPSTREAM[key]}
+    stock = {**UPSTREAM, **stock}
+    if ours["pooling"] != stock["pooling"]:
+        return Track(LESS_CONSTRAINED, f"pooling {ours['pooling']}; SUPERB's downstream is mean pooling")
+    other = [f"{key} {_shown(value)} (SUPERB: {_shown(stock.get(key))})" for key, value in ours.items()
+             if value != stock.get(key)]  # fmt: skip
+    other += [f"no {key} (SUPERB: {value})" for key, value in stock.items() if key not in ours and key not in UPSTREAM]
+    if other:
+        return Track(LESS_CONSTRAINED, f"mean pooling, but {', '.join(other)}")
+    return Track(CONSTRAINED, "mean pooling and training as SUPERB's, of which only the learning rate is free")
+
+
+@functools.cache
+def _superb_settings() -> dict[str, Any]:
+    return _settings(read_recipe(recipes_folder() / "superb" / "emotion_corr_attn.yaml"))
+
+
+def _settings(config: Mapping[str, Any]) -> dict[str, Any]:
+    """What the constrained track fixes, defaults filled in; places, logging, seeds and evaluation's batches left out.
+
+    Raises:
+        ConfigError: not a recipe of this suite
+    """
+    section = config.get("downstream_expert")
+    if not isinstance(section, dict) or not isinstance(section.get("datarc"), dict):
+        raise ConfigError("downstream_expert.datarc is missing")
+    runner = RunnerSection.read(config.get("runner"), "runner")
+    data = DataSection.read(section["datarc"], "downstream_expert.datarc")
+    found = HEAD_DEFAULTS | {key: value for key, value in (section.get("modelrc") or {}).items() if key != "num_heads"}
+    found |= {key: getattr(runner, key) for key in RUNNER} | {key: getattr(data, key) for key in DATA}
+    # SUPERB's 4 x 8 utterances a step may as well be 32 x 1: the gradient is that of their mean
+    found["utterances a step"] = data.train_batch_size * runner.gradient_accumulate_steps
+    found |= {f"optimizer.{key}": value for key, value in (config.get("optimizer") or {}).items() if key != "lr"}
+    found |= {key: config[key] for key in ("scheduler", "specaug") if config.get(key)}
+    found["best_metric"] = section.get("best_metric") or "WA"
+    found |= {key: section[key] for key in ("layer",) if section.get(key) is not None}
+    return found
+
+
+def _shown(value: Any) -> str:
+    return "none" if value is None else str(value)

@@ -1,0 +1,118 @@
+"""``s3prl-emotion submit``: predictions as SUPERB or EMO-SUPERB want them, checked against their lists."""
+
+from __future__ import annotations
+
+import sys
+from argparse import ArgumentParser, Namespace
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from s3prl_emotion.errors import UsageError
+
+if TYPE_CHECKING:
+    from s3prl_emotion.submit.sources import FoldRun
+
+ARCHIVE = "predict.zip"  # as s3prl's own submit.py names it
+FOLDER = "emo_superb"
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    """Declare what follows the command's name."""
+    add = parser.add_argument
+    add("folders", type=Path, nargs="*", metavar="DIR", help="a benchmark's directory; or experiment directories")
+    add("--fold", action="append", default=[], metavar="FOLD=DIR", help="an experiment directory and the fold it holds")
+    add("--system", help="of a benchmark with several")
+    add("--upstream", help="of a benchmark with several")
+    add("--seed", type=int, help="of a benchmark with several")
+    add("--format", choices=("superb", "emo-superb"), default="superb", help="(default: superb)")
+    add(
+        "--meta_data",
+        type=Path,
+        metavar="DIR",
+        help="SUPERB's lists, SessionN/{train,test}_meta_data.json; EMO-SUPERB's labels_consensus_N.csv "
+        "(default: what the recipe names)",
+    )
+    add(
+        "--out", type=Path, metavar="OUT", help=f"zip file, or folder for it or for CSVs (default: {ARCHIVE}, {FOLDER})"
+    )
+
+
+def run(args: Namespace) -> int:
+    """Check all, write, and say what was written.
+
+    Raises:
+        UsageError: runs are missing, differ or are not from ``dev-best.ckpt``; or nothing can be written
+        LabelError: ids, labels or counts are not those of the lists
+    """
+    from s3prl_emotion.submit.sources import Wanted, find_runs, missing_runs
+
+    if args.meta_data is not None and not args.meta_data.is_dir():
+        raise UsageError(f"--meta_data {args.meta_data}: no such folder")
+    named = _named(args.fold)
+    wanted = Wanted(args.system, args.upstream, args.seed)
+    runs = find_runs(args.folders, named, wanted)
+    if args.format == "emo-superb":
+        return _emo_superb(runs, args)
+    return _superb(runs, args, missing_runs(args.folders, wanted))
+
+
+def _named(words: Sequence[str]) -> dict[str, Path]:
+    named: dict[str, Path] = {}
+    for word in words:
+        fold, equals, folder = word.partition("=")
+        if not (equals and fold and folder):
+            raise UsageError(f"--fold {word}: is not of the form FOLD=DIR, as fold1=result/downstream/er_fold1")
+        if fold in named:
+            raise UsageError(f"--fold {word}: {fold} is named twice")
+        named[fold] = Path(folder)
+    return named
+
+
+def _superb(runs: Sequence[FoldRun], args: Namespace, unfinished: dict[str, str]) -> int:
+    from s3prl_emotion.submit.superb import superb_submission
+
+    submission = superb_submission(runs, args.meta_data, unfinished)
+    out = args.out or Path(ARCHIVE)
+    out = out / ARCHIVE if out.is_dir() or out.suffix.lower() != ".zip" else out
+    _write(out, submission.archive())
+    for fold in submission.folds:
+        _say(f"{fold.fold}: {fold.utterances} utterances, accuracy {100 * fold.accuracy:.2f} %")
+    total = sum(fold.utterances for fold in submission.folds)
+    _say(f"mean of the folds: {total} utterances, accuracy {100 * submission.accuracy:.2f} %")
+    _say(f"SUPERB track: {submission.track.name or 'none'} ({submission.track.reason or 'SUPERB has no such task'})")
+    for note in submission.notes:
+        _say(f"note: {note}")
+    _say(str(out))
+    return 0
+
+
+def _emo_superb(runs: Sequence[FoldRun], args: Namespace) -> int:
+    from s3prl_emotion.submit.emo_superb import emo_superb_files
+
+    files = emo_superb_files(runs, args.meta_data)
+    out = args.out or Path(FOLDER)
+    for fold in files.folds:
+        _write(out / fold.name, fold.text.encode())
+    for fold in files.folds:
+        score = f"macro-F1 of classes above 1/K {fold.macro_f1:.4f}"
+        _say(f"{fold.fold}: {fold.utterances} utterances, {score}: {out / fold.name}")
+    _say(f"mean of the folds: {files.macro_f1:.4f}")
+    _say("EMO-SUPERB documents no format of predictions; these files have the columns of its label tables")
+    return 0
+
+
+def _write(path: Path, data: bytes) -> None:
+    from s3prl_emotion.metrics.results import write_bytes
+
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(
+            f"{path.parent}: no folder could be made there ({error.strerror}); choose another --out"
+        ) from error
+    write_bytes(path, data, UsageError)
+
+
+def _say(line: str) -> None:
+    sys.stdout.write(f"{line}\n")

@@ -1,0 +1,179 @@
+"""EMO-SUPERB-style prediction files: for each fold a CSV with FileName and the probability of every class.
+
+What is known of the format: EMO-SUPERB (Wu et al. 2024) publishes its partitions as ``labels_consensus_N.csv`` with
+FileName, one column per class and Split_Set, and its README documents training and evaluation, but no format of
+predictions. These files take over the names, the order of rows and the class columns of those tables, with the head's
+probabilities in place of the graders' shares, so that EMO-SUPERB's score (macro-F1 of the classes above 1/K) can be
+computed from both. Whether its leaderboard takes them as they are could not be verified.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from s3prl_emotion.errors import LabelError, UsageError
+from s3prl_emotion.submit.agreement import check_agreement
+from s3prl_emotion.submit.predictions import Prediction, check_ids, read_predictions, stem
+from s3prl_emotion.submit.sources import SPLIT, FoldRun, check_best
+
+TABLE = re.compile(r"labels_consensus_(\d+)\.csv(\.gz)?")
+
+
+@dataclass(frozen=True)
+class FoldFile:
+    """A fold's file; ``macro_f1`` is EMO-SUPERB's."""
+
+    fold: str
+    utterances: int
+    macro_f1: float
+    text: str
+
+    @property
+    def name(self) -> str:
+        """Of the file."""
+        return f"{SPLIT}_{self.fold}.csv"
+
+
+@dataclass(frozen=True)
+class EmoSuperbFiles:
+    """Files of all folds, that passed all checks."""
+
+    folds: tuple[FoldFile, ...]
+
+    @property
+    def macro_f1(self) -> float:
+        """Mean over the folds."""
+        return sum(fold.macro_f1 for fold in self.folds) / len(self.folds)
+
+
+def emo_superb_files(runs: Sequence[FoldRun], tables: Path | None) -> EmoSuperbFiles:
+    """Check folds against EMO-SUPERB's label tables.
+
+    A fold is that for which its run was named, else the number of the table that it was trained on, for such a table
+    has official partitions, and so one fold in the run's own files.
+
+    Args:
+        runs: one for each fold
+        tables: folder of ``labels_consensus_N.csv``; ``None``: the recipes' own
+
+    Raises:
+        UsageError: a fold is missing or there twice, predictions are not from ``dev-best.ckpt`` or damaged, or the
+            folds were made differently
+        LabelError: utterances or classes are not the table's
+    """
+    by_fold: dict[str, FoldRun] = {}
+    for run in runs:
+        fold = _fold_of(run)
+        if fold in by_fold:
+            raise UsageError(f"{fold} is there twice: {by_fold[fold].expdir} and {run.expdir}; name them with --fold")
+        by_fold[fold] = run
+    lists = {fold: _lists(run, tables) for fold, run in by_fold.items()}
+    published = sorted({fold for known in lists.values() for fold in known}, key=_number)
+    missing = [fold for fold in published if fold not in by_fold]
+    if missing:
+        raise UsageError(f"no predictions of {', '.join(missing)}, though there are tables of {', '.join(published)}")
+    for run in by_fold.values():
+        check_best(run)
+    check_agreement(by_fold)
+    files = [_fold_file(fold, run, _table(fold, run, lists[fold])) for fold, run in by_fold.items()]
+    files.sort(key=lambda file: _number(file.fold))
+    return EmoSuperbFiles(tuple(files))
+
+
+def _number(fold: str) -> tuple[int, str]:
+    digits = re.sub(r"\D", "", fold)
+    return int(digits or 0), fold
+
+
+def _own_table(run: FoldRun) -> Path:
+    return Path(str(run.data.get("labels"))).expanduser()
+
+
+def _fold_of(run: FoldRun) -> str:
+    match = TABLE.fullmatch(_own_table(run).name)
+    fold = f"fold{match.group(1)}" if match else run.asked or run.fold
+    if run.asked not in (None, fold):
+        raise UsageError(f"--fold {run.asked}={run.expdir}: was trained on {_own_table(run).name}")
+    return fold
+
+
+def _lists(run: FoldRun, tables: Path | None) -> dict[str, Path]:
+    """EMO-SUPERB's tables by fold; none where a run has a table of another name."""
+    folder = tables or _own_table(run).parent
+    matches = {path: TABLE.fullmatch(path.name) for path in sorted(folder.glob("labels_consensus_*"))}
+    found = {f"fold{match.group(1)}": path for path, match in matches.items() if match}
+    if tables is not None and not found:
+        raise UsageError(f"{tables}: holds no labels_consensus_N.csv")
+    return found if tables or TABLE.fullmatch(_own_table(run).name) else {}
+
+
+def _table(fold: str, run: FoldRun, lists: dict[str, Path]) -> Path:
+    if fold in lists:
+        return lists[fold]
+    if lists:
+        raise UsageError(f"{run.expdir}: there is no table of {fold}; known: {', '.join(lists)}")
+    if not _own_table(run).is_file():
+        raise UsageError(
+            f"{run.expdir}: its label table {_own_table(run)} is not there; give a folder with --meta_data"
+        )
+    return _own_table(run)
+
+
+def _fold_file(fold: str, run: FoldRun, path: Path) -> FoldFile:
+    from s3prl_emotion.metrics.distribution import threshold_f1
+
+    predictions = read_predictions(run)
+    table, classes = _test_rows(path, fold, predictions[0])
+    ids = [stem(name) for name in table["FileName"]]
+    twice = [name for name, count in Counter(ids).items() if count > 1]
+    if twice:
+        raise LabelError(f"{path}: {twice[0]} is listed twice")
+    ordered = check_ids(run, predictions, ids, {}, f"the test rows of {path}")
+    rows = [[item.probability[name] for name in classes] for item in ordered.values()]
+    shares = table[classes].astype(float).to_numpy()
+    score = threshold_f1(shares, _normalised(rows), classes)["macro_f1"]
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["FileName", *classes])
+    for name, row in zip(table["FileName"], rows, strict=True):
+        writer.writerow([name, *(f"{value:.7g}" for value in row)])
+    return FoldFile(fold, len(rows), score, text.getvalue())
+
+
+def _normalised(rows: list[list[float]]) -> Any:
+    """Probabilities that sum to 1 exactly enough; the file has seven digits of them."""
+    import numpy as np
+
+    array = np.asarray(rows)
+    return array / array.sum(axis=1, keepdims=True)
+
+
+def _test_rows(path: Path, fold: str, example: Prediction) -> tuple[Any, list[str]]:
+    """Rows of the table that are tested, and its class columns in their order."""
+    from s3prl_emotion.corpora.table import SHARE_NAMES, TEXT_COLUMNS, read_rows
+
+    table = read_rows(path, dict.fromkeys(TEXT_COLUMNS, str))
+    for column in ("FileName", "Split_Set" if "Fold" not in table else "Fold"):
+        if column not in table:
+            raise LabelError(f"{path}: no column {column}; is it one of EMO-SUPERB's label tables?")
+    predicted = list(example.probability)
+    classes = [name for name in table.columns if name in predicted or name.lower() in SHARE_NAMES]
+    if set(classes) != set(predicted):
+        raise LabelError(
+            f"{path}: has shares of {', '.join(classes) or 'no class'}, but the head predicts {', '.join(predicted)}"
+        )
+    if "Fold" in table:
+        rows = table[table["Fold"] == fold]
+    else:
+        partitions = sorted({str(name) for name in table["Split_Set"] if str(name).lower().startswith("test")})
+        rows = table[table["Split_Set"].isin(partitions[:1])]
+    if rows.empty:
+        raise LabelError(f"{path}: no rows to test in {fold}")
+    return rows, classes

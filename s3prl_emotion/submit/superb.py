@@ -1,0 +1,173 @@
+"""SUPERB's ER task: ``predict/er_fold{1..5}_public/predict.txt``, lines ``<wav stem> <class>``, zipped.
+
+The layout is that of s3prl's own ``submit/submit.py``, which copies each fold's ``test_foldN_predict.txt`` unchecked;
+SUPERB scores the task where all five folds are there.
+"""
+
+from __future__ import annotations
+
+import io
+import zipfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from s3prl_emotion.corpora.superb import drawn_validation, read_entries
+from s3prl_emotion.errors import LabelError, UsageError, nearest
+from s3prl_emotion.report.superb_track import CONSTRAINED, LESS_CONSTRAINED, Track, superb_track
+from s3prl_emotion.submit.agreement import check_agreement
+from s3prl_emotion.submit.predictions import Prediction, check_ids, read_predictions, stem
+from s3prl_emotion.submit.sources import FoldRun, check_best
+
+CLASSES = ("neu", "hap", "ang", "sad")
+UTTERANCES = {"fold1": 1085, "fold2": 1023, "fold3": 1151, "fold4": 1031, "fold5": 1241}  # of SUPERB's test lists
+FOLDS = tuple(UTTERANCES)
+VALID_RATIO = 0.2
+EPOCH = (1980, 1, 1, 0, 0, 0)  # the first that a zip can tell: equal predictions give equal bytes
+
+
+@dataclass(frozen=True)
+class FoldScore:
+    """A fold of a submission: ``text`` is its ``predict.txt``, ``accuracy`` that against the list's labels."""
+
+    fold: str
+    utterances: int
+    accuracy: float
+    text: str
+
+
+@dataclass(frozen=True)
+class SuperbSubmission:
+    """A submission that passed all checks."""
+
+    folds: tuple[FoldScore, ...]
+    track: Track
+    notes: tuple[str, ...] = ()
+
+    @property
+    def accuracy(self) -> float:
+        """Mean over the folds, as SUPERB reports it."""
+        return sum(fold.accuracy for fold in self.folds) / len(self.folds)
+
+    def archive(self) -> bytes:
+        """The zip file, byte for byte the same for the same predictions: not compressed, without times."""
+        data = io.BytesIO()
+        with zipfile.ZipFile(data, "w", zipfile.ZIP_STORED) as archive:
+            for fold in self.folds:
+                entry = zipfile.ZipInfo(f"predict/er_{fold.fold}_public/predict.txt", EPOCH)
+                entry.create_system, entry.external_attr = 3, 0o100644 << 16
+                archive.writestr(entry, fold.text)
+        return data.getvalue()
+
+
+def superb_submission(
+    runs: Sequence[FoldRun], meta_data: Path | None, unfinished: dict[str, str] | None = None
+) -> SuperbSubmission:
+    """Check five folds against SUPERB's lists.
+
+    Args:
+        runs: one for each fold
+        meta_data: folder of SUPERB's lists, ``SessionN/{train,test}_meta_data.json``; ``None``: the recipe's
+        unfinished: runs of the benchmark that are not there, each with the reason
+
+    Raises:
+        UsageError: a fold is missing or there twice, predictions are not from ``dev-best.ckpt`` or damaged, or the
+            folds were made differently
+        LabelError: an id, a label or a count is not the list's
+    """
+    by_fold = _five_folds(runs, unfinished or {})
+    for run in by_fold.values():
+        check_best(run)
+    check_agreement(by_fold)
+    lists = {fold: _test_list(meta_data or _own_lists(run), fold) for fold, run in by_fold.items()}
+    places = {name: fold for fold, listed in lists.items() for name in listed}
+    scores = tuple(_score(run, lists[fold], places) for fold, run in by_fold.items())
+    counts = {score.fold: score.utterances for score in scores}
+    notes = []
+    if counts != UTTERANCES:
+        total, own = sum(counts.values()), sum(UTTERANCES.values())
+        notes.append(f"the lists are not SUPERB's own, which test {own} utterances: these test {total}")
+    return SuperbSubmission(scores, _track(by_fold, meta_data), tuple(notes))
+
+
+def _five_folds(runs: Sequence[FoldRun], unfinished: dict[str, str]) -> dict[str, FoldRun]:
+    found: dict[str, FoldRun] = {}
+    for run in runs:
+        if run.fold not in FOLDS:
+            raise UsageError(f"{run.expdir}: SUPERB has no fold {run.fold!r}{nearest(run.fold, FOLDS)}")
+        if run.asked not in (None, run.fold):
+            raise UsageError(f"--fold {run.asked}={run.expdir}: holds {run.fold}")
+        if run.fold in found:
+            raise UsageError(f"{run.fold} is there twice: {found[run.fold].expdir} and {run.expdir}")
+        found[run.fold] = run
+    missing = [fold for fold in FOLDS if fold not in found]
+    if missing:
+        reasons = {name: reason for name, reason in unfinished.items() if set(missing) & set(name.split(" | "))}
+        why = "".join(f"; {name}: {reason}" for name, reason in reasons.items())
+        raise UsageError(
+            f"no predictions of {', '.join(missing)}; SUPERB scores the task only with all five folds{why}"
+        )
+    return {fold: found[fold] for fold in FOLDS}
+
+
+def _own_lists(run: FoldRun) -> Path:
+    folder = Path(str(run.data.get("labels"))).expanduser()
+    if not (folder / "Session1").is_dir():
+        raise UsageError(f"{run.expdir}: {folder} holds no Session1: give SUPERB's lists with --meta_data DIR")
+    return folder
+
+
+def _session(folder: Path, fold: str, split: str) -> Path:
+    return folder / fold.replace("fold", "Session") / f"{split}_meta_data.json"
+
+
+def _test_list(folder: Path, fold: str) -> dict[str, str]:
+    """The class of every id, in the list's order."""
+    path = _session(folder, fold, "test")
+    labels, entries = read_entries(path)
+    if set(labels) != set(CLASSES):
+        raise LabelError(f"{path}: has classes {', '.join(labels)}, SUPERB's are {', '.join(CLASSES)}")
+    listed: dict[str, str] = {}
+    for name, label, _ in entries:
+        if stem(name) in listed:
+            raise LabelError(f"{path}: {stem(name)} is listed twice")
+        listed[stem(name)] = label
+    return listed
+
+
+def _score(run: FoldRun, listed: dict[str, str], places: dict[str, str]) -> FoldScore:
+    predictions = read_predictions(run)
+    for item in predictions:
+        if item.label not in CLASSES:
+            known = ", ".join(CLASSES)
+            raise LabelError(f"{run.predictions}: {item.id} is predicted as {item.label!r}; SUPERB's classes: {known}")
+    elsewhere = {name: fold for name, fold in places.items() if fold != run.fold}
+    ordered = check_ids(run, predictions, list(listed), elsewhere, f"SUPERB's test list of {run.fold}")
+    for name, item in ordered.items():
+        if item.truth != listed[name]:
+            raise LabelError(f"{run.predictions}: {name} has class {item.truth!r}, SUPERB's list says {listed[name]!r}")
+    hits = sum(item.label == listed[name] for name, item in ordered.items())
+    return FoldScore(run.fold, len(ordered), hits / len(ordered), _lines(ordered))
+
+
+def _lines(predictions: dict[str, Prediction]) -> str:
+    return "".join(f"{name} {item.label}\n" for name, item in predictions.items())
+
+
+def _track(runs: dict[str, FoldRun], meta_data: Path | None) -> Track:
+    """The track of the recipe; constrained only where the validation set was SUPERB's, too."""
+    first = next(iter(runs.values()))
+    track = superb_track(first.metrics.get("head"), first.config, first.metrics.get("upstream"))
+    if track.name != CONSTRAINED:
+        return track
+    for fold, run in runs.items():
+        path = run.expdir / f"dev_{fold}_predict.txt"
+        listed = read_entries(_session(meta_data or _own_lists(run), fold, "train"))[1]
+        expected = {stem(listed[place][0]) for place in drawn_validation(len(listed), VALID_RATIO)[1]}
+        try:
+            found = {line.partition(" ")[0] for line in path.read_text(encoding="utf-8").splitlines()}
+        except (OSError, UnicodeDecodeError):
+            return Track(LESS_CONSTRAINED, f"mean pooling, but {path} is not there to show that dev was SUPERB's")
+        if found != expected:
+            return Track(LESS_CONSTRAINED, f"mean pooling, but dev of {fold} is not what SUPERB draws for validation")
+    return track

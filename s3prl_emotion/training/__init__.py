@@ -1,0 +1,1 @@
+"""A training run: checks of its command line, runner, loop and summary."""

@@ -1,0 +1,249 @@
+"""Checks of ``run_downstream.py``'s command line, made before anything is loaded, drawn or written."""
+
+from __future__ import annotations
+
+import importlib
+import logging
+import tempfile
+from argparse import Namespace
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from s3prl_emotion import distributed, host
+from s3prl_emotion.errors import CheckpointError, ConfigError, UsageError, nearest
+from s3prl_emotion.files.checkpoint import load_checkpoint
+from s3prl_emotion.files.folders import heads_folder, is_suite_head, recipes_folder
+from s3prl_emotion.recipe import check_recipe, overridden, read_recipe
+from s3prl_emotion.store.segments import DTYPE_NAMES
+from s3prl_emotion.upstreams.layer_choice import chosen_layer
+
+logger = logging.getLogger(__name__)
+
+# What the host keeps from the command line when -e brings a checkpoint's arguments back.
+KEPT_WITH_PAST_EXP = {
+    "mode", "evaluate_split", "override", "backend", "local_rank", "past_exp", "auto_resume", "device",
+    "expname", "verbose", "downstream", "upstream_path", "feature_store", "store_dtype", "store_batched",
+}  # fmt: skip
+NO_BUILDERS = {"optimizer", "scheduler", "grouped_parameters"}  # s3prl's get_… functions that build neither
+
+
+def check_arguments(args: Namespace, given: Sequence[str]) -> Namespace:
+    """Check parsed arguments and fill in what the host leaves to chance: device and recipe.
+
+    Args:
+        args: as the host's parser has them
+        given: destinations of the flags that the user wrote
+
+    Returns:
+        the arguments, with ``device`` and ``config`` set
+
+    Raises:
+        UsageError: unknown head, upstream, device or file
+        ConfigError: the recipe is malformed
+        CheckpointError: a checkpoint cannot be used
+    """
+    args.device = args.device or ("cuda" if torch.cuda.is_available() else "cpu")
+    check_device(args.device)
+    distributed.join(args, given)
+    host.register_search_path(args.upstream_path)
+    past = _past_checkpoint(args)
+    if past is not None:
+        state = load_checkpoint(past)
+        _check_past(args, state, past, given)
+        if args.mode == "train":
+            distributed.check_world(state, past, args.local_rank)
+        state["Args"].mode, state["Args"].evaluate_split = args.mode, args.evaluate_split
+        effective, config = overridden(args.override, state["Args"], state["Config"])
+        _check_past_upstream(effective, past)
+    else:
+        _check_names(args)
+        args.config = str(find_recipe(args.downstream) if args.config is None else args.config)
+        effective, config = overridden(args.override, args, read_recipe(args.config))
+    _check_names(effective)
+    if past is None and is_suite_head(effective.downstream):  # -e brings the layer back that was chosen
+        args.upstream_layer_selection = effective.upstream_layer_selection = chosen_layer(effective, config)
+    check_builders(config)
+    _check_store(args, effective, config)
+    if args.local_rank is not None and is_suite_head(effective.downstream) and is_superb(config):
+        raise UsageError("torchrun: runner.seeding superb is SUPERB's protocol for one process; take seeding: seed")
+    _check_writable(
+        Path(args.expdir or f"result/downstream/{args.expname}") if past is None else Path(effective.expdir)
+    )
+    if args.init_ckpt and past is None:
+        _check_initial(args, load_checkpoint(args.init_ckpt))
+    if args.mode == "inference" and not Path(args.evaluate_split).is_file():
+        raise UsageError(f"-t {args.evaluate_split}: no such audio file")
+    if is_suite_head(effective.downstream):
+        if args.mode == "inference" and past is None and not args.init_ckpt:
+            raise UsageError("-m inference needs a trained checkpoint: give one with -e, dev-best.ckpt for example")
+        check_head(effective, config)
+    return args
+
+
+def find_recipe(downstream: str) -> Path:
+    """Default recipe of a head or task: below the working directory as in s3prl, the suite's own, the host's.
+
+    Raises:
+        UsageError: there is none
+    """
+    places = [Path("downstream") / downstream / "config.yaml", heads_folder() / downstream / "config.yaml"]
+    package = importlib.import_module("s3prl.downstream")
+    places += [Path(folder) / downstream / "config.yaml" for folder in package.__path__]
+    places.append(recipes_folder() / "stock" / f"{downstream}.yaml")
+    for place in places:
+        if place.is_file():
+            return place
+    raise UsageError(f"-d {downstream}: s3prl's package brings no config.yaml for it; give one with -c")
+
+
+def _check_names(args: Namespace) -> None:
+    if args.downstream is None:
+        raise UsageError("-d/--downstream is required: the head to train, emotion_corr_attn for example")
+    known = host.downstream_names()
+    if args.downstream not in known:
+        raise UsageError(f"-d {args.downstream}: no such head or task{nearest(args.downstream, known)}")
+    if args.upstream is None:
+        raise UsageError("-u/--upstream is required: the speech model, fbank_no_cmvn for example")
+    if getattr(args, "hub", "torch") == "torch":
+        host.find_upstream(args.upstream)
+
+
+def check_builders(config: dict[str, Any]) -> None:
+    """Allow names of the host's optimizers and schedulers alone: it evaluates them, and checkpoints bring recipes.
+
+    Raises:
+        ConfigError: another name
+    """
+    for section in ("optimizer", "scheduler"):
+        options = config.get(section)
+        if isinstance(options, dict) and "name" in options:
+            functions = vars(importlib.import_module(f"s3prl.{section}s"))
+            known = sorted({name[4:] for name in functions if name.startswith("get_")} - NO_BUILDERS)
+            if options["name"] not in known:
+                raise ConfigError(
+                    f"{section}.name: s3prl has no {section} {options['name']!r}{nearest(options['name'], known)}"
+                )
+
+
+def is_superb(config: dict[str, Any]) -> bool:
+    """Whether a recipe asks for SUPERB's own seeding and order."""
+    runner = config.get("runner")
+    return isinstance(runner, dict) and runner.get("seeding") == "superb"
+
+
+def _check_store(args: Namespace, effective: Namespace, config: dict[str, Any]) -> None:
+    """``--feature_store`` is for a frozen upstream on the suite's own path; SUPERB's mode keeps the host's."""
+    if args.feature_store is None:
+        if args.store_dtype != "float32" or args.store_batched:
+            raise UsageError("--store_dtype and --store_batched need --feature_store DIR")
+        return
+    if args.store_dtype not in DTYPE_NAMES:
+        raise UsageError(f"--store_dtype {args.store_dtype}: no such type{nearest(args.store_dtype, DTYPE_NAMES)}")
+    if effective.upstream_trainable:
+        raise UsageError("--feature_store: a trained upstream (-f) changes with every step; leave out one of both")
+    if not is_suite_head(effective.downstream):
+        raise UsageError(f"--feature_store: -d {effective.downstream} is a stock task, which runs s3prl's own way")
+    if is_superb(config):
+        raise UsageError("--feature_store: runner.seeding superb keeps s3prl's batched features; take seeding: seed")
+
+
+def check_device(device: str) -> None:
+    """Refuse a device that is none or that is not there.
+
+    Raises:
+        UsageError: torch does not know or see it
+    """
+    try:
+        kind = torch.device(device).type
+    except RuntimeError as error:
+        raise UsageError(f"--device {device}: not a device; give cpu, cuda or cuda:0") from error
+    if kind == "cuda" and not torch.cuda.is_available():
+        raise UsageError(f"--device {device}: torch sees no CUDA device here; use --device cpu")
+
+
+def _past_checkpoint(args: Namespace) -> Path | None:
+    """The checkpoint that ``-e`` or ``-a`` means, found as the host finds it."""
+    folder = Path(args.expdir or f"result/downstream/{args.expname}")
+    if args.auto_resume and any(folder.glob("states-*.ckpt")):
+        args.past_exp = str(folder)
+    if args.past_exp is None:
+        return None
+    path = Path(args.past_exp)
+    if not path.exists():
+        raise CheckpointError(f"-e {path}: no such checkpoint or folder")
+    if path.is_file():
+        return path
+    states = sorted(path.glob("states-*.ckpt"), key=lambda state: int(state.stem.split("-")[-1]))
+    if not states:
+        raise CheckpointError(f"-e {path}: holds no states-*.ckpt; name a checkpoint file, dev-best.ckpt for example")
+    if args.mode != "train" and (path / "dev-best.ckpt").is_file():
+        logger.warning(
+            "-e %s means its last checkpoint, %s, as in s3prl; the best is %s",
+            path,
+            states[-1].name,
+            path / "dev-best.ckpt",
+        )
+    return states[-1]
+
+
+def _check_past(args: Namespace, state: dict[str, Any], path: Path, given: Sequence[str]) -> None:
+    theirs = state["Args"].downstream
+    if args.downstream is not None and args.downstream != theirs:
+        raise CheckpointError(f"{path}: is a checkpoint of -d {theirs}, not of -d {args.downstream}")
+    for name in given:
+        if name not in KEPT_WITH_PAST_EXP and getattr(args, name, None) != getattr(state["Args"], name, None):
+            logger.warning(
+                "--%s is ignored: -e brings back the checkpoint's own (%s); -o overrides it",
+                name,
+                getattr(state["Args"], name, None),
+            )
+
+
+def _check_past_upstream(args: Namespace, path: Path) -> None:
+    """Ask for ``--upstream_path`` again: a checkpoint must not choose folders whose code is run."""
+    folder = getattr(args, "upstream_path", None)
+    if folder and args.upstream not in host.upstream_names():
+        raise CheckpointError(f"{path}: upstream {args.upstream!r} came from --upstream_path {folder}; give it again")
+
+
+def _check_initial(args: Namespace, state: dict[str, Any]) -> None:
+    theirs = state["Args"].downstream
+    if theirs != args.downstream:
+        raise CheckpointError(f"{args.init_ckpt}: is a checkpoint of -d {theirs}, not of -d {args.downstream}")
+
+
+def _check_writable(folder: Path) -> None:
+    """Refuse an experiment directory that cannot be written, before hours of training are lost to it."""
+    place = folder
+    while not place.exists() and place != place.parent:
+        place = place.parent
+    try:
+        with tempfile.TemporaryFile(dir=place):
+            pass
+    except OSError as error:
+        raise UsageError(
+            f"{folder}: the experiment directory cannot be written ({error.strerror}); choose another with -p"
+        ) from error
+
+
+def check_head(args: Namespace, config: dict[str, Any]) -> None:
+    """Check recipe and corpus of one of the suite's heads.
+
+    Raises:
+        ConfigError: the recipe is malformed
+        LabelError: so are the labels, or a split that is asked for is not there
+        AudioError: audio files are missing
+    """
+    check_recipe(config)
+    expert = importlib.import_module(f"s3prl.downstream.{args.downstream}.expert").DownstreamExpert
+    _, data, modelrc = expert.check(config["downstream_expert"], args.downstream_variant, config["runner"])
+    if args.mode != "inference":
+        from s3prl_emotion.corpora import load_corpus
+
+        corpus, runner = load_corpus(data, expert.needs(modelrc)), config["runner"]
+        trained_on = [runner.get("train_dataloader", "train"), *runner.get("eval_dataloaders", [])]
+        for split in trained_on if args.mode == "train" else [args.evaluate_split]:
+            corpus.split(split)

@@ -1,0 +1,316 @@
+"""The host's runner with what it lacks: exact resume, evaluation that leaves training alone, true lengths."""
+
+from __future__ import annotations
+
+import logging
+import re
+import shutil
+import tempfile
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from functools import cached_property, partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from s3prl.downstream.runner import ModelEntry, Runner
+from s3prl.utility.helper import is_leader_process
+from tensorboardX import SummaryWriter
+from torch import Tensor
+from tqdm import tqdm
+
+from s3prl_emotion.distributed import everyones, in_touch, leaders, rank, share_weights, world
+from s3prl_emotion.errors import CheckpointError, ConfigError, EmotionError, UsageError
+from s3prl_emotion.files.checkpoint import load_checkpoint
+from s3prl_emotion.files.folders import is_suite_head
+from s3prl_emotion.rng import own_seed, seed_everything
+from s3prl_emotion.training.loop import Training
+from s3prl_emotion.training.summary import print_summary
+from s3prl_emotion.upstreams.featurizer import Featurizer
+from s3prl_emotion.upstreams.layer_choice import cut_upstream
+from s3prl_emotion.upstreams.source import UpstreamSource, UpstreamSpec, failing_on
+from s3prl_emotion.upstreams.split_features import pooled_features
+
+logger = logging.getLogger(__name__)
+BEST = "dev-best.ckpt"
+SEEDS_APART = 1_000_003  # of the processes of a distributed training
+HOSTS_NOTES = re.compile(r".+_\d{4}(-\d\d){5}\..+")  # what the host writes before it builds anything
+
+
+class SuiteRunner(Runner):
+    """Runs the suite's heads, and stock tasks as the host does.
+
+    ``host_order`` is true for stock tasks and in SUPERB's seeding mode: random draws, batched features and evaluation
+    are then the host's own, since that is what parity means.
+    """
+
+    def __init__(self, args: Any, config: dict[str, Any]) -> None:
+        self.is_suite = is_suite_head(args.downstream)
+        self.host_order = not self.is_suite or config["runner"].get("seeding") == "superb"
+        self.device = torch.device(args.device)
+        with _no_empty_experiment(Path(args.expdir)):
+            super().__init__(args, config)
+        if args.mode == "evaluate" and not self.init_ckpt:
+            logger.warning("no checkpoint given with -e or -i: what is evaluated is an untrained head")
+
+    # --- building --------------------------------------------------------------------------------------------------
+
+    def _init_model(self, model: Any, name: str, trainable: bool, interfaces: Any = None) -> ModelEntry:
+        """Without ``DistributedDataParallel``, which the host wraps models in: see ``distributed.py``."""
+        self._load_weight(model, name)
+        return ModelEntry(model, name, trainable, interfaces)
+
+    def _load_weight(self, model: Any, name: str) -> None:
+        weights = self.init_ckpt.get(name)
+        if not weights:
+            return
+        try:
+            model.load_state_dict(weights)
+        except (RuntimeError, ValueError, KeyError) as error:
+            if isinstance(error, CheckpointError):
+                raise CheckpointError(f"{self.args.init_ckpt}: {error}") from error
+            detail = " ".join(str(error).split())[:300]
+            raise CheckpointError(
+                f"{self.args.init_ckpt}: its {name} does not fit this experiment ({detail})"
+            ) from error
+
+    def _get_upstream(self) -> ModelEntry:
+        with in_touch():  # the host lets the others wait until the first has downloaded
+            entry = super()._get_upstream()
+        args, layer = self.args, self.args.upstream_layer_selection
+        if entry.trainable or self.host_order:
+            layer = None
+        options = (args.upstream_ckpt, args.upstream_model_config, args.upstream_feature_selection, layer)
+        self.cut = cut_upstream(entry.model, args.upstream, *options)
+        return entry
+
+    def _get_featurizer(self) -> ModelEntry:
+        model = Featurizer(
+            upstream=self.upstream.model,
+            feature_selection=self.args.upstream_feature_selection,
+            layer_selection=self.args.upstream_layer_selection,
+            upstream_device=self.args.device,
+            normalize=self.args.upstream_feature_normalize,
+            as_host=self.host_order,
+        ).to(self.args.device)
+        return self._init_model(model, "Featurizer", True, ["output_dim", "downsample_rate"])
+
+    def _get_downstream(self) -> ModelEntry:
+        if not self.host_order:  # whatever upstream and featurizer drew, the head starts from --seed
+            seed_everything(self.args.seed)
+        entry = super()._get_downstream()
+        if rank():  # the head is the same in every process, its dropout is not
+            seed_everything(self.args.seed + SEEDS_APART * rank())
+        if self.is_suite:
+            entry.model.meet_upstream(self.source.identity)
+            sizes = {"upstream_parameters": self.cut.parameters, "upstream_parameters_computed": self.cut.computed}
+            store = self.source.store
+            entry.model.provenance |= {**sizes, "store_key": None if store is None else store.identity.id}
+        return entry
+
+    def _get_optimizer(self, model_params: Any) -> Any:
+        return self._built("optimizer", super()._get_optimizer, model_params)
+
+    def _get_scheduler(self, optimizer: Any) -> Any:
+        return self._built("scheduler", super()._get_scheduler, optimizer)
+
+    def _built(self, section: str, build: Any, argument: Any) -> Any:
+        try:
+            return build(argument)
+        except (NameError, TypeError, AttributeError, KeyError, ValueError) as error:
+            if isinstance(error, CheckpointError):
+                raise
+            raise ConfigError(f"{section}: s3prl cannot build it from {self.config[section]} ({error})") from error
+
+    # --- features --------------------------------------------------------------------------------------------------
+
+    def features(self, waveforms: Any, others: Sequence[Any] = ()) -> list[Tensor]:
+        """Waveforms ``[N_b]`` to features ``[T_b, D]``.
+
+        On the suite's own path a frozen upstream sees every utterance alone, so that neither its neighbours in the
+        batch nor padding can change it, and the feature store can stand in for it; a trainable upstream and the host's
+        order see the batch.
+
+        Args:
+            waveforms: of a batch
+            others: what else is in the batch; the last of it names the utterances, for messages
+        """
+        wavs = [torch.as_tensor(np.asarray(wav), dtype=torch.float32) for wav in waveforms]
+        if self.host_order or self.upstream.trainable:
+            return self._together([wav.to(self.device) for wav in wavs])
+        stacks = self.source.stacks(wavs, others[-1] if others else None)
+        return [self.featurizer.model.weigh(stack) for stack in stacks]
+
+    def _together(self, wavs: list[Tensor]) -> list[Tensor]:
+        with (
+            torch.set_grad_enabled(self.upstream.trainable and torch.is_grad_enabled()),
+            nullcontext() if self.host_order else failing_on(self.args.upstream, wavs),
+        ):
+            hidden = self.upstream.model(wavs)
+        return self.featurizer.model(wavs, hidden)
+
+    @cached_property
+    def source(self) -> UpstreamSource:
+        """Where features of a frozen upstream come from."""
+        return UpstreamSource(
+            self.upstream.model,
+            self.featurizer.model,
+            UpstreamSpec(self.args.upstream, self.args.upstream_ckpt, self.args.upstream_model_config),
+            self.device,
+            folder=self.args.feature_store,
+            dtype=self.args.store_dtype,
+            batched=self.args.store_batched,
+            trainable=self.upstream.trainable,
+            identity=self.cut.identity,
+        )
+
+    # --- the three modes -------------------------------------------------------------------------------------------
+
+    def train(self) -> None:
+        """``-m train``: train, then evaluate the best checkpoint, whose predictions are those that stay."""
+        with _no_empty_experiment(Path(self.args.expdir)):
+            if self.is_suite:
+                self.downstream.model.meet_features(partial(pooled_features, self))
+            training = Training(self)
+        training.run()
+        if self.args.push_to_hf_hub:
+            self.push_to_huggingface_hub()
+        if not self.host_order:
+            self._evaluate_best()
+
+    def evaluate(self, split: str | None = None, logger: Any = None, global_step: int = 0) -> list[str]:
+        """``-m evaluate``, and the evaluations during training.
+
+        Returns:
+            names under which the expert wants the weights of the moment saved
+        """
+        if self.host_order and not is_leader_process():
+            return []
+        if split is not None:
+            return self._evaluated(split, logger, global_step)
+        step = self.init_ckpt.get("Step", 0) if self.is_suite else 0
+        checkpoint = Path(self.args.init_ckpt).name if self.args.init_ckpt else None
+        with tempfile.TemporaryDirectory() as folder:
+            writer = SummaryWriter(folder)
+            self._evaluated(self.args.evaluate_split, writer, step, checkpoint=checkpoint)
+            writer.close()
+        if self.is_suite and is_leader_process():
+            print_summary(self.downstream.model, [self.args.evaluate_split])
+        return []
+
+    def inference(self) -> None:
+        """``-m inference``: class probabilities of one file."""
+        path = Path(self.args.evaluate_split)
+        if not path.is_file():
+            raise UsageError(f"-t {path}: no such audio file")
+        if not self.is_suite:
+            super().inference()
+            return
+        waveform = self.downstream.model.load_audio(path)
+        for entry in self.all_entries:
+            entry.model.eval()
+        with torch.no_grad():
+            self.downstream.model.inference(self.features([waveform], [[str(path)]]), [path.stem])
+
+    # --- inside ----------------------------------------------------------------------------------------------------
+
+    def _evaluated(self, split: str, writer: Any, step: int, **options: Any) -> list[str]:
+        if self.host_order:
+            seed_everything(self.args.seed)
+            return self._evaluate_split(split, writer, step, **options)
+        with own_seed(self.args.seed):
+            return self._evaluate_split(split, writer, step, **options)
+
+    def _evaluate_split(self, split: str, writer: Any, step: int, **options: Any) -> list[str]:
+        was_training = [entry.model.training for entry in self.all_entries]
+        for entry in self.all_entries:
+            entry.model.eval()
+        expert = self.downstream.model
+        if self.is_suite:
+            expert.settle()
+        loader = expert.get_dataloader(split)
+        batches = self._batches_of(len(loader))
+        last = batches if self.host_order else batches - 1  # the host evaluates one batch more than the ratio says
+        records: dict[str, list[Any]] = defaultdict(list)
+        of_batches: list[dict[str, list[Any]]] = []
+        for batch_id, (waveforms, *others) in enumerate(
+            tqdm(loader, dynamic_ncols=True, desc=split, total=batches, leave=False, disable=rank() > 0)
+        ):
+            if batch_id > last:
+                break
+            if not self.host_order:
+                records = defaultdict(list)
+            with torch.no_grad():
+                expert(split, self.features(waveforms, others), *others, records=records, batch_id=batch_id)
+            of_batches.append(records)
+        if not self.host_order:
+            records = _merged(everyones(of_batches))
+        names = None
+        if self.is_suite:
+            expert.provenance["layer_weights"] = self.featurizer.model.layer_weights()
+        if is_leader_process():
+            names = expert.log_records(
+                split,
+                records=records,
+                logger=writer,
+                global_step=step,
+                batch_ids=list(range(len(of_batches))),
+                total_batch_num=len(loader),
+                **(options if self.is_suite else {}),
+            )
+        for entry, training in zip(self.all_entries, was_training, strict=True):
+            entry.model.train(training)
+        return names if isinstance(names, list) else []
+
+    def _batches_of(self, there: int) -> int:
+        """Batches to evaluate among the ``there`` of this process: its share of what the ratio leaves of all."""
+        ratio = float(self.config["runner"].get("evaluate_ratio", 1))
+        if self.host_order:  # the leader has them all
+            return round(there * ratio)
+        return len(range(rank(), round(sum(everyones(there)) * ratio), world()))
+
+    def _evaluate_best(self) -> None:
+        """Leave the best checkpoint's predictions and metrics behind, not the last step's."""
+        path = Path(self.args.expdir) / BEST
+        splits = list(self.config["runner"]["eval_dataloaders"])
+        if not leaders(path.is_file()):
+            logger.warning("%s: no %s, since dev was never evaluated (runner.eval_step)", self.args.expdir, BEST)
+            return
+        step = 0
+        if is_leader_process():
+            best = load_checkpoint(path, self.args.device)
+            step = best["Step"]
+            for entry in self.all_entries:
+                if entry.trainable:
+                    entry.model.load_state_dict(best[entry.name])
+        share_weights(entry.model for entry in self.all_entries if entry.trainable)
+        with tempfile.TemporaryDirectory() as folder:
+            writer = SummaryWriter(folder)
+            for split in splits:
+                self._evaluated(split, writer, step, checkpoint=BEST, keep_log=False)
+            writer.close()
+        if is_leader_process():
+            print_summary(self.downstream.model, splits)
+
+
+def _merged(shares: list[list[dict[str, list[Any]]]]) -> dict[str, list[Any]]:
+    """Records of a split in its own order; ``shares`` holds the batches of each process, which take turns."""
+    merged: dict[str, list[Any]] = defaultdict(list)
+    for turn in range(len(shares[0])):
+        for share in shares:
+            for name, values in share[turn].items() if turn < len(share) else ():
+                merged[name] += values
+    return merged
+
+
+@contextmanager
+def _no_empty_experiment(folder: Path) -> Iterator[None]:
+    """Take the experiment directory back where the input is at fault before anything was computed into it."""
+    try:
+        yield
+    except EmotionError:
+        if is_leader_process() and all(HOSTS_NOTES.fullmatch(path.name) for path in folder.iterdir()):
+            shutil.rmtree(folder)
+        raise

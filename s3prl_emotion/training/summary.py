@@ -1,0 +1,79 @@
+"""What a finished run shows on the terminal: scores, the confusion matrix, and the files it wrote."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.table import Table
+
+from s3prl_emotion.figures.plots import plot_confusion
+from s3prl_emotion.figures.speaker_plots import draw_split
+
+if TYPE_CHECKING:
+    from s3prl_emotion.experts.base import EmotionExpert
+
+
+def print_summary(expert: EmotionExpert, splits: Sequence[str]) -> None:
+    """Print the scores of evaluated splits, the confusion matrix of the last one, and where the files are."""
+    console = Console(highlight=False)
+    written: list[Path] = []
+    found = {}
+    for split in splits:
+        path = expert.expdir / f"{split}_{expert.fold}_metrics.json"
+        found[split] = json.loads(path.read_text(encoding="utf-8"))
+        written += [path, expert.expdir / f"{split}_{expert.fold}_predictions.csv"]
+    title = f"{expert.head}, {expert.fold}"
+    classed = {split: metrics for split, metrics in found.items() if "confusion" in metrics}
+    if classed:
+        console.print(_class_scores(classed, title))
+        last = list(classed)[-1]
+        console.print(_confusion(classed[last], _classes(classed[last]), last))
+        for split, metrics in classed.items():
+            stem = f"{split}_{expert.fold}"
+            figure = expert.expdir / f"{stem}_confusion.png"
+            written.append(plot_confusion(figure, metrics["confusion"], _classes(metrics), stem))
+            if "hypotheses" in metrics:
+                written += draw_split(expert.expdir, stem, metrics)
+    rated = {split: metrics for split, metrics in found.items() if "CCC" in metrics}
+    if rated:
+        console.print(_dimension_scores(rated, title))
+    console.print("written:", *(f"  {path}" for path in written), sep="\n", soft_wrap=True)
+
+
+def _classes(metrics: dict[str, Any]) -> list[str]:
+    """What the confusion matrix is of: the classes that were evaluated, which may be fewer than were learnt."""
+    return metrics.get("evaluated_classes") or metrics["classes"]
+
+
+def _class_scores(found: dict[str, dict[str, Any]], title: str) -> Table:
+    scores = Table("split", "utterances", "WA", "UA (UAR)", "macro-F1", "checkpoint", title=title)
+    for split, metrics in found.items():
+        percent = [f"{100 * metrics[name]:.2f} %" for name in ("WA", "UAR", "macro_f1")]
+        scores.add_row(split, str(metrics["utterances"]), *percent, _checkpoint(metrics))
+    return scores
+
+
+def _dimension_scores(found: dict[str, dict[str, Any]], title: str) -> Table:
+    names = list(next(iter(found.values()))["CCC"])
+    scores = Table("split", "utterances", *names, "mean", "checkpoint", title=f"{title}: CCC")  # fits 80 columns
+    for split, metrics in found.items():
+        values = [*(metrics["CCC"][name] for name in names), metrics["mean_CCC"]]
+        shown = ["undefined" if value is None else f"{value:.3f}" for value in values]
+        count = metrics.get("dimension_utterances", metrics.get("utterances"))
+        scores.add_row(split, str(count), *shown, _checkpoint(metrics))
+    return scores
+
+
+def _confusion(metrics: dict[str, Any], classes: Sequence[str], split: str) -> Table:
+    matrix = Table("truth \\ prediction", *classes, title=f"confusion, {split}")
+    for name, row in zip(classes, metrics["confusion"], strict=True):
+        matrix.add_row(name, *(str(count) for count in row))
+    return matrix
+
+
+def _checkpoint(metrics: dict[str, Any]) -> str:
+    return f"{metrics['checkpoint']} (step {metrics['step']})"

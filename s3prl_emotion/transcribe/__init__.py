@@ -1,0 +1,1 @@
+"""``s3prl-emotion transcribe``: transcribe a corpus with a speech recogniser."""

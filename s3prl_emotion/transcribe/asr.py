@@ -1,0 +1,235 @@
+"""Speech recognition by any CTC model of ``transformers``, or by Whisper: greedy, and the same each time."""
+
+from __future__ import annotations
+
+import logging
+import math
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from s3prl_emotion.audio import SAMPLE_RATE
+from s3prl_emotion.errors import UsageError, nearest
+from s3prl_emotion.rng import own_seed
+from s3prl_emotion.store.identity import weights_hash
+from s3prl_emotion.transcribe.windows import windows
+from s3prl_emotion.upstreams.pretrained import Pretrained, find_pretrained, quiet, vocabulary_hash
+
+logger = logging.getLogger(__name__)
+
+ASR_VERSION = 1  # to be raised whenever transcripts change
+CHUNK = 30.0  # s
+SHORTEST = 800  # samples; shorter audio is padded with zeros to 0.05 s, of which every model makes at least one frame
+PADS_SAFELY = {"hubert", "unispeech-sat", "wav2vec2", "wavlm"}
+"""Families in which padding changes nothing, given layer norm in the convolutions: what is padded is masked wherever
+frames meet. With group norm it runs over time, and others have convolutions over frames that see what is padded."""
+PICKLE = "give --allow_pickle if you trust its .bin file, or convert that to safetensors"
+Waveform = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class RecogniserOptions:
+    """How speech is recognised, see :func:`load_recogniser`."""
+
+    language: str | None = None
+    chunk: float = CHUNK
+    batch_size: int = 1
+    device: str = "cpu"
+
+
+class Recogniser:
+    """A speech recogniser; :func:`load_recogniser` builds one.
+
+    Args:
+        source: where the model comes from
+        config: the model's
+        options: how speech is recognised
+
+    Raises:
+        UsageError: the model cannot be loaded, or an option is not for it
+    """
+
+    language: str | None = None
+
+    def __init__(self, source: Pretrained, config: Any, options: RecogniserOptions) -> None:
+        self.source, self.options = source, options
+        self.where = source.where
+        self.commit: str | None = getattr(config, "_commit_hash", None)
+        self.extractor = source.extractor()
+        self.tokenizer = source.tokenizer()
+        if self.extractor.sampling_rate != SAMPLE_RATE:
+            raise UsageError(
+                f"{self.where}: the model takes audio of {self.extractor.sampling_rate} Hz (preprocessor_config.json);"
+                f" use a model of {SAMPLE_RATE} Hz"
+            )
+        if getattr(self.extractor, "dither", 0.0):
+            self.extractor.dither = 0.0  # noise, for training: transcripts would differ from call to call
+        self.model: Any = self._load(config).to(options.device).requires_grad_(False)
+        self.batch_size = self._most_at_once()
+
+    def transcribe(self, waveforms: Sequence[Waveform]) -> list[str]:
+        """What is said in each waveform ``[N_b]`` (16 kHz, N_b >= 1), on one line; ``""`` where nothing is heard.
+
+        Longer audio than ``chunk`` is cut at pauses (:func:`~s3prl_emotion.transcribe.windows.windows`), and the texts
+        of its windows are joined.
+        """
+        most = round(self.options.chunk * SAMPLE_RATE)
+        pieces = [windows(waveform, most) for waveform in waveforms]
+        flat = [np.pad(piece, (0, max(0, SHORTEST - len(piece)))) for each in pieces for piece in each]
+        texts: list[str] = []
+        # some models draw for layer drop even in eval mode
+        with own_seed(0), torch.inference_mode(), torch.autocast(self.model.device.type, enabled=False):
+            for start in range(0, len(flat), self.batch_size):
+                texts += self._recognise(flat[start : start + self.batch_size])
+        found = iter(texts)
+        return [" ".join(" ".join(next(found) for _ in each).split()) for each in pieces]
+
+    def identity(self) -> dict[str, Any]:
+        """What transcripts depend on, as plain values: the model's content, not where it lies, and options."""
+        return {
+            "asr_version": ASR_VERSION,
+            "model_type": self.model.config.model_type,
+            "weights": weights_hash(self.model),
+            "vocabulary": vocabulary_hash(self.tokenizer),
+            "do_normalize": getattr(self.extractor, "do_normalize", None),
+            "language": self.language,
+            "chunk": self.options.chunk,
+        }
+
+    def _load(self, config: Any) -> Any:
+        raise NotImplementedError
+
+    def _most_at_once(self) -> int:
+        """Windows that are computed together."""
+        return self.options.batch_size
+
+    def _recognise(self, pieces: Sequence[Waveform]) -> list[str]:
+        """Text of each of at most ``batch_size`` waveforms of at most ``chunk`` seconds."""
+        raise NotImplementedError
+
+    def _inputs(self, pieces: Sequence[Waveform], **more: Any) -> dict[str, Any]:
+        made = self.extractor(list(pieces), sampling_rate=SAMPLE_RATE, return_tensors="pt", **more)
+        return {name: values.to(self.model.device) for name, values in made.items()}
+
+
+class CtcRecogniser(Recogniser):
+    """A model with a CTC head: the likeliest symbol of each frame, collapsed by the model's own tokenizer."""
+
+    def _load(self, config: Any) -> Any:
+        import transformers
+
+        if self.options.language is not None:
+            raise UsageError(f"--language: {self.where} is no Whisper model and knows no languages; leave it out")
+        model = self.source.model(transformers.AutoModelForCTC, config, may_miss=r"(.*\.)?masked_spec_embed")
+        if config.model_type == "wavlm":  # its attention hands torch masks of two kinds
+            warnings.filterwarnings("ignore", message="Support for mismatched key_padding_mask and attn_mask")
+        return model
+
+    def _most_at_once(self) -> int:
+        config, size = self.model.config, self.options.batch_size
+        by_layer = getattr(config, "feat_extract_norm", None) == "layer" and not getattr(config, "add_adapter", False)
+        if size > 1 and not (config.model_type in PADS_SAFELY and by_layer):
+            logger.info("%s: padding would change what it gives, so --batch_size 1 it is", self.where)
+            return 1
+        return size
+
+    def _recognise(self, pieces: Sequence[Waveform]) -> list[str]:
+        alone = len(pieces) == 1
+        inputs = self._inputs(pieces, **({} if alone else {"padding": True, "return_attention_mask": True}))
+        symbols = self.model(**inputs).logits.argmax(dim=-1).cpu()  # [B, T]
+        if alone:
+            return self.tokenizer.batch_decode(symbols)
+        frames = self.model._get_feat_extract_output_lengths(torch.tensor([len(piece) for piece in pieces])).tolist()
+        return self.tokenizer.batch_decode([row[:count].tolist() for row, count in zip(symbols, frames, strict=True)])
+
+
+class WhisperRecogniser(Recogniser):
+    """Whisper: greedy decoding without timestamps, windows of at most 30 s each for itself.
+
+    Without a language a multilingual model detects that of each window.
+    """
+
+    def _load(self, config: Any) -> Any:
+        import transformers
+
+        longest = self.extractor.n_samples / SAMPLE_RATE
+        if self.options.chunk > longest:
+            raise UsageError(f"--chunk {self.options.chunk:g}: {self.where} takes at most {longest:g} s at once")
+        model = self.source.model(transformers.AutoModelForSpeechSeq2Seq, config)
+        self.language = self._check_language(model.generation_config)
+        return model
+
+    def _check_language(self, generation: Any) -> str | None:
+        """Code of the language that was asked for."""
+        from transformers.models.whisper.tokenization_whisper import LANGUAGES, TO_LANGUAGE_CODE
+
+        known = {token.strip("<|>") for token in getattr(generation, "lang_to_id", None) or {}}
+        self.multilingual = bool(getattr(generation, "is_multilingual", False)) and bool(known)
+        language = self.options.language
+        if language is None:
+            if self.multilingual:
+                logger.info("%s: the language is detected in each window; --language names it", self.where)
+            return None
+        if not self.multilingual:
+            raise UsageError(f"--language {language}: {self.where} knows one language; leave it out")
+        code = TO_LANGUAGE_CODE.get(language.lower(), language.lower())
+        if code not in known:
+            names = {name: LANGUAGES.get(name, name) for name in known}
+            raise UsageError(
+                f"--language {language}: {self.where} does not know it"
+                f"{nearest(language.lower(), sorted({*names, *names.values()}))}"
+            )
+        return code
+
+    def _recognise(self, pieces: Sequence[Waveform]) -> list[str]:
+        options = {"task": "transcribe", "language": self.language} if self.multilingual else {}
+        with quiet():
+            tokens = self.model.generate(
+                **self._inputs(pieces, return_attention_mask=True),
+                do_sample=False,
+                num_beams=1,
+                return_timestamps=False,
+                **options,
+            )
+        return self.tokenizer.batch_decode(tokens.cpu(), skip_special_tokens=True)
+
+
+def load_recogniser(
+    model: str | Path,
+    options: RecogniserOptions = RecogniserOptions(),
+    revision: str | None = None,
+    allow_pickle: bool = False,
+) -> Recogniser:
+    """Load a speech recogniser from a directory or from the hub.
+
+    Args:
+        model: directory or hub id of a CTC model (HuBERT, WavLM, wav2vec 2.0, …, fine-tuned to recognise speech) or of
+            Whisper
+        options: how speech is recognised
+        revision: branch, tag or commit on the hub
+        allow_pickle: also take weights from ``.bin`` files, not safetensors alone
+
+    Raises:
+        UsageError: it cannot be loaded, is no speech recogniser, or an option is not for it
+    """
+    from transformers.models.auto.modeling_auto import MODEL_FOR_CTC_MAPPING_NAMES
+
+    for name, value, least in (("chunk", options.chunk, 1.0), ("batch_size", options.batch_size, 1)):
+        if not least <= value < math.inf:
+            raise UsageError(f"--{name} {value}: must be at least {least:g}")
+    source = find_pretrained(model, "-k", revision, allow_pickle, PICKLE)
+    config = source.config()
+    if config.model_type == "whisper":
+        return WhisperRecogniser(source, config, options)
+    if config.model_type not in MODEL_FOR_CTC_MAPPING_NAMES:
+        raise UsageError(
+            f"{source.where}: model_type {config.model_type!r} does not recognise speech; give a model for CTC (HuBERT,"
+            " WavLM, wav2vec 2.0, …) or Whisper"
+        )
+    return CtcRecogniser(source, config, options)

@@ -1,0 +1,108 @@
+"""``s3prl-emotion transcribe``: what is said in every utterance of a corpus, by a speech recogniser."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from argparse import ArgumentParser, Namespace
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from s3prl_emotion.corpora import Utterance, list_utterances
+from s3prl_emotion.extract.command import add_corpus_arguments, read_corpus_arguments
+from s3prl_emotion.extract.filling import durations
+from s3prl_emotion.transcribe.asr import CHUNK, Recogniser, RecogniserOptions, load_recogniser
+from s3prl_emotion.transcribe.record import Record, open_record
+
+logger = logging.getLogger(__name__)
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    """Declare what follows the command's name."""
+    add = parser.add_argument
+    add("-k", "--model", required=True, help="directory or hub id of a CTC model (HuBERT, wav2vec 2.0, …) or Whisper")
+    add_corpus_arguments(parser)
+    add("-o", "--output", type=Path, required=True, metavar="CSV", help="the file to write: FileName and Text")
+    add("--device", help="cuda where there is one, else cpu")
+    add("--batch_size", type=int, default=1, help="utterances at once, where that changes no transcript")
+    add("--revision", help="branch, tag or commit of a model on the hub")
+    add("--language", help="of the speech, as en or English; multilingual Whisper models detect it without")
+    add("--chunk", type=float, default=CHUNK, metavar="S", help="longer audio is cut at pauses into such pieces (s)")
+    add("--allow_pickle", action="store_true", help="also take weights from .bin files, not safetensors alone")
+    add("--overwrite", action="store_true", help="replace what was made by another model or with other options")
+
+
+def run(args: Namespace) -> int:
+    """Recognise what is not recognised yet, write the file, and say what was done.
+
+    Raises:
+        UsageError: the model or an option is not right, or the file was made otherwise
+        LabelError: the labels are not right
+        AudioError: an audio file is missing or unreadable
+    """
+    from s3prl_emotion.training.preflight import check_device
+
+    device = args.device or ("cuda" if torch.cuda.is_available() else "cpu")
+    check_device(device)
+    config = read_corpus_arguments(args)
+    utterances = list_utterances(config)
+    options = RecogniserOptions(args.language, args.chunk, args.batch_size, device)
+    recogniser = load_recogniser(args.model, options, args.revision, args.allow_pickle)
+    root = str(Path(config.root).expanduser().resolve()) if config.root is not None else None
+    with open_record(args.output, recogniser.identity() | {"root": root}, args.overwrite) as record:
+        missing = [item for item in utterances if item.name not in record.texts]
+        _transcribe(recogniser, missing, record)
+        wer = _word_error_rate(utterances, record.texts)
+        if not record.is_finished:
+            record.finish(_about(recogniser, args) | {"wer": wer})
+    sys.stdout.write(f"{args.output}: {len(utterances)} utterances, {len(missing)} recognised now\n")
+    if wer is not None:
+        sys.stdout.write(f"word error rate against the table's Text: {100 * wer:.2f} %\n")
+    return 0
+
+
+def _transcribe(recogniser: Recogniser, utterances: Sequence[Utterance], record: Record) -> None:
+    """Recognise utterances, the longest first, so that memory which does not suffice shows at once."""
+    from tqdm import tqdm
+
+    from s3prl_emotion.audio import load_audio
+
+    seconds = durations(utterances)
+    order = sorted(range(len(utterances)), key=lambda index: (-seconds[index], index))
+    size = recogniser.batch_size
+    options = {"unit": "s", "desc": "transcribe", "dynamic_ncols": True, "disable": not order}
+    with tqdm(total=round(sum(seconds)), **options) as bar:
+        done = 0.0
+        for start in range(0, len(order), size):
+            batch = order[start : start + size]
+            texts = recogniser.transcribe([load_audio(utterances[index].path) for index in batch])
+            for index, text in zip(batch, texts, strict=True):
+                record.add(utterances[index].name, text)
+                done += seconds[index]
+            bar.update(round(done) - bar.n)
+
+
+def _word_error_rate(utterances: Sequence[Utterance], texts: dict[str, str]) -> float | None:
+    """Against the label table's texts, where it has any."""
+    from s3prl_emotion.transcribe.scoring import word_error_rate
+
+    known = [item for item in utterances if item.text is not None]
+    return word_error_rate([item.text or "" for item in known], [texts[item.name] for item in known])
+
+
+def _about(recogniser: Recogniser, args: Namespace) -> dict[str, Any]:
+    """What the file beside the transcripts says, besides what they depend on."""
+    from s3prl_emotion.metrics.results import versions
+
+    return {
+        "model": args.model,
+        "revision": args.revision,
+        "commit": recogniser.commit,
+        "labels": args.labels,
+        "device": recogniser.options.device,
+        "batch_size": recogniser.batch_size,
+        "versions": versions(),
+    }

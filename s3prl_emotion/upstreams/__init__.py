@@ -1,0 +1,1 @@
+"""Frozen upstreams: from a model to features."""

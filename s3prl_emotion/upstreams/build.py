@@ -1,0 +1,82 @@
+"""A frozen upstream for the commands that compute features outside of training: options, building, source."""
+
+from __future__ import annotations
+
+import os
+from argparse import ArgumentParser, Namespace
+from typing import Any
+
+import torch
+
+from s3prl_emotion import host
+
+
+def add_upstream_arguments(parser: ArgumentParser) -> None:
+    """Declare the upstream's flags as ``run_downstream.py`` has them."""
+    add = parser.add_argument
+    add("-u", "--upstream", required=True, help="the speech model, as in run_downstream.py")
+    add("-k", "--upstream_ckpt", help="its checkpoint, folder or hub id, where it needs one")
+    add("-g", "--upstream_model_config", metavar="YAML", help="its options")
+    add("-s", "--upstream_feature_selection", default="hidden_states", metavar="NAME", help="which of its features")
+    add("-l", "--upstream_layer_selection", type=int, metavar="LAYER", help="one layer instead of all")
+    add("--upstream_path", metavar="DIR", help="more folders with upstream adapters")
+    add("--device", help="cuda where there is one, else cpu")
+
+
+def add_store_arguments(parser: ArgumentParser, required: bool) -> None:
+    """Declare the feature store's flags as ``run_downstream.py`` has them."""
+    parser.add_argument("--feature_store", required=required, metavar="DIR", help="where features are kept")
+    parser.add_argument("--store_dtype", default="float32", help="float32 (exact), float16 or bfloat16")
+
+
+def build_source(args: Namespace, batched: bool = False) -> Any:
+    """Build the upstream that the flags name, frozen, and where features of it come from.
+
+    Returns:
+        an :class:`~s3prl_emotion.upstreams.source.UpstreamSource`
+
+    Raises:
+        UsageError: unknown upstream, features, layer or device
+        StoreError: the store cannot be used
+    """
+    host.register()
+    from s3prl_emotion.training.preflight import check_device
+    from s3prl_emotion.upstreams.featurizer import Featurizer
+    from s3prl_emotion.upstreams.layer_choice import cut_upstream
+    from s3prl_emotion.upstreams.source import UpstreamSource, UpstreamSpec
+
+    host.register_search_path(args.upstream_path)
+    device = args.device or ("cuda" if torch.cuda.is_available() else "cpu")
+    check_device(device)
+    if device == "cuda" and "LOCAL_RANK" in os.environ:  # torchrun: each process its own GPU
+        device = f"cuda:{os.environ['LOCAL_RANK']}"
+    model = build_upstream(args.upstream, args.upstream_ckpt, args.upstream_model_config, device)
+    options = (args.upstream_ckpt, args.upstream_model_config, args.upstream_feature_selection)
+    cut = cut_upstream(model, args.upstream, *options, args.upstream_layer_selection)
+    featurizer = Featurizer(
+        upstream=model,
+        feature_selection=args.upstream_feature_selection,
+        layer_selection=args.upstream_layer_selection,
+        upstream_device=device,
+    ).to(device)
+    return UpstreamSource(
+        model,
+        featurizer,
+        UpstreamSpec(args.upstream, args.upstream_ckpt, args.upstream_model_config),
+        device,
+        folder=args.feature_store,
+        dtype=args.store_dtype,
+        batched=batched,
+        identity=cut.identity,
+    )
+
+
+def build_upstream(name: str, ckpt: str | None, model_config: str | None, device: str) -> Any:
+    """Build an upstream as the host's runner does, and freeze it.
+
+    Raises:
+        UsageError: no such upstream
+    """
+    model = host.find_upstream(name)(ckpt=ckpt, model_config=model_config, refresh=False).to(device)
+    model.eval()
+    return model

@@ -1,0 +1,267 @@
+"""Whether an upstream keeps s3prl's interface, repeats itself, and gives an utterance the same features in any company.
+
+Everything runs on signals made here, without gradients, in evaluation mode, on one device; the generators are put back.
+"""
+
+from __future__ import annotations
+
+import json
+import resource
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from numbers import Integral
+from typing import Any
+
+import torch
+from s3prl.upstream.interfaces import TOLERABLE_SEQLEN_DIFF
+from torch import Tensor, nn
+
+from s3prl_emotion.audio import SAMPLE_RATE
+from s3prl_emotion.rng import own_seed, rng_state, seed_everything
+from s3prl_emotion.upstreams.check.probe import SECONDS, CheckError, Probe, difference, foreign, speech_like
+
+BATCHES = (SECONDS, (3.7, 1.0, 2.3), (2.2, 2.3))  # s; the last for upstreams that batch like lengths alone
+EDGES = (0.02, 1.0, 60.0)  # s; an upstream has to live with them
+ODD = (4000, 16_123)  # samples; lengths that no hop divides
+TIMED, REPEATS = 4.0, 3  # s of audio, runs
+FRAMES_OFF = 5  # frames more or fewer than the rate says
+TOLERANCE = 1e-4  # of the features' norm, alone against batched
+ROUNDING = 1e-6  # of the features' norm, between two calls with the same input: libraries may order sums differently
+HOSTS_FEATURIZER = "s3prl's own featurizer (stock tasks, SUPERB's mode)"
+WHERE_PADDING_MATTERS = (
+    "this matters with -f, in SUPERB's mode and in batched extraction; elsewhere the suite runs each utterance alone"
+)
+
+
+@dataclass(frozen=True)
+class Check:
+    """One line of the report: ``ok`` is ``None`` where there is something to know but nothing to fail."""
+
+    name: str
+    ok: bool | None
+    detail: str
+
+
+def check_upstream(
+    model: nn.Module,
+    selection: str = "hidden_states",
+    device: str | torch.device = "cpu",
+    report: Callable[[Check], None] | None = None,
+) -> list[Check]:
+    """Check an upstream.
+
+    Args:
+        model: built, and on ``device``; it is put into evaluation mode
+        selection: key of the features (``-s``)
+        device: where it runs
+        report: called with every check as soon as it is done
+
+    Returns:
+        the checks in order; where the interface fails, it alone
+    """
+    if isinstance(model, nn.Module):
+        model.eval()
+    probe = Probe(model, selection, torch.device(device))
+    checks: list[Check] = []
+    with own_seed(0), torch.no_grad():
+        for name, function in _CHECKS:
+            checks.append(_checked(name, function, probe))
+            if report is not None:
+                report(checks[-1])
+            if name == "interface" and not checks[-1].ok:
+                break
+    return checks
+
+
+def _checked(name: str, function: Callable[[Probe], str | Check], probe: Probe) -> Check:
+    try:
+        result = function(probe)
+    except CheckError as failed:
+        return Check(name, False, str(failed))
+    return result if isinstance(result, Check) else Check(name, True, result)
+
+
+def _interface(probe: Probe) -> str:
+    if not isinstance(probe.model, nn.Module):
+        raise CheckError(f"it must be a torch.nn.Module, not {type(probe.model).__name__}")
+    function = getattr(probe.model, "get_downsample_rates", None)
+    if not callable(function):
+        raise CheckError("has no get_downsample_rates(key)")
+    rate = foreign(function, probe.selection)
+    if isinstance(rate, bool) or not isinstance(rate, Integral) or rate < 1:
+        raise CheckError(f"get_downsample_rates({probe.selection!r}) must give a whole number above 0, not {rate!r}")
+    probe.rate = int(rate)
+    probe([speech_like(seconds) for seconds in SECONDS])
+    return f"{probe.selection}: float [B, T, D], finite, for {len(SECONDS)} utterances of mixed lengths"
+
+
+def _dimension(probe: Probe) -> str:
+    return str(probe.dim)
+
+
+def _layers(probe: Probe) -> str:
+    return str(probe.layers)
+
+
+def _rate(probe: Probe) -> str:
+    for seconds in SECONDS:
+        probe.alone(seconds)
+    if probe.one_frame:
+        return f"one frame an utterance, which {HOSTS_FEATURIZER} does not bear at every length"
+    (short, few), (long, many) = min(probe.frames.items()), max(probe.frames.items())
+    measured = f"{(long - short) / (many - few):.1f}" if many > few else "none"
+    detail = f"{probe.rate} samples a frame ({SAMPLE_RATE / probe.rate:.5g} Hz); measured {measured}"
+    for samples, frames in sorted(probe.frames.items()):
+        _hold_to_rate(probe, samples, frames)
+    stopped = [
+        f"{samples} samples ({frames} frames)"
+        for samples, frames in probe.frames.items()
+        if abs(frames - round(samples / probe.rate)) >= TOLERABLE_SEQLEN_DIFF
+    ]
+    return detail + (f"; {HOSTS_FEATURIZER} stops on {', '.join(stopped)}" if stopped else "")
+
+
+def _hold_to_rate(probe: Probe, samples: int, frames: int) -> None:
+    expected = samples / probe.rate
+    if abs(frames - expected) > FRAMES_OFF:
+        raise CheckError(
+            f"{samples} samples give {frames} frames; {probe.rate} samples a frame (get_downsample_rates) would be "
+            f"{expected:.1f}, and {FRAMES_OFF} off at most"
+        )
+
+
+def _determinism(probe: Probe) -> str:
+    known, worst = probe.alone(SECONDS[0]), 0.0
+    for seed in (0, 1):
+        seed_everything(seed)
+        worst = max(worst, difference(probe([speech_like(SECONDS[0])])[:, 0], known))
+    if worst > ROUNDING:
+        raise CheckError(
+            f"the same input gives features that differ by {worst:.1e} of their norm; does it draw in eval()?"
+        )
+    return "the same input gives the same features, whatever the seed" + (f" (within {worst:.0e})" if worst else "")
+
+
+def _generators(probe: Probe) -> str | Check:
+    before = _plain(rng_state())
+    probe([speech_like(SECONDS[0])])
+    if _plain(rng_state()) == before:
+        return "draws nothing"
+    return Check("generators", None, "draws from the global generators in evaluation mode")
+
+
+def _padding(probe: Probe) -> str:
+    worst, where = 0.0, ""
+    for lengths in BATCHES:
+        batch = probe([speech_like(seconds) for seconds in lengths])
+        for row, seconds in enumerate(lengths):
+            alone = probe.alone(seconds)
+            frames = alone.shape[1]
+            if batch.shape[2] < frames:
+                raise CheckError(f"{seconds} s give {frames} frames alone, {batch.shape[2]} in a batch")
+            apart = difference(batch[:, row, :frames], alone)
+            if apart > worst:
+                worst, where = apart, f"{seconds} s in a batch of {', '.join(map(str, lengths))} s"
+    if worst > TOLERANCE:
+        raise CheckError(f"{where} differs from itself alone by {worst:.1e} of its norm; {WHERE_PADDING_MATTERS}")
+    return "alone and in batches of mixed lengths: " + (f"within {worst:.0e} of the norm" if worst else "to the bit")
+
+
+def _length(seconds: float) -> Callable[[Probe], str]:
+    def check(probe: Probe) -> str:
+        began = time.perf_counter()
+        frames = probe.alone(seconds).shape[1]
+        samples = round(seconds * SAMPLE_RATE)
+        if not probe.one_frame:
+            _hold_to_rate(probe, samples, frames)
+        plural = "frame" if frames == 1 else "frames"
+        return f"{frames} {plural}" + (f", in {time.perf_counter() - began:.1f} s" if seconds > max(SECONDS) else "")
+
+    return check
+
+
+def _silence(probe: Probe) -> str:
+    probe([torch.zeros(SAMPLE_RATE)])
+    return "finite"
+
+
+def _frames(probe: Probe) -> str | Check:
+    function = getattr(probe.model, "frames", None)
+    if not callable(function):
+        return Check("frames()", None, "not there; batched extraction needs it")
+    for samples in ODD:
+        probe.alone(samples / SAMPLE_RATE)
+    for samples, frames in sorted(probe.frames.items()):
+        told = foreign(function, samples)
+        if told != frames:
+            raise CheckError(f"frames({samples}) is {told!r}, the utterance alone gives {frames}")
+    return f"right for {len(probe.frames)} lengths"
+
+
+def _identity(probe: Probe) -> str | Check:
+    function = getattr(probe.model, "identity", None)
+    if not callable(function):
+        return Check("identity()", None, "not there; a feature store then goes by weights, code, -k and -g")
+    told = foreign(function)
+    if not isinstance(told, dict):
+        raise CheckError(f"must give a dict, not {type(told).__name__}")
+    try:
+        text = json.dumps(told, sort_keys=True)
+    except (TypeError, ValueError) as error:
+        raise CheckError(f"must give plain numbers, strings, lists … ({error})") from error
+    if foreign(function) != told:
+        raise CheckError("gives another answer at each call")
+    return text if len(text) < 80 else f"{text[:77]}…"
+
+
+def _speed(probe: Probe) -> Check:
+    waveform, times = speech_like(TIMED), []
+    for _ in range(REPEATS):
+        began = time.perf_counter()
+        probe([waveform])  # copies the features to the CPU, so that a GPU has finished
+        times.append(time.perf_counter() - began)
+    speed = TIMED / statistics.median(times)
+    return Check("speed", None, f"{speed:,.{0 if speed > 10 else 2}f} s of audio a second, {TIMED:g} s at a time")
+
+
+def _parameters(probe: Probe) -> Check:
+    counted = list(probe.model.parameters())
+    size = sum(item.numel() * item.element_size() for item in counted)
+    return Check("parameters", None, f"{sum(item.numel() for item in counted):,} ({size / 1e6:.1f} MB)")
+
+
+def _plain(value: Any) -> Any:
+    """A state of the generators in a form that ``==`` compares."""
+    if isinstance(value, Tensor):
+        return value.tolist()
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    return [_plain(item) for item in value] if isinstance(value, (list, tuple)) else value
+
+
+def _memory(probe: Probe) -> Check:
+    if probe.device.type == "cuda":
+        peak = torch.cuda.max_memory_allocated(probe.device)
+        return Check("memory", None, f"at most {peak / 1e6:,.0f} MB on {probe.device}, the parameters with it")
+    peak = max(0, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 - probe.held)
+    return Check("memory", None, f"at most {peak / 1e6:,.0f} MB beyond what the process held before (60 s alone)")
+
+
+_CHECKS: tuple[tuple[str, Callable[[Probe], str | Check]], ...] = (
+    ("interface", _interface),
+    ("dimension", _dimension),
+    ("layers", _layers),
+    ("rate", _rate),
+    ("determinism", _determinism),
+    ("generators", _generators),
+    ("padding", _padding),
+    *((f"{seconds:g} s", _length(seconds)) for seconds in EDGES),
+    ("silence", _silence),
+    ("frames()", _frames),
+    ("identity()", _identity),
+    ("speed", _speed),
+    ("parameters", _parameters),
+    ("memory", _memory),
+)

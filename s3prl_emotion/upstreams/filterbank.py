@@ -1,0 +1,102 @@
+"""Log-Mel filterbanks, for the upstreams ``logmel26``, ``mel_f0`` and ``rae``."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor
+from torchaudio.transforms import MelSpectrogram
+
+from s3prl_emotion.audio import SAMPLE_RATE
+from s3prl_emotion.errors import ConfigError
+from s3prl_emotion.recipe import StrictSection
+from s3prl_emotion.upstreams.utterance import padded_to
+
+LEAST_SPREAD = 1e-2  # of log energies over time, for `normalize`; that of speech is above 1
+WINDOWS = {"hamming": torch.hamming_window, "hann": torch.hann_window}
+
+
+class FilterbankSection(StrictSection):
+    """Options of a log-Mel filterbank; the defaults are paper 003's (section 2), and ours where it is silent."""
+
+    num_mels: int = Field(default=26, ge=1)
+    f_min: float = Field(default=0.0, ge=0)
+    """Hz"""
+    f_max: float = Field(default=6500.0, gt=0, le=SAMPLE_RATE / 2)
+    """Hz"""
+    window_ms: float = Field(default=25.0, ge=1, le=1000)
+    hop_ms: float = Field(default=10.0, ge=1, le=1000)
+    window: Literal["hamming", "hann"] = "hamming"
+    """Not in the paper; openSMILE, with which it computes, takes Hamming for Mel spectra in its own emobase set."""
+    floor: float = Field(default=1e-8, gt=0)
+    """Least energy of a filter, so that silence has a logarithm. Not in the paper; below what 16 bits can hold."""
+    normalize: Literal["none", "utterance"] = "none"
+    """``utterance``: zero mean, unit variance over time, per filter. The paper names no normalisation."""
+
+
+class LogMel(torch.nn.Module):
+    """Log energies of triangular Mel filters.
+
+    Frame ``t`` is samples ``[t hop, t hop + window)`` alone: no padding, so that the last samples that fill no window
+    are left out. Frames are zero-padded to the next power of two ahead of the FFT, as openSMILE does. The Mel scale is
+    HTK's, ``2595 log10(1 + f / 700)``; triangles have height 1 and are linear in Hz (openSMILE's are linear in Mel).
+    ``log(max(energy, floor))``, natural.
+
+    Args:
+        options: of the filterbank
+        upstream: name, for messages
+
+    Raises:
+        ConfigError: a filter is so narrow that no FFT bin falls into it, or ``f_min`` is not below ``f_max``
+    """
+
+    def __init__(self, options: FilterbankSection, upstream: str) -> None:
+        super().__init__()
+        if options.f_min >= options.f_max:
+            raise ConfigError(f"{upstream}.f_min: must be below f_max ({options.f_max:g} Hz), got {options.f_min:g}")
+        self.window = round(options.window_ms * SAMPLE_RATE / 1000)
+        self.hop = round(options.hop_ms * SAMPLE_RATE / 1000)
+        fft = 1 << (self.window - 1).bit_length()
+        left = (fft - self.window) // 2  # where torch.stft puts a window that is shorter than the FFT
+        self.margins = (left, fft - self.window - left)
+        self.floor, self.normalize = options.floor, options.normalize
+        with warnings.catch_warnings():  # about the empty filters that are refused below
+            warnings.simplefilter("ignore")
+            self.spectrogram = MelSpectrogram(
+                SAMPLE_RATE,
+                n_fft=fft,
+                win_length=self.window,
+                hop_length=self.hop,
+                f_min=options.f_min,
+                f_max=options.f_max,
+                n_mels=options.num_mels,
+                window_fn=WINDOWS[options.window],
+                power=2.0,
+                center=False,
+                norm=None,
+                mel_scale="htk",
+            )
+        empty = int((self.spectrogram.mel_scale.fb.amax(dim=0) == 0).sum())
+        if empty:
+            raise ConfigError(
+                f"{upstream}.num_mels: {empty} of {options.num_mels} filters hold no FFT bin; give fewer, or a longer "
+                "window_ms"
+            )
+
+    def frames(self, samples: int) -> int:
+        """Frames of an utterance of so many samples; a shorter one than a window is padded with zeros to one."""
+        return 1 + max(0, samples - self.window) // self.hop
+
+    def forward(self, wav: Tensor) -> Tensor:
+        """Waveform ``[N]`` to log energies ``[T, num_mels]``, float32."""
+        with torch.autocast(wav.device.type, enabled=False):  # energies span more than half precision holds
+            padded = torch.nn.functional.pad(padded_to(wav.float(), self.window), self.margins)
+            energies = self.spectrogram(padded).t().clamp(min=self.floor).log()
+            if self.normalize == "utterance":
+                exact = energies.double()  # a tone that lasts varies by rounding alone, which must stay small
+                spread = exact.std(dim=0, correction=0).clamp(min=LEAST_SPREAD)
+                energies = ((exact - exact.mean(dim=0)) / spread).float()
+        return energies.contiguous()

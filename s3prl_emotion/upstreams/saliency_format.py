@@ -1,0 +1,132 @@
+"""The format of saliency files: safetensors with one entry in its header, JSON under :data:`KEY`.
+
+Tensors of ``ccs`` and ``mis`` (L layers, D targets, N dimensions): ``scores [L, D, N]``, eq. 1 of each target; ``mean
+[L, N]``, eq. 3; ``ranks [L, N]``, 0 for the most salient. Of ``pca``: ``pca_mean [L, N]``, ``pca_components [L, N, N]``
+(rows, most variance first) and ``pca_variance [L, N]``. Values are float32: what differs by less is rounding, and ranks
+then follow the order of the dimensions, on every machine.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import xxhash
+from pydantic import BaseModel, ConfigDict, ValidationError
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor
+
+from s3prl_emotion.corpora.fingerprint import TrainingSplit
+from s3prl_emotion.errors import ConfigError, StoreError
+from s3prl_emotion.metrics.results import write_bytes
+from s3prl_emotion.store.segments import raw_bytes
+
+FORMAT = 1
+KEY = "s3prl_emotion_saliency"
+
+
+class Header(BaseModel):
+    """What a saliency file says of itself.
+
+    Attributes:
+        format: version of the format
+        method: ccs, mis or pca
+        targets: names, ``[D]``; pca does not look at them
+        layers: numbers of the layers, ``[L]``, from 0
+        available: how many layers the upstream has, ``None`` where that is not known
+        dims: N
+        upstream: values of its identity, see :func:`~s3prl_emotion.store.identity.identify`
+        training: fingerprint of the training split
+        fold: its fold
+        recipe: SHA-256 of the recipe
+        command: what computed it
+        device: type of the device that computed
+        versions: of Python and of packages
+        checksum: of the tensors
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+    format: int = FORMAT
+    method: Literal["ccs", "mis", "pca"]
+    targets: tuple[str, ...]
+    layers: tuple[int, ...]
+    available: int | None
+    dims: int
+    upstream: dict[str, Any]
+    training: TrainingSplit
+    fold: str
+    recipe: str
+    command: str
+    device: str
+    versions: dict[str, str]
+    checksum: str = ""
+
+
+def read_saliency(path: Path) -> tuple[Header, dict[str, Tensor]]:
+    """Read and check a file.
+
+    Raises:
+        ConfigError: missing, damaged, of another kind or of an unknown format
+    """
+    if not path.is_file():
+        raise ConfigError(f"{path}: no such saliency file; s3prl-emotion saliency --out {path} makes one")
+    try:
+        with safe_open(path, framework="pt") as file:
+            text = (file.metadata() or {}).get(KEY)
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError, ValueError) as error:
+        raise ConfigError(
+            f"{path}: damaged, or no saliency file ({' '.join(str(error).split())}); make it anew with s3prl-emotion "
+            "saliency"
+        ) from error
+    if text is None:
+        raise ConfigError(f"{path}: safetensors, but no saliency file; s3prl-emotion saliency makes one")
+    header = _read_header(path, text)
+    if _shapes(header) != {name: tuple(tensor.shape) for name, tensor in tensors.items()}:
+        raise ConfigError(f"{path}: damaged: its tensors are not those that its header tells of; make it anew")
+    if checksum(tensors) != header.checksum:
+        raise ConfigError(f"{path}: damaged: its checksum differs; make it anew")
+    return header, tensors
+
+
+def write_saliency(path: Path, header: Header, tensors: Mapping[str, Tensor]) -> None:
+    """Write a file whole or not at all; equal content gives equal bytes.
+
+    Raises:
+        StoreError: no room, or no right to write there; an older file is untouched
+    """
+    tensors = {name: tensor.contiguous() for name, tensor in tensors.items()}
+    header = header.model_copy(update={"checksum": checksum(tensors)})
+    text = json.dumps(header.model_dump(), sort_keys=True)  # pydantic would write NaN as null
+    write_bytes(path, save(tensors, metadata={KEY: text}), StoreError)
+
+
+def checksum(tensors: Mapping[str, Tensor]) -> str:
+    """Hash over names, types, shapes and values."""
+    digest = xxhash.xxh3_128()
+    for name, tensor in sorted(tensors.items()):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        digest.update(raw_bytes(tensor.contiguous()))
+    return digest.hexdigest()
+
+
+def _read_header(path: Path, text: str) -> Header:
+    try:
+        version = json.loads(text)["format"]
+        header = Header.model_validate_json(text) if version == FORMAT else None
+    except (ValidationError, ValueError, KeyError, TypeError) as error:
+        raise ConfigError(f"{path}: damaged: its header is not readable; make it anew") from error
+    if header is None:
+        raise ConfigError(f"{path}: format {version} is not known here; upgrade s3prl-emotion, or make it anew")
+    return header
+
+
+def _shapes(header: Header) -> dict[str, tuple[int, ...]]:
+    layers, dims = len(header.layers), header.dims
+    if header.method == "pca":
+        return {"pca_mean": (layers, dims), "pca_components": (layers, dims, dims), "pca_variance": (layers, dims)}
+    return {"scores": (layers, len(header.targets), dims), "mean": (layers, dims), "ranks": (layers, dims)}

@@ -1,0 +1,267 @@
+"""Where heads get their features: from a frozen upstream that sees each utterance alone, or from the store."""
+
+from __future__ import annotations
+
+import logging
+import random
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from s3prl_emotion.audio import SAMPLE_RATE
+from s3prl_emotion.errors import AudioError, StoreError, UsageError, nearest
+from s3prl_emotion.rng import seed_everything
+from s3prl_emotion.store.identity import Identity, identify, utterance_key
+from s3prl_emotion.store.segments import DTYPE_NAMES
+from s3prl_emotion.store.store import ABOUT, REFRESH_SECONDS, FeatureStore, read_about
+from s3prl_emotion.upstreams.featurizer import Featurizer
+
+logger = logging.getLogger(__name__)
+UNLIKE = {"layer", "dtype", "batched"}  # what may differ between collections of one upstream
+
+
+@dataclass(frozen=True)
+class UpstreamSpec:
+    """How an upstream was asked for: ``-u``, ``-k`` and ``-g``."""
+
+    name: str
+    ckpt: str | None = None
+    model_config: str | None = None
+
+
+class UpstreamSource:
+    """Layers of utterances from a frozen upstream.
+
+    Args:
+        upstream: the model, in eval mode
+        featurizer: says which features and layers
+        spec: how the upstream was asked for
+        device: where it computes
+        folder: of the feature store, or ``None`` to compute each time
+        dtype: of what is stored: float32, float16 or bfloat16
+        batched: use what was extracted in batches
+        trainable: whether the upstream is fine-tuned (``-f``)
+        identity: of the upstream before layers were cut off that are not asked for; else it is told from the model
+
+    Raises:
+        StoreError: the store cannot be used, or the upstream is not frozen
+    """
+
+    def __init__(
+        self,
+        upstream: Any,
+        featurizer: Featurizer,
+        spec: UpstreamSpec,
+        device: str | torch.device,
+        folder: str | Path | None = None,
+        dtype: str = "float32",
+        batched: bool = False,
+        trainable: bool = False,
+        identity: Identity | None = None,
+    ) -> None:
+        self.told = identity
+        self.upstream, self.featurizer, self.spec = upstream, featurizer, spec
+        self.device = torch.device(device)
+        self.layers = featurizer.available
+        self.store: FeatureStore | None = None
+        self.whole: FeatureStore | None = None  # all layers, where one layer is asked for and all are there
+        self.known_as_deterministic = False
+        if folder is not None:
+            if trainable:
+                raise StoreError("--feature_store: a trained upstream (-f) changes; leave out one of both")
+            self._open(Path(folder).expanduser(), dtype, batched)
+
+    def stacks(self, waveforms: Sequence[Tensor], names: Sequence[str] | None = None) -> Iterator[Tensor]:
+        """Layers ``[L, T, D]`` of each waveform ``[N_b]`` (16 kHz, float32), on the device.
+
+        Raises:
+            AudioError: the upstream fails on an utterance
+            StoreError: no room on the disk, or the upstream is not deterministic
+        """
+        names = names or ["audio"] * len(waveforms)
+        if self.store is None:
+            for waveform, name in zip(waveforms, names, strict=True):
+                yield self.compute(waveform, name)
+            return
+        keys = [utterance_key(waveform.cpu().numpy()) for waveform in waveforms]
+        self.store.prefetch(keys)
+        for key, waveform, name in zip(keys, waveforms, names, strict=True):
+            stack = self._stored(key, len(waveform))
+            if stack is None:
+                stack = self.store.put(key, next(self.computed([waveform], [name])), len(waveform))
+            yield stack.to(self.device, non_blocking=True)
+
+    def compute(self, waveform: Tensor, name: str = "audio") -> Tensor:
+        """Layers ``[L, T, D]`` of one waveform, computed alone.
+
+        Random generators are left as they were: many models draw for layerdrop even in eval mode, and a head must not
+        be trained otherwise because features came from a store.
+
+        Raises:
+            AudioError: the upstream fails on it
+            UsageError: the upstream gives another number of layers than it gave before
+        """
+        with torch.no_grad(), _kept_generators(self.device), failing_on(self.spec.name, [waveform], name):
+            stack = self.featurizer.stack(self.upstream([waveform.to(self.device)]))
+        self._check_layers(name)
+        return stack
+
+    def computed(self, waveforms: Sequence[Tensor], names: Sequence[str], batched: bool = False) -> Iterator[Tensor]:
+        """Layers ``[L, T, D]`` of waveforms for the store: in full precision, from an upstream that is deterministic.
+
+        Raises:
+            AudioError: the upstream fails on an utterance
+            StoreError: the upstream is not deterministic, or does not say how many frames it gives (``batched``)
+        """
+        # no autocast: what is kept does not depend on how a head is trained
+        with torch.autocast(self.device.type, enabled=False):
+            self._check_determinism(waveforms[0], names[0])
+            batch = iter(self._compute_batch(waveforms) if batched else ())
+        for waveform, name in zip(waveforms, names, strict=True):
+            with torch.autocast(self.device.type, enabled=False):
+                stack = next(batch) if batched else self.compute(waveform, name)
+            yield stack
+
+    def holds(self, key: bytes) -> bool:
+        """Whether the features of a waveform are stored."""
+        return any(key in store for store in (self.store, self.whole) if store is not None)
+
+    def identity(self, dtype: str = "float32", batched: bool = False) -> Identity:
+        """What the features depend on.
+
+        Raises:
+            StoreError: the adapter's ``identity()`` is not plain data
+        """
+        if self.told is not None:
+            return self.told.variant(dtype=dtype, batched=batched)
+        return identify(
+            self.upstream,
+            self.spec.name,
+            self.spec.ckpt,
+            self.spec.model_config,
+            self.featurizer.feature_selection,
+            self.featurizer.layer,
+            getattr(torch, dtype),
+            batched,
+        )
+
+    def store_of(self) -> FeatureStore:
+        """The store.
+
+        Raises:
+            StoreError: none was given
+        """
+        if self.store is None:
+            raise StoreError("no feature store was given; name a folder with --feature_store")
+        return self.store
+
+    # --- inside ----------------------------------------------------------------------------------------------------
+
+    def _open(self, folder: Path, dtype: str, batched: bool) -> None:
+        if dtype not in DTYPE_NAMES:
+            raise StoreError(f"--store_dtype {dtype}: no such type{nearest(dtype, DTYPE_NAMES)}")
+        layer, identity = self.featurizer.layer, self.identity(dtype, batched)
+        whole = identity.variant(layer=None)
+        if layer is not None and (folder / whole.id / ABOUT).is_file():
+            self.whole = FeatureStore(folder, whole, self.device.type, self.spec.ckpt)
+        self.store = FeatureStore(folder, identity, self.device.type, self.spec.ckpt)
+        if not len(self.store) and not self.whole:
+            _hint(folder, identity)
+
+    def _stored(self, key: bytes, samples: int) -> Tensor | None:
+        if self.store is None:
+            return None
+        if self.whole is not None and (stack := self.whole.get(key, samples)) is not None:
+            layer = self.featurizer.layer or 0
+            return stack[layer : layer + 1]
+        if (stack := self.store.get(key, samples)) is None:
+            self.store.refresh(REFRESH_SECONDS)  # another process may have just computed it
+            stack = self.store.get(key, samples)
+        return stack
+
+    def _compute_batch(self, waveforms: Sequence[Tensor]) -> list[Tensor]:
+        """Layers ``[L, T_b, D]`` of waveforms that the upstream sees together, padded; each cut to its own frames."""
+        if self.featurizer.frames is None:
+            raise StoreError(
+                f"--batch_seconds: upstream {self.spec.name} does not say how many frames an utterance has (it lacks "
+                "frames()); leave it out and each utterance is computed alone"
+            )
+        with torch.no_grad(), _kept_generators(self.device), failing_on(self.spec.name, waveforms):
+            hidden = self.upstream([waveform.to(self.device) for waveform in waveforms])
+        stacks = self.featurizer.stacks(hidden, [self.featurizer.frames(len(waveform)) for waveform in waveforms])
+        self._check_layers("a batch")
+        return [stack.cpu() for stack in stacks]
+
+    def _check_determinism(self, waveform: Tensor, name: str) -> None:
+        if self.known_as_deterministic:
+            return
+        first = self.compute(waveform, name)
+        with _kept_generators(self.device):
+            seed_everything(first.numel())  # compute() would find the generators as they were
+            second = self.compute(waveform, name)
+        if first.shape != second.shape or not torch.allclose(first, second, rtol=0, atol=0, equal_nan=True):
+            raise StoreError(
+                f"-u {self.spec.name}: gives other features each time for the same utterance ({name}); they cannot be "
+                "stored: leave --feature_store out"
+            )
+        self.known_as_deterministic = True
+
+    def _check_layers(self, name: str) -> None:
+        if self.featurizer.available != self.layers:
+            raise UsageError(
+                f"-u {self.spec.name}: gives {self.featurizer.available} layers for {name}, else {self.layers}; "
+                "neither a weighted sum nor -l can be taken: choose other features with -s"
+            )
+
+
+@contextmanager
+def _kept_generators(device: torch.device) -> Iterator[None]:
+    """Put the generators back that an upstream may draw from."""
+    python, numpy = random.getstate(), np.random.get_state()
+    try:
+        with torch.random.fork_rng([device] if device.type == "cuda" else []):
+            yield
+    finally:
+        random.setstate(python)
+        np.random.set_state(numpy)
+
+
+@contextmanager
+def failing_on(upstream: str, waveforms: Sequence[Tensor], name: str = "the shortest utterance") -> Iterator[None]:
+    """Say on which audio an upstream failed.
+
+    Raises:
+        AudioError: the upstream failed
+    """
+    try:
+        yield
+    except (RuntimeError, AssertionError, ValueError, IndexError) as error:
+        if isinstance(error, torch.cuda.OutOfMemoryError):
+            raise
+        seconds, detail = min(map(len, waveforms)) / SAMPLE_RATE, " ".join(str(error).split())[:200]
+        raise AudioError(
+            f"{name} ({seconds:.3f} s): upstream {upstream} failed on it ({detail}); leave it out of the labels if it "
+            "is too short"
+        ) from error
+
+
+def _hint(folder: Path, identity: Identity) -> None:
+    """Tell what a store holds of an upstream where it holds nothing that fits."""
+    for path in sorted(folder.glob(f"{identity.values['upstream']}-*/{ABOUT}")):
+        if path.parent.name == identity.id:
+            continue
+        try:
+            theirs = read_about(path)["identity"]
+        except StoreError:
+            continue
+        other = sorted(name for name in identity.values if identity.values[name] != theirs.get(name))
+        what = ", ".join(
+            f"{name} {theirs.get(name)} (here {identity.values[name]})" if name in UNLIKE else name for name in other
+        )
+        logger.warning("the store's %s differs in: %s; features are computed anew", path.parent.name, what)
