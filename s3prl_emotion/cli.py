@@ -9,10 +9,8 @@ import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
-from s3prl_emotion.errors import EmotionError, UsageError, nearest, one_line
+from s3prl_emotion.errors import INTERRUPTED, PROGRAM, EmotionError, UsageError, nearest, one_line
 
-PROGRAM = "s3prl-emotion"
-INTERRUPTED = 130  # exit code of a process ended by Ctrl-C
 COMMANDS = {
     "doctor": "versions, what was mended in s3prl, devices, where heads and recipes are",
     "link": "link the heads into an s3prl checkout or installation, for s3prl's own run_downstream.py",

@@ -9,6 +9,9 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
+PROGRAM = "s3prl-emotion"
+INTERRUPTED = 130  # exit code of a process that was ended by Ctrl-C
+
 
 class EmotionError(ValueError):
     """Base of all errors that are the input's or the environment's fault, not the suite's."""

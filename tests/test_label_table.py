@@ -15,7 +15,8 @@ from conftest import TinyCorpus
 
 from s3prl_emotion import host
 from s3prl_emotion.corpora import DIMENSIONS, Corpus, Needs, load_corpus
-from s3prl_emotion.corpora.table import MSP_LETTERS, read_corpus, read_table
+from s3prl_emotion.corpora.labelled import read_corpus
+from s3prl_emotion.corpora.table import MSP_LETTERS, read_table
 from s3prl_emotion.errors import AudioError, EmotionError, LabelError
 from s3prl_emotion.recipe import DataSection
 

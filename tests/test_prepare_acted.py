@@ -11,7 +11,7 @@ import pytest
 from conftest import SHARED_DATA
 from corpus_minis import lay_out, prepare, table
 
-from s3prl_emotion.corpora.table import read_corpus
+from s3prl_emotion.corpora.labelled import read_corpus
 from s3prl_emotion.recipe import DataSection
 
 

@@ -19,11 +19,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from s3prl_emotion.corpora.corpus import Needs
+from s3prl_emotion.corpora.labelled import read_corpus
 from s3prl_emotion.corpora.preparers.base import NO_AGREEMENT
 from s3prl_emotion.corpora.preparers.cmu_mosei import votes_of
 from s3prl_emotion.corpora.preparers.iemocap import CODES, EMO_SUPERB, VOTES, parse_evaluation
 from s3prl_emotion.corpora.preparers.msp_improv import parse_evaluation as parse_improv
-from s3prl_emotion.corpora.table import read_corpus
 from s3prl_emotion.errors import LabelError
 from s3prl_emotion.recipe import DataSection
 

@@ -45,7 +45,7 @@ def run(args: Namespace) -> int:
 
     found = audit(read_listing(source, args.format, args.speaker_pattern), root, args.jobs)
     if args.json is not None:
-        from s3prl_emotion.metrics.results import write_bytes
+        from s3prl_emotion.files.writing import write_bytes
 
         text = json.dumps(as_json(found, args.strict), indent=2, ensure_ascii=False) + "\n"
         write_bytes(args.json.expanduser(), text.encode(), UsageError)

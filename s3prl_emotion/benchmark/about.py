@@ -6,7 +6,7 @@ import yaml
 
 from s3prl_emotion.benchmark.plan import Choice, Plan
 from s3prl_emotion.benchmark.prepare import write_json
-from s3prl_emotion.metrics.results import write_text
+from s3prl_emotion.files.writing import write_text
 
 ABOUT = "matrix.json"  # what a report needs to know of the matrix
 DEFINITIONS = "matrix.yaml"  # a copy of what was run

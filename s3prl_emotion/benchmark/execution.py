@@ -19,7 +19,7 @@ from s3prl_emotion.benchmark.prepare import FailedStepError, Preparation, read_j
 from s3prl_emotion.benchmark.processes import InterruptedRunError, Processes
 from s3prl_emotion.errors import TrainingError
 from s3prl_emotion.files.folders import PACKAGE
-from s3prl_emotion.metrics.results import write_text
+from s3prl_emotion.files.writing import write_text
 
 BEST = "dev-best.ckpt"
 STATE = "state.json"

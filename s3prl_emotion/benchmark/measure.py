@@ -22,7 +22,7 @@ from s3prl_emotion.benchmark.plan import Plan, Run, is_superb
 from s3prl_emotion.benchmark.prepare import read_json
 from s3prl_emotion.benchmark.processes import Processes
 from s3prl_emotion.errors import TrainingError
-from s3prl_emotion.metrics.results import write_text
+from s3prl_emotion.files.writing import write_text
 
 STEPS = 8  # that are trained
 BATCHES = 4  # of dev that are evaluated

@@ -14,7 +14,7 @@ from s3prl_emotion.benchmark.locks import waited_for
 from s3prl_emotion.benchmark.plan import Step
 from s3prl_emotion.benchmark.processes import InterruptedRunError, Processes
 from s3prl_emotion.errors import TrainingError
-from s3prl_emotion.metrics.results import write_text
+from s3prl_emotion.files.writing import write_text
 
 Say = Callable[[str], None]
 

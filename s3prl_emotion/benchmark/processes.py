@@ -12,7 +12,7 @@ import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from s3prl_emotion.errors import TrainingError
+from s3prl_emotion.errors import INTERRUPTED, TrainingError
 from s3prl_emotion.files.folders import PACKAGE
 
 OWN = {"s3prl-emotion": "s3prl_emotion", "run_downstream.py": "s3prl_emotion.run_downstream"}
@@ -20,7 +20,6 @@ CHILD = str(Path(__file__).with_name("child.py"))
 ERROR = re.compile(r"^\S+: error: (.*)$")
 TAIL = 20_000  # bytes of a log that are searched for the error
 SECONDS_TO_END = 10
-INTERRUPTED = 130  # exit code after Ctrl-C
 FULL = (errno.ENOSPC, errno.EDQUOT)
 
 

@@ -90,13 +90,14 @@ def main(words: list[str]) -> int:
     Returns:
         exit code
     """
-    from s3prl_emotion import host, run_downstream
+    from s3prl_emotion import host
+    from s3prl_emotion.training.main import main
 
     host.mark_launched()
     host.register()
     watch = Stopwatch()
     watch.install()
-    code = run_downstream.main(words[1:])
+    code = main(words[1:])
     told = {name: value for name, value in vars(watch).items() if not name.startswith("_")}
     write_json(Path(words[0]), {**told, "ended": time.monotonic()})
     return code

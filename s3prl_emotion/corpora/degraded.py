@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from s3prl_emotion.corpora import table
+from s3prl_emotion.corpora import labelled
 from s3prl_emotion.corpora.corpus import Corpus, Needs, Utterance
+from s3prl_emotion.corpora.table import SOURCE
 from s3prl_emotion.errors import LabelError
 from s3prl_emotion.recipe import DataSection
-
-SOURCE = "SourceFile"  # column: FileName of what a copy was made from
 
 
 def with_degraded(corpus: Corpus, config: DataSection, needs: Needs) -> Corpus:
@@ -35,7 +34,7 @@ def with_degraded(corpus: Corpus, config: DataSection, needs: Needs) -> Corpus:
 def _copies(path: Path, corpus: Corpus, config: DataSection, needs: Needs) -> tuple[Utterance, ...]:
     if corpus.classes:
         config = config.model_copy(update={"classes": list(corpus.classes)})
-    rows, _ = table.labelled(path, config, needs, partial=True)
+    rows, _ = labelled.labelled(path, config, needs, partial=True)
     if SOURCE not in rows:
         raise LabelError(f"{path}: no column {SOURCE}; s3prl-emotion degrade writes it")
     seen = {item.name for name in ("train", "dev") for item in corpus.splits[name]}
@@ -46,4 +45,4 @@ def _copies(path: Path, corpus: Corpus, config: DataSection, needs: Needs) -> tu
     rows = rows[~rows[SOURCE].isin(seen) & ~stranger]
     if rows.empty:
         raise LabelError(f"{path}: holds no copy of an utterance that {corpus.fold} tests on")
-    return table.utterances(rows, path.parent, {name: number for number, name in enumerate(corpus.classes)})
+    return labelled.utterances(rows, path.parent, {name: number for number, name in enumerate(corpus.classes)})

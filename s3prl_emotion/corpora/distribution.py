@@ -13,8 +13,7 @@ import numpy as np
 import pandas as pd
 
 from s3prl_emotion.corpora.corpus import DIMENSIONS
-from s3prl_emotion.corpora.degraded import SOURCE
-from s3prl_emotion.corpora.table import MSP_LETTERS, SHARE_PREFIX, share_columns
+from s3prl_emotion.corpora.table import MSP_LETTERS, SHARE_PREFIX, SOURCE, share_columns
 from s3prl_emotion.errors import LabelError, nearest
 from s3prl_emotion.recipe import DataSection, DistributionSection
 

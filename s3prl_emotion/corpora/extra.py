@@ -6,7 +6,7 @@ import logging
 from dataclasses import replace
 from pathlib import Path
 
-from s3prl_emotion.corpora import table
+from s3prl_emotion.corpora import labelled
 from s3prl_emotion.corpora.corpus import Corpus, Needs, Utterance
 from s3prl_emotion.errors import AudioError, LabelError
 from s3prl_emotion.recipe import DataSection, ExtraTestSection
@@ -40,7 +40,7 @@ def _utterances(
     options = {"merge": section.merge, "distribution": section.distribution, "classes": list(corpus.classes) or None}
     # What the head judges besides classes is evaluated where the other corpus has it.
     needs = replace(needs, spreads=False, dimensions=needs.dimensions and not needs.shares)
-    rows, _ = table.labelled(path, config.model_copy(update=options), needs, partial=True)
+    rows, _ = labelled.labelled(path, config.model_copy(update=options), needs, partial=True)
     if section.split is not None:
         columns = [column for column in ("Split_Set", "Fold") if column in rows]
         inside = rows[columns].eq(section.split).any(axis=1)
@@ -50,4 +50,4 @@ def _utterances(
         rows = rows[inside]
     if rows.empty:
         raise LabelError(f"{path}: no row has a class of {', '.join(corpus.classes)}; map its classes with merge")
-    return table.utterances(rows, root, {label: number for number, label in enumerate(corpus.classes)})
+    return labelled.utterances(rows, root, {label: number for number, label in enumerate(corpus.classes)})

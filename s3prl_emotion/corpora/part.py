@@ -9,10 +9,11 @@ from pathlib import Path
 
 import pandas as pd
 
-from s3prl_emotion.corpora import table
-from s3prl_emotion.corpora.corpus import DIMENSIONS, Needs, places
+from s3prl_emotion.corpora import labelled, table
+from s3prl_emotion.corpora.corpus import DIMENSIONS, Needs
 from s3prl_emotion.corpora.distribution import choose_shares
 from s3prl_emotion.corpora.folds import line_of
+from s3prl_emotion.corpora.location import places
 from s3prl_emotion.errors import LabelError, nearest
 from s3prl_emotion.recipe import CorpusSection, DataSection, DistributionSection
 
@@ -114,7 +115,7 @@ def _with_classes(rows: pd.DataFrame, path: Path, own: DataSection, needs: Needs
     named = rows["EmoClass"] != ""
     if not named.any():
         return rows
-    kept, _ = table.choose_classes(rows[named], path, own, needs, partial=True)
+    kept, _ = labelled.choose_classes(rows[named], path, own, needs, partial=True)
     return pd.concat([kept, rows[~named]]).sort_index()
 
 

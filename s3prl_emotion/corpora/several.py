@@ -25,7 +25,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from s3prl_emotion.corpora import table
+from s3prl_emotion.corpora import labelled, table
 from s3prl_emotion.corpora.corpus import DIMENSIONS, Corpus, Needs, Utterance, consensus_shares
 from s3prl_emotion.corpora.folds import fold_names, split_table
 from s3prl_emotion.corpora.part import SOURCE, Part, on_one_scale, read_part
@@ -126,7 +126,7 @@ def _utterances(part: Part, rows: pd.DataFrame, classes: tuple[str, ...]) -> lis
     """Rows as utterances under the corpus's name."""
     index = {label: number for number, label in enumerate(classes)}
     found = []
-    for item in table.utterances(rows, part.root, index):
+    for item in labelled.utterances(rows, part.root, index):
         speaker = None if item.speaker is None else f"{part.name}/{item.speaker}"
         taught = _taught(item, part.distribution, len(classes))
         found.append(replace(item, name=f"{part.name}/{item.name}", speaker=speaker, taught=taught))

@@ -39,8 +39,8 @@ def run(args: Namespace) -> int:
     if args.subtype not in SUBTYPES:
         raise UsageError(f"--subtype {args.subtype}: not one of {', '.join(SUBTYPES)}{nearest(args.subtype, SUBTYPES)}")
     levels = tuple(parse_range(text) for text in args.snr) if args.snr else DEFAULT_LEVELS
+    from s3prl_emotion.corpora.text_table import read_labels
     from s3prl_emotion.degrade.copies import write_copies
-    from s3prl_emotion.degrade.labels import read_labels
 
     names = ("labels", "root", "split", "noise", "reverb", "snr", "seed", "subtype")
     arguments = {name: getattr(args, name) for name in names}

@@ -16,9 +16,11 @@ from tqdm import tqdm
 
 from s3prl_emotion.audio import SAMPLE_RATE, load_audio
 from s3prl_emotion.corpora.degradation_levels import NO_REVERB, SIMULATED, DegradationSpec, level_names
-from s3prl_emotion.degrade.labels import Labels
+from s3prl_emotion.corpora.text_table import Labels
 from s3prl_emotion.degrade.output import EXACT, Output, Record, decode, encode, write_bytes
 from s3prl_emotion.errors import AudioError, LabelError, UsageError
+from s3prl_emotion.files.versions import versions
+from s3prl_emotion.files.writing import write_text
 from s3prl_emotion.loading.degradation.degrader import (
     HIGHEST_PEAK,
     SILENT,
@@ -30,7 +32,6 @@ from s3prl_emotion.loading.degradation.degrader import (
 from s3prl_emotion.loading.degradation.noises import BABBLE, LOWEST_FREQUENCY, TALKERS, RecordedNoise, build_noise
 from s3prl_emotion.loading.degradation.rooms import DISTANCE, RT60, SIDES, RecordedRooms, build_reverb
 from s3prl_emotion.loading.degradation.waves import fingerprint, first_audible, opened
-from s3prl_emotion.metrics.results import versions, write_text
 
 logger = logging.getLogger(__name__)
 FORMAT = 1

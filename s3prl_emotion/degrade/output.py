@@ -16,8 +16,8 @@ import soundfile
 
 from s3prl_emotion.audio import SAMPLE_RATE
 from s3prl_emotion.errors import UsageError
+from s3prl_emotion.files.writing import write_text
 from s3prl_emotion.loading.degradation.degrader import Waveform
-from s3prl_emotion.metrics.results import write_text
 
 ABOUT = "degrade.json"
 FINISHED = "degrade.jsonl"

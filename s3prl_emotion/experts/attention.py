@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from s3prl_emotion.figures.plots import plot_attention
-from s3prl_emotion.metrics.results import write_arrays
+from s3prl_emotion.files.writing import write_arrays
 
 
 def save(folder: Path, stem: str, weights: Mapping[str, NDArray[np.float32]]) -> Path:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from s3prl_emotion.errors import LabelError, UsageError
-from s3prl_emotion.metrics.results import write_arrays
+from s3prl_emotion.files.writing import write_arrays
 
 FEWEST = 5  # utterances
 PERPLEXITY = 30.0

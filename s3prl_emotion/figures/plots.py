@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from s3prl_emotion.audio import SAMPLE_RATE
 from s3prl_emotion.errors import TrainingError
-from s3prl_emotion.metrics.results import write_bytes
+from s3prl_emotion.files.writing import write_bytes
 
 DPI = 120
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from s3prl_emotion import host
 from s3prl_emotion.files import folders
-from s3prl_emotion.metrics.results import versions
+from s3prl_emotion.files.versions import versions
 
 
 def add_arguments(parser: ArgumentParser) -> None:

@@ -2,39 +2,20 @@
 
 from __future__ import annotations
 
-import contextlib
 import csv
 import hashlib
 import io
 import json
-import os
-import platform
 from collections.abc import Mapping, Sequence
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import nn
 
-from s3prl_emotion import __version__
 from s3prl_emotion.corpora import Utterance
-from s3prl_emotion.errors import EmotionError, TrainingError
-
-PACKAGES = ("s3prl", "torch", "torchaudio", "transformers", "numpy", "audmetric", "scikit-learn", "scipy")
-
-
-def versions() -> dict[str, str]:
-    """Versions of Python and of the packages that a result depends on."""
-    found = {"s3prl-emotion": __version__, "python": platform.python_version()}
-    for name in PACKAGES:
-        try:
-            found[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            found[name] = "not installed as a package"
-    return found
+from s3prl_emotion.files.versions import versions
+from s3prl_emotion.files.writing import write_text
 
 
 def config_hash(config: dict[str, Any]) -> str:
@@ -106,41 +87,6 @@ def write_metrics(folder: Path, stem: str, values: dict[str, Any]) -> Path:
     path = folder / f"{stem}_metrics.json"
     write_text(path, json.dumps(values, indent=2, default=str) + "\n")
     return path
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a text file as :func:`write_bytes` does."""
-    write_bytes(path, text.encode())
-
-
-def write_arrays(path: Path, arrays: Mapping[str, NDArray[Any]]) -> Path:
-    """Write an npz file as :func:`write_bytes` does."""
-    data = io.BytesIO()
-    np.savez(data, **dict[str, Any](arrays))
-    write_bytes(path, data.getvalue())
-    return path
-
-
-def write_bytes(path: Path, data: bytes, failure: type[EmotionError] = TrainingError) -> None:
-    """Write a file whole or not at all.
-
-    Args:
-        path: of the file
-        data: its content
-        failure: what is raised
-
-    Raises:
-        EmotionError: ``failure``: the folder cannot be written or the disk is full; an older file is untouched
-    """
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        partial.write_bytes(data)
-        partial.replace(path)
-    except OSError as error:
-        raise failure(f"{path}: could not be written ({error.strerror}); free room or mend its rights") from error
-    finally:
-        with contextlib.suppress(OSError):  # it is not there, or its folder is none
-            partial.unlink()
 
 
 def float32_mean(values: Sequence[float]) -> float:

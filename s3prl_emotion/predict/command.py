@@ -6,8 +6,7 @@ import sys
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
-from s3prl_emotion.cli import INTERRUPTED, PROGRAM
-from s3prl_emotion.errors import AudioError, UsageError
+from s3prl_emotion.errors import INTERRUPTED, PROGRAM, AudioError, UsageError
 from s3prl_emotion.predict.flags import add_trained_model
 
 

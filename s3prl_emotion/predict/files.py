@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from s3prl_emotion.audio import load_audio
 from s3prl_emotion.errors import AudioError, UsageError
-from s3prl_emotion.metrics.results import write_arrays
+from s3prl_emotion.files.writing import write_arrays
 from s3prl_emotion.predict.answers import Prediction
 from s3prl_emotion.predict.inputs import AudioFile
 from s3prl_emotion.predict.predictor import BATCH_SIZE, Predictor, Utterance

@@ -15,13 +15,14 @@ import torch
 from torch import Tensor
 
 from s3prl_emotion import host
+from s3prl_emotion.devices import check_device
 from s3prl_emotion.errors import AudioError, CheckpointError, EmotionError, UsageError, one_line
 from s3prl_emotion.files.checkpoint import load_checkpoint
 from s3prl_emotion.files.folders import heads, is_suite_head
 from s3prl_emotion.masking import pad_features
 from s3prl_emotion.recipe import check_recipe
 from s3prl_emotion.rng import own_seed
-from s3prl_emotion.training.preflight import check_device, is_superb
+from s3prl_emotion.training.preflight import is_superb
 from s3prl_emotion.training.runner import BEST, SuiteRunner
 from s3prl_emotion.upstreams.source import failing_on
 

@@ -64,7 +64,7 @@ def run(args: Namespace) -> int:
 def _join(device: str) -> str:
     """Join the other processes, where torchrun started several; returns the device of this one."""
     from s3prl_emotion import distributed
-    from s3prl_emotion.training.preflight import check_device
+    from s3prl_emotion.devices import check_device
 
     check_device(device)
     launched = Namespace(local_rank=None, mode="train", device=device, backend="nccl")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from s3prl_emotion.metrics.results import write_text
+from s3prl_emotion.files.writing import write_text
 
 LOG = "log.jsonl"
 

@@ -27,7 +27,7 @@ from tqdm import tqdm
 from s3prl_emotion.distributed import everyones, gather_rows, rank, share_weights, sum_gradients, world
 from s3prl_emotion.errors import AudioError, TrainingError, UsageError
 from s3prl_emotion.files.checkpoint import save_checkpoint
-from s3prl_emotion.metrics.results import versions
+from s3prl_emotion.files.versions import versions
 from s3prl_emotion.rae import log
 from s3prl_emotion.rae.audio_index import AudioIndex
 from s3prl_emotion.rae.audio_stream import Batch, BatchOrder, Spectrograms, batches, batches_of

@@ -100,7 +100,7 @@ def write_figure(figure: Figure, folder: Path) -> Path:
     Raises:
         TrainingError: no room on the disk
     """
-    from s3prl_emotion.metrics.results import write_text
+    from s3prl_emotion.files.writing import write_text
 
     path = folder / f"{figure.name}.svg"
     folder.mkdir(parents=True, exist_ok=True)

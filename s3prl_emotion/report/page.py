@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from s3prl_emotion.errors import UsageError
-from s3prl_emotion.metrics.results import versions, write_text
+from s3prl_emotion.files.versions import versions
+from s3prl_emotion.files.writing import write_text
 from s3prl_emotion.report import tables
 from s3prl_emotion.report.budget import within_budget
 from s3prl_emotion.report.drawing import SCALE, SERIES, Figure, glyph, svg_panels, write_figure

@@ -8,16 +8,12 @@ name (:class:`SaliencyFile`).
 
 from __future__ import annotations
 
-from s3prl_emotion.saliency.cross_correlation import (
-    cross_correlation_saliency,
-    layer_saliency,
-    salient_dimensions,
-    salient_layer,
-)
+from s3prl_emotion.saliency.cross_correlation import cross_correlation_saliency, layer_saliency
 from s3prl_emotion.saliency.moments import StreamedMoments
 from s3prl_emotion.saliency.mutual_information import mutual_information_saliency, pairwise_mutual_information
-from s3prl_emotion.saliency.pca import PCAProjection, pca_projection
-from s3prl_emotion.upstreams.saliency_file import SaliencyFile
+from s3prl_emotion.saliency.pca import pca_projection
+from s3prl_emotion.upstreams.saliency_file import PCAProjection, SaliencyFile
+from s3prl_emotion.upstreams.salient import salient_dimensions, salient_layer
 
 __all__ = [
     "PCAProjection",

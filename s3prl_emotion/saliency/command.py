@@ -60,7 +60,7 @@ def run(args: Namespace) -> int:
     corpus = load_corpus(data, _needs(recipe, args))
     _check_writable(args.out)
 
-    from s3prl_emotion.metrics.results import write_text
+    from s3prl_emotion.files.writing import write_text
     from s3prl_emotion.saliency.plots import draw
     from s3prl_emotion.saliency.tables import layer_ranking, table
 
@@ -84,7 +84,8 @@ def _saliency(args: Namespace, recipe: dict[str, Any], data: DataSection, corpus
     """Compute what goes into the file, a :class:`~s3prl_emotion.saliency.SaliencyFile`."""
     source = build_source(args)
     from s3prl_emotion.corpora.fingerprint import TARGETS, fingerprint, target_values
-    from s3prl_emotion.metrics.results import config_hash, versions  # s3prl is mended by now
+    from s3prl_emotion.files.versions import versions  # s3prl is mended by now
+    from s3prl_emotion.metrics.results import config_hash  # s3prl is mended by now
     from s3prl_emotion.saliency import compute
     from s3prl_emotion.upstreams.saliency_file import SaliencyFile
     from s3prl_emotion.upstreams.saliency_format import Header

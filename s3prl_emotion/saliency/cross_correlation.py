@@ -7,12 +7,8 @@ correlation 0 with everything, hence saliency 0.
 
 from __future__ import annotations
 
-import math
-
-import torch
 from torch import Tensor
 
-from s3prl_emotion.errors import ConfigError, EmotionError
 from s3prl_emotion.saliency.checks import checked_pair
 
 
@@ -67,68 +63,3 @@ def layer_saliency(embeddings: Tensor, targets: Tensor, per_target: bool = False
     moments = StreamedMoments(embeddings.shape[1], embeddings.shape[2], targets.shape[1])
     moments.update(embeddings, targets)
     return moments.layer_saliency(per_target).to(embeddings.device)
-
-
-def salient_layer(scores: Tensor) -> int:
-    """The most salient layer of ``[L]``; of equal ones the lowest, for layers above it need not be computed.
-
-    Raises:
-        EmotionError: no score, or one that is not finite
-    """
-    scores = _checked_scores(scores)
-    return int((scores == scores.max()).nonzero()[0])
-
-
-def salient_dimensions(scores: Tensor, keep: float) -> Tensor:
-    """Which dimensions to keep, Mitra et al. 2024, Table 2 (keep 0.8, 0.6, 0.4).
-
-    Args:
-        scores: saliency, ``[N]``
-        keep: share of the dimensions, in (0, 1]; their number is rounded to the nearest (halves up), at least 1
-
-    Returns:
-        indices in ascending order, int64; of equally salient dimensions the lower ones are kept
-
-    Raises:
-        ConfigError: ``keep`` out of range
-        EmotionError: no score, or one that is not finite
-    """
-    if not 0 < keep <= 1:
-        raise ConfigError(f"saliency: keep is {keep}; it must be above 0 and at most 1, e.g. 0.8")
-    scores = _checked_scores(scores)
-    number = max(1, math.floor(keep * len(scores) + 0.5))
-    return scores.argsort(descending=True, stable=True)[:number].sort().values
-
-
-def absolute_correlations(covariance: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
-    """``|Cov(a, b) / (σa σb)|`` in [0, 1]; 0 where a standard deviation is 0.
-
-    Args:
-        covariance: ``[A, B]``
-        rows: standard deviations, ``[A]``
-        columns: standard deviations, ``[B]``
-    """
-    rows, columns = torch.where(rows > 0, rows, 1.0), torch.where(columns > 0, columns, 1.0)
-    # One after the other, for their product may overflow; where one is 0 so is the covariance.
-    return (covariance / rows.unsqueeze(1) / columns).abs_().clamp_(max=1.0)  # rounding may pass 1
-
-
-def combine(relevance: Tensor, between: Tensor) -> Tensor:
-    """Eqs. 1-2 from a measure of dependence: ``S_k = w_k + 1 / (N - 1) Σ_{j ≠ k} w_j between_kj``.
-
-    Args:
-        relevance: of each dimension for each target, w, ``[D, N]``
-        between: each pair of dimensions, symmetric, ``[N, N]``; its diagonal is not used and set to 0
-
-    Returns:
-        ``[D, N]``
-    """
-    between.fill_diagonal_(0.0)  # j ≠ k
-    return relevance + relevance @ between / max(len(between) - 1, 1)
-
-
-def _checked_scores(scores: Tensor) -> Tensor:
-    scores = torch.as_tensor(scores)
-    if scores.dim() != 1 or len(scores) == 0 or not bool(torch.isfinite(scores).all()):
-        raise EmotionError(f"saliency: scores {list(scores.shape)} must be a list of finite numbers")
-    return scores

@@ -13,8 +13,9 @@ from torch import Tensor
 
 from s3prl_emotion.errors import EmotionError
 from s3prl_emotion.saliency.checks import centred, checked_pair
-from s3prl_emotion.saliency.cross_correlation import absolute_correlations, combine
-from s3prl_emotion.saliency.pca import PCAProjection, projection
+from s3prl_emotion.saliency.dependence import absolute_correlations, combine
+from s3prl_emotion.saliency.pca import projection
+from s3prl_emotion.upstreams.saliency_file import PCAProjection
 
 BLOCK = 512  # utterances that are summed at once
 STRIPE = 256  # rows of a covariance matrix that are computed at once

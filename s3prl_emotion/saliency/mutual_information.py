@@ -16,7 +16,7 @@ from torch import Tensor
 
 from s3prl_emotion.errors import ConfigError, EmotionError
 from s3prl_emotion.saliency.checks import checked_embeddings, checked_pair
-from s3prl_emotion.saliency.cross_correlation import combine
+from s3prl_emotion.saliency.dependence import combine
 
 MOST_BINS = 16
 PER_CELL = 5  # utterances expected in a cell of two independent dimensions, Cochran's rule

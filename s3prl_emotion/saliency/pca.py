@@ -2,34 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import torch
 from torch import Tensor
 
 from s3prl_emotion.errors import ConfigError
 from s3prl_emotion.saliency.checks import centred, checked_embeddings
-
-
-@dataclass(frozen=True)
-class PCAProjection:
-    """A fitted projection, in plain float64 tensors.
-
-    Attributes:
-        mean: ``[N]``
-        components: orthonormal rows, most variance first, ``[K, N]``; the largest entry of each is positive
-        variance: along each component (population, ÷ U), ``[K]``
-        total_variance: over all N dimensions, scalar
-    """
-
-    mean: Tensor
-    components: Tensor
-    variance: Tensor
-    total_variance: Tensor
-
-    def transform(self, features: Tensor) -> Tensor:
-        """Project ``[..., N]`` to ``[..., K]``, in the features' own precision."""
-        return (features - self.mean.to(features)) @ self.components.to(features).T
+from s3prl_emotion.upstreams.saliency_file import PCAProjection
 
 
 def pca_projection(embeddings: Tensor, components: int) -> PCAProjection:

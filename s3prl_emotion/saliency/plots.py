@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from s3prl_emotion.figures.plots import save_figure
-from s3prl_emotion.saliency.cross_correlation import salient_dimensions
 from s3prl_emotion.upstreams.saliency_file import SaliencyFile
+from s3prl_emotion.upstreams.salient import salient_dimensions
 
 COLOURS = {"activation": "tab:orange", "valence": "tab:blue", "dominance": "tab:green"}
 OTHER = ("tab:red", "tab:purple", "tab:brown", "tab:pink", "tab:olive", "tab:cyan")

@@ -7,8 +7,7 @@ import os
 import sys
 from argparse import ArgumentParser, Namespace
 
-from s3prl_emotion.cli import INTERRUPTED
-from s3prl_emotion.errors import UsageError
+from s3prl_emotion.errors import INTERRUPTED, UsageError
 from s3prl_emotion.predict.flags import add_trained_model
 
 logger = logging.getLogger(__name__)

@@ -17,7 +17,8 @@ import torch
 from torch import Tensor
 
 from s3prl_emotion.errors import StoreError, TrainingError
-from s3prl_emotion.metrics.results import versions, write_text
+from s3prl_emotion.files.versions import versions
+from s3prl_emotion.files.writing import write_text
 from s3prl_emotion.store.identity import Identity
 from s3prl_emotion.store.segments import Entry, Segment, SegmentWriter, intact, stems
 

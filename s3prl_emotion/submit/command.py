@@ -103,7 +103,7 @@ def _emo_superb(runs: Sequence[FoldRun], args: Namespace) -> int:
 
 
 def _write(path: Path, data: bytes) -> None:
-    from s3prl_emotion.metrics.results import write_bytes
+    from s3prl_emotion.files.writing import write_bytes
 
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

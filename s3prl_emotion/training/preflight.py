@@ -13,6 +13,7 @@ from typing import Any
 import torch
 
 from s3prl_emotion import distributed, host
+from s3prl_emotion.devices import check_device
 from s3prl_emotion.errors import CheckpointError, ConfigError, UsageError, nearest
 from s3prl_emotion.files.checkpoint import load_checkpoint
 from s3prl_emotion.files.folders import heads_folder, is_suite_head, recipes_folder
@@ -148,20 +149,6 @@ def _check_store(args: Namespace, effective: Namespace, config: dict[str, Any]) 
         raise UsageError(f"--feature_store: -d {effective.downstream} is a stock task, which runs s3prl's own way")
     if is_superb(config):
         raise UsageError("--feature_store: runner.seeding superb keeps s3prl's batched features; take seeding: seed")
-
-
-def check_device(device: str) -> None:
-    """Refuse a device that is none or that is not there.
-
-    Raises:
-        UsageError: torch does not know or see it
-    """
-    try:
-        kind = torch.device(device).type
-    except RuntimeError as error:
-        raise UsageError(f"--device {device}: not a device; give cpu, cuda or cuda:0") from error
-    if kind == "cuda" and not torch.cuda.is_available():
-        raise UsageError(f"--device {device}: torch sees no CUDA device here; use --device cpu")
 
 
 def _past_checkpoint(args: Namespace) -> Path | None:

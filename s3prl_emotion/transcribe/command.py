@@ -43,7 +43,7 @@ def run(args: Namespace) -> int:
         LabelError: the labels are not right
         AudioError: an audio file is missing or unreadable
     """
-    from s3prl_emotion.training.preflight import check_device
+    from s3prl_emotion.devices import check_device
 
     device = args.device or ("cuda" if torch.cuda.is_available() else "cpu")
     check_device(device)
@@ -95,7 +95,7 @@ def _word_error_rate(utterances: Sequence[Utterance], texts: dict[str, str]) -> 
 
 def _about(recogniser: Recogniser, args: Namespace) -> dict[str, Any]:
     """What the file beside the transcripts says, besides what they depend on."""
-    from s3prl_emotion.metrics.results import versions
+    from s3prl_emotion.files.versions import versions
 
     return {
         "model": args.model,

@@ -20,7 +20,7 @@ import xxhash
 
 from s3prl_emotion.corpora.transcripts import COLUMNS, read_transcripts
 from s3prl_emotion.errors import EmotionError, UsageError
-from s3prl_emotion.metrics.results import write_text
+from s3prl_emotion.files.writing import write_text
 
 FORMAT = 1
 MODEL = {"model_type", "weights", "vocabulary", "do_normalize"}  # of an identity: what only its author could name

@@ -40,7 +40,7 @@ def build_source(args: Namespace, batched: bool = False) -> Any:
         StoreError: the store cannot be used
     """
     host.register()
-    from s3prl_emotion.training.preflight import check_device
+    from s3prl_emotion.devices import check_device
     from s3prl_emotion.upstreams.featurizer import Featurizer
     from s3prl_emotion.upstreams.layer_choice import cut_upstream
     from s3prl_emotion.upstreams.source import UpstreamSource, UpstreamSpec

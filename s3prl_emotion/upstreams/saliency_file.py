@@ -15,9 +15,8 @@ from torch import Tensor
 from s3prl_emotion.corpora import Utterance
 from s3prl_emotion.corpora.fingerprint import audio_hash, labels_hash, names_hash
 from s3prl_emotion.errors import ConfigError, LabelError
-from s3prl_emotion.saliency.cross_correlation import salient_dimensions, salient_layer
-from s3prl_emotion.saliency.pca import PCAProjection
 from s3prl_emotion.upstreams.saliency_format import Header, read_saliency, write_saliency
+from s3prl_emotion.upstreams.salient import salient_dimensions, salient_layer
 
 MAY_DIFFER = {"layer", "dtype", "batched"}  # of an upstream's identity: checked apart, or equal within rounding
 AGAIN = "run s3prl-emotion saliency again on what is trained on"
@@ -215,3 +214,24 @@ def _difference(name: str, theirs: Any, ours: Any) -> str:
 
 def _as_text(value: Any) -> str:
     return json.dumps(value, sort_keys=True)
+
+
+@dataclass(frozen=True)
+class PCAProjection:
+    """A fitted projection, in plain float64 tensors.
+
+    Attributes:
+        mean: ``[N]``
+        components: orthonormal rows, most variance first, ``[K, N]``; the largest entry of each is positive
+        variance: along each component (population, ÷ U), ``[K]``
+        total_variance: over all N dimensions, scalar
+    """
+
+    mean: Tensor
+    components: Tensor
+    variance: Tensor
+    total_variance: Tensor
+
+    def transform(self, features: Tensor) -> Tensor:
+        """Project ``[..., N]`` to ``[..., K]``, in the features' own precision."""
+        return (features - self.mean.to(features)) @ self.components.to(features).T

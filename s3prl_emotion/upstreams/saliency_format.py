@@ -21,7 +21,7 @@ from torch import Tensor
 
 from s3prl_emotion.corpora.fingerprint import TrainingSplit
 from s3prl_emotion.errors import ConfigError, StoreError
-from s3prl_emotion.metrics.results import write_bytes
+from s3prl_emotion.files.writing import write_bytes
 from s3prl_emotion.store.segments import raw_bytes
 
 FORMAT = 1

@@ -25,7 +25,7 @@ from s3prl_emotion.benchmark.prepare import FailedStepError
 from s3prl_emotion.benchmark.processes import FullDiskError, InterruptedRunError, Processes, is_full_disk
 from s3prl_emotion.errors import ConfigError, TrainingError, UsageError
 from s3prl_emotion.files.folders import PACKAGE
-from s3prl_emotion.metrics.results import write_text
+from s3prl_emotion.files.writing import write_text
 
 SESSION = ".session"  # file that names the benchmark at work; workers of another one end
 LOST_WORKERS = 10  # that a run may lose before it counts as interrupted

@@ -226,7 +226,8 @@ def _validate(text: str, path: Path) -> None:
 
 def _publish(out: Path, texts: Mapping[str, str], record: Mapping[str, Any]) -> None:
     """Write the files, the label table last; an earlier file that this corpus has none of is removed."""
-    from s3prl_emotion.metrics.results import versions, write_bytes
+    from s3prl_emotion.files.versions import versions
+    from s3prl_emotion.files.writing import write_bytes
 
     try:
         out.mkdir(parents=True, exist_ok=True)

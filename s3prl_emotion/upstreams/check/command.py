@@ -38,7 +38,7 @@ def run(args: Namespace) -> int:
     host.register()
     host.register_search_path(args.upstream_path)
     entry = host.find_upstream(args.name, flag="check-upstream")
-    from s3prl_emotion.training.preflight import check_device
+    from s3prl_emotion.devices import check_device
     from s3prl_emotion.upstreams.check.checks import Check, check_upstream
     from s3prl_emotion.upstreams.check.probe import CheckError, foreign
 

@@ -10,8 +10,8 @@ from pathlib import Path
 import pandas as pd
 
 from s3prl_emotion.corpora import superb
-from s3prl_emotion.corpora.corpus import DEMO
 from s3prl_emotion.corpora.folds import OFFICIAL, UNKNOWN_SPEAKERS, _natural
+from s3prl_emotion.corpora.location import DEMO
 from s3prl_emotion.corpora.table import read_table
 from s3prl_emotion.errors import AudioError, LabelError, UsageError, nearest
 from s3prl_emotion.recipe import DataSection

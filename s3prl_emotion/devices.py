@@ -1,0 +1,21 @@
+"""Check that a device is there before it is used."""
+
+from __future__ import annotations
+
+import torch
+
+from s3prl_emotion.errors import UsageError
+
+
+def check_device(device: str) -> None:
+    """Refuse a device that is none or that is not there.
+
+    Raises:
+        UsageError: torch does not know or see it
+    """
+    try:
+        kind = torch.device(device).type
+    except RuntimeError as error:
+        raise UsageError(f"--device {device}: not a device; give cpu, cuda or cuda:0") from error
+    if kind == "cuda" and not torch.cuda.is_available():
+        raise UsageError(f"--device {device}: torch sees no CUDA device here; use --device cpu")

@@ -1,0 +1,21 @@
+"""Versions of Python and of the packages that a result depends on."""
+
+from __future__ import annotations
+
+import platform
+from importlib import metadata
+
+from s3prl_emotion import __version__
+
+PACKAGES = ("s3prl", "torch", "torchaudio", "transformers", "numpy", "audmetric", "scikit-learn", "scipy")
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python and of the packages that a result depends on."""
+    found = {"s3prl-emotion": __version__, "python": platform.python_version()}
+    for name in PACKAGES:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            found[name] = "not installed as a package"
+    return found

@@ -1,0 +1,155 @@
+"""``run_downstream.py``: s3prl's own command line, with the suite's heads, adapters, checks and runner in place.
+
+The host's ``main`` runs unchanged. What it takes from its module is replaced there: the argument parser (checks, clear
+errors, defaults), ``override`` (no evaluation of code), ``torch.load`` (safe loading), ``Runner`` (the suite's).
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+import traceback
+from types import ModuleType, SimpleNamespace
+from typing import Any, NoReturn
+
+from s3prl_emotion import host
+from s3prl_emotion.errors import INTERRUPTED, EmotionError, UsageError, nearest, one_line
+
+logger = logging.getLogger(__name__)
+PROGRAM = "run_downstream.py"
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run one experiment.
+
+    Args:
+        argv: the command line without the program's name; ``sys.argv``'s by default
+
+    Returns:
+        exit code: 0, 1 after an error of the input or the environment, 130 after Ctrl-C
+    """
+    arguments = sys.argv[1:] if argv is None else argv
+    verbose = "--verbose" in arguments
+    try:
+        _run(arguments)
+    except KeyboardInterrupt:
+        return _fail("interrupted; the same command with -a goes on from the last checkpoint", verbose, INTERRUPTED)
+    except EmotionError as error:
+        return _fail(one_line(error), verbose)
+    except OSError as error:
+        where = error.filename or "a file"
+        return _fail(
+            f"{where}: {error.strerror or error}; check the path, its rights and the room on the disk", verbose
+        )
+    return 0
+
+
+def _run(arguments: list[str]) -> None:
+    import torch  # the imports below take seconds; a broken installation should fail inside main
+
+    host.mark_launched()
+    host.register()
+    import s3prl.downstream.runner as host_runner
+    import s3prl.run_downstream as script
+
+    from s3prl_emotion.recipe import override
+    from s3prl_emotion.training.runner import SuiteRunner
+
+    safe_torch = _SafeTorch(torch)
+    for module, name, value in (
+        (script, "Runner", SuiteRunner),
+        (script, "override", override),
+        (script, "torch", safe_torch),
+        (host_runner, "torch", safe_torch),
+        (script, "argparse", SimpleNamespace(ArgumentParser=SuiteParser)),
+        (script, "hack_isinstance", lambda: None),  # it wraps the builtin, for a torch of 2020
+    ):
+        setattr(module, name, value)
+    sys.argv = [sys.argv[0], *arguments]
+    script.main()
+
+
+class SuiteParser(argparse.ArgumentParser):
+    """The host's parser, plus the suite's flags and checks; it is the host that fills it."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **{"prog": PROGRAM, **kwargs})
+
+    def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """Parse and check; everything that can be told from the command line is told here, before anything is made."""
+        from s3prl_emotion.training.preflight import check_arguments
+
+        self.add_argument(
+            "--upstream_path",
+            metavar="DIR",
+            help="More folders with upstream adapters, separated as in PATH; added to those of S3PRL_UPSTREAM_PATH",
+        )
+        self.add_argument(
+            "--feature_store",
+            metavar="DIR",
+            help="Keep what the frozen upstream gives for each utterance in this folder and compute it once",
+        )
+        self.add_argument(
+            "--store_dtype", default="float32", help="Type of stored features: float32 (exact), float16 or bfloat16"
+        )
+        self.add_argument(
+            "--store_batched",
+            action="store_true",
+            help="Use features that s3prl-emotion extract --batch_seconds computed in batches (equal within 1e-4)",
+        )
+        self.set_defaults(device=None)
+        parsed, unknown = self.parse_known_args(args, namespace)
+        if unknown:
+            flags = [flag for action in self._actions for flag in action.option_strings]
+            raise UsageError(f"unknown argument {unknown[0]!r}{nearest(unknown[0].split('=')[0], flags)}")
+        return check_arguments(parsed, given=self._given())
+
+    def error(self, message: str) -> NoReturn:
+        """Raise instead of exiting, so that all errors look alike."""
+        raise UsageError(f"{message}; see run_downstream.py --help")
+
+    def _given(self) -> list[str]:
+        """Destinations of the flags that the user wrote."""
+        words = [word.split("=")[0] for word in sys.argv[1:] if word.startswith("-")]
+        return [action.dest for action in self._actions if set(words) & set(action.option_strings)]
+
+
+class _Overlay:
+    """A module with some of its functions replaced."""
+
+    def __init__(self, module: ModuleType, **functions: Any) -> None:
+        self.module = module
+        self.__dict__.update(functions)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.__dict__["module"], name)
+
+
+class _SafeTorch(ModuleType):
+    """``torch`` as the host's script sees it: ``load`` never unpickles classes, and torchrun works without GPUs."""
+
+    def __init__(self, torch: ModuleType) -> None:
+        from s3prl_emotion import distributed
+
+        super().__init__(torch.__name__)
+        self.__dict__["_torch"] = torch
+        self.distributed = _Overlay(torch.distributed, init_process_group=distributed.start)
+        self.cuda = _Overlay(torch.cuda, set_device=distributed.set_device)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.__dict__["_torch"], name)
+
+    @staticmethod
+    def load(path: Any, map_location: Any = "cpu") -> dict[str, Any]:
+        """Load a checkpoint safely."""
+        from s3prl_emotion.files.checkpoint import load_checkpoint
+
+        return load_checkpoint(path, map_location)
+
+
+def _fail(message: str, verbose: bool, code: int = 1) -> int:
+    if verbose:
+        traceback.print_exc()
+    sys.stderr.write(f"{PROGRAM}: error: {message}\n")
+    return code
