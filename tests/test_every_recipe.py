@@ -34,7 +34,7 @@ from test_store_reliability import Nursery
 from s3prl_emotion import cli as suite
 from s3prl_emotion import host
 from s3prl_emotion.benchmark.processes import Processes, last_error
-from s3prl_emotion.corpora import corpus as corpora
+from s3prl_emotion.corpora import load as corpora
 from s3prl_emotion.errors import TrainingError, UsageError
 from s3prl_emotion.files.folders import heads, heads_folder, recipes_folder
 from s3prl_emotion.recipe import read_recipe

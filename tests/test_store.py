@@ -495,7 +495,7 @@ def test_code_of_the_suite_that_an_adapter_rests_on_counts():
     from s3prl_emotion.store.identity import code_hash
 
     parts = code_hash(Shared()).split()
-    assert {part.partition(":")[0] for part in parts} == {"utterance_upstream.py", "test_store.py"}
+    assert {part.partition(":")[0] for part in parts} == {"utterance.py", "test_store.py"}
     assert "interfaces.py" in code_hash(host_upstream()), "the base class of s3prl's upstreams"
 
 
