@@ -18,7 +18,7 @@ test: lint
 test-full: $(VENV)/.installed-test
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) -m full
 
-# The low end of setup.cfg's ranges, where stock s3prl runs unmended; Python 3.11.
+# The low end of setup.cfg's ranges, where stock s3prl runs unpatched; Python 3.11.
 test-oldest:
 	$(MAKE) .venv-oldest/.installed-test VENV=.venv-oldest CONSTRAINTS=constraints-oldest.txt
 	OMP_NUM_THREADS=1 .venv-oldest/bin/python -m pytest -n $(WORKERS)

@@ -83,7 +83,7 @@ def spread(values: list[float]) -> str:
 
 
 def _train(kind: str, words: list[str]) -> None:
-    """Train under stock s3prl (mended, else as it is) or under the suite; print when each optimizer step ended."""
+    """Train under stock s3prl (patched, else as it is) or under the suite; print when each optimizer step ended."""
     import torch
 
     stamps: list[float] = []
@@ -99,7 +99,7 @@ def _train(kind: str, words: list[str]) -> None:
     if kind == "stock":
         from s3prl_emotion import host
 
-        host.mend()
+        host.patch()
         import s3prl.downstream.runner
         import s3prl.run_downstream
 

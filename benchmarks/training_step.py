@@ -1,8 +1,8 @@
 """A training step of ``emotion_corr_attn`` with a filled feature store, beside a step of stock s3prl.
 
 SUPERB's batch (4 utterances x 8 accumulation steps), 64 training utterances of 2-6 s, a HuBERT with random weights.
-Stock is s3prl's own runner and emotion task on its own ``hf_hubert_custom``, mended only so that it imports. Two bounds
-stand beside them: the head's own arithmetic on features in memory, and copying the bytes of a step's stacks.
+Stock is s3prl's own runner and emotion task on its own ``hf_hubert_custom``, patched only so that it imports. Two
+bounds stand beside them: the head's own arithmetic on features in memory, and copying the bytes of a step's stacks.
 
     python benchmarks/training_step.py --size base
     python benchmarks/training_step.py --size large --dtype float32

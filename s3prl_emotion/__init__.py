@@ -15,7 +15,7 @@ __version__ = "0.1.0"
 def register() -> None:
     """Make every head importable as ``s3prl.downstream.<head>`` and every adapter an attribute of ``s3prl.hub``.
 
-    Mends s3prl first where today's stack broke it (:mod:`s3prl_emotion.host`). Calling it twice changes nothing.
+    Patch s3prl first where today's libraries broke it (:mod:`s3prl_emotion.host`). A second call changes nothing.
     """
     from s3prl_emotion.host import register as register_in_host
 

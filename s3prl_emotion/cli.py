@@ -1,4 +1,4 @@
-"""``s3prl-emotion``: the suite's own commands beside ``run_downstream.py``."""
+"""``s3prl-emotion``: parse the command line and run one of the suite's commands."""
 
 from __future__ import annotations
 
@@ -7,45 +7,47 @@ import importlib
 import logging
 import sys
 from collections.abc import Sequence
-from typing import NoReturn
+from typing import NamedTuple, NoReturn
 
 from s3prl_emotion.errors import INTERRUPTED, PROGRAM, EmotionError, UsageError, nearest, one_line
 
-COMMANDS = {
-    "doctor": "versions, what was mended in s3prl, devices, where heads and recipes are",
-    "link": "link the heads into an s3prl checkout or installation, for s3prl's own run_downstream.py",
-    "unlink": "undo link",
-    "check-upstream": "whether an upstream keeps s3prl's interface, repeats itself and does not mind padding",
-    "prepare": "a label table from a corpus as it is published: IEMOCAP, MSP-Podcast, …",
-    "audit": "whether a corpus is clean: shared speakers, doubles, unusable audio, labels that mislead",
-    "pretrain-rae": "train the rae upstream, a recurrent autoencoder, on unlabelled audio",
-    "extract": "fill a feature store: what a frozen upstream gives for every utterance of a corpus",
-    "store": "look into a feature store, check it, clean it",
-    "export": "features of a corpus as npz, by frame or pooled, for use elsewhere",
-    "predict": "emotions of audio files by a trained head, as CSV or JSON",
-    "serve": "a web page that judges audio by a trained head: upload or microphone",
-    "saliency": "which dimensions and layers of an upstream tell of emotion, for recipes to name",
-    "degrade": "noisy and reverberant copies of a corpus's test utterances",
-    "transcribe": "transcripts of a corpus by a speech recogniser",
-    "tsne": "utterance embeddings of a head or an upstream in a plane",
-    "benchmark": "run a matrix of systems, upstreams, folds and seeds",
-    "report": "tables, figures and a page from a benchmark's results or from experiments",
-    "submit": "predictions as SUPERB's or EMO-SUPERB's leaderboard wants them, checked against their lists",
-}
 
-MODULES = {  # the commands that are not s3prl_emotion/<command>/command.py
-    "doctor": "host.doctor",
-    "link": "host.link",
-    "unlink": "host.unlink",
-    "check-upstream": "upstreams.check.command",
-    "prepare": "corpora.preparers.command",
-    "pretrain-rae": "rae.command",
-    "tsne": "figures.command",
+class Command(NamedTuple):
+    """A command: the module with its ``add_arguments`` and ``run``, below ``s3prl_emotion``, and its help."""
+
+    module: str
+    help: str
+
+
+COMMANDS = {
+    "doctor": Command("host.doctor", "print versions, patches of s3prl, devices, and the folders of heads and recipes"),
+    "link": Command("host.link", "link the heads into an s3prl checkout or installation, for its run_downstream.py"),
+    "unlink": Command("host.link", "remove the links that link made"),
+    "check-upstream": Command(
+        "upstreams.check.command", "check an upstream's interface, determinism and independence of padding"
+    ),
+    "prepare": Command("corpora.preparers.command", "write the label table of a published corpus: IEMOCAP, …"),
+    "audit": Command("audit.command", "check a corpus: shared speakers, duplicates, unusable audio, misleading labels"),
+    "pretrain-rae": Command("rae.command", "train the rae upstream, a recurrent autoencoder, on unlabelled audio"),
+    "extract": Command("extract.command", "fill a feature store with a frozen upstream's features of a corpus"),
+    "store": Command("store.command", "list, verify and clean a feature store"),
+    "export": Command("export.command", "write features of a corpus as npz, by frame or pooled, for use elsewhere"),
+    "predict": Command("predict.command", "predict emotions of audio files with a trained head, as CSV or JSON"),
+    "serve": Command("serve.command", "serve a web page that predicts emotions of uploaded or recorded audio"),
+    "saliency": Command(
+        "saliency.command", "rank an upstream's dimensions and layers by how much they say about emotion"
+    ),
+    "degrade": Command("degrade.command", "write noisy and reverberant copies of a corpus's test utterances"),
+    "transcribe": Command("transcribe.command", "transcribe a corpus with a speech recogniser"),
+    "tsne": Command("figures.command", "plot utterance embeddings of a head or an upstream in two dimensions"),
+    "benchmark": Command("benchmark.command", "run a matrix of systems, upstreams, folds and seeds"),
+    "report": Command("report.command", "make tables, figures and a page from a benchmark's results or experiments"),
+    "submit": Command("submit.command", "write SUPERB's or EMO-SUPERB's submission files, checked against its lists"),
 }
 
 
 class _Parser(argparse.ArgumentParser):
-    """A parser whose errors look like all others and name the nearest command."""
+    """A parser whose errors look like all the suite's errors."""
 
     def error(self, message: str) -> NoReturn:
         raise UsageError(f"{message}; see {self.prog} --help")
@@ -55,7 +57,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command.
 
     Args:
-        argv: the command line without the program's name; ``sys.argv``'s by default
+        argv: the command line without the program's name, by default of ``sys.argv``
 
     Returns:
         exit code: 0, 1 after an error of the input or the environment, 130 after Ctrl-C
@@ -65,7 +67,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         return _run(arguments)
     except KeyboardInterrupt:
-        sys.stderr.write(f"{PROGRAM}: error: interrupted; what is finished is kept\n")
+        sys.stderr.write(f"{PROGRAM}: error: interrupted; finished work is kept\n")
         return INTERRUPTED
     except (EmotionError, OSError) as error:
         if "--verbose" in arguments:
@@ -86,16 +88,16 @@ def command() -> NoReturn:
 
 
 def _run(arguments: list[str]) -> int:
-    parser = _Parser(prog=PROGRAM, description=__doc__)
+    parser = _Parser(prog=PROGRAM, description="Run a command of s3prl-emotion; training is run_downstream.py's.")
     parser.add_argument("--verbose", action="store_true", help="show where an error came from")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")
     name = next((word for word in arguments if not word.startswith("-")), None)
     if name is not None and name not in COMMANDS:
         raise UsageError(f"no command {name!r}{nearest(name, COMMANDS)}")
-    for known, text in COMMANDS.items():
-        sub = commands.add_parser(known, help=text, description=text)
-        if known == name:  # the others' imports take time
-            module = importlib.import_module(f"s3prl_emotion.{MODULES.get(known, f'{known}.command')}")
+    for known, entry in COMMANDS.items():
+        sub = commands.add_parser(known, help=entry.help, description=entry.help)
+        if known == name:  # importing the others' modules would take seconds
+            module = importlib.import_module(f"s3prl_emotion.{entry.module}")
             module.add_arguments(sub)
     args = parser.parse_args(arguments)
     if args.command is None:

@@ -254,7 +254,7 @@ def cli(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFi
     yield call
     for module, names in modules:
         vars(module).update(names)
-    host._state["launched"] = launched
+    host.mark_launched(launched)
     rng.restore_rng(generators)
     torch.multiprocessing.set_sharing_strategy(sharing)
     torch.set_num_threads(threads)

@@ -62,7 +62,6 @@ needs_rooms = pytest.mark.skipif(find_spec("pyroomacoustics") is None, reason="t
 def degrade(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Call:
     """``s3prl-emotion degrade`` in this process and an empty working directory; gives its output, or its error."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setitem(cli.COMMANDS, "degrade", "noisy and reverberant copies of an evaluation set")
 
     def call(corpus: TinyCorpus | None, *words: object, code: int = 0) -> str:
         capfd.readouterr()
@@ -876,7 +875,6 @@ def test_a_killed_process_leaves_nothing_half_written(run: Run, tiny_corpus: Tin
         "import os, signal, sys\n"
         "from s3prl_emotion import cli\n"
         "from s3prl_emotion.loading.degradation import output\n"
-        "cli.COMMANDS.setdefault('degrade', '')\n"
         "written = []\n"
         "def write(self, data, original=output.Path.write_bytes):\n"
         "    if data.startswith(b'RIFF'):\n"  # a copy, not a record of the run

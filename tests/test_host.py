@@ -1,4 +1,4 @@
-"""The host on this stack: what is mended, what is registered, and under which names."""
+"""The host on this stack: what is patched, what is registered, and under which names."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import s3prl_emotion
 from s3prl_emotion import cli, host
 from s3prl_emotion.errors import UsageError
 from s3prl_emotion.files.folders import PACKAGE, adapters_folder, heads, heads_folder, recipes_folder
-from s3prl_emotion.host import linking
+from s3prl_emotion.host import link as linking
 
 ADAPTER_HUBCONF = """
 from .expert import UpstreamExpert as _UpstreamExpert
@@ -66,24 +66,24 @@ def test_hub_imports_and_heads_are_downstreams_of_the_host() -> None:
 def test_registering_twice_changes_nothing() -> None:
     import s3prl.downstream
 
-    before = (list(s3prl.downstream.__path__), list(host.MENDED))
+    before = (list(s3prl.downstream.__path__), list(host.PATCHED))
     s3prl_emotion.register()
-    host.mend()
-    assert (list(s3prl.downstream.__path__), host.MENDED) == before
+    host.patch()
+    assert (list(s3prl.downstream.__path__), host.PATCHED) == before
 
 
-def test_only_what_is_missing_is_mended() -> None:
-    mended = {line.split(":")[0] for line in host.MENDED}
-    modern = "torchaudio.set_audio_backend" in mended
+def test_only_what_is_missing_is_patched() -> None:
+    patched = {line.split(":")[0] for line in host.PATCHED}
+    modern = "torchaudio.set_audio_backend" in patched
     assert modern == (tuple(int(part) for part in torchaudio.__version__.split(".")[:2]) >= (2, 9))
     assert hasattr(torchaudio, "set_audio_backend")
     if not modern:
-        assert torchaudio.load.__module__ != host.__name__
+        assert torchaudio.load.__module__ != host.soundfile_load.__module__
 
 
-def test_what_cannot_be_mended_says_so_when_used() -> None:
-    if "huggingface_hub.HfFolder" not in {line.split(":")[0] for line in host.MENDED}:
-        pytest.skip("this stack needs no such mending")
+def test_what_cannot_be_patched_says_so_when_used() -> None:
+    if "huggingface_hub.HfFolder" not in {line.split(":")[0] for line in host.PATCHED}:
+        pytest.skip("this stack needs no such patch")
     from huggingface_hub import Repository
     from torchaudio.sox_effects import apply_effects_file
 
@@ -141,12 +141,12 @@ def test_every_head_is_complete() -> None:
         }
 
 
-def test_doctor_tells_versions_mending_devices_and_recipes(capsys: pytest.CaptureFixture[str]) -> None:
+def test_doctor_prints_versions_patches_devices_and_recipes(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["doctor"]) == 0
     out = capsys.readouterr().out
     for part in (
         torch.__version__.split("+")[0],
-        "mended in the host:",
+        "patched in the host:",
         "devices:",
         "-d emotion_corr_attn",
         str(recipes_folder()),
@@ -175,7 +175,7 @@ def test_link_leaves_what_is_not_its_own(tmp_path: Path) -> None:
     checkout = fake_s3prl(tmp_path)
     place = checkout / "s3prl" / "downstream" / "emotion_corr_attn"
     place.mkdir()
-    with pytest.raises(UsageError, match="something else stands there already"):
+    with pytest.raises(UsageError, match="something else has this name already"):
         linking.link(checkout)
     assert linking.unlink(checkout) == [f"no links in {place.parent}"]
     assert place.is_dir()

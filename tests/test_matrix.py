@@ -849,8 +849,6 @@ def suite(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.Capture
     """``suite("benchmark", …)``: the suite's command inside this process; returns what it printed."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    for name in ("benchmark", "report"):
-        monkeypatch.setitem(s3prl_emotion.cli.COMMANDS, name, "")
 
     def call(*words: object, code: int = 0) -> str:
         capfd.readouterr()
@@ -918,7 +916,7 @@ def test_kill_9_and_restart(tmp_path: Path, tiny_corpus: TinyCorpus):
     write_matrix(tmp_path, recipe, seeds=[1, 2])
     env = {**os.environ, "PYTHONPATH": SOURCE, "OMP_NUM_THREADS": "1"}
     code = (
-        "import sys; from s3prl_emotion import cli; cli.COMMANDS['benchmark'] = ''; "
+        "import sys; from s3prl_emotion import cli; "
         "sys.exit(cli.main(['benchmark', 'matrix.yaml', '--out', *sys.argv[1:]]))"
     )
 

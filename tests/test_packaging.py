@@ -100,17 +100,17 @@ def test_linked_heads_run_under_s3prls_own_script(s3prl_checkout: Path, tiny_cor
     run("s3prl-emotion", "link", s3prl_checkout)
     package = s3prl_checkout / "s3prl"
     script = [sys.executable, "run_downstream.py"]
-    host.mend()
-    if host.MENDED:  # the script does not import on this stack: mend the libraries, leave everything of s3prl its own
-        mended = "from s3prl_emotion import host; host.mend(); from s3prl import run_downstream as r; r.main()"
-        script = [sys.executable, "-c", mended]
+    host.patch()
+    if host.PATCHED:  # the script does not import on this stack: patch the libraries, leave everything of s3prl its own
+        patched = "from s3prl_emotion import host; host.patch(); from s3prl import run_downstream as r; r.main()"
+        script = [sys.executable, "-c", patched]
     path = f"{s3prl_checkout}{os.pathsep}{SOURCE}"
     words = [*TRAIN, "-o", tiny_corpus.overrides()]
     run(*script, *words, cwd=package, PYTHONPATH=path)
     expdir = package / "result/downstream/tiny"
     assert (expdir / "states-6.ckpt").is_file()
     again = ["-m", "evaluate", "-e", str(expdir / "states-6.ckpt"), "--device", "cpu"]
-    if not host.MENDED:
+    if not host.PATCHED:
         run(*script, *again, cwd=package, PYTHONPATH=path)
     metrics = json.loads((expdir / "test_fold1_metrics.json").read_text())
     assert metrics["utterances"] == 16

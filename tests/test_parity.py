@@ -15,7 +15,7 @@ from s3prl_emotion.files.checkpoint import load_checkpoint
 from s3prl_emotion.files.folders import recipes_folder
 
 STEPS = 50
-# The host's own main and runner; only what would not import on this stack is mended.
+# The host's own main and runner; only what would not import on this stack is patched.
 STOCK = """
 import sys
 import s3prl_emotion

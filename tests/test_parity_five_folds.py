@@ -37,7 +37,7 @@ pytestmark = [
     pytest.mark.skipif(not REAL.is_dir(), reason="SUPERB's lists of IEMOCAP are not here"),
 ]
 
-# The host's own main and runner, once for each fold; only what would not import on this stack is mended.
+# The host's own main and runner, once for each fold; only what would not import on this stack is patched.
 STOCK = """
 import sys
 import s3prl_emotion

@@ -17,7 +17,7 @@ from conftest import Cli, TinyCorpus
 from s3prl_emotion import cli, host
 from s3prl_emotion.errors import UsageError
 from s3prl_emotion.files.folders import adapters_folder
-from s3prl_emotion.host import adapters
+from s3prl_emotion.host import adapters, registration
 
 EXPERT = """
 import torch
@@ -93,7 +93,7 @@ def test_flag_and_environment_add_up(tmp_path: Path, monkeypatch: pytest.MonkeyP
 def test_environment_holds_for_whoever_registers_the_suite(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_adapter(tmp_path, "plug_env")
     monkeypatch.setenv("S3PRL_UPSTREAM_PATH", str(tmp_path))
-    monkeypatch.setitem(host._state, "registered", False)
+    monkeypatch.setitem(registration._state, "registered", False)
     host.register()
     assert "plug_env" in host.upstream_names()
 
@@ -257,15 +257,15 @@ def test_an_adapter_that_does_not_import_is_named_and_others_work(
     assert str(broken.resolve()) in capsys.readouterr().err.splitlines()[-1]
 
 
-def test_an_adapter_can_be_mended_in_a_running_process(tmp_path: Path) -> None:
-    place = write_adapter(tmp_path, "plug_mended", offset=3)
+def test_an_adapter_can_be_fixed_in_a_running_process(tmp_path: Path) -> None:
+    place = write_adapter(tmp_path, "plug_fixed", offset=3)
     sound = place.joinpath("expert.py").read_text()
     place.joinpath("expert.py").write_text("raise OSError('disk')\n" + "#" * 400)
     assert host.register_adapters(tmp_path) == []
-    assert not [name for name in sys.modules if name.startswith("s3prl.upstream.plug_mended")]
+    assert not [name for name in sys.modules if name.startswith("s3prl.upstream.plug_fixed")]
     place.joinpath("expert.py").write_text(sound)
-    assert host.register_adapters(tmp_path) == ["plug_mended"]
-    assert offset_of("plug_mended") == 3
+    assert host.register_adapters(tmp_path) == ["plug_fixed"]
+    assert offset_of("plug_fixed") == 3
     with pytest.raises(UsageError) as caught:
         host.find_upstream("plug_gone")
     assert "failed to import" not in str(caught.value)
@@ -314,7 +314,7 @@ def write_plugin(folder: Path, package: str, *entry_points: str) -> None:
 )
 def test_entry_points(value: str, names: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_plugin(tmp_path, "plugin", f"mine = {value}")
-    monkeypatch.setitem(host._state, "registered", False)
+    monkeypatch.setitem(registration._state, "registered", False)
     host.register()
     assert [name for name in host.upstream_names() if name.startswith("plugin")] == names
     for name in names:

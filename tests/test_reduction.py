@@ -211,7 +211,6 @@ def test_module_of_a_section() -> None:
 def make(cli: Cli, graded_corpus: TinyGradedCorpus, monkeypatch: pytest.MonkeyPatch) -> Make:
     """``make("ccs", *words, **overrides)``: ``s3prl-emotion saliency`` of the graded tones, without its plots."""
     monkeypatch.setattr(plots, "draw", lambda *ignored: [])
-    monkeypatch.setattr(suite, "COMMANDS", {**suite.COMMANDS, "saliency": ""})
 
     def call(method: str, *words: object, out: str = "saliency.safetensors", **overrides: object) -> SaliencyFile:
         line = ("saliency", *HEAD, "-o", graded_corpus.overrides(**overrides), "--method", method, "--out", out, *words)

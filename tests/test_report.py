@@ -372,7 +372,6 @@ def experiment(folder: Path, level: float, kind: str = "dimensional", fold: str 
 
 def test_two_experiments_are_compared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setitem(s3prl_emotion.cli.COMMANDS, "report", "")
     experiment(Path("a/exp"), 0.3), experiment(Path("b/exp"), 0.9)
     assert s3prl_emotion.cli.main(["report", "a/exp", "b/exp", "--resamples", "2000"]) == 0
     assert "report/report.html" in capsys.readouterr().out
@@ -389,8 +388,7 @@ def test_two_experiments_are_compared(tmp_path: Path, monkeypatch: pytest.Monkey
     assert re.search(r"\| b \| \+0\.\d{3} \\\[\+0\.\d{3}, \+0\.\d{3}\\\], p [=<] 0\.0\d+ \*", text.replace("\\*", "*"))
 
 
-def test_one_experiment_writes_into_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setitem(s3prl_emotion.cli.COMMANDS, "report", "")
+def test_one_experiment_writes_into_itself(tmp_path: Path):
     experiment(tmp_path / "exp", 0.5, kind="categorical")
     experiment(tmp_path / "exp", 0.5, kind="categorical", fold="fold2")
     assert s3prl_emotion.cli.main(["report", str(tmp_path / "exp"), "--resamples", "1000"]) == 0
@@ -422,8 +420,7 @@ def test_folders_that_do_not_fit(tmp_path: Path, folders: list[str], message: st
         load_study([tmp_path / name for name in folders])
 
 
-def test_command_line_errors(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any):
-    monkeypatch.setitem(s3prl_emotion.cli.COMMANDS, "report", "")
+def test_command_line_errors(tmp_path: Path, capsys: Any):
     experiment(tmp_path / "exp", 0.5)
     (tmp_path / "file").touch()
     for words, message in (

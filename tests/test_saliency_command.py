@@ -150,7 +150,6 @@ def hubert(tmp_path_factory: pytest.TempPathFactory) -> tuple[object, ...]:
 def suite(cli: Cli, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Iterator[Suite]:
     """``suite("-u", …)``: the command inside this process, in an empty working directory; nothing is drawn."""
     monkeypatch.setattr(plots, "draw", lambda saliency, keep: [])
-    monkeypatch.setitem(s3prl_emotion.cli.COMMANDS, "saliency", "dimensions and layers that tell of emotion")
 
     def call(*words: object, code: int = 0) -> Outcome:
         corpus._load.cache_clear()  # as in a process of its own

@@ -1,11 +1,11 @@
-"""Upstream adapters: where they are looked for, how they are imported, and how they become names for ``-u``.
+"""Import upstream adapters and add their upstreams to ``s3prl.hub``, so that ``-u`` knows them.
 
 An adapter is a folder with ``hubconf.py`` and ``expert.py``, as in ``s3prl/upstream``. It comes from the suite itself,
 from a folder that ``--upstream_path`` or ``S3PRL_UPSTREAM_PATH`` names, or from an installed package, through the
 entry-point group ``s3prl_emotion.upstreams``.
 
-Adapters of folders are imported as ``s3prl.upstream.<folder>``, each by its place on disk: a search path would find the
-first of two folders with one name and hide the other. Those of packages keep the package's own module names.
+Adapters in folders are imported as ``s3prl.upstream.<folder>``, each from its own path: a search path would use the
+first of two folders of the same name and hide the second. Adapters of packages keep the package's own module names.
 """
 
 from __future__ import annotations
@@ -29,31 +29,31 @@ logger = logging.getLogger(__name__)
 ENTRY_POINTS = "s3prl_emotion.upstreams"
 FLAG, VARIABLE = "--upstream_path", "S3PRL_UPSTREAM_PATH"
 PARENT = "s3prl.upstream"
-NOT_UPSTREAMS = {"options"}  # what else is public and callable in s3prl.hub
+NOT_UPSTREAMS = {"options"}  # public and callable in s3prl.hub, but no upstreams
 
-_failed: dict[str, str] = {}  # place of an adapter that could not be imported -> why
+_failed: dict[str, str] = {}  # folder or entry point of an adapter that could not be imported -> why
 
 
 def register_adapters(folder: Path) -> list[str]:
     """Add every upstream of a folder of adapters to ``s3prl.hub``, as s3prl's own ``hubconf.py`` files do.
 
-    An adapter that cannot be imported is named in a warning, and in the error for an unknown upstream; the others work.
+    An adapter that fails to import is skipped with a warning; the error for an unknown upstream names it too.
 
     Args:
         folder: an adapter itself (holds ``hubconf.py``), or one sub-folder per adapter
 
     Returns:
-        names that are now attributes of ``s3prl.hub``
+        the names, which are attributes of ``s3prl.hub`` from then on
 
     Raises:
-        UsageError: an adapter has the name of another one, or an upstream of it has that of another's
+        UsageError: two adapters have the same folder name, or two upstreams the same name
     """
     added = []
-    for place in adapter_folders(folder):
-        known = None if "." in place.name else _place_of(f"{PARENT}.{place.name}")
-        if known not in (None, place):
-            raise UsageError(f"{place}: an adapter of this folder name exists already, {known}; rename the folder")
-        added += _added(str(place), _by_place, place)
+    for adapter in adapter_folders(folder):
+        known = None if "." in adapter.name else _path_of_module(f"{PARENT}.{adapter.name}")
+        if known not in (None, adapter):
+            raise UsageError(f"{adapter}: an adapter of this folder name exists already, {known}; rename the folder")
+        added += _add(str(adapter), _import_folder, adapter)
     return added
 
 
@@ -61,10 +61,10 @@ def register_search_path(flag: str | None = None) -> list[str]:
     """Add the adapters of all folders that ``--upstream_path`` and ``S3PRL_UPSTREAM_PATH`` name.
 
     Args:
-        flag: value of ``--upstream_path``, folders separated as in ``PATH``; the environment's are added to them
+        flag: value of ``--upstream_path``: folders separated as in ``PATH``
 
     Returns:
-        names that are now attributes of ``s3prl.hub``
+        the names, which are attributes of ``s3prl.hub`` from then on
 
     Raises:
         UsageError: no such folder, no adapter in it, or a clash of names
@@ -78,7 +78,7 @@ def register_search_path(flag: str | None = None) -> list[str]:
             if not folder.is_dir():
                 raise UsageError(f"{source} {word}: no such folder")
             if not adapter_folders(folder):
-                raise UsageError(f"{source} {word}: holds no adapter; there must be a <name>/hubconf.py in it")
+                raise UsageError(f"{source} {word}: contains no adapter; there must be a <name>/hubconf.py in it")
             added += register_adapters(folder)
     return added
 
@@ -89,62 +89,61 @@ def register_entry_points() -> list[str]:
     An entry point names an adapter's ``hubconf`` module, an adapter's package, or a package of adapters.
 
     Returns:
-        names that are now attributes of ``s3prl.hub``
+        the names, which are attributes of ``s3prl.hub`` from then on
 
     Raises:
-        UsageError: an upstream has the name of another one
+        UsageError: two upstreams have the same name
     """
     added = []
     for point in entry_points(group=ENTRY_POINTS):
-        place = f"entry point {point.name} = {point.value}"
-        for module in _attempt(place, _modules_of_entry_point, point) or []:
-            added += _added(f"{place} ({module})", importlib.import_module, module)
+        origin = f"entry point {point.name} = {point.value}"
+        for module in _attempt(origin, _modules_of_entry_point, point) or []:
+            added += _add(f"{origin} ({module})", importlib.import_module, module)
     return added
 
 
 def adapter_folders(folder: Path) -> list[Path]:
-    """Adapters in ``folder``, resolved and sorted: itself, or its sub-folders with a ``hubconf.py``."""
+    """Return the adapters in ``folder``, resolved and sorted: itself, or its sub-folders with a ``hubconf.py``."""
     if (folder / "hubconf.py").is_file():
         return [folder.resolve()]
-    found = {path.parent.resolve() for path in folder.glob("*/hubconf.py") if not path.parent.name.startswith(".")}
-    return sorted(found)
+    return sorted({path.parent.resolve() for path in folder.glob("*/hubconf.py") if path.parent.name[0] != "."})
 
 
 def upstream_names() -> list[str]:
-    """Upstreams that ``-u`` knows."""
+    """Return the upstreams that ``-u`` knows, sorted."""
     hub = importlib.import_module("s3prl.hub")
     names = (name for name in dir(hub) if not name.startswith("_") and name not in NOT_UPSTREAMS)
     return sorted(name for name in names if callable(getattr(hub, name)))
 
 
 def find_upstream(name: str, flag: str = "-u") -> Callable[..., Any]:
-    """The entry of ``s3prl.hub`` that builds an upstream.
+    """Return the function of ``s3prl.hub`` that builds an upstream.
 
     Args:
-        name: as ``-u`` has it
-        flag: what stands before the name in the message
+        name: of the upstream, as given to ``-u``
+        flag: that gave the name, for the message
 
     Raises:
-        UsageError: there is none; says what is near, and which adapters failed to import
+        UsageError: no such upstream; the message names the nearest ones and the adapters that failed to import
     """
     known = upstream_names()
     if name not in known:
-        broken = [f"{place} ({why})" for place, why in _failed.items()]
+        broken = [f"{origin} ({why})" for origin, why in _failed.items()]
         hint = f"; adapters that failed to import: {'; '.join(broken)}" if broken else ""
         raise UsageError(f"{flag} {name}: no such upstream{nearest(name, known)}{hint}")
     entry: Callable[..., Any] = getattr(importlib.import_module("s3prl.hub"), name)
     return entry
 
 
-def _added(place: str, load: Callable[[Any], ModuleType], what: Any) -> list[str]:
-    """Import one adapter and put its upstreams into the hub: all of them, or none where one clashes."""
-    module = _attempt(place, load, what)
+def _add(origin: str, load: Callable[[Any], ModuleType], what: Any) -> list[str]:
+    """Import one adapter and add all its upstreams to the hub, or none where a name clashes."""
+    module = _attempt(origin, load, what)
     if module is None:
         return []
     hub = importlib.import_module("s3prl.hub")
     entries = dict(_entries(module))
     if not entries:
-        _fail(place, "its hubconf.py defines no upstream, which would be a public function in it")
+        _fail(origin, "its hubconf.py defines no upstream, which would be a public function in it")
     for name, entry in entries.items():
         other = getattr(hub, name, entry)
         if other is not entry:
@@ -155,7 +154,7 @@ def _added(place: str, load: Callable[[Any], ModuleType], what: Any) -> list[str
 
 
 def _entries(module: ModuleType) -> Iterator[tuple[str, Any]]:
-    """Public callables that a ``hubconf.py`` defines, or names in ``__all__``; not what it merely imports."""
+    """Yield the public callables that a ``hubconf.py`` defines or lists in ``__all__``, but not those it imports."""
     listed = getattr(module, "__all__", ())
     for name, entry in vars(module).items():
         own = isinstance(entry, functools.partial) or getattr(entry, "__module__", None) == module.__name__
@@ -164,30 +163,30 @@ def _entries(module: ModuleType) -> Iterator[tuple[str, Any]]:
 
 
 def _origin(entry: Any) -> str:
-    """File that an entry of the hub comes from."""
+    """Return the file that defines an entry of the hub."""
     function = getattr(entry, "func", entry)  # of a functools.partial
     name = getattr(function, "__module__", None) or type(entry).__module__
     return str(getattr(sys.modules.get(name), "__file__", None) or name)
 
 
-def _attempt(place: str, load: Callable[[Any], Any], what: Any) -> Any:
-    """``load(what)``, or ``None`` with a warning where foreign code fails in whatever way."""
+def _attempt(origin: str, load: Callable[[Any], Any], what: Any) -> Any:
+    """Return ``load(what)``, or ``None`` with a warning if it raises: foreign code may fail in any way."""
     try:
         loaded = load(what)
     except Exception as error:
-        _fail(place, f"{type(error).__name__}: {' '.join(str(error).split())}{_line_of(error)}")
+        _fail(origin, f"{type(error).__name__}: {' '.join(str(error).split())}{_line_of(error)}")
         return None
-    _failed.pop(place, None)
+    _failed.pop(origin, None)
     return loaded
 
 
-def _fail(place: str, why: str) -> None:
-    _failed[place] = why
-    logger.warning("upstream adapter %s is left out: %s", place, why)
+def _fail(origin: str, why: str) -> None:
+    _failed[origin] = why
+    logger.warning("skip the upstream adapter %s: %s", origin, why)
 
 
 def _line_of(error: Exception) -> str:
-    """Where in an adapter an import failed; a syntax error says so itself."""
+    """Return the adapter's file and line where an import failed; a syntax error names them itself."""
     trace, where = error.__traceback__, ""
     while trace is not None and not isinstance(error, SyntaxError):
         file = trace.tb_frame.f_code.co_filename
@@ -197,7 +196,7 @@ def _line_of(error: Exception) -> str:
     return where
 
 
-def _by_place(folder: Path) -> ModuleType:
+def _import_folder(folder: Path) -> ModuleType:
     """Import ``<folder>/hubconf.py`` as ``s3prl.upstream.<folder>.hubconf``; once, however often it is registered."""
     name = f"{PARENT}.{folder.name}"
     if "." in folder.name:
@@ -219,7 +218,7 @@ def _by_place(folder: Path) -> ModuleType:
 
 
 def _package_spec(name: str, folder: Path) -> ModuleSpec:
-    """How to import a folder as a package, with or without an ``__init__.py``."""
+    """Return a spec that imports a folder as a package, with or without an ``__init__.py``."""
     start = folder / "__init__.py"
     spec = None
     if start.is_file():
@@ -230,8 +229,8 @@ def _package_spec(name: str, folder: Path) -> ModuleSpec:
     return spec
 
 
-def _place_of(name: str) -> Path | None:
-    """Folder (or file) that is known as module ``name``: an adapter registered before, or a part of s3prl."""
+def _path_of_module(name: str) -> Path | None:
+    """Return the folder or file of module ``name``: an adapter registered before, or a part of s3prl."""
     importlib.import_module(PARENT)
     module = sys.modules.get(name)
     spec = getattr(module, "__spec__", None) if module else importlib.util.find_spec(name)
@@ -242,7 +241,7 @@ def _place_of(name: str) -> Path | None:
 
 
 def _modules_of_entry_point(point: EntryPoint) -> list[str]:
-    """Full names of the ``hubconf`` modules that an entry point means."""
+    """Return the full names of the ``hubconf`` modules that an entry point stands for."""
     if point.attr:
         raise ImportError("names an object; give a module, as in my = my_package.my_upstream.hubconf")
     module = importlib.import_module(point.module)
@@ -251,7 +250,7 @@ def _modules_of_entry_point(point: EntryPoint) -> list[str]:
         return [point.module]
     if any((folder / "hubconf.py").is_file() for folder in paths):
         return [f"{point.module}.hubconf"]
-    found = sorted({adapter.name for folder in paths for adapter in adapter_folders(folder)})
-    if not found:
+    names = sorted({adapter.name for folder in paths for adapter in adapter_folders(folder)})
+    if not names:
         raise ImportError("is a package without hubconf.py, and without sub-folders that have one")
-    return [f"{point.module}.{name}.hubconf" for name in found]
+    return [f"{point.module}.{name}.hubconf" for name in names]

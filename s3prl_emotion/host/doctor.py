@@ -1,4 +1,4 @@
-"""``s3prl-emotion doctor``: what there is to know when something does not run."""
+"""``s3prl-emotion doctor``: print versions, patches of the host, devices and folders."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from s3prl_emotion.files.versions import versions
 
 
 def add_arguments(parser: ArgumentParser) -> None:
-    """Declare what follows the command's name: nothing."""
+    """Declare the command's arguments: none."""
 
 
 def run(args: Namespace) -> int:
@@ -23,7 +23,7 @@ def run(args: Namespace) -> int:
 
 
 def report() -> list[str]:
-    """Versions, what was mended in the host, devices, and where heads, adapters and recipes were found."""
+    """Return versions, patches of the host, devices, and the folders of heads, adapters and recipes, line by line."""
     import s3prl
     import torch
 
@@ -31,7 +31,8 @@ def report() -> list[str]:
     devices = [f"cuda:{index} {torch.cuda.get_device_name(index)}" for index in range(torch.cuda.device_count())]
     lines = ["versions:", *(f"  {name} {version}" for name, version in versions().items())]
     lines += [f"s3prl: {Path(s3prl.__file__).parent}", f"suite: {folders.PACKAGE}"]
-    lines += ["mended in the host:", *(f"  {line}" for line in host.MENDED or ["nothing: this stack needs no mending"])]
+    patches = host.PATCHED or ["nothing: these versions need no patch"]
+    lines += ["patched in the host:", *(f"  {line}" for line in patches)]
     lines += [f"devices: {', '.join(devices) or 'no CUDA device'}; cpu with {os.cpu_count()} cores"]
     lines += ["heads:", *(f"  -d {head}  {folders.heads_folder() / head / 'config.yaml'}" for head in folders.heads())]
     lines += [f"upstreams: {len(host.upstream_names())}, with adapters of {folders.adapters_folder()}"]
