@@ -1,10 +1,11 @@
-"""What users rely on, held while the code is moved about: nothing of ``contracts.json`` may be missing or differ.
+"""Hold what users rely on while the code is moved: nothing that ``contracts.json`` lists may be missing or changed.
 
-Commands and flags, recipe keys with their defaults, files of an experiment and what they hold, public names with their
-signatures. Additions are fine. No module is imported by a path that is not itself public: what is recorded is read off
-``--help``, off runs of both command lines, off checkpoints and off public names.
+The file lists commands with their flags, keys of YAML files with their defaults, the files of an experiment with what
+they contain, and public names with their signatures. Additions are fine. The tests import public names only, so that
+moving a module never breaks them: they read ``--help``, run both command lines, and open checkpoints. Keys of YAML
+files are read from the pydantic models that check them.
 
-After an intended change, record anew and read the difference::
+After an intended change, record again and review the diff::
 
     python tests/test_contracts.py --record
 """
@@ -54,7 +55,7 @@ Tree = dict[str, Any]
 
 
 def missing(recorded: Any, seen: Any, where: str) -> Iterator[str]:
-    """What ``seen`` lacks of ``recorded``, or has otherwise. Lists hold names, of which there may be more."""
+    """List what ``seen`` lacks or has differently; lists are sets of names, to which names may be added."""
     if isinstance(recorded, dict) and isinstance(seen, dict) and not where.endswith(".default"):
         for key, value in recorded.items():
             if key in seen:
@@ -77,7 +78,7 @@ def recorded() -> Tree:
 
 @pytest.fixture
 def hold(request: pytest.FixtureRequest) -> Hold:
-    """``hold(name, seen)`` fails where ``seen`` lacks something of what is recorded under the name."""
+    """``hold(name, seen)`` fails if ``seen`` lacks anything that is recorded under the name."""
     recorder = request.config.pluginmanager.get_plugin(RECORDER)
     if recorder is not None:
         return recorder.seen.__setitem__
@@ -92,7 +93,7 @@ def hold(request: pytest.FixtureRequest) -> Hold:
 
 
 class Recorder:
-    """A plugin of pytest that keeps what tests see; nothing is compared then."""
+    """Pytest plugin that collects what the tests see instead of comparing it."""
 
     def __init__(self) -> None:
         self.seen: Tree = {}
@@ -102,7 +103,7 @@ class Recorder:
 
 
 def record() -> int:
-    """Run this file to write ``contracts.json``; exit code of pytest."""
+    """Write ``contracts.json`` from a run of this file; return pytest's exit code."""
     recorder = Recorder()
     code = pytest.main([__file__, "-n", "0", "-k", "not accepted_and_slips"], plugins=[recorder])
     if code == 0:
@@ -111,7 +112,7 @@ def record() -> int:
 
 
 def _lines(value: Any, depth: int = 0) -> str:
-    """JSON with a line for each flag, key and signature."""
+    """Write JSON with one line for each flag, key and signature."""
     line = json.dumps(value, ensure_ascii=False)
     if not isinstance(value, dict) or len(line) + depth < 160 or not any(isinstance(p, dict) for p in value.values()):
         return line
@@ -123,7 +124,7 @@ def _lines(value: Any, depth: int = 0) -> str:
 
 
 class Helped(BaseException):
-    """Raised in place of printing a parser's help."""
+    """Raised instead of printing a parser's help."""
 
     def __init__(self, parser: argparse.ArgumentParser) -> None:
         super().__init__()
@@ -131,7 +132,7 @@ class Helped(BaseException):
 
 
 def parser_of(main: Callable[[list[str]], Any], *words: str) -> argparse.ArgumentParser:
-    """The parser whose help ``--help`` would print."""
+    """Return the parser whose help ``--help`` prints."""
 
     def print_help(parser: argparse.ArgumentParser, file: Any = None) -> None:
         raise Helped(parser)
@@ -144,16 +145,16 @@ def parser_of(main: Callable[[list[str]], Any], *words: str) -> argparse.Argumen
 
 
 def plain(value: Any) -> Any:
-    """A default as JSON can hold it."""
+    """Convert a default to what JSON can hold."""
     if isinstance(value, BaseModel):
         return value.model_dump(mode="json")
     return value if isinstance(value, (str, int, float, list, dict, type(None))) else str(value)
 
 
 def flags_of(parser: argparse.ArgumentParser) -> Tree:
-    """Every flag and positional argument of a parser, and those of its own commands."""
+    """Describe every flag and positional argument of a parser and of its subcommands."""
     flags: Tree = {}
-    place = 0
+    position = 0
     for action in parser._actions:
         if isinstance(action, argparse._SubParsersAction):
             flags |= {f"command {name}": flags_of(sub) for name, sub in action.choices.items()}
@@ -169,8 +170,8 @@ def flags_of(parser: argparse.ArgumentParser) -> Tree:
             "type": None if kind is None else kind.__name__ if kind in (int, float, str, Path) else "parsed",
         }
         if not action.option_strings:
-            flags[f"<{action.dest}>"] = about | {"place": place}
-            place += 1
+            flags[f"<{action.dest}>"] = about | {"position": position}
+            position += 1
         flags |= dict.fromkeys(action.option_strings, about)
     return flags
 
@@ -198,7 +199,7 @@ Suite = Callable[..., str]
 
 @pytest.fixture
 def fails(capfd: pytest.CaptureFixture[str]) -> Suite:
-    """``fails("degrade", …)`` runs ``s3prl-emotion``, which must fail; returns its one line."""
+    """``fails("degrade", …)`` runs ``s3prl-emotion``, which must fail, and returns its one error line."""
 
     def call(*words: object) -> str:
         capfd.readouterr()
@@ -218,8 +219,8 @@ def test_slips_on_the_command_line(cli: Cli, fails: Suite):
         assert re.match(rf"run_downstream.py: error: .*{slip}.*{known}\b", cli(*words, slip, "x", code=1).error)
     slips = (("-u", "fbank_no_cmv", "fbank_no_cmvn"), ("-d", "emotion_corratn", "emotion_corr_attn"))
     for flag, slip, known in slips:
-        found = cli(*words, flag, slip, code=1).error
-        assert re.match(rf"run_downstream.py: error: .*{slip}\b.*{known}\b", found)
+        error = cli(*words, flag, slip, code=1).error
+        assert re.match(rf"run_downstream.py: error: .*{slip}\b.*{known}\b", error)
 
 
 # --- keys of YAML files -----------------------------------------------------------------------------------------------
@@ -229,7 +230,7 @@ Validated = list[tuple[Any, type[BaseModel]]]
 
 @pytest.fixture
 def validated(monkeypatch: pytest.MonkeyPatch) -> Validated:
-    """Sections of YAML that the test has read: values and the model that checks them."""
+    """Sections of YAML that were read during the test: their values, and the model that checked them."""
     seen: Validated = []
     check = BaseModel.model_validate.__func__  # type: ignore[attr-defined]
 
@@ -242,14 +243,14 @@ def validated(monkeypatch: pytest.MonkeyPatch) -> Validated:
 
 
 def section_of(seen: Validated, values: Any) -> Tree:
-    """Keys of the section that holds these values."""
+    """Describe the keys of the section that was read with these values."""
     models = [model for content, model in seen if content == values]
     assert models, f"no section was read that holds {values}"
     return keys_of(models[0])
 
 
 def keys_of(model: type[BaseModel]) -> Tree:
-    """Each key of a section: default, the words that it may be, and the keys of what is nested in it."""
+    """Describe each key of a section: its default, the words it accepts, and the keys nested in it."""
     keys: Tree = {}
     for name, field in model.model_fields.items():
         about: Tree = {"required": True} if field.is_required() else {"default": plain(_default(field))}
@@ -267,7 +268,7 @@ def _default(field: Any) -> Any:
 
 
 def _parts(kind: Any, form: str = "section") -> tuple[list[str], tuple[str, type[BaseModel]] | None]:
-    """Words of a ``Literal`` and the nested section of a type, which may be optional, in a list or a mapping."""
+    """Return a type's ``Literal`` words and the section nested in it, alone or in a list or mapping."""
     if isinstance(kind, type) and issubclass(kind, BaseModel):
         return [], (form, kind)
     if typing.get_origin(kind) is typing.Literal:
@@ -282,7 +283,7 @@ def _parts(kind: Any, form: str = "section") -> tuple[list[str], tuple[str, type
 
 
 def recipe_of(head: str) -> Tree:
-    """The head's own recipe, whose label table is not there: whatever else is wrong is said before."""
+    """Return the head's own recipe with a missing label table, which is reported only if all keys are accepted."""
     folder = Path(str(importlib.import_module(f"s3prl.downstream.{head}").__file__)).parent
     recipe = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
     recipe["downstream_expert"]["datarc"] |= {"labels": NOWHERE, "root": "."}
@@ -290,7 +291,7 @@ def recipe_of(head: str) -> Tree:
 
 
 def refused(cli: Cli, head: str, recipe: Tree) -> str:
-    """What is wrong with a recipe."""
+    """Return the error that a recipe gives."""
     Path("recipe.yaml").write_text(yaml.safe_dump(recipe), encoding="utf-8")
     return cli("-m", "train", "-u", "fbank_no_cmvn", "-d", head, "-c", "recipe.yaml", code=1).error
 
@@ -312,7 +313,7 @@ SAMPLES = {  # of keys that are required; those of recipes are in the heads' own
 
 
 def filled(keys: Tree) -> Tree:
-    """A section in which every recorded key stands, at its default; nested ones likewise."""
+    """Build a section with every recorded key at its default, and so for nested sections."""
     section = {}
     for name, about in keys.items():
         if "keys" in about:
@@ -326,7 +327,7 @@ def filled(keys: Tree) -> Tree:
 
 
 def sections_in(value: Any, keys: Tree) -> Iterator[tuple[Tree, str]]:
-    """Each section of a filled one, itself included, and one of its keys."""
+    """Yield a section and all that are nested in it, each with one of its keys."""
     yield value, list(keys)[-1]
     for name, about in keys.items():
         if "keys" in about and name in value:
@@ -342,7 +343,7 @@ def test_recipe_keys_are_accepted_and_slips_refused(head: str, cli: Cli, recorde
     recipe = recipe_of(head)
     section = recipe["downstream_expert"]
     full = {part: filled(inside) for part, inside in keys.items()}
-    corpora = full["datarc"].pop("corpora")  # in place of labels and root
+    corpora = full["datarc"].pop("corpora")  # replaces labels and root
     corpora["other"]["root"] = "."
     full["datarc"] |= {"classes": ["neutral", "sad"]}
     recipe["runner"] |= full["runner"]
@@ -360,13 +361,13 @@ def test_recipe_keys_are_accepted_and_slips_refused(head: str, cli: Cli, recorde
     values = {"runner": recipe["runner"], "downstream_expert": section, "datarc": section["datarc"]}
     values["modelrc"] = section["modelrc"]
     for part, inside in keys.items():
-        for place, key in sections_in(values[part], inside):
-            place[key + SLIP] = None
+        for section, key in sections_in(values[part], inside):
+            section[key + SLIP] = None
             error = refused(cli, head, recipe)
             assert re.search(rf"\b{key}{SLIP}\b", error), error
-            if place is values[part]:
+            if section is values[part]:
                 assert re.search(rf"\b{key}{SLIP}\b.*\b{key}\b", error), error
-            del place[key + SLIP]
+            del section[key + SLIP]
 
 
 OPTIONS: dict[str, tuple[str | None, Tree]] = {  # upstream: -k and -g
@@ -381,7 +382,7 @@ OPTIONS: dict[str, tuple[str | None, Tree]] = {  # upstream: -k and -g
 
 @pytest.mark.parametrize("upstream", OPTIONS)
 def test_upstream_options(upstream: str, validated: Validated, hold: Hold, monkeypatch: pytest.MonkeyPatch, tmp_path):
-    """``-g``: what the adapter reads, before it looks for its checkpoint."""
+    """The options of ``-g`` are read before the checkpoint, so none is needed."""
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     monkeypatch.chdir(tmp_path)
     s3prl_emotion.register()
@@ -414,7 +415,7 @@ def test_autoencoder_keys(fails: Suite, validated: Validated, hold: Hold, tmp_pa
 def test_matrix_keys(
     fails: Suite, validated: Validated, hold: Hold, tiny_corpus: TinyCorpus, tmp_path: Path, capfd, monkeypatch
 ):
-    """Every documented key of ``kind: matrix``, in one that ``benchmark --dry-run`` accepts."""
+    """``benchmark --dry-run`` accepts a matrix with every documented key."""
     monkeypatch.chdir(tmp_path)
     s3prl_emotion.register()
     recipe = recipe_of("emotion_corr_attn")
@@ -461,7 +462,7 @@ def test_matrix_keys(
 
 @pytest.fixture(scope="module")
 def voted_corpus(graded_corpus: TinyCorpus, tmp_path_factory: pytest.TempPathFactory) -> TinyCorpus:
-    """The graded tones, with shares of the graders over their two classes."""
+    """The graded tones with grader shares over two classes."""
     with graded_corpus.labels.open(newline="") as handle:
         rows = list(csv.DictReader(handle))
     labels = tmp_path_factory.mktemp("voted") / "labels.csv"
@@ -486,7 +487,7 @@ UPSTREAM = {"emotion_acnn": "logmel26"}  # else fbank_no_cmvn
 
 
 def train(cli: Cli, head: str, corpus: TinyCorpus) -> Path:
-    """Six steps; returns the experiment directory."""
+    """Train for six steps and return the experiment directory."""
     own = TinyCorpus(corpus.root, corpus.labels)
     text = own.overrides(**SMALL[head])
     if f"{MODEL}.projector_dim" not in SMALL[head]:
@@ -497,7 +498,7 @@ def train(cli: Cli, head: str, corpus: TinyCorpus) -> Path:
 
 
 def form_of(value: Any) -> Any:
-    """Keys of nested mappings, and of what kind their values are."""
+    """Return the keys of nested mappings with the kind of each value."""
     if isinstance(value, dict):
         return {key: form_of(_example(key, part)) for key, part in value.items()}
     if isinstance(value, (bool, str, list)):
@@ -506,20 +507,20 @@ def form_of(value: Any) -> Any:
 
 
 def _example(key: str, value: Any) -> Any:
-    """One of several speakers or genders, and of a recipe no more than its sections."""
+    """Keep one speaker or gender of several, and only the section names of a recipe."""
     if key in ("per_speaker", "per_gender") and value:
         return {"<name>": next(iter(value.values()))}
     return dict.fromkeys(value, "…") if key == "config" else value
 
 
 def files_of(folder: Path) -> list[str]:
-    """Names in a folder, without what changes from run to run."""
+    """List the names in a folder, with time stamps and process numbers masked."""
     names = {re.sub(r"tfevents.*", "tfevents", path.name) for path in folder.iterdir()}
     return sorted(re.sub(r"\d{2,}([-_]\d+)*", "N", name) for name in names)
 
 
 def experiment_of(folder: Path) -> Tree:
-    """What an experiment directory holds."""
+    """Describe the files of an experiment directory."""
     best = torch.load(folder / "dev-best.ckpt", map_location="cpu", weights_only=False)
     last = torch.load(folder / "states-6.ckpt", map_location="cpu", weights_only=False)
     log = (folder / "log.log").read_text(encoding="utf-8").splitlines()
@@ -539,7 +540,7 @@ def experiment_of(folder: Path) -> Tree:
 
 
 def split_of(folder: Path, split: str) -> Tree:
-    """What an evaluated split leaves behind."""
+    """Describe the files of an evaluated split."""
     about: Tree = {}
     about["metrics.json"] = form_of(json.loads((folder / f"{split}_fold1_metrics.json").read_text(encoding="utf-8")))
     with (folder / f"{split}_fold1_predictions.csv").open(newline="", encoding="utf-8") as handle:
@@ -553,7 +554,7 @@ def split_of(folder: Path, split: str) -> Tree:
 
 @pytest.fixture
 def drawing_cli(cli: Cli, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Cli:
-    """As ``cli``, which draws no figures: here they are drawn."""
+    """As ``cli``, but with figures, which ``cli`` leaves out."""
     monkeypatch.undo()
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "argv", ["run_downstream.py"])
@@ -576,21 +577,21 @@ def test_experiment(
     prediction = predictor.predict(tone(220, 0.5, 0), 16_000)
     both = {"load(…)": public(predictor), "predict(…)": public(prediction)}
     hold("predictor", both | {"fields": [field.name for field in dataclasses.fields(prediction)]})
-    found = {name: form_of(getattr(prediction, name)) for name in ("label", "probabilities", "dimensions")}
-    hold(f"prediction of {head}", found)
+    forms = {name: form_of(getattr(prediction, name)) for name in ("label", "probabilities", "dimensions")}
+    hold(f"prediction of {head}", forms)
 
 
 # --- public names -----------------------------------------------------------------------------------------------------
 
 
 def signature(function: Callable[..., Any]) -> Tree:
-    """Which parameters must be given; and of each, where it stands or that it goes by name, and its default."""
+    """Describe a signature: required parameters, and the position (or keyword) and default of each."""
     parameters, required = {}, []
-    for place, (name, part) in enumerate(inspect.signature(function).parameters.items()):
+    for position, (name, part) in enumerate(inspect.signature(function).parameters.items()):
         if part.kind in (part.VAR_POSITIONAL, part.VAR_KEYWORD):
             parameters[name] = "any more"
             continue
-        parameters[name] = "by name" if part.kind is part.KEYWORD_ONLY else f"{place}"
+        parameters[name] = "by name" if part.kind is part.KEYWORD_ONLY else f"{position}"
         if part.default is part.empty:
             required.append(name)
         else:
@@ -599,13 +600,13 @@ def signature(function: Callable[..., Any]) -> Tree:
 
 
 def public(thing: Any) -> Tree:
-    """Public attributes of an object, and signatures of its methods."""
+    """List an object's public attributes, and the signatures of its methods."""
     names = [name for name in dir(thing) if not name.startswith("_")]
     return {name: signature(part) if callable(part := getattr(thing, name)) else "attribute" for name in names}
 
 
 def described(thing: Any) -> Tree:
-    """Signature of a function, or of a class and its public methods."""
+    """Describe a function, or a class with its public methods."""
     if not inspect.isclass(thing):
         return signature(thing)
     methods = {
@@ -635,21 +636,21 @@ POOLINGS = ("MeanPooling", "MeanStdPooling", "CorrelationPooling", "AttentiveCor
 def test_pooling(hold: Hold):
     s3prl_emotion.register()
     model = importlib.import_module("s3prl.downstream.emotion_corr_attn.model")
-    found = {}
+    poolings = {}
     for name in POOLINGS:
         kind = getattr(model, name)
         pooling = kind(6)
         shapes = {part: str(list(value.shape)) for part, value in pooling.state_dict().items()}
-        found[name] = {"constructor": signature(kind), "forward": signature(pooling.forward), "state_dict": shapes}
-        found[name]["output_dim"] = pooling.output_dim
+        poolings[name] = {"constructor": signature(kind), "forward": signature(pooling.forward), "state_dict": shapes}
+        poolings[name]["output_dim"] = pooling.output_dim
         assert pooling(torch.randn(2, 5, 6), torch.tensor([5, 3])).shape == (2, pooling.output_dim)
     pooled, weights = pooling(torch.randn(2, 5, 6), torch.tensor([5, 3]), return_weights=True)
     assert (pooled.shape, weights.shape) == ((2, pooling.output_dim), (2, 5))
-    hold("s3prl.downstream.emotion_corr_attn.model", found)
+    hold("s3prl.downstream.emotion_corr_attn.model", poolings)
 
 
 def test_heads_and_upstreams(hold: Hold):
-    """Heads as s3prl calls them, also its own script once they are linked; and the adapters' names in its hub."""
+    """Heads have the interface that s3prl's own script calls, and every adapter is in its hub."""
     s3prl_emotion.register()
     experts = {}
     for head in HEADS:
@@ -679,15 +680,15 @@ print(hasattr(s3prl.hub, "contracts_upstream"))
 
 
 def test_entry_points(tmp_path: Path, run: Run):
-    """Both commands, and upstreams of packages that pip installs."""
+    """Both commands are installed, and a pip-installed package can add upstreams."""
     scripts = {point.name: point for point in metadata.entry_points(group="console_scripts")}
     for name in ("run_downstream.py", "s3prl-emotion"):
         assert callable(scripts[name].load())
-    place = tmp_path / "contracts_plugin"
-    place.mkdir()
-    place.joinpath("__init__.py").write_text("")
-    place.joinpath("hubconf.py").write_text("def contracts_upstream(*args, **kwargs):\n    return None\n")
-    place.joinpath("expert.py").write_text("class UpstreamExpert:\n    pass\n")
+    adapter = tmp_path / "contracts_plugin"
+    adapter.mkdir()
+    adapter.joinpath("__init__.py").write_text("")
+    adapter.joinpath("hubconf.py").write_text("def contracts_upstream(*args, **kwargs):\n    return None\n")
+    adapter.joinpath("expert.py").write_text("class UpstreamExpert:\n    pass\n")
     about = tmp_path / "contracts_plugin-1.dist-info"
     about.mkdir()
     about.joinpath("METADATA").write_text("Metadata-Version: 2.1\nName: contracts-plugin\nVersion: 1\n")
