@@ -1,4 +1,4 @@
-"""Audio files to what upstreams expect: 16 kHz mono float32 in [-1, 1]."""
+"""Read audio files as upstreams expect them: 16 kHz mono float32 in [-1, 1]."""
 
 from __future__ import annotations
 
@@ -20,21 +20,21 @@ SUFFIXES = frozenset({
     ".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff", ".au", ".caf", ".w64", ".rf64",
 })  # fmt: skip
 REMEDY = "replace the file or leave it out of the labels"
-UNKNOWN_LENGTH = 1 << 62  # frames: from here on a header says that it does not know; so FLAC that came out of a pipe
+UNKNOWN_LENGTH = 1 << 62  # frames; a longer header means an unknown length, as in FLAC that was written to a pipe
 HIGHEST_RATE = 192_000  # Hz
-LARGEST_FILTER = 1 << 25  # coefficients of the filter that resamples
-BLOCK = 1 << 20  # samples of all channels that are decoded at once
+LARGEST_FILTER = 1 << 25  # coefficients of the resampling filter
+BLOCK = 1 << 20  # samples, over all channels, to decode at once
 
 
 class Forward(soundfile.SoundFile):
-    """Audio that is read from its beginning to its end, so that its header need not know its length."""
+    """A sound file that is read from start to end, so that its length need not be in its header."""
 
     def seekable(self) -> bool:
-        """Never: soundfile would seek after each block."""
+        """Return ``False``: soundfile would seek after each block."""
         return False
 
     def decoded(self) -> Iterator[NDArray[np.float32]]:
-        """Blocks ``[N, C]``, N >= 1."""
+        """Yield blocks ``[N, C]``, N >= 1."""
         while len(block := self.read(max(1, BLOCK // self.channels), dtype="float32", always_2d=True)):
             yield block
 
@@ -49,7 +49,7 @@ def load_audio(path: str | Path) -> NDArray[np.float32]:
         waveform ``[N]``, N >= 1, finite
 
     Raises:
-        AudioError: missing, unreadable or empty file, samples that are NaN or infinite, or a rate that no device has
+        AudioError: a missing, unreadable or empty file, NaN or infinite samples, or an unsupported sampling rate
     """
     path = Path(path)
     if not path.is_file():
@@ -62,7 +62,7 @@ def load_audio(path: str | Path) -> NDArray[np.float32]:
 
 
 def to_16k_mono(samples: NDArray[np.float32], rate: int, name: str) -> NDArray[np.float32]:
-    """Average channels and resample.
+    """Average the channels and resample to 16 kHz.
 
     Args:
         samples: ``[N, C]``
@@ -73,7 +73,7 @@ def to_16k_mono(samples: NDArray[np.float32], rate: int, name: str) -> NDArray[n
         waveform ``[N']`` at 16 kHz, N' >= 1, finite
 
     Raises:
-        AudioError: no samples, some that are NaN or infinite, or a rate that cannot be resampled
+        AudioError: no samples, NaN or infinite samples, or an unsupported sampling rate
     """
     check_rate(rate, name)
     if samples.shape[0] == 0:
@@ -87,18 +87,18 @@ def to_16k_mono(samples: NDArray[np.float32], rate: int, name: str) -> NDArray[n
 
 
 def check_rate(rate: int, name: str) -> None:
-    """Refuse rates for which the resampler's filter would fill the memory: 44,101 Hz needs 3 GB, 44,100 Hz 0.3 MB.
+    """Reject rates for which the resampling filter would not fit in memory: 44,101 Hz needs 3 GB, 44,100 Hz 0.3 MB.
 
     Raises:
         AudioError: such a rate (Hz), or one above 192 kHz
     """
     common = math.gcd(rate, SAMPLE_RATE)
     if not 1 <= rate <= HIGHEST_RATE or (rate // common) * (SAMPLE_RATE // common) > LARGEST_FILTER:
-        raise AudioError(f"{name}: a sampling rate of {rate} Hz is not taken; resample it to {SAMPLE_RATE} Hz")
+        raise AudioError(f"{name}: a sampling rate of {rate} Hz is not supported; resample it to {SAMPLE_RATE} Hz")
 
 
 def _decode(path: Path) -> tuple[NDArray[np.float32], int]:
-    """Samples ``[N, C]`` and their rate (Hz)."""
+    """Return the samples ``[N, C]`` and their rate (Hz)."""
     with soundfile.SoundFile(path) as sound:
         if sound.frames < UNKNOWN_LENGTH:
             return sound.read(dtype="float32", always_2d=True), sound.samplerate

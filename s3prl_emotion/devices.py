@@ -1,4 +1,4 @@
-"""Check that a device is there before it is used."""
+"""Check that a device exists before it is used."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from s3prl_emotion.errors import UsageError
 
 
 def check_device(device: str) -> None:
-    """Refuse a device that is none or that is not there.
+    """Check that torch knows and sees a device.
 
     Raises:
-        UsageError: torch does not know or see it
+        UsageError: it does not
     """
     try:
         kind = torch.device(device).type

@@ -1,9 +1,9 @@
-"""Several processes, one training: what ``torchrun --nproc_per_node N run_downstream.py …`` needs.
+"""Train one model in several processes: ``torchrun --nproc_per_node N run_downstream.py …``.
 
-Every process computes its share of a batch; outputs are gathered before the loss, so that it is the loss of the whole
-batch in every process (losses over batch statistics included), and gradients are summed. They are then the gradients of
-one process with the same batch. There is no ``DistributedDataParallel``: its buffers deadlock where one process
-evaluates alone, and it averages losses of unequal shares.
+Every process computes its share of a batch. Outputs are gathered before the loss, so that every process computes the
+loss of the whole batch (also losses over batch statistics), and gradients are summed: they equal those of one process
+with the same batch. ``DistributedDataParallel`` is not used: its buffers deadlock while a single process evaluates, and
+it averages the losses of unequal shares.
 """
 
 from __future__ import annotations
@@ -24,62 +24,62 @@ from torch import distributed as dist
 
 from s3prl_emotion.errors import CheckpointError, TrainingError, UsageError
 
-PATIENCE = timedelta(hours=12)  # one process may evaluate a stock task while the others wait
+PATIENCE = timedelta(hours=12)  # the others wait while one process evaluates a stock task
 
 
 def join(args: Namespace, given: Sequence[str]) -> None:
-    """Take torchrun's word for which process this is; the host knows ``--local_rank`` alone.
+    """Set ``--local_rank``, the only flag that the host knows, from torchrun's environment.
 
     Args:
         args: of the command line; ``local_rank`` and ``backend`` are filled in
-        given: destinations of the flags that the user wrote
+        given: destinations of the flags on the command line
 
     Raises:
-        UsageError: more processes than GPUs, or what is for one process only
+        UsageError: more processes than GPUs, or a mode for a single process
     """
     if args.local_rank is None and dist.is_available() and dist.is_torchelastic_launched():
         args.local_rank = int(os.environ["LOCAL_RANK"])
     if args.local_rank is None:
         return
     if "RANK" not in os.environ:
-        raise UsageError("--local_rank: is torchrun's to give; start several processes with torchrun, one without it")
+        raise UsageError("--local_rank: is set by torchrun; start one process without torchrun")
     if args.mode == "inference":
-        raise UsageError("-m inference: is for one process; leave torchrun out")
+        raise UsageError("-m inference: runs in one process; start it without torchrun")
     if torch.device(args.device).type == "cpu":
         if "backend" in given and args.backend == "nccl":
-            raise UsageError("--backend nccl: needs GPUs; leave it out for gloo on CPUs")
+            raise UsageError("--backend nccl: needs GPUs; omit it for gloo on CPUs")
         args.backend = "gloo"
         return
     if torch.device(args.device).index is not None:
-        raise UsageError(f"--device {args.device}: torchrun gives each process a GPU of its own; take --device cuda")
+        raise UsageError(f"--device {args.device}: torchrun gives each process its own GPU; use --device cuda")
     wanted, there = int(os.environ.get("LOCAL_WORLD_SIZE", 1)), torch.cuda.device_count()
     if wanted > there:
-        raise UsageError(f"torchrun --nproc_per_node {wanted}: there are {there} GPUs; take as many, or --device cpu")
+        raise UsageError(f"torchrun --nproc_per_node {wanted}: there are {there} GPUs; use that many, or --device cpu")
 
 
 def check_world(state: dict[str, Any], path: Path, local_rank: int | None) -> None:
-    """A resumed training needs as many processes as before: data order and generators belong to them.
+    """Check that a training resumes with as many processes as before, to which data order and generators belong.
 
     Raises:
-        CheckpointError: says both numbers
+        CheckpointError: another number of processes
     """
     before, now = state.get("WorldSize", 1), int(os.environ.get("WORLD_SIZE", 1)) if local_rank is not None else 1
-    alone = state["Args"].local_rank is None
-    if before != now or alone != (local_rank is None):
-        how = "without torchrun" if alone else f"by torchrun with {before} processes"
-        raise CheckpointError(f"{path}: was trained {how}; resume it so (this start has {now})")
+    single = state["Args"].local_rank is None
+    if before != now or single != (local_rank is None):
+        how = "without torchrun" if single else f"by torchrun with {before} processes"
+        raise CheckpointError(f"{path}: was trained {how}; resume it in the same way (this start has {now})")
 
 
 def start(backend: str) -> None:
-    """Join the other processes; takes the place of ``torch.distributed.init_process_group`` in the host's script."""
+    """Join the other processes; replaces ``torch.distributed.init_process_group`` in the host's script."""
     dist.init_process_group(backend, timeout=PATIENCE)
 
 
 def leave(code: int) -> None:
-    """End this process, where it joined others, as soon as its exit hooks have run.
+    """End this process, if it joined others, as soon as its exit hooks have run.
 
-    Gloo's threads at times abort an ordinary exit (torch 2.4 to 2.11), for which torchrun kills the others before they
-    are done, and ``destroy_process_group`` at times never returns (torch 2.4).
+    Gloo's threads sometimes abort an ordinary exit (torch 2.4 to 2.11), upon which torchrun kills the other processes
+    before they finish; and ``destroy_process_group`` sometimes never returns (torch 2.4).
     """
     if not (dist.is_available() and dist.is_initialized()):
         return
@@ -90,24 +90,24 @@ def leave(code: int) -> None:
 
 
 def set_device(index: int) -> None:
-    """Take the process's own GPU, where there are GPUs."""
+    """Select the process's own GPU, if there is one."""
     if index < torch.cuda.device_count():
         torch.cuda.set_device(index)
 
 
 def rank() -> int:
-    """Number of this process, from 0."""
+    """Return the number of this process, from 0."""
     return dist.get_rank() if dist.is_initialized() else 0
 
 
 def world() -> int:
-    """Number of processes."""
+    """Return the number of processes."""
     return dist.get_world_size() if dist.is_initialized() else 1
 
 
 @contextmanager
 def in_touch() -> Iterator[None]:
-    """Tell an error of this process from the end of another one, which all exchanges with it then run into.
+    """Turn the error of a collective into a message that another process ended; other errors pass through.
 
     Raises:
         TrainingError: another process ended
@@ -122,7 +122,7 @@ def in_touch() -> Iterator[None]:
 
 @in_touch()
 def everyones(value: Any) -> list[Any]:
-    """The ``value`` of every process, in the order of ranks."""
+    """Return the ``value`` of every process, in the order of ranks."""
     if world() == 1:
         return [value]
     values: list[Any] = [None] * world()
@@ -132,7 +132,7 @@ def everyones(value: Any) -> list[Any]:
 
 @in_touch()
 def leaders(value: Any) -> Any:
-    """The ``value`` of the process of rank 0."""
+    """Return the ``value`` of the process of rank 0."""
     if world() == 1:
         return value
     values = [value]
@@ -142,7 +142,7 @@ def leaders(value: Any) -> Any:
 
 @in_touch()
 def gather_rows(rows: Tensor) -> Tensor:
-    """Rows ``[B_r, ...]`` of every process as ``[B, ...]``; gradients flow to this process's own rows."""
+    """Gather rows ``[B_r, ...]`` of every process as ``[B, ...]``; gradients flow to this process's own rows."""
     if world() == 1:
         return rows
     counts = everyones(len(rows))
@@ -158,7 +158,7 @@ def gather_rows(rows: Tensor) -> Tensor:
 
 @in_touch()
 def sum_gradients(parameters: Iterable[nn.Parameter], scale: float = 1.0) -> None:
-    """Sum the gradients of all processes; a parameter that no process used keeps none."""
+    """Sum the gradients of all processes; a parameter that no process used has none."""
     if world() == 1:
         return
     trained = [parameter for parameter in parameters if parameter.requires_grad]

@@ -1,7 +1,7 @@
-"""The errors that the suite raises on purpose: one clear line each, saying what, where and how to mend it.
+"""Errors that the suite raises on purpose: each is one line that says what is wrong, where, and how to fix it.
 
-All subclass :class:`EmotionError`, so that the command line can tell bad input (one line, exit code 1) from a defect of
-the suite (a traceback). They also subclass ``ValueError``, for callers who know nothing of the suite.
+All subclass :class:`EmotionError`, so that the command line can tell bad input (one line, exit code 1) from a bug in
+the suite (a traceback). They also subclass ``ValueError``, for callers who do not know the suite.
 """
 
 from __future__ import annotations
@@ -10,19 +10,19 @@ import difflib
 from collections.abc import Iterable
 
 PROGRAM = "s3prl-emotion"
-INTERRUPTED = 130  # exit code of a process that was ended by Ctrl-C
+INTERRUPTED = 130  # exit code after Ctrl-C
 
 
 class EmotionError(ValueError):
-    """Base of all errors that are the input's or the environment's fault, not the suite's."""
+    """Base of all errors caused by the input or the environment, not by the suite."""
 
 
 class UsageError(EmotionError):
-    """The command line names something that is not there or does not fit together."""
+    """The command line names something that does not exist, or options that do not fit together."""
 
 
 class ConfigError(EmotionError):
-    """A recipe (YAML) holds an unknown key or a value out of range."""
+    """A recipe (YAML) has an unknown key or a value out of range."""
 
 
 class LabelError(EmotionError):
@@ -30,7 +30,7 @@ class LabelError(EmotionError):
 
 
 class AudioError(EmotionError):
-    """An audio file is missing, unreadable, empty or holds values that are not finite."""
+    """An audio file is missing, unreadable or empty, or has samples that are not finite."""
 
 
 class CheckpointError(EmotionError):
@@ -38,23 +38,23 @@ class CheckpointError(EmotionError):
 
 
 class TrainingError(EmotionError):
-    """Training cannot go on: a loss or gradient that is not finite, memory or disk that ran out."""
+    """Training cannot continue: a loss or gradient that is not finite, or no memory or disk space left."""
 
 
 class StoreError(EmotionError):
-    """A feature store cannot be opened or written, or does not fit what is asked of it."""
+    """A feature store cannot be opened or written, or does not match the request."""
 
 
 def nearest(name: object, known: Iterable[object], most: int = 3) -> str:
-    """Say which known names are nearest to ``name``, for the end of an error message.
+    """Return the end of an error message that names the known names nearest to ``name``.
 
     Args:
         name: what the user wrote
-        known: what is there
-        most: how many names to offer
+        known: the names to choose from
+        most: largest number of names to offer
 
     Returns:
-        ``"; nearest: a, b"``, or ``"; known: …"`` where nothing is similar and the list is short, or ``""``
+        ``"; nearest: a, b"``; if none is similar, ``"; known: …"`` for a short list and ``""`` for a long one
     """
     names = [" ".join(str(item).split()) for item in known]  # a line break in a name would break the message
     close = difflib.get_close_matches(str(name), names, n=most, cutoff=0.5)
@@ -64,6 +64,6 @@ def nearest(name: object, known: Iterable[object], most: int = 3) -> str:
 
 
 def one_line(error: EmotionError) -> str:
-    """The error's own line; a data loader's worker wraps it into its traceback."""
+    """Return the error's own line, without the traceback that a data loader's worker wraps around it."""
     lines = str(error).strip().splitlines() or [type(error).__name__]
     return lines[-1].partition(f"{type(error).__name__}: ")[2] or lines[-1] if len(lines) > 1 else lines[0]

@@ -1,4 +1,4 @@
-"""Small tensor tools that keep padding, zero variance and half precision out of results and gradients."""
+"""Keep padding, zero variance and half precision from spoiling results and gradients."""
 
 from __future__ import annotations
 
@@ -13,16 +13,14 @@ from s3prl_emotion.errors import AudioError
 
 
 def pad_features(features: Sequence[Tensor], names: Sequence[str]) -> tuple[Tensor, Tensor]:
-    """Features ``[T_b, D]`` of each utterance to ``[B, T, D]`` and ``lengths [B]``.
+    """Pad the features ``[T_b, D]`` of utterances to ``[B, T, D]``, and return them with ``lengths [B]``.
 
     Raises:
         AudioError: an utterance has no frame
     """
     for feature, name in zip(features, names, strict=True):
         if len(feature) == 0:
-            raise AudioError(
-                f"{name}: too short for this upstream, which gives it no frame; leave it out of the labels"
-            )
+            raise AudioError(f"{name}: too short, this upstream gives it no frame; leave it out of the labels")
     lengths = torch.tensor([len(feature) for feature in features], device=features[0].device)
     return pad_sequence(list(features), batch_first=True), lengths
 
@@ -41,7 +39,7 @@ def frame_mask(lengths: Tensor, frames: int) -> Tensor:
 
 
 def without_padding(features: Tensor, inside: Tensor) -> Tensor:
-    """Features ``[B, T, D]`` with padded frames set to 0, whatever they held (NaN too); ``inside [B, T]``.
+    """Set padded frames of features ``[B, T, D]`` to 0, even where they are NaN; ``inside [B, T]`` marks the others.
 
     ``torch.where`` is twice as fast as ``masked_fill`` when a mask is broadcast over channels.
     """
@@ -49,17 +47,17 @@ def without_padding(features: Tensor, inside: Tensor) -> Tensor:
 
 
 def guarded_sqrt(values: Tensor) -> Tensor:
-    """Square root with value and gradient 0 at 0 and below, where ``sqrt`` has an infinite slope or none."""
+    """Return square roots, with value and gradient 0 at 0 and below, where ``sqrt`` has an infinite slope or none."""
     positive = values > 0
     return torch.where(positive, torch.where(positive, values, 1.0).sqrt(), 0.0)
 
 
 @contextmanager
 def full_precision(tensor: Tensor) -> Iterator[Callable[[Tensor], Tensor]]:
-    """Turn autocast off for second-order statistics, which do not survive half precision.
+    """Turn autocast off for second-order statistics, for which half precision is too coarse.
 
     Yields:
-        a cast of half-precision tensors to float32 that leaves float32 and float64 as they are
+        a function that casts half-precision tensors to float32 and leaves float32 and float64 as they are
     """
     with torch.autocast(device_type=tensor.device.type, enabled=False):
         yield lambda value: value if value.dtype == torch.float64 else value.float()

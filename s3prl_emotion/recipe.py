@@ -1,4 +1,4 @@
-"""What a recipe (YAML) may hold: one typed, strict class per section, so that a slip never becomes a default."""
+"""Read and check recipes (YAML): one typed, strict class per section, so that a typo never becomes a default."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Section = TypeVar("Section", bound="StrictSection")
 
 
 class StrictSection(BaseModel):
-    """A section of a recipe: unknown keys and wrong types are errors, values do not change once read."""
+    """Base of the sections: unknown keys and wrong types are errors, values cannot be changed."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, protected_namespaces=())
 
@@ -34,7 +34,7 @@ class StrictSection(BaseModel):
         try:
             return cls.model_validate(values)
         except ValidationError as error:
-            # a misspelt key first: what it was meant to be is then missing as well
+            # a misspelt key first: the key that was meant is then missing as well
             first = min(error.errors(), key=lambda item: item["type"] != "extra_forbidden")
             key = ".".join(str(part) for part in first["loc"])
             if first["type"] == "extra_forbidden":
@@ -45,7 +45,7 @@ class StrictSection(BaseModel):
 
 
 class RunnerSection(StrictSection):
-    """``runner:`` — s3prl's own keys, and ``seeding``."""
+    """``runner:`` — s3prl's own keys, ``seeding`` and ``early_stopping``."""
 
     total_steps: int = Field(ge=1)
     gradient_clipping: float = Field(gt=0)
@@ -59,72 +59,71 @@ class RunnerSection(StrictSection):
     evaluate_ratio: float = Field(default=1.0, gt=0, le=1)
     fp16: bool = False
     seeding: Literal["seed", "superb"] = "seed"
-    """``seed``: ``--seed`` rules initialisation and order, and a resumed run equals an uninterrupted one; ``superb``:
-    SUPERB's own order of random draws, in which a fixed seed 0 rules the split and the initialisation."""
+    """``seed``: ``--seed`` decides initialisation and order, and a resumed run equals an uninterrupted one; ``superb``:
+    SUPERB's own order of random draws, in which a fixed seed of 0 decides the split and the initialisation."""
     early_stopping: int | None = Field(default=None, ge=1)
-    """Training ends after so many evaluations in which dev was not better than before; ``None``: after all steps."""
+    """End training after this many evaluations without improvement on dev; ``None``: after ``total_steps``."""
 
 
 class DegradeSection(StrictSection):
-    """``datarc.degrade:`` — the options of ``s3prl-emotion degrade``, whose copies are then not needed."""
+    """``datarc.degrade:`` — options of ``s3prl-emotion degrade``, to degrade test audio on the fly, without copies."""
 
     noise: str = "babble"
     reverb: str = "none"
     snr: list[Annotated[list[float], Field(min_length=2, max_length=2)]] = Field(
         default_factory=lambda: [[20.0, 30.0], [10.0, 20.0], [0.0, 10.0]], min_length=1
     )
-    """Ranges (dB) from which each utterance's SNR is drawn."""
+    """Ranges (dB) from which the SNR of each utterance is drawn, one split for each range."""
     seed: int = 0
 
 
 class DistributionSection(StrictSection):
-    """``datarc.distribution:`` — what a head learns that judges the graders' distribution.
+    """``datarc.distribution:`` — targets of a head that learns the distribution of the graders' votes.
 
-    Whatever it learns, it is evaluated against the shares of the graders where they are known.
+    Whatever the targets, evaluation compares with the shares of the graders where they are known.
     """
 
     source: Literal["shares", "votes", "consensus"] = "shares"
-    """``shares``: the label table's columns; ``votes``: raw votes, counted; ``consensus``: ``EmoClass`` alone."""
+    """``shares``: columns of the label table; ``votes``: counts of raw votes; ``consensus``: only ``EmoClass``."""
     votes: str | None = None
-    """CSV with one row a vote: FileName, EmoClass, and EmoAct, EmoVal, EmoDom where graders gave them."""
+    """CSV with one row per vote: FileName, EmoClass, and EmoAct, EmoVal, EmoDom where graders gave them."""
     smoothing: float = Field(default=0.0, ge=0, lt=1)
-    """Share of the consensus that is spread over all classes alike."""
+    """Share of the consensus that is spread evenly over all classes."""
 
 
 class ExtraTestSection(StrictSection):
-    """One of ``datarc.extra_tests:`` — another corpus, evaluated as a split."""
+    """An entry of ``datarc.extra_tests:`` — another corpus, evaluated as a split."""
 
     labels: str
     root: str
     merge: dict[str, str] = Field(default_factory=dict)
-    """Its classes to those of the corpus that is trained on, e.g. ``{happiness: happy}``."""
+    """Map from its classes to those of the training corpus, e.g. ``{happiness: happy}``."""
     split: str | None = None
-    """A value of its Split_Set or Fold; ``None``: every row."""
+    """A value of its Split_Set or Fold column; ``None``: all rows."""
     distribution: DistributionSection | None = None
 
 
 class CorpusSection(StrictSection):
-    """One of ``datarc.corpora:`` — a corpus that is trained on together with others."""
+    """An entry of ``datarc.corpora:`` — one of several training corpora."""
 
     labels: str
     """A label table, or ``demo``."""
     root: str | None = None
     merge: dict[str, str] = Field(default_factory=dict)
-    """Its classes to those of ``datarc.classes``, e.g. ``{anger: ang}``."""
+    """Map from its classes to those of ``datarc.classes``, e.g. ``{anger: ang}``."""
     scale: Annotated[list[float], Field(min_length=2, max_length=2)] | None = None
-    """Lowest and highest grade of its dimensions; needed where several corpora have dimensions, which are brought
-    to the scale of the first."""
+    """Lowest and highest grade of its dimensions. Required if several corpora have dimensions: they are converted to
+    the scale of the first."""
     distribution: DistributionSection | None = None
-    """``None``: as ``datarc.distribution``; a corpus without grader shares then has none to learn."""
+    """``None``: as ``datarc.distribution``; a corpus without grader shares then has no targets for this loss."""
     test_fold: str | None = None
-    """Its own, whatever ``datarc.test_fold`` and ``-v`` name."""
+    """Its own test fold, independent of ``datarc.test_fold`` and ``-v``."""
 
 
 class DataSection(StrictSection):
-    """``downstream_expert.datarc:`` — the corpus, its split into train, dev and test, and how it is batched.
+    """``downstream_expert.datarc:`` — the corpus, its split into train, dev and test, and its batches.
 
-    ``corpora`` stands in place of ``labels`` and ``root``: several corpora as one,
-    :mod:`s3prl_emotion.corpora.several`.
+    ``corpora`` replaces ``labels`` and ``root`` to train on several corpora (:mod:`s3prl_emotion.corpora.several`).
     """
 
     root: str | None = None
@@ -132,7 +131,7 @@ class DataSection(StrictSection):
     corpora: dict[str, CorpusSection] | None = None
     classes: list[str] | None = None
     eval_classes: list[str] | None = None
-    """Of a head that learns the graders' distribution: the classes that are evaluated; ``None``: all."""
+    """Classes to evaluate, for heads that learn the graders' distribution; ``None``: all."""
     merge: dict[str, str] = Field(default_factory=dict)
     test_fold: str | None = None
     num_folds: int | Literal["speakers"] = 5
@@ -147,17 +146,17 @@ class DataSection(StrictSection):
     balanced_sampling: bool = False
     distribution: DistributionSection | None = None
     min_utterances: int = Field(default=1, ge=1)
-    """Of a speaker, to be counted in paUAR and per-speaker figures."""
+    """Fewest utterances of a speaker who counts in paUAR and in the figures by speaker."""
     extra_tests: dict[str, ExtraTestSection] = Field(default_factory=dict)
-    """Other corpora to test on, by the name of the split that each becomes."""
+    """Other corpora to test on, by the names of their splits."""
     degraded: str | None = None
-    """Folder of ``s3prl-emotion degrade``: each of its label tables is one more split (test_25dB, …)."""
+    """Output folder of ``s3prl-emotion degrade``: each label table in it is a further split (test_25dB, …)."""
     degrade: DegradeSection | None = None
-    """Noise and reverberation on the fly, for splits named like copies: test_25dB, test_15dB, test_5dB."""
+    """Degrade test audio on the fly, in splits with the same names as the copies: test_25dB, test_15dB, test_5dB."""
 
     @classmethod
     def read(cls, values: Any, where: str) -> DataSection:
-        """As every section; ``labels`` is required where ``corpora`` is not given."""
+        """Read the section as others; ``labels`` is required unless ``corpora`` is given."""
         data = super().read(values, where)
         if data.labels is None and data.corpora is None:
             raise ConfigError(f"{where}.labels: this key is required")
@@ -167,9 +166,10 @@ class DataSection(StrictSection):
 class HeadSection(StrictSection):
     """``downstream_expert:`` of every head of this suite; ``modelrc`` is checked by the head itself.
 
-    ``best_metric`` picks ``dev-best.ckpt``; by default WA for heads with classes, mean_CCC for those with dimensions.
-    ``layer`` is ``-l``, in the recipe: a number, or ``auto``, the most salient layer of ``layer_file``, which
-    ``s3prl-emotion saliency`` wrote. ``embeddings`` keeps what the head's last layer sees of every evaluated utterance.
+    ``best_metric`` selects ``dev-best.ckpt``: by default WA for heads with classes, mean_CCC for those with dimensions.
+    ``layer`` is ``-l`` in the recipe: a number, or ``auto`` for the most salient layer of ``layer_file``, which
+    ``s3prl-emotion saliency`` writes. ``embeddings`` saves the input of the head's last layer for every evaluated
+    utterance.
     """
 
     datarc: dict[str, Any]
@@ -221,11 +221,11 @@ def check_recipe(recipe: dict[str, Any]) -> None:
 
 
 def override(text: str, args: Namespace, config: dict[str, Any]) -> None:
-    """Apply ``-o``: ``args.key=value`` and ``config.a.b=value``, separated by ``,,``; s3prl's own notation.
+    """Apply ``-o`` in s3prl's notation: ``args.key=value`` and ``config.a.b=value``, separated by ``,,``.
 
-    Differs from the host's in two ways: only the first ``=`` of each part separates key and value, and values are
-    literals (numbers, strings, lists, ``None``/``null``, ``True``/``true``), never evaluated as code. A word that is
-    no literal is taken as a string, as the host does.
+    It differs from the host's in two ways: only the first ``=`` of a part separates key and value, and values are
+    literals (numbers, strings, lists, ``None``/``null``, ``True``/``true``) that are never evaluated as code. Other
+    words are strings, as in the host.
 
     Raises:
         UsageError: a part without ``=``, or a key that starts with neither ``args.`` nor ``config.``
@@ -251,7 +251,7 @@ def override(text: str, args: Namespace, config: dict[str, Any]) -> None:
 
 
 def overridden(text: str | None, args: Namespace, config: dict[str, Any]) -> tuple[Namespace, dict[str, Any]]:
-    """Copies of ``args`` and ``config`` with ``-o`` applied; what :func:`override` will do to the originals."""
+    """Return copies of ``args`` and ``config`` with ``-o`` applied."""
     args, config = copy.copy(args), copy.deepcopy(config)
     if text is not None and text.lower() != "none":
         override(text, args, config)

@@ -1,4 +1,4 @@
-"""The state of every random generator: set, stored in a checkpoint as plain tensors, restored."""
+"""Seed, save and restore every random generator, with states as plain tensors for checkpoints."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def seed_everything(seed: int) -> None:
 
 
 def rng_state() -> dict[str, Any]:
-    """State of all generators, as tensors and plain numbers, which ``weights_only`` loading accepts."""
+    """Return the state of all generators as tensors and plain numbers, which ``weights_only`` loading accepts."""
     version, words, gauss = random.getstate()
     numpy_state: Any = np.random.get_state(legacy=True)
     name, keys, position, has_gauss, cached = numpy_state
@@ -34,7 +34,7 @@ def rng_state() -> dict[str, Any]:
 
 
 def restore_rng(state: dict[str, Any]) -> None:
-    """Put all generators back to ``state``; CUDA's only where the number of devices is the same."""
+    """Restore all generators from ``state``; CUDA's only if the number of devices is the same."""
     version, words, gauss = state["python"]
     random.setstate((version, tuple(words.tolist()), gauss))
     name, keys, position, has_gauss, cached = state["numpy"]
@@ -46,7 +46,7 @@ def restore_rng(state: dict[str, Any]) -> None:
 
 @contextmanager
 def own_seed(seed: int) -> Iterator[None]:
-    """Seed everything inside, and put all generators back afterwards: evaluation must not change training."""
+    """Seed all generators inside the block and restore them afterwards, so that it does not change training."""
     state = rng_state()
     seed_everything(seed)
     try:

@@ -353,7 +353,7 @@ def test_malicious_checkpoint_is_refused_and_not_run(tmp_path: Path, way: str, c
 def test_refusal_says_that_nothing_was_run(tmp_path: Path) -> None:
     path = tmp_path / "states-1.ckpt"
     torch.save({**state_of_a_run(), "Extra": Path("/")}, path)
-    with pytest.raises(CheckpointError, match="objects other than tensors and plain data; nothing of it was run"):
+    with pytest.raises(CheckpointError, match="objects other than tensors and plain data; no code in it was run"):
         load_checkpoint(path)
 
 

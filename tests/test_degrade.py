@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import errno
 import hashlib
 import io
 import json
@@ -25,6 +24,7 @@ import pytest
 import soundfile
 import torch
 from conftest import PITCH, SHARED_DATA, Run, TinyCorpus, tone
+from full_disk import fill_disk
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
@@ -872,19 +872,20 @@ def test_torn_and_missing_files_are_made_again(degrade: Call, tiny_corpus: TinyC
 
 def test_a_killed_process_leaves_nothing_half_written(run: Run, tiny_corpus: TinyCorpus, tmp_path: Path):
     killer = (
-        "import os, signal, sys\n"
+        "import io, os, signal, sys\n"
         "from s3prl_emotion import cli\n"
-        "from s3prl_emotion.loading.degradation import output\n"
+        "from s3prl_emotion.files import writing\n"
         "written = []\n"
-        "def write(self, data, original=output.Path.write_bytes):\n"
-        "    if data.startswith(b'RIFF'):\n"  # a copy, not a record of the run
-        "        written.append(self)\n"
-        "    if len(written) == 20:\n"
-        "        original(self, data[:len(data) // 2])\n"
-        "        os.kill(os.getpid(), signal.SIGKILL)\n"
-        "    return original(self, data)\n"
+        "class Dying(io.BufferedWriter):\n"
+        "    def write(self, data):\n"
+        "        if data.startswith(b'RIFF'):\n"  # a copy, not a record of the run
+        "            written.append(self.name)\n"
+        "        if len(written) == 20:\n"
+        "            super().write(data[:len(data) // 2])\n"
+        "            os.kill(os.getpid(), signal.SIGKILL)\n"
+        "        return super().write(data)\n"
         "if sys.argv.pop(1) == 'kill':\n"
-        "    output.Path.write_bytes = write\n"
+        "    writing._open = lambda partial: Dying(io.FileIO(partial, 'wb'))\n"
         "sys.exit(cli.main())\n"
     )
     words = ("degrade", "--labels", tiny_corpus.labels, "--root", tiny_corpus.root, "--out", "O", "--snr", "0:10")
@@ -985,18 +986,10 @@ def test_room_is_checked_before(degrade: Call, tiny_corpus: TinyCorpus, monkeypa
 
 @pytest.mark.parametrize("workers", [0, 1])
 def test_a_full_disk_is_one_line(degrade: Call, tiny_corpus: TinyCorpus, monkeypatch: pytest.MonkeyPatch, workers: int):
-    original = Path.write_bytes
-
-    def full(self: Path, data: bytes) -> int:
-        if len(list(self.parent.glob("*.wav"))) == 7:
-            original(self, data[:100])
-            raise OSError(errno.ENOSPC, "No space left on device")
-        return original(self, data)
-
     with monkeypatch.context() as patch:
-        patch.setattr(Path, "write_bytes", full)
+        fill_disk(patch, lambda partial: len(list(partial.parent.glob("*.wav"))) == 7)
         error = degrade(tiny_corpus, "--snr", "0:10", "--noise", "pink", "--num_workers", workers, code=1)
-    assert re.search(r"O/test_5dB/\w+\.wav: could not be written \(No space left on device\); free room", error)
+    assert re.search(r"O/test_5dB/\w+\.wav: could not be written \(No space left on device\); free disk space", error)
     assert not Path("O/test_5dB.csv").exists()
     assert not list(Path("O").rglob(".*.partial"))
     assert len(list(Path("O").rglob("*.wav"))) == 7

@@ -421,7 +421,7 @@ def refused(ckpt: Path | str, **options: Any) -> str:
 def test_hub_out_of_reach(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.chdir(tmp_path)
     message = refused("suite-test/no-such-model", local_files_only=True)
-    assert "cannot be had from the hub or its cache" in message
+    assert "is neither on the hub nor in its cache" in message
     assert "-u hf_speech_custom -k DIR" in message
 
 

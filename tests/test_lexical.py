@@ -461,7 +461,7 @@ def test_hub_out_of_reach():
     source = find_pretrained("suite-test/no-such-model", "lexical model", revision="v1")
     assert source.hub["revision"] == "v1"
     offline = dataclasses.replace(source, hub=source.hub | {"local_files_only": True})
-    with pytest.raises(UsageError, match="cannot be had from the hub or its cache"):
+    with pytest.raises(UsageError, match="is neither on the hub nor in its cache"):
         offline.config()
 
 

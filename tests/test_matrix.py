@@ -375,8 +375,8 @@ def test_bad_matrices(plan_of: Callable[..., Plan], values: dict[str, Any], mess
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("kind: matrix\nsystems: {a: {}, a: {}}\n", "'a' stands there twice"),
-        ("kind: matrix\nkind: matrix\n", "'kind' stands there twice"),
+        ("kind: matrix\nsystems: {a: {}, a: {}}\n", "duplicate key 'a'"),
+        ("kind: matrix\nkind: matrix\n", "duplicate key 'kind'"),
         ("kind: [", "not readable as YAML"),
         ("- kind", "a matrix is a mapping"),
         ("", "a matrix is a mapping"),

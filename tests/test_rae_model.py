@@ -81,7 +81,7 @@ def test_loudness_does_not_matter_and_silence_is_zero() -> None:
 
 
 def test_spectrogram_refuses_what_cannot_be() -> None:
-    with pytest.raises(ConfigError, match=r"here\.num_mels: \d+ of 900 filters hold no FFT bin"):
+    with pytest.raises(ConfigError, match=r"here\.num_mels: \d+ of 900 filters contain no FFT bin"):
         MelSpectrogramDb(SpectrogramSection(num_mels=900), "here")
     with pytest.raises(ConfigError, match=r"spectrogram\.clip_db: Input should be less than 0"):
         SpectrogramSection.read({"clip_db": 60.0}, "spectrogram")

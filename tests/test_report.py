@@ -18,6 +18,7 @@ import audmetric
 import numpy as np
 import pandas as pd
 import pytest
+from full_disk import fill_disk
 
 import s3prl_emotion.cli
 from s3prl_emotion.errors import EmotionError, UsageError
@@ -611,11 +612,8 @@ def test_a_metric_that_is_not_defined(tmp_path: Path):
 
 
 def test_a_full_disk(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    def full(self: Path, *args: Any, **kwargs: Any) -> None:
-        raise OSError(28, "No space left on device")
-
     analysis = analyse(load_study([made]), resamples=1000)
-    monkeypatch.setattr(Path, "write_bytes", full)
+    fill_disk(monkeypatch)
     with pytest.raises(EmotionError, match="No space left on device"):
         write_report(analysis, tmp_path)
     assert not list(tmp_path.rglob("*.html"))

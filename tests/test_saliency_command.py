@@ -18,6 +18,7 @@ import soundfile
 import torch
 import yaml
 from conftest import RATE, Cli, Outcome, tone
+from full_disk import fill_disk
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import save_file
@@ -756,13 +757,7 @@ def test_headers_that_do_not_fit(small: SaliencyFile, change: Any, message: str)
 
 def test_a_full_disk_leaves_the_older_file(small: SaliencyFile, monkeypatch: pytest.MonkeyPatch) -> None:
     before = small.path.read_bytes()
-
-    def full(self: Path, data: bytes) -> int:
-        with self.open("wb") as file:
-            file.write(data[:50])
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(Path, "write_bytes", full)
+    fill_disk(monkeypatch)
     with pytest.raises(StoreError, match="No space left"):
         replace(small, header=small.header.model_copy(update={"fold": "fold2"})).write()
     assert small.path.read_bytes() == before

@@ -280,8 +280,8 @@ BROKEN = {
     "two hours": (audio(np.zeros(7200 * 8000, np.float32), 8000, "FLAC"), "audio is longer than 30 s (7200 s); cut it"),
     "says two hours": (flac_of(RATE, 7200 * RATE), "audio is longer than 30 s (7200 s); cut it"),
     "says nothing": (flac_of(60 * RATE, 0), "audio is longer than 30 s"),
-    "prime rate": (audio(SPEECH, 44_101), "a sampling rate of 44101 Hz is not taken; resample it to 16000 Hz"),
-    "high rate": (audio(SPEECH, 384_000), "a sampling rate of 384000 Hz is not taken"),
+    "prime rate": (audio(SPEECH, 44_101), "a sampling rate of 44101 Hz is not supported; resample it to 16000 Hz"),
+    "high rate": (audio(SPEECH, 384_000), "a sampling rate of 384000 Hz is not supported"),
 }
 
 

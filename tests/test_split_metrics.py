@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from full_disk import fill_disk
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from matplotlib import image
@@ -381,12 +382,7 @@ def test_figure_is_written_whole_or_not_at_all(tmp_path: Path, monkeypatch: pyte
     table = reliability_table([0, 1], np.eye(2))
     plot_reliability(path, table, "before")
     before = path.read_bytes()
-
-    def full(self: Path, data: bytes) -> int:
-        self.open("wb").write(data[:10])
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(Path, "write_bytes", full)
+    fill_disk(monkeypatch)
     with pytest.raises(TrainingError, match="No space left on device"):
         plot_reliability(path, table, "after")
     assert path.read_bytes() == before

@@ -85,7 +85,6 @@ def own(folders: Folders, tmp_path: Path) -> Path:
 @pytest.fixture
 def suite(cli: Cli, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Suite:
     """``suite("transcribe", …)`` inside this process, in an empty working directory."""
-    monkeypatch.setitem(s3prl_emotion.cli.COMMANDS, "transcribe", "transcripts")
 
     def call(*words: object, code: int = 0) -> Outcome:
         capfd.readouterr()
@@ -710,7 +709,6 @@ def add(self, name, text):
     plain(self, name, text)
     time.sleep(0.05)
 record.Record.add = add
-cli.COMMANDS["transcribe"] = "transcripts"
 sys.exit(cli.main(sys.argv[1:]))
 """
 

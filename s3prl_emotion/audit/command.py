@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 from argparse import ArgumentParser, Namespace
@@ -45,10 +44,9 @@ def run(args: Namespace) -> int:
 
     found = audit(read_listing(source, args.format, args.speaker_pattern), root, args.jobs)
     if args.json is not None:
-        from s3prl_emotion.files.writing import write_bytes
+        from s3prl_emotion.files.writing import write_json
 
-        text = json.dumps(as_json(found, args.strict), indent=2, ensure_ascii=False) + "\n"
-        write_bytes(args.json.expanduser(), text.encode(), UsageError)
+        write_json(args.json.expanduser(), as_json(found, args.strict), UsageError, ensure_ascii=False)
     print_report(found, args.strict)
     sys.stdout.flush()
     return 0 if found.is_clean(args.strict) else 1

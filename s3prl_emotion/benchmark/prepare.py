@@ -14,7 +14,7 @@ from s3prl_emotion.benchmark.locks import waited_for
 from s3prl_emotion.benchmark.plan import Step
 from s3prl_emotion.benchmark.processes import InterruptedRunError, Processes
 from s3prl_emotion.errors import TrainingError
-from s3prl_emotion.files.writing import write_text
+from s3prl_emotion.files import writing
 
 Say = Callable[[str], None]
 
@@ -66,7 +66,7 @@ class Preparation:
         step.beside(".json").unlink(missing_ok=True)
         shutil.rmtree(step.folder, ignore_errors=True)
         step.folder.mkdir(parents=True)
-        write_text(step.beside(".yaml"), yaml.safe_dump(step.recipe, sort_keys=False, allow_unicode=True))
+        writing.write_text(step.beside(".yaml"), yaml.safe_dump(step.recipe, sort_keys=False, allow_unicode=True))
         for command in step.commands:
             processes.run(command, step.beside(".log"))
         write_json(step.beside(".json"), {"definition": step.definition, "commands": step.commands})
@@ -89,4 +89,4 @@ def read_json(path: Path) -> dict[str, Any]:
 
 def write_json(path: Path, values: Any) -> None:
     """Write a file of ours, whole or not at all."""
-    write_text(path, json.dumps(values, indent=1, ensure_ascii=False, default=str) + "\n")
+    writing.write_json(path, values, indent=1, ensure_ascii=False)

@@ -11,9 +11,6 @@ from __future__ import annotations
 
 import csv
 import logging
-import shutil
-import time
-import uuid
 import wave
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -26,6 +23,7 @@ from tqdm import tqdm
 from s3prl_emotion.corpora.espeak import Espeak
 from s3prl_emotion.errors import UsageError
 from s3prl_emotion.files.folders import CACHE_VARIABLE, cache_folder
+from s3prl_emotion.files.writing import remove_stale, writing_folder
 
 logger = logging.getLogger(__name__)
 
@@ -50,7 +48,7 @@ COLUMNS = (
 _SEED = 20240607
 _GRADERS = 6
 _LABELS = "labels.csv"
-_STALE_SECONDS = 24 * 3600  # nobody makes the corpus for a day: what is older was left by a killed process
+_STALE_SECONDS = 24 * 3600  # the corpus takes seconds: a folder as old as this was left by a killed process
 
 
 @dataclass(frozen=True)
@@ -129,8 +127,7 @@ def demo_corpus(cache_dir: Path | None = None) -> tuple[Path, Path]:
     root = cache / f"demo_corpus_v{DEMO_VERSION}"
     try:
         if not _is_complete(root):
-            cache.mkdir(parents=True, exist_ok=True)
-            _remove_stale(root)
+            remove_stale(cache.glob(f"{root.name}.tmp-*"), _STALE_SECONDS)
             _make(root)
     except OSError as error:
         raise UsageError(
@@ -151,42 +148,9 @@ def _is_complete(root: Path) -> bool:
 
 
 def _make(root: Path) -> None:
-    """Make the corpus beside its place, then move it there in one step."""
-    half_made = _scratch(root)
-    half_made.mkdir()
-    try:
-        _generate(half_made)
-        _move_into_place(half_made, root)
-    finally:
-        shutil.rmtree(half_made, ignore_errors=True)
-
-
-def _scratch(root: Path) -> Path:
-    return root.with_name(f"{root.name}.tmp-{uuid.uuid4().hex}")
-
-
-def _move_into_place(half_made: Path, root: Path) -> None:
-    try:
-        half_made.rename(root)
-        return
-    except OSError:
-        if _is_complete(root):  # another process was faster; its files are the same
-            return
-        if not root.exists():
-            raise
-    spoilt = _scratch(root)
-    root.rename(spoilt)
-    half_made.rename(root)
-    shutil.rmtree(spoilt, ignore_errors=True)
-
-
-def _remove_stale(root: Path) -> None:
-    for path in root.parent.glob(f"{root.name}.tmp-*"):
-        try:
-            if time.time() - path.stat().st_mtime > _STALE_SECONDS:
-                shutil.rmtree(path, ignore_errors=True)
-        except OSError as error:  # gone meanwhile, or not ours: no reason to stop
-            logger.debug("left %s alone: %s", path, error)
+    """Make the corpus, unless another process makes it first: the files are the same."""
+    with writing_folder(root, _is_complete) as folder:
+        _generate(folder)
 
 
 def _utterances() -> Iterator[_Utterance]:

@@ -5,8 +5,6 @@ from __future__ import annotations
 import io
 import json
 import shutil
-import time
-import uuid
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -16,16 +14,16 @@ import soundfile
 
 from s3prl_emotion.audio import SAMPLE_RATE
 from s3prl_emotion.errors import UsageError
-from s3prl_emotion.files.writing import write_text
+from s3prl_emotion.files import writing
 from s3prl_emotion.loading.degradation.degrader import Waveform
 
 ABOUT = "degrade.json"
 FINISHED = "degrade.jsonl"
 EXACT = "FLOAT"
 SUBTYPES = {EXACT: 4, "PCM_16": 2, "PCM_24": 3, "PCM_32": 4}  # of WAV in soundfile's words; bytes of a sample
+REMEDY = f"{writing.REMEDY}, then run the same command again: finished copies are kept"
 _HEADER = 60  # bytes of a WAV header, about
 _ROW = 600  # bytes of an utterance in the tables and in FINISHED, about
-_STALE_SECONDS = 600  # a file takes milliseconds to write: what is older was left by a killed process
 Record = dict[str, Any]
 
 
@@ -54,19 +52,7 @@ def write_bytes(path: Path, content: bytes) -> None:
     Raises:
         UsageError: the folder cannot be written or the disk is full
     """
-    partial = path.with_name(f".{uuid.uuid4().hex}.partial")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            partial.write_bytes(content)
-            partial.replace(path)
-        finally:
-            partial.unlink(missing_ok=True)
-    except OSError as error:
-        raise UsageError(
-            f"{path}: could not be written ({error.strerror or error}); free room or mend its rights, then run the "
-            "same command again: what is finished is kept"
-        ) from error
+    writing.write_bytes(path, content, UsageError, REMEDY, parents=True)
 
 
 class Output:
@@ -99,7 +85,7 @@ class Output:
                 folder.mkdir(parents=True, exist_ok=True)
             except OSError as error:
                 raise UsageError(f"--out {folder}: cannot be made ({error.strerror}); name another folder") from error
-            write_text(path, json.dumps({**about, "by": [*made_by, by]}, indent=2, ensure_ascii=False) + "\n")
+            writing.write_json(path, {**about, "by": [*made_by, by]}, ensure_ascii=False)
         self.records = self._read_finished()
 
     def finished(self, file: str) -> Record | None:
@@ -152,9 +138,7 @@ class Output:
 
     def tidy(self) -> None:
         """Remove what killed processes left half-written."""
-        for path in self.folder.rglob(".*.partial"):
-            if time.time() - path.stat().st_mtime > _STALE_SECONDS:
-                path.unlink(missing_ok=True)
+        writing.remove_stale(self.folder.rglob(".*.partial"))
 
     def _read_finished(self) -> dict[str, Record]:
         path = self.folder / FINISHED

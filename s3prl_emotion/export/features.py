@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,6 +16,7 @@ from s3prl_emotion.corpora import Corpus
 from s3prl_emotion.errors import AudioError, CheckpointError, StoreError
 from s3prl_emotion.extract.filling import all_utterances
 from s3prl_emotion.files.checkpoint import load_checkpoint
+from s3prl_emotion.files.writing import writing
 from s3prl_emotion.loading.dataset import UtteranceDataset
 from s3prl_emotion.masking import guarded_sqrt
 from s3prl_emotion.upstreams.source import UpstreamSource
@@ -54,32 +53,24 @@ def export(source: UpstreamSource, corpus: Corpus, path: Path, pooling: str, ckp
     utterances = all_utterances(corpus)
     dataset = UtteranceDataset(utterances, pre_load=False, max_duration=None)
     pooled: list[NDArray[np.float32]] = []
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        with zipfile.ZipFile(partial, "w", allowZip64=True) as file:
-            for waveform, _, name in tqdm(dataset, desc="export", dynamic_ncols=True, total=len(dataset)):
-                stack = next(source.stacks([torch.from_numpy(waveform)], [name]))
-                if stack.shape[1] == 0:
-                    raise AudioError(f"{name}: too short for this upstream, which gives it no frame; leave it out")
-                features = _pool(_layers(source, stack, ckpt is not None), pooling).cpu().numpy()
-                if pooling == "frames":
-                    _write(file, f"features/{name}", features)
-                else:
-                    pooled.append(features)
-            if pooled:
-                _write(file, "features", np.stack(pooled))
-            for key, values in (
-                ("names", [item.name for item in utterances]),
-                ("classes", [corpus.classes[item.label] for item in utterances]),
-                ("speakers", [item.speaker or "" for item in utterances]),
-            ):
-                _write(file, key, np.asarray(values, dtype=np.str_))
-        partial.replace(path)
-    except OSError as error:
-        raise StoreError(f"{path}: could not be written ({error.strerror}); free room or name another file") from error
-    finally:
-        with contextlib.suppress(OSError):  # it is not there, or its folder is none
-            partial.unlink()
+    with writing(path, StoreError) as target, zipfile.ZipFile(target, "w", allowZip64=True) as file:
+        for waveform, _, name in tqdm(dataset, desc="export", dynamic_ncols=True, total=len(dataset)):
+            stack = next(source.stacks([torch.from_numpy(waveform)], [name]))
+            if stack.shape[1] == 0:
+                raise AudioError(f"{name}: too short for this upstream, which gives it no frame; leave it out")
+            features = _pool(_layers(source, stack, ckpt is not None), pooling).cpu().numpy()
+            if pooling == "frames":
+                _write(file, f"features/{name}", features)
+            else:
+                pooled.append(features)
+        if pooled:
+            _write(file, "features", np.stack(pooled))
+        for key, values in (
+            ("names", [item.name for item in utterances]),
+            ("classes", [corpus.classes[item.label] for item in utterances]),
+            ("speakers", [item.speaker or "" for item in utterances]),
+        ):
+            _write(file, key, np.asarray(values, dtype=np.str_))
     return len(utterances)
 
 

@@ -1,1 +1,1 @@
-"""Files and folders: locks, checkpoints, and where heads, adapters and recipes lie."""
+"""Write files atomically, lock them, read checkpoints, and locate the folders of heads, adapters and recipes."""

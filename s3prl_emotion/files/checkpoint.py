@@ -1,9 +1,8 @@
-"""Checkpoints: read without running anything that they hold, written so that a crash never costs the older one."""
+"""Read checkpoints without running code in them; write them without risking the older one."""
 
 from __future__ import annotations
 
 import argparse
-import contextlib
 import os
 import pickle
 import zipfile
@@ -14,8 +13,9 @@ from typing import Any
 import torch
 
 from s3prl_emotion.errors import CheckpointError
+from s3prl_emotion.files.writing import writing
 
-ALLOWED_CLASSES: list[Any] = [argparse.Namespace]  # how s3prl stores its command line; the rest is plain data
+ALLOWED_CLASSES: list[Any] = [argparse.Namespace]  # s3prl stores its command line in one; the rest is plain data
 REQUIRED = ("Args", "Config")
 DOWNSTREAM = "a downstream experiment"
 
@@ -32,12 +32,12 @@ def load_checkpoint(
     Args:
         path: ``states-N.ckpt`` or ``dev-best.ckpt``
         map_location: as in ``torch.load``
-        mmap: read tensors when they are looked at, which saves time where few are
-        required: keys that tell such a checkpoint
-        kind: what it is of, for messages
+        mmap: read a tensor when it is used, which saves time where few are
+        required: keys that every checkpoint of this kind has
+        kind: of checkpoint, for messages
 
     Raises:
-        CheckpointError: missing or damaged file, one that holds more than tensors and plain data (nothing of it is
+        CheckpointError: a missing or damaged file, one that holds more than tensors and plain data (no code in it is
             run), or one of another kind
     """
     path = Path(path)
@@ -50,7 +50,7 @@ def load_checkpoint(
         if not zipfile.is_zipfile(path):
             raise CheckpointError(f"{path}: damaged or not a checkpoint; use an older one") from error
         raise CheckpointError(
-            f"{path}: refused, since it holds objects other than tensors and plain data; nothing of it was run"
+            f"{path}: refused, since it holds objects other than tensors and plain data; no code in it was run"
         ) from error
     except Exception as error:  # damaged bytes make torch's readers fail in many ways: IndexError, struct.error, …
         raise CheckpointError(
@@ -62,31 +62,24 @@ def load_checkpoint(
 
 
 def save_checkpoint(
-    state: dict[str, Any], path: str | os.PathLike[str], remedy: str = "free room on the disk and resume with -a"
+    state: dict[str, Any], path: str | os.PathLike[str], remedy: str = "free disk space and resume with -a"
 ) -> None:
-    """Write a checkpoint whole or not at all: into a file beside it first, which then takes its name.
+    """Write a checkpoint whole or not at all, and wait until it is on the disk.
 
     Args:
         state: tensors and plain data
         path: of the file
-        remedy: what to do where it cannot be written, for the message
+        remedy: how to fix a failure, for its message
 
     Raises:
-        CheckpointError: the disk is full or the folder cannot be written; an older file of this name is untouched
+        CheckpointError: the disk is full or the folder cannot be written; an older file of this name is unchanged
     """
     path = Path(path)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
-        with partial.open("wb") as file:
+        with writing(path, CheckpointError, remedy, durable=True) as file:
             torch.save(state, file)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(path)
-    except (OSError, RuntimeError) as error:  # torch's zip writer reports a full disk as a RuntimeError
+    except RuntimeError as error:  # torch's zip writer reports a full disk so
         raise CheckpointError(f"{path}: could not be written ({_first_line(error)}); {remedy}") from error
-    finally:
-        with contextlib.suppress(OSError):  # it is not there, or its folder is none
-            partial.unlink()
 
 
 def _first_line(error: BaseException) -> str:

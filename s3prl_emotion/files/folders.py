@@ -1,7 +1,7 @@
-"""Where the suite's heads, adapters and recipes lie: below the package in a wheel, beside it in a checkout.
+"""Locate the heads, adapters, recipes and the cache: inside the package in a wheel, beside it in a checkout.
 
 ``setup.cfg`` maps the top-level folders into the package, so a wheel has ``s3prl_emotion/downstream`` on disk while a
-checkout and an editable install do not. Nothing else in the suite may build these paths.
+checkout and an editable install do not. No other module may build these paths.
 """
 
 from __future__ import annotations
@@ -16,25 +16,25 @@ CACHE_VARIABLE = "S3PRL_EMOTION_CACHE"
 
 
 def heads_folder() -> Path:
-    """Folder with one sub-folder per head (``downstream/``)."""
+    """Return the folder with one sub-folder per head (``downstream/``)."""
     return _folder("downstream")
 
 
 def adapters_folder() -> Path:
-    """Folder with one sub-folder per upstream family (``upstream_adapters/``)."""
+    """Return the folder with one sub-folder per upstream family (``upstream_adapters/``)."""
     return _folder("upstream_adapters")
 
 
 def recipes_folder() -> Path:
-    """Folder with one sub-folder of YAML recipes per paper (``recipes/``)."""
+    """Return the folder with one sub-folder of YAML recipes per paper (``recipes/``)."""
     return _folder("recipes")
 
 
 def cache_folder() -> Path:
-    """Where things are kept that can be made again: ``S3PRL_EMOTION_CACHE``, else below the user's own cache.
+    """Return the folder for files that can be made again: ``S3PRL_EMOTION_CACHE``, or one in the user's own cache.
 
     Raises:
-        UsageError: none is named, and the user has no home folder
+        UsageError: the variable is not set and the user has no home folder
     """
     named = os.environ.get(CACHE_VARIABLE)
     try:
@@ -42,22 +42,22 @@ def cache_folder() -> Path:
             return Path(named).expanduser()
         xdg = os.environ.get("XDG_CACHE_HOME")
         return (Path(xdg) if xdg else Path.home() / ".cache") / "s3prl_emotion"
-    except RuntimeError as error:  # pathlib knows no home folder
+    except RuntimeError as error:  # from pathlib: no home folder
         raise UsageError(f"no folder for the cache: {error}; name one in {CACHE_VARIABLE}") from error
 
 
 def heads() -> list[str]:
-    """Names of the suite's heads, sorted: every folder with an ``expert.py``."""
+    """Return the names of the suite's heads, sorted: the folders with an ``expert.py``."""
     return sorted(path.parent.name for path in heads_folder().glob("*/expert.py"))
 
 
 def is_suite_head(name: object) -> bool:
-    """Whether ``name`` is one of this suite's heads, rather than a stock task of s3prl."""
+    """Return whether ``name`` is one of this suite's heads, not a stock task of s3prl."""
     return name in heads()
 
 
 def _folder(name: str) -> Path:
-    for place in (PACKAGE / name, PACKAGE.parent / name):
-        if place.is_dir():
-            return place
+    for folder in (PACKAGE / name, PACKAGE.parent / name):
+        if folder.is_dir():
+            return folder
     raise UsageError(f"the suite's folder {name!r} is missing beside {PACKAGE}; install s3prl-emotion again")

@@ -1,30 +1,73 @@
-"""A lock file: one process in a directory."""
+"""Lock files and folders against other processes: the only place in the suite that does.
+
+The system releases a lock when the process that holds it ends, however it ends. A child that inherits the open file
+holds the lock as well, for as long as it lives.
+"""
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import IO
 
-from s3prl_emotion.errors import UsageError
+from s3prl_emotion.errors import EmotionError, UsageError
+
+BUSY = (errno.EAGAIN, errno.EACCES)
+
+
+def lock(file: int | IO[bytes] | IO[str], shared: bool = False, wait: bool = False) -> bool:
+    """Lock an open file until it is closed.
+
+    A file system without locks counts as locked, so that the suite works there; two processes then do not notice each
+    other.
+
+    Args:
+        file: the file, or its descriptor
+        shared: allow other shared locks, but no exclusive one
+        wait: for whoever holds it to release it
+
+    Returns:
+        whether the lock is held now; ``False`` if another process holds it
+    """
+    mode = (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | (0 if wait else fcntl.LOCK_NB)
+    try:
+        fcntl.flock(file, mode)
+    except OSError as error:
+        return error.errno not in BUSY
+    return True
 
 
 @contextmanager
-def locked(path: Path, busy: str) -> Iterator[None]:
-    """Hold a lock file; the system lets go of it when the process ends, however it ends.
+def locked(
+    path: Path, busy: str, failure: type[EmotionError] = UsageError, wait: Callable[[], None] | None = None
+) -> Iterator[int]:
+    """Hold a lock file, which names the process that holds it.
+
+    Args:
+        path: of the lock file, which stays there
+        busy: what to say if another process holds the lock; that process and a remedy are added
+        failure: class of the error that is raised
+        wait: called between attempts as long as another process holds the lock: sleeps, or raises to give up;
+            ``None`` gives up at once
+
+    Yields:
+        the descriptor, for children that hold the lock too
 
     Raises:
-        UsageError: another process holds it; the message is ``busy`` with that process's id
+        EmotionError: ``failure``: another process holds the lock
     """
     with path.open("a+") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            file.seek(0)
-            raise UsageError(f"{busy} (process {file.read().strip() or 'unknown'}); wait for it or end it") from error
-        file.truncate(0)
-        file.write(f"{os.getpid()}\n")
-        file.flush()
-        yield
+        while not lock(file):
+            if wait is None:
+                file.seek(0)
+                raise failure(f"{busy} (process {file.read().strip() or 'unknown'}); wait for it or end it")
+            wait()
+        with suppress(OSError):  # a full disk: the lock holds without the name
+            file.truncate(0)
+            file.write(f"{os.getpid()}\n")
+            file.flush()
+        yield file.fileno()

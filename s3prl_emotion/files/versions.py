@@ -1,4 +1,4 @@
-"""Versions of Python and of the packages that a result depends on."""
+"""List the versions of Python and of the packages that a result depends on."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ PACKAGES = ("s3prl", "torch", "torchaudio", "transformers", "numpy", "audmetric"
 
 
 def versions() -> dict[str, str]:
-    """Versions of Python and of the packages that a result depends on."""
-    found = {"s3prl-emotion": __version__, "python": platform.python_version()}
+    """Return the versions of Python and of the packages that a result depends on."""
+    numbers = {"s3prl-emotion": __version__, "python": platform.python_version()}
     for name in PACKAGES:
         try:
-            found[name] = metadata.version(name)
+            numbers[name] = metadata.version(name)
         except metadata.PackageNotFoundError:
-            found[name] = "not installed as a package"
-    return found
+            numbers[name] = "not installed as a package"
+    return numbers

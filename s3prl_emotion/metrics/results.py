@@ -15,7 +15,7 @@ from torch import nn
 
 from s3prl_emotion.corpora import Utterance
 from s3prl_emotion.files.versions import versions
-from s3prl_emotion.files.writing import write_text
+from s3prl_emotion.files.writing import write_json, write_text
 
 
 def config_hash(config: dict[str, Any]) -> str:
@@ -85,7 +85,7 @@ def write_predictions(
 def write_metrics(folder: Path, stem: str, values: dict[str, Any]) -> Path:
     """Write ``{split}_{fold}_metrics.json``."""
     path = folder / f"{stem}_metrics.json"
-    write_text(path, json.dumps(values, indent=2, default=str) + "\n")
+    write_json(path, values)
     return path
 
 

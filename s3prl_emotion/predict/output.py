@@ -16,6 +16,7 @@ from typing import Any, TextIO
 
 from s3prl_emotion import __version__
 from s3prl_emotion.errors import UsageError, nearest
+from s3prl_emotion.files.writing import writing_text
 from s3prl_emotion.predict.answers import Judgement
 from s3prl_emotion.predict.files import FileResult
 from s3prl_emotion.predict.predictor import About
@@ -184,28 +185,11 @@ def written(out: Path | None, name: str, layout: Layout) -> Iterator[Writer]:
     Raises:
         UsageError: the file cannot be written
     """
-    with _opened(out) if out is not None else contextlib.nullcontext(sys.stdout) as file:
+    with writing_text(out, UsageError) if out is not None else contextlib.nullcontext(sys.stdout) as file:
         writer = WRITERS[name](file, layout)
         yield writer
         writer.end()
         file.flush()
-
-
-@contextmanager
-def _opened(path: Path) -> Iterator[TextIO]:
-    """A file that takes its name when it is whole; an older one is untouched until then."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        with partial.open("w", encoding="utf-8", newline="") as file:
-            yield file
-        partial.replace(path)
-    except OSError as error:
-        raise UsageError(
-            f"--out {path}: could not be written ({error.strerror}); free room or mend its rights"
-        ) from error
-    finally:
-        with contextlib.suppress(OSError):  # it is not there, or its folder is none
-            partial.unlink()
 
 
 def rounded(value: float) -> float:

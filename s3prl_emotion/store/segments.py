@@ -13,7 +13,6 @@ with an older segment, so torn ends stay ends. While it lives it shares a lock o
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import struct
 import time
@@ -27,6 +26,7 @@ import xxhash
 from torch import Tensor
 
 from s3prl_emotion.errors import StoreError
+from s3prl_emotion.files.locks import lock
 
 MAGIC = b"S3EMOIX1"
 ENTRY = struct.Struct("<16s16sQQIIIIQQ")  # key, checksum, offset, bytes, L, T, D, dtype, samples, checksum of these
@@ -162,8 +162,7 @@ class SegmentWriter:
         try:
             if self.lock is None and not self.locked:
                 self.lock = os.open(self.folder / LOCK, os.O_CREAT | os.O_RDWR, 0o666)
-                with contextlib.suppress(OSError):  # a file system without locks: upkeep must be called when idle
-                    fcntl.flock(self.lock, fcntl.LOCK_SH)  # waits for upkeep to end
+                lock(self.lock, shared=True, wait=True)  # until upkeep ends
             self.payload = os.open(stem.with_suffix(FEATURES), flags, 0o666)
             self.index = os.open(stem.with_suffix(INDEX), flags, 0o666)
             _write_all(self.index, memoryview(MAGIC), 0)
@@ -204,14 +203,8 @@ def alone(folder: Path) -> Iterator[None]:
         StoreError: somebody writes to it right now
     """
     with (folder / LOCK).open("ab") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise StoreError(
-                f"{folder}: is being written to; run this again when extraction or training has ended"
-            ) from error
-        except OSError:  # a file system without locks
-            pass
+        if not lock(file):
+            raise StoreError(f"{folder}: is being written to; run this again when extraction or training has ended")
         yield
 
 

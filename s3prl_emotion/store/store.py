@@ -18,7 +18,7 @@ from torch import Tensor
 
 from s3prl_emotion.errors import StoreError, TrainingError
 from s3prl_emotion.files.versions import versions
-from s3prl_emotion.files.writing import write_text
+from s3prl_emotion.files.writing import write_json
 from s3prl_emotion.store.identity import Identity
 from s3prl_emotion.store.segments import Entry, Segment, SegmentWriter, intact, stems
 
@@ -155,7 +155,7 @@ class FeatureStore:
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             if not self._is_described(about, device):
-                write_text(about, json.dumps(self._about(device), indent=2) + "\n")
+                write_json(about, self._about(device))
         except (OSError, TrainingError) as error:
             raise StoreError(
                 f"--feature_store {self.root}: cannot be made or written ({error}); name another folder or free room"

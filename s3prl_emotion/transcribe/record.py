@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import csv
-import fcntl
 import json
 from collections.abc import Iterator, Mapping
 from io import FileIO, StringIO
@@ -20,7 +19,8 @@ import xxhash
 
 from s3prl_emotion.corpora.transcripts import COLUMNS, read_transcripts
 from s3prl_emotion.errors import EmotionError, UsageError
-from s3prl_emotion.files.writing import write_text
+from s3prl_emotion.files.locks import lock
+from s3prl_emotion.files.writing import write_json, write_text
 
 FORMAT = 1
 MODEL = {"model_type", "weights", "vocabulary", "do_normalize"}  # of an identity: what only its author could name
@@ -70,7 +70,7 @@ class Record:
         # a process that dies between the two files leaves the older CSV beside the newer description
         digests = {"csv": _hash(text.encode()), "csv_before": self._before}
         values = {"format": FORMAT, "identity": self.identity, **digests, **about}
-        write_text(_sidecar(self.path), json.dumps(values, indent=2) + "\n")
+        write_json(_sidecar(self.path), values)
         write_text(self.path, text)
         _partial(self.path).unlink(missing_ok=True)
         self._finished = len(self.texts)
@@ -184,12 +184,8 @@ def open_record(path: Path, identity: dict[str, Any], overwrite: bool = False) -
 
 
 def _lock(file: FileIO, path: Path) -> None:
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        raise UsageError(f"-o {path}: another process makes it right now; wait for it, or name another file") from error
-    except OSError:  # a file system without locks
-        pass
+    if not lock(file):
+        raise UsageError(f"-o {path}: another process makes it right now; wait for it, or name another file")
 
 
 def _differing(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> str:

@@ -1,4 +1,4 @@
-"""A frozen upstream for the commands that compute features outside of training: options, building, source."""
+"""Declare an upstream's flags and build it frozen, for the commands that compute features outside of training."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def add_upstream_arguments(parser: ArgumentParser) -> None:
     add("-u", "--upstream", required=True, help="the speech model, as in run_downstream.py")
     add("-k", "--upstream_ckpt", help="its checkpoint, folder or hub id, where it needs one")
     add("-g", "--upstream_model_config", metavar="YAML", help="its options")
-    add("-s", "--upstream_feature_selection", default="hidden_states", metavar="NAME", help="which of its features")
+    add("-s", "--upstream_feature_selection", default="hidden_states", metavar="NAME", help="key of its features")
     add("-l", "--upstream_layer_selection", type=int, metavar="LAYER", help="one layer instead of all")
     add("--upstream_path", metavar="DIR", help="more folders with upstream adapters")
     add("--device", help="cuda where there is one, else cpu")
@@ -30,13 +30,13 @@ def add_store_arguments(parser: ArgumentParser, required: bool) -> None:
 
 
 def build_source(args: Namespace, batched: bool = False) -> Any:
-    """Build the upstream that the flags name, frozen, and where features of it come from.
+    """Build the frozen upstream that the flags name, and the source of its features.
 
     Returns:
         an :class:`~s3prl_emotion.upstreams.source.UpstreamSource`
 
     Raises:
-        UsageError: unknown upstream, features, layer or device
+        UsageError: an unknown upstream, feature, layer or device
         StoreError: the store cannot be used
     """
     host.register()
@@ -48,7 +48,7 @@ def build_source(args: Namespace, batched: bool = False) -> Any:
     host.register_search_path(args.upstream_path)
     device = args.device or ("cuda" if torch.cuda.is_available() else "cpu")
     check_device(device)
-    if device == "cuda" and "LOCAL_RANK" in os.environ:  # torchrun: each process its own GPU
+    if device == "cuda" and "LOCAL_RANK" in os.environ:  # under torchrun each process has its own GPU
         device = f"cuda:{os.environ['LOCAL_RANK']}"
     model = build_upstream(args.upstream, args.upstream_ckpt, args.upstream_model_config, device)
     options = (args.upstream_ckpt, args.upstream_model_config, args.upstream_feature_selection)
@@ -72,7 +72,7 @@ def build_source(args: Namespace, batched: bool = False) -> Any:
 
 
 def build_upstream(name: str, ckpt: str | None, model_config: str | None, device: str) -> Any:
-    """Build an upstream as the host's runner does, and freeze it.
+    """Build an upstream as the host's runner does, in eval mode.
 
     Raises:
         UsageError: no such upstream

@@ -1,4 +1,4 @@
-"""The host's featurizer: a learned weighted sum over layers, cut to each utterance's own frames."""
+"""Sum layers with learned weights and cut features to each utterance's own frames: the host's featurizer."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from s3prl_emotion.masking import full_precision
 
 
 class Featurizer(HostFeaturizer):
-    """Weighted sum over layers (paper 001, eq. 1) as one matrix product, and true lengths.
+    """Weighted sum over layers (paper 001, eq. 1) as one matrix product, with the true number of frames.
 
     The host multiplies a copy of all layers by their weights, then sums; here ``weights [L] @ stack [L, T * D]`` reads
-    the layers once. The host cuts every utterance to ``round(samples / rate)`` frames, which keeps frames of padding
-    (and gives none for upstreams with one frame an utterance); here one that comes alone keeps all its frames. With
-    ``as_host`` both are the host's own, which is what parity with SUPERB means.
+    the layers once. The host cuts every utterance to ``round(samples / rate)`` frames, which keeps padded frames (and
+    none at all for upstreams with one frame per utterance); here an utterance that is computed alone keeps all its
+    frames. ``as_host`` uses the host's own methods for both, for parity with SUPERB.
 
     Raises:
-        UsageError: ``-s`` names features that the upstream does not give, or ``-l`` a layer that it does not have
+        UsageError: ``-s`` names features, or ``-l`` a layer, that the upstream does not have
     """
 
     as_host = False
@@ -36,13 +36,13 @@ class Featurizer(HostFeaturizer):
         as_host: bool = False,
         **options: Any,
     ) -> None:
-        self.as_host = as_host  # ahead of the host's, which calls the methods below
+        self.as_host = as_host  # first, since the host's constructor calls the methods below
         self.available = 1
-        self.frames = getattr(upstream, "frames", None)  # of the suite's adapters: frames of so many samples alone
-        upstream_gives: list[str] = []
+        self.frames = getattr(upstream, "frames", None)  # of the suite's adapters: frames by samples
+        offered: list[str] = []
         try:
             super().__init__(
-                upstream=_Listening(upstream, upstream_gives),
+                upstream=_Listening(upstream, offered),
                 feature_selection=feature_selection,
                 layer_selection=layer_selection,
                 **options,
@@ -56,40 +56,39 @@ class Featurizer(HostFeaturizer):
                 f"-l {layer_selection}: the upstream has no such layer in {feature_selection!r}; it has "
                 f"{self.available}, from 0 to {self.available - 1}"
             ) from error
-        except (ValueError, AttributeError):  # how the host ends where there are no hidden_states to fall back on
-            if feature_selection in upstream_gives:
+        except (ValueError, AttributeError):  # from the host, if there are no hidden_states to fall back on
+            if feature_selection in offered:
                 raise
         if getattr(self, "feature_selection", None) != feature_selection:
             raise UsageError(
-                f"-s {feature_selection}: the upstream gives no such features"
-                f"{nearest(feature_selection, upstream_gives)}"
+                f"-s {feature_selection}: the upstream gives no such features{nearest(feature_selection, offered)}"
             )
 
     @property
     def layer(self) -> int | None:
-        """The one layer that ``-l`` selects, from 0, or ``None``."""
+        """The single layer that ``-l`` selects, from 0, or ``None``."""
         return None if self.layer_selection is None else self.layer_selection % self.available
 
     def layer_weights(self) -> list[float] | None:
-        """Weights of the layers as they are learnt so far, ``[L]``, sum 1; ``None`` where no layers are summed."""
+        """Return the current weights of the layers ``[L]``, which sum to 1; ``None`` if no layers are summed."""
         weights = getattr(self, "weights", None)
         return None if weights is None else functional.softmax(weights.detach().double(), dim=-1).tolist()
 
     def stack(self, features: Any) -> Tensor:
-        """Selected layers ``[L, T, D]`` of an utterance that the upstream saw alone."""
+        """Return the selected layers ``[L, T, D]`` of an utterance that was computed alone."""
         selected = self._select_feature(features)
         if isinstance(selected, (list, tuple)):
             return torch.stack([layer[0] for layer in selected])
         return selected[:1]
 
     def stacks(self, features: Any, lengths: Sequence[int]) -> list[Tensor]:
-        """Selected layers ``[L, T_b, D]`` of the utterances of a batch, cut to ``lengths`` in frames."""
+        """Return the selected layers ``[L, T_b, D]`` of each utterance of a batch, cut to ``lengths`` (frames)."""
         selected = self._select_feature(features)
         layers = selected if isinstance(selected, (list, tuple)) else [selected]
         return [torch.stack([layer[b, :length] for layer in layers]) for b, length in enumerate(lengths)]
 
     def weigh(self, stack: Tensor) -> Tensor:
-        """Features ``[T, D]`` of an utterance from its layers ``[L, T, D]``."""
+        """Sum the layers ``[L, T, D]`` of an utterance to features ``[T, D]``."""
         if len(stack) == 1:
             return stack[0].float()
         return self._weighted_sum(stack)
@@ -100,7 +99,7 @@ class Featurizer(HostFeaturizer):
         return super()._select_feature(features)
 
     def _weighted_sum(self, feature: Sequence[Tensor] | Tensor) -> Tensor:
-        """Layers ``[L, ...]``, or a list of L, to their sum ``[...]`` under the softmax of the weights."""
+        """Sum layers ``[L, ...]``, or a list of L, to ``[...]``, weighted by the softmax of the weights."""
         if self.as_host:
             return super()._weighted_sum(feature)
         stack = feature if isinstance(feature, Tensor) else torch.stack(list(feature))
@@ -112,7 +111,7 @@ class Featurizer(HostFeaturizer):
             return (weights @ stack.reshape(len(stack), -1)).view(stack.shape[1:])
 
     def tolist(self, paired_wavs: list[Tensor], paired_feature: Tensor) -> list[Tensor]:
-        """Cut features ``[B, T, D]`` to each utterance's own frames: a list of ``[T_b, D]``."""
+        """Cut features ``[B, T, D]`` to each utterance's own frames, a list of ``[T_b, D]``."""
         if len(paired_wavs) == 1 and not self.as_host:
             return [paired_feature[0]]
         if self.frames is not None and not self.as_host:
@@ -122,7 +121,7 @@ class Featurizer(HostFeaturizer):
 
 
 class _Listening:
-    """The upstream as the host's constructor calls it; notes the names of what it gives."""
+    """Wrap the upstream for the host's constructor, and note the names of the features that it returns."""
 
     def __init__(self, upstream: Any, names: list[str]) -> None:
         self.upstream, self.names = upstream, names

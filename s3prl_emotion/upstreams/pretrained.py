@@ -1,4 +1,4 @@
-"""Models of ``transformers`` from a directory or the hub, with one clear line for whatever is wrong with them."""
+"""Load models of ``transformers`` from a directory or the hub; every failure is one line that says how to fix it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from s3prl_emotion.errors import UsageError
 from s3prl_emotion.rng import own_seed
 
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?")
-# keys of a config that say where a model comes from or what it was trained for, none of which changes what it gives
+# keys of a config that describe a model's origin or training task and do not change its output
 NAMES = {
     "_name_or_path", "_commit_hash", "transformers_version", "architectures", "dtype", "torch_dtype", "id2label",
     "label2id", "num_labels", "problem_type", "finetuning_task", "task_specific_params", "output_hidden_states",
@@ -28,66 +28,66 @@ NAMES = {
 
 @dataclass(frozen=True)
 class Pretrained:
-    """Where a model lies, and reading it from there."""
+    """A model's location, and readers of its parts."""
 
-    place: str
+    location: str
     """Directory, or id on the hub."""
     where: str
-    """How messages call it."""
+    """Its name in messages."""
     local: bool
     hub: dict[str, Any]
     allow_pickle: bool
-    mend: str
-    """What to do where the weights are a pickle."""
+    remedy: str
+    """What to do if the weights are a pickle, for messages."""
     example: str = ""
-    """How a local directory is given, for messages."""
+    """How to name a local directory on the command line, for messages."""
 
     def config(self) -> Any:
-        """The model's config."""
+        """Read the model's config."""
         import transformers
 
         with quiet():
             return self.read("config.json", transformers.AutoConfig.from_pretrained)
 
     def tokenizer(self) -> Any:
-        """The model's tokenizer.
+        """Read the model's tokenizer.
 
         Raises:
-            UsageError: none is there, or it knows no words
+            UsageError: there is none, or its vocabulary has no words
         """
         import transformers
 
         with quiet():
             tokenizer = self.read("the tokenizer", transformers.AutoTokenizer.from_pretrained)
-        if set(tokenizer.get_vocab()) <= set(tokenizer.all_special_tokens):  # transformers 5 makes it of nothing
+        if set(tokenizer.get_vocab()) <= set(tokenizer.all_special_tokens):  # transformers 5 builds an empty one
             raise UsageError(
-                f"{self.where}: holds no tokenizer files (tokenizer.json, vocab.txt, …); put the model's own there"
+                f"{self.where}: holds no tokenizer files (tokenizer.json, vocab.txt, …); add those of the model"
             )
         return tokenizer
 
     def extractor(self) -> Any:
-        """What makes the model's input of a waveform."""
+        """Read the feature extractor, which turns a waveform into the model's input."""
         import transformers
 
         with quiet():
             return self.read("preprocessor_config.json", transformers.AutoFeatureExtractor.from_pretrained)
 
     def model(self, kind: Any, config: Any, may_miss: str = "", dtype: torch.dtype = torch.float32, **more: Any) -> Any:
-        """The model in eval mode; random generators are left as they were.
+        """Read the model, in eval mode; random generators keep their state.
 
         Args:
             kind: class or auto class of ``transformers``
-            config: may be cut to fewer layers
-            may_miss: pattern of the names of weights that are not used
+            config: of the model, which may have fewer layers than the weights
+            may_miss: pattern of the names of weights that may be missing, since they are not used
             dtype: of the weights
-            more: for ``from_pretrained``
+            more: arguments of ``from_pretrained``
 
         Raises:
             UsageError: weights are missing, damaged, a pickle, or do not fit the config
         """
         safe = None if self.allow_pickle else True
-        with quiet(), own_seed(0):  # what the file lacks is filled with random numbers
-            model, told = self.read(
+        with quiet(), own_seed(0):  # missing weights are drawn at random
+            model, report = self.read(
                 "weights",
                 kind.from_pretrained,
                 config=config,
@@ -96,21 +96,20 @@ class Pretrained:
                 output_loading_info=True,
                 **more,
             )
-        missing = sorted(key for key in told["missing_keys"] if not re.fullmatch(may_miss, key))
+        missing = sorted(key for key in report["missing_keys"] if not re.fullmatch(may_miss, key))
         if missing:
             raise UsageError(
                 f"{self.where}: the weights do not fit config.json: {len(missing)} weights of {type(model).__name__}"
-                f" are missing, {missing[0]} for one; give a model that was trained as one, whose weights and config"
-                " belong together"
+                f" are missing, for example {missing[0]}; give a model whose weights and config belong together"
             )
         return model.eval()
 
     def read(self, what: str, loader: Callable[..., Any], **more: Any) -> Any:
-        """Call a loader of ``transformers``; whatever goes wrong becomes one line."""
+        """Call a loader of ``transformers``, and turn every failure into one line."""
         from safetensors import SafetensorError
 
         try:
-            return loader(self.place, **self.hub, **more)
+            return loader(self.location, **self.hub, **more)
         except (OSError, ValueError, TypeError, LookupError, RuntimeError, ImportError, SafetensorError) as error:
             raise UsageError(f"{self.where}: {self._reason(what, error)}") from error
         except (pickle.UnpicklingError, EOFError) as error:
@@ -120,9 +119,9 @@ class Pretrained:
         if self.local:
             return f"{what} cannot be loaded: {_line(error)}"
         if what == "weights" and "safetensors" in str(error):
-            return f"the hub offers no safetensors of this model; {self.mend}"
+            return f"the hub offers no safetensors of this model; {self.remedy}"
         return (
-            f"no such directory, and {what} cannot be had from the hub or its cache ({_line(error)}); without the hub,"
+            f"no such directory, and {what} is neither on the hub nor in its cache ({_line(error)}); without the hub,"
             f" give a local directory that holds the model{f': {self.example}' if self.example else ''}"
         )
 
@@ -132,53 +131,53 @@ def find_pretrained(
     flag: str,
     revision: str | None = None,
     allow_pickle: bool = False,
-    mend: str | None = None,
+    remedy: str | None = None,
     example: str = "",
     check: Callable[[dict[str, Any], str], object] | None = None,
     **hub: Any,
 ) -> Pretrained:
-    """Say where a model lies, and refuse what cannot be one.
+    """Locate a model, and check a directory before anything is loaded from it.
 
     Args:
         model: directory with ``config.json``, tokenizer and weights, or id on the hub
-        flag: under which the user named it, for messages
+        flag: that named it, for messages
         revision: branch, tag or commit on the hub
-        allow_pickle: also take weights from ``.bin`` files, not safetensors alone
-        mend: what to do where the weights are a pickle
-        example: how a local directory is given, for messages
-        check: called with a directory's config and how messages call the model, ahead of its weights
+        allow_pickle: accept weights in ``.bin`` files too, not only in safetensors
+        remedy: what to do if the weights are a pickle, for messages
+        example: how to name a local directory on the command line, for messages
+        check: called with a directory's config and the model's name in messages, before its weights are looked for
         hub: options of ``from_pretrained``
 
     Raises:
-        UsageError: neither a directory that holds a model nor of the form of an id; or a revision of a directory
+        UsageError: neither a directory with a model nor of the form of an id; or a revision of a directory
     """
     where, path = f"{flag} {model}", Path(model).expanduser()
-    mend = mend or "convert them: load the model with transformers and save_pretrained it"
+    remedy = remedy or "convert them: load the model with transformers and save it with save_pretrained"
     if path.is_dir():
         if revision is not None:
             raise UsageError(f"{where}: a revision is for models on the hub, not for a directory; leave it out")
         values = _config_of(path, where)
         if check is not None:
             check(values, where)
-        _check_weights(path, where, allow_pickle, mend)
-        return Pretrained(str(path), where, True, {"trust_remote_code": False}, allow_pickle, mend)
+        _check_weights(path, where, allow_pickle, remedy)
+        return Pretrained(str(path), where, True, {"trust_remote_code": False}, allow_pickle, remedy)
     if path.exists():
-        raise UsageError(f"{where}: is a file; give the directory that holds config.json and the weights")
+        raise UsageError(f"{where}: is a file; give the directory of config.json and the weights")
     if not HUB_ID.fullmatch(str(model)):
         raise UsageError(f"{where}: no such directory, and not of the form org/name of a hub id either")
     hub |= {"trust_remote_code": False, "revision": revision or "main"}
-    return Pretrained(str(model), where, False, hub, allow_pickle, mend, example)
+    return Pretrained(str(model), where, False, hub, allow_pickle, remedy, example)
 
 
 def vocabulary_hash(tokenizer: Any) -> str:
-    """Hash over all tokens and their numbers."""
+    """Return a hash of all tokens and their numbers."""
     return hash_of(sorted(tokenizer.get_vocab().items()))
 
 
 def tokenizer_hash(tokenizer: Any) -> str:
-    """Hash over everything that decides which tokens a text becomes."""
+    """Return a hash of everything that affects how a text is split into tokens."""
     backend = getattr(tokenizer, "backend_tokenizer", None)
-    if backend is None:  # written in Python; its options are what it was built with
+    if backend is None:  # a tokenizer in Python: hash its options
         options = {key: str(value) for key, value in tokenizer.init_kwargs.items() if "name_or_path" not in key}
         return hash_of([type(tokenizer).__name__, options, vocabulary_hash(tokenizer)])
     content = json.loads(backend.to_str())
@@ -186,18 +185,18 @@ def tokenizer_hash(tokenizer: Any) -> str:
 
 
 def config_values(config: Any) -> dict[str, Any]:
-    """What of a config can change what the model gives, as plain values of JSON."""
+    """Return the values of a config that can change the model's output, as plain JSON values."""
     values = {key: value for key, value in config.to_dict().items() if key not in NAMES}
     return json.loads(json.dumps(values, sort_keys=True, default=str))
 
 
 def hash_of(value: Any) -> str:
-    """Hash of plain values, whatever the order of keys."""
+    """Return a hash of plain values that does not depend on the order of keys."""
     return xxhash.xxh3_128_hexdigest(json.dumps(value, sort_keys=True).encode())
 
 
 def _config_of(path: Path, where: str) -> dict[str, Any]:
-    """A directory's config; what is wrong with it is said ahead of ``transformers``, which would speak of the hub."""
+    """Read a directory's config; check it first, since the errors of ``transformers`` would mention the hub."""
     if not (path / "config.json").is_file():
         raise UsageError(f"{where}: the directory holds no config.json; give the one that save_pretrained wrote")
     try:
@@ -209,31 +208,31 @@ def _config_of(path: Path, where: str) -> dict[str, Any]:
     return values
 
 
-def _check_weights(path: Path, where: str, allow_pickle: bool, mend: str) -> None:
+def _check_weights(path: Path, where: str, allow_pickle: bool, remedy: str) -> None:
     safe = any(path.glob("*.safetensors"))
     if not safe and not any(path.glob("pytorch_model*.bin")):
         raise UsageError(f"{where}: the directory holds no weights (model.safetensors)")
     if not safe and not allow_pickle:
-        raise UsageError(f"{where}: the weights are a pickle, not safetensors; {mend}")
+        raise UsageError(f"{where}: the weights are a pickle, not safetensors; {remedy}")
 
 
 def _line(error: Exception, most: int = 200) -> str:
-    """The gist of an error of another library, on one line."""
+    """Return the first sentence of another library's error, on one line."""
     text = " ".join(str(error).split()).split(". ")[0] or type(error).__name__
     return text if len(text) <= most else f"{text[:most]} …"
 
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Silence bars and reports of weights that are left out on purpose; what matters becomes an error here."""
-    from transformers.utils import logging as tell
+    """Silence progress bars and reports of unused weights; missing weights that matter raise errors in this module."""
+    from transformers.utils import logging as logging
 
-    level, bars = tell.get_verbosity(), tell.is_progress_bar_enabled()
-    tell.set_verbosity_error()
-    tell.disable_progress_bar()
+    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
     try:
         yield
     finally:
-        tell.set_verbosity(level)
+        logging.set_verbosity(level)
         if bars:
-            tell.enable_progress_bar()
+            logging.enable_progress_bar()

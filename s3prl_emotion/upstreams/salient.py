@@ -1,4 +1,4 @@
-"""Pick the most salient layer and dimensions from scores."""
+"""Select the most salient layer and dimensions by their scores."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from s3prl_emotion.errors import ConfigError, EmotionError
 
 
 def salient_layer(scores: Tensor) -> int:
-    """The most salient layer of ``[L]``; of equal ones the lowest, for layers above it need not be computed.
+    """Return the most salient layer by scores ``[L]``; of equal ones the lowest, which is the cheapest to compute.
 
     Raises:
-        EmotionError: no score, or one that is not finite
+        EmotionError: no scores, or one that is not finite
     """
     scores = _checked_scores(scores)
     return int((scores == scores.max()).nonzero()[0])
 
 
 def salient_dimensions(scores: Tensor, keep: float) -> Tensor:
-    """Which dimensions to keep, Mitra et al. 2024, Table 2 (keep 0.8, 0.6, 0.4).
+    """Return the dimensions to keep, Mitra et al. 2024, Table 2 (keep 0.8, 0.6, 0.4).
 
     Args:
         scores: saliency, ``[N]``
@@ -32,7 +32,7 @@ def salient_dimensions(scores: Tensor, keep: float) -> Tensor:
 
     Raises:
         ConfigError: ``keep`` out of range
-        EmotionError: no score, or one that is not finite
+        EmotionError: no scores, or one that is not finite
     """
     if not 0 < keep <= 1:
         raise ConfigError(f"saliency: keep is {keep}; it must be above 0 and at most 1, e.g. 0.8")

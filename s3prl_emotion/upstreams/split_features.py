@@ -1,4 +1,4 @@
-"""Features of a whole split, averaged over frames: what some heads fit to before they are trained."""
+"""Compute features of a whole split, averaged over frames, which some heads fit before training."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from s3prl_emotion.rng import own_seed
 
 
 def pooled_features(runner: Any, split: str) -> tuple[list[str], Tensor]:
-    """Features of a split's utterances as evaluation reads them; training is left as it was, random draws included.
+    """Compute the features of a split as evaluation does, without changing training or its random draws.
 
     Args:
         runner: the :class:`~s3prl_emotion.training.runner.SuiteRunner`, on the suite's own path
         split: train, dev, …
 
     Returns:
-        names ``[U]`` in the split's order, and means over frames ``[U, D]``, float32 on the CPU; every process computes
-        its share and has them all
+        names ``[U]`` in the split's order, and means over frames ``[U, D]``, float32 on the CPU; each process computes
+        a share and returns all
 
     Raises:
-        AudioError: the upstream fails on an utterance, or gives it no frame
+        AudioError: the upstream fails on an utterance or returns no frame
     """
     models = [entry.model for entry in runner.all_entries]
     was_training = [model.training for model in models]
@@ -38,7 +38,7 @@ def pooled_features(runner: Any, split: str) -> tuple[list[str], Tensor]:
             loader, dynamic_ncols=True, desc=f"features of {split}", leave=False, disable=rank() > 0
         ):
             features = runner.features(waveforms, others)
-            pad_features(features, others[-1])  # for its check
+            pad_features(features, others[-1])  # checks that each has a frame
             mine.append((list(others[-1]), [feature.mean(dim=0).float().cpu() for feature in features]))
     for model, training in zip(models, was_training, strict=True):
         model.train(training)

@@ -1,4 +1,4 @@
-"""What the suite's upstream adapters share: strict options (``-g``), and every utterance computed alone."""
+"""Base class of the suite's upstream adapters: strict options (``-g``), every utterance computed by itself."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def read_options(kind: type[Section], model_config: Any, upstream: str) -> Secti
     """Read an upstream's options, ``-g``.
 
     Args:
-        kind: the options and their defaults
+        kind: class of the options, with their defaults
         model_config: YAML file, a mapping (Python callers), or None for the defaults
         upstream: its name, for messages
 
@@ -37,41 +37,41 @@ def read_options(kind: type[Section], model_config: Any, upstream: str) -> Secti
 
 
 def refuse_checkpoint(ckpt: Any, upstream: str) -> None:
-    """Refuse ``-k`` where there is nothing to load.
+    """Reject ``-k`` for an upstream without checkpoints.
 
     Raises:
         UsageError: a checkpoint was given
     """
     if ckpt is not None:
-        raise UsageError(f"-k {ckpt}: -u {upstream} has no checkpoint; leave -k out, its options come with -g")
+        raise UsageError(f"-k {ckpt}: -u {upstream} has no checkpoint; omit -k, and give options with -g")
 
 
 class UtteranceUpstream(torch.nn.Module, ABC):
-    """An upstream in s3prl's interface that computes each utterance by itself, whatever stands beside it in a batch."""
+    """An upstream in s3prl's interface whose features of an utterance do not depend on the rest of the batch."""
 
     one_frame = False
-    """Whether an utterance of any length has exactly one frame."""
+    """Whether every utterance has exactly one frame."""
 
     @abstractmethod
     def layers(self, wav: Tensor) -> list[Tensor]:
-        """Features of one waveform ``[N]`` (16 kHz, N >= 1): layers ``[T, D]``, T >= 1, on its device."""
+        """Compute the layers ``[T, D]``, T >= 1, of one waveform ``[N]`` (16 kHz, N >= 1), on its device."""
 
     @abstractmethod
     def get_downsample_rates(self, key: str | None = None) -> int:
-        """Samples at 16 kHz per frame."""
+        """Return the samples per frame, at 16 kHz."""
 
     def forward(self, wavs: list[Tensor]) -> dict[str, Any]:
-        """Features of waveforms.
+        """Compute features of waveforms.
 
         Args:
             wavs: ``[N_b]`` at 16 kHz, N_b >= 1
 
         Returns:
-            ``hidden_states``, a tuple of ``[B, T_max, D]``, zeros beyond an utterance's own frames, and
+            ``hidden_states``, a tuple of ``[B, T_max, D]`` with zeros after an utterance's own frames, and
             ``last_hidden_state``, the last of them
 
         Raises:
-            AudioError: something else than waveforms with samples
+            AudioError: an input is not a waveform ``[N]``, or is empty
         """
         for wav in wavs:
             if wav.dim() != 1 or wav.numel() == 0:
@@ -82,5 +82,5 @@ class UtteranceUpstream(torch.nn.Module, ABC):
 
 
 def padded_to(wav: Tensor, samples: int) -> Tensor:
-    """Waveform ``[N]`` with zeros appended up to at least ``samples``."""
+    """Append zeros to a waveform ``[N]`` up to at least ``samples``."""
     return torch.nn.functional.pad(wav, (0, max(0, samples - wav.numel())))

@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from s3prl_emotion.errors import AudioError
+from s3prl_emotion.upstreams.pretrained import config_values
 
 from .batching import buckets
 from .families import find_family, has_final_norm
@@ -22,12 +23,6 @@ from .options import read_options
 from .whisper import WhisperFrontend
 
 ADAPTER_VERSION = 1  # to be raised whenever features change
-# keys of a config that say where a model comes from or what it was trained for, none of which changes its features
-NAMES = {
-    "_name_or_path", "_commit_hash", "transformers_version", "architectures", "dtype", "torch_dtype", "id2label",
-    "label2id", "num_labels", "problem_type", "finetuning_task", "task_specific_params", "output_hidden_states",
-    "output_attentions", "return_dict", "use_return_dict", "attn_implementation", "_attn_implementation_autoset",
-}  # fmt: skip
 FRONTENDS: dict[str, Callable[[Loaded], Frontend]] = {"whisper": WhisperFrontend, "wav2vec2-bert": FilterbankFrontend}
 
 
@@ -112,12 +107,11 @@ class UpstreamExpert(torch.nn.Module):
 
     def identity(self) -> dict[str, Any]:
         """What can change the features besides the weights, as plain values of JSON."""
-        config = {key: value for key, value in self.model.config.to_dict().items() if key not in NAMES}
         identity = {
             "adapter": "hf_speech",
             "adapter_version": ADAPTER_VERSION,
             "model_type": self.model.config.model_type,
-            "config": config,
+            "config": config_values(self.model.config),
             "preprocessor": self.frontend.settings(),
             "num_layers": self._depth,
             "cut": self._cut,

@@ -95,7 +95,7 @@ def find_model(ckpt: str | Path, options: Options, refresh: bool) -> Pretrained:
         "-k",
         revision=options.revision,
         allow_pickle=options.allow_pickle,
-        mend=ALLOW,
+        remedy=ALLOW,
         example="-u hf_speech_custom -k DIR",
         check=lambda values, where: find_family(values.get("model_type"), where),
         local_files_only=options.local_files_only,
@@ -106,7 +106,7 @@ def find_model(ckpt: str | Path, options: Options, refresh: bool) -> Pretrained:
 def _extractor(kind: Any, source: Pretrained, config: dict[str, Any]) -> Any:
     """The model's own preprocessor; where a directory has none, that of its family as ``transformers`` has it."""
     names = ("preprocessor_config.json", "processor_config.json")
-    if not source.local or any((Path(source.place) / name).is_file() for name in names):
+    if not source.local or any((Path(source.location) / name).is_file() for name in names):
         return source.read(names[0], kind.from_pretrained)
     extractor = kind(feature_size=config["num_mel_bins"]) if config.get("model_type") == "whisper" else kind()
     normalised: dict[Any, str] = {True: ", waveforms normalised", False: ", waveforms as they are"}

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import shutil
-import uuid
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -16,6 +13,7 @@ from pydantic import Field
 
 from s3prl_emotion.errors import ConfigError, UsageError, nearest
 from s3prl_emotion.files.folders import CACHE_VARIABLE, cache_folder
+from s3prl_emotion.files.writing import writing_folder
 from s3prl_emotion.recipe import StrictSection
 
 from .families import FAMILIES
@@ -59,7 +57,7 @@ def save_untrained(source: str | Path | Mapping[str, Any] | None) -> Path:
 
 
 def _save(options: Untrained, folder: Path, where: str) -> None:
-    """Write the model beside its place, then move it there in one step."""
+    """Write the model's folder, unless another process writes it first: the weights are the same."""
     import transformers
 
     family = FAMILIES[options.family]
@@ -69,18 +67,12 @@ def _save(options: Untrained, folder: Path, where: str) -> None:
         raise ConfigError(
             f"{where}.config.{unknown[0]}: unknown key{nearest(unknown[0], kind.config_class().to_dict())}"
         )
-    scratch = folder.with_name(f"{folder.name}.tmp-{os.getpid()}-{uuid.uuid4().hex[:8]}")
     try:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(options.seed)
             model = kind(kind.config_class(**options.config))
-        model.save_pretrained(scratch)
-        extractor = getattr(transformers, family.extractor)
-        extractor().save_pretrained(scratch)
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        if not folder.is_dir():  # another process may have been faster; its weights are the same
-            scratch.rename(folder)
+        with writing_folder(folder) as scratch:
+            model.save_pretrained(scratch)
+            getattr(transformers, family.extractor)().save_pretrained(scratch)
     except (ValueError, RuntimeError, TypeError, AssertionError) as error:
         raise ConfigError(f"{where}.config: no such model: {' '.join(str(error).split())[:200]}") from error
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)

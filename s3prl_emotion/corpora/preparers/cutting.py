@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
+import io
 from pathlib import Path
 
 import soundfile
+
+from s3prl_emotion.errors import UsageError
+from s3prl_emotion.files.writing import write_bytes
 
 
 def cut_segment(source: Path, target: Path, start: float, end: float) -> bool:
@@ -23,7 +25,7 @@ def cut_segment(source: Path, target: Path, start: float, end: float) -> bool:
 
     Raises:
         soundfile.SoundFileError: the recording cannot be read
-        OSError: the file cannot be written
+        UsageError: the file cannot be written
     """
     with soundfile.SoundFile(source) as recording:
         first, last = round(start * recording.samplerate), min(round(end * recording.samplerate), recording.frames)
@@ -32,12 +34,7 @@ def cut_segment(source: Path, target: Path, start: float, end: float) -> bool:
         recording.seek(first)
         samples = recording.read(last - first, dtype="int16")
         rate = recording.samplerate
-    target.parent.mkdir(parents=True, exist_ok=True)
-    partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
-    try:
-        soundfile.write(partial, samples, rate, subtype="PCM_16", format="FLAC")
-        partial.replace(target)
-    finally:
-        with contextlib.suppress(OSError):
-            partial.unlink()
+    data = io.BytesIO()
+    soundfile.write(data, samples, rate, subtype="PCM_16", format="FLAC")
+    write_bytes(target, data.getvalue(), UsageError, parents=True)
     return True

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 import logging
 import tempfile
 from collections import Counter
@@ -227,7 +226,7 @@ def _validate(text: str, path: Path) -> None:
 def _publish(out: Path, texts: Mapping[str, str], record: Mapping[str, Any]) -> None:
     """Write the files, the label table last; an earlier file that this corpus has none of is removed."""
     from s3prl_emotion.files.versions import versions
-    from s3prl_emotion.files.writing import write_bytes
+    from s3prl_emotion.files.writing import write_json, write_text
 
     try:
         out.mkdir(parents=True, exist_ok=True)
@@ -236,7 +235,7 @@ def _publish(out: Path, texts: Mapping[str, str], record: Mapping[str, Any]) -> 
                 (out / name).unlink(missing_ok=True)
     except OSError as error:
         raise UsageError(f"{out}: cannot be made or written ({error.strerror}); name another OUT") from error
-    about = json.dumps({**record, "versions": versions()}, indent=2, ensure_ascii=False, default=str) + "\n"
-    for name, text in {ABOUT: about, **texts}.items():
+    write_json(out / ABOUT, {**record, "versions": versions()}, UsageError, ensure_ascii=False)
+    for name, text in texts.items():
         if text:
-            write_bytes(out / name, text.encode(), UsageError)
+            write_text(out / name, text, UsageError)
