@@ -14,7 +14,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
-from functools import cache
+from functools import cache, partial
 from io import FileIO
 from pathlib import Path
 from typing import Any
@@ -537,7 +537,7 @@ def test_a_partial_file_of_another_model(
     first = ("transcribe", "-k", folders("Hubert large"), *of_corpus(few), "-o", "t.csv")
     other = ("transcribe", "-k", folders("Wav2Vec2 large"), *of_corpus(few), "-o", "t.csv")
     dies_after(5)
-    assert "interrupted; what is finished is kept" in error_of(suite(*first, code=130))
+    assert "interrupted; finished work is kept" in error_of(suite(*first, code=130))
     dies_after(None)
     begun = Path("t.csv.partial").read_bytes()
     assert "was begun with another model; finish it as it was begun" in error_of(suite(*other, code=1))
@@ -580,13 +580,14 @@ def test_death_while_the_file_is_finished(
     if grown:
         suite(*words, "--labels", without(few, 4))
 
-    def dies(path: Path, text: str) -> None:
+    def dies(path: Path, *others: Any, write: Callable[..., None]) -> None:
         if path.name == died_at:
             raise KeyboardInterrupt
-        path.write_text(text)
+        write(path, *others)
 
     with monkeypatch.context() as patch:
-        patch.setattr(record, "write_text", dies)
+        for name in ("write_text", "write_json"):
+            patch.setattr(record, name, partial(dies, write=getattr(record, name)))
         suite(*words, code=130)
     assert Path("t.csv").exists() == grown
     assert "0 recognised now" in suite(*words).out
