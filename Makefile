@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 WORKERS ?= 2
 DEMO ?= result/demo
 
-.PHONY: demo test test-full test-oldest lint benchmark clean
+.PHONY: demo test test-full test-oldest lint benchmark docs clean
 
 demo: $(VENV)/.installed
 	$(BIN)/run_downstream.py -m train -u fbank_no_cmvn -d emotion_corr_attn -c recipes/demo/emotion_corr_attn.yaml -p $(DEMO)
@@ -27,6 +27,10 @@ lint: $(VENV)/.installed-test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+docs: $(VENV)/.installed-docs
+	$(BIN)/python -m sphinx -q -W --keep-going -b html docs build/docs
+	@echo "documentation: build/docs/index.html"
 
 benchmark: $(VENV)/.installed-test
 	$(BIN)/python benchmarks/pooling.py
@@ -52,6 +56,11 @@ $(VENV)/.installed: setup.cfg $(CONSTRAINTS)
 $(VENV)/.installed-test: setup.cfg $(CONSTRAINTS)
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet -c $(CONSTRAINTS) -e ".[test]"
+	touch $(VENV)/.installed $(VENV)/.installed-docs $@
+
+$(VENV)/.installed-docs: setup.cfg $(CONSTRAINTS)
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet -c $(CONSTRAINTS) -e ".[docs]"
 	touch $(VENV)/.installed $@
 
 clean:

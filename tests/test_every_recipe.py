@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import copy
 import hashlib
-import importlib
 import itertools
 import json
 import math
@@ -27,18 +26,16 @@ import pytest
 import soundfile
 import stand_ins
 import yaml
-from conftest import Cli, Run
+from conftest import Run
 from test_recipe import head_of
 from test_store_reliability import Nursery
 
 from s3prl_emotion import cli as suite
-from s3prl_emotion import host
 from s3prl_emotion.benchmark.processes import Processes, last_error
 from s3prl_emotion.corpora import load as corpora
-from s3prl_emotion.errors import TrainingError, UsageError
+from s3prl_emotion.errors import TrainingError
 from s3prl_emotion.files.folders import heads, heads_folder, recipes_folder
 from s3prl_emotion.recipe import read_recipe
-from s3prl_emotion.training import preflight
 from s3prl_emotion.training.preflight import is_superb
 
 STEPS = 2
@@ -79,7 +76,6 @@ def found() -> dict[Path, Recipe]:
 EVERYTHING = found()
 MATRICES = [path for path, content in EVERYTHING.items() if "kind" in content]
 RECIPES = [path for path, content in EVERYTHING.items() if "runner" in content]
-TEXTS = sorted([*recipes_folder().rglob("*.md"), *heads_folder().glob("*/README.md"), *EVERYTHING])
 
 
 def name_of(path: Path) -> str:
@@ -492,51 +488,3 @@ def test_results_that_are_wrong_are_seen(world: World, tmp_path: Path):
         file.write_text(spoilt)
         with pytest.raises(AssertionError):
             check_split(tmp_path / "exp", "test", "emotion_tcgru", expected)
-
-
-# --- command lines in texts -------------------------------------------------------------------------------------------
-
-
-def command_lines(path: Path) -> list[list[str]]:
-    """Words of every command of the suite in a text's indented lines, code blocks or YAML comments."""
-    text = path.read_text(encoding="utf-8").replace("\\\n", " ")
-    marks = " \t" if path.suffix == ".md" else "#"
-    lines = [line.lstrip("# \t") for line in text.splitlines() if line[:1] and line[0] in marks]
-    parts = (part for line in lines for part in re.split(r"&&|;\s|\bdo\s", line))
-    starts = ("run_downstream.py ", "s3prl-emotion ")
-    commands = [part.strip() for part in parts if part.strip().startswith(starts)]
-    return [shlex.split(re.sub(r"\$\{?\w+\}?", "0", command), comments=True) for command in commands]
-
-
-COMMANDS = [(path, words) for path in TEXTS for words in command_lines(path)]
-
-
-def test_texts_hold_commands():
-    assert len(COMMANDS) >= 20
-    folders = {path.parent.name for path, _ in COMMANDS}
-    assert folders >= {"das2022", "demo", "kakouros2023", "mitra2024", "mitra2025", "neumann2019"}
-
-
-@pytest.mark.parametrize(("path", "words"), COMMANDS, ids=lambda item: name_of(item) if isinstance(item, Path) else "")
-@pytest.mark.full
-def test_commands_in_texts_are_such(path: Path, words: list[str], cli: Cli, monkeypatch: pytest.MonkeyPatch):
-    root = recipes_folder().parent
-    seen: list[Any] = []
-    if words[0] == "s3prl-emotion":
-        assert words[1] in suite.COMMANDS
-        module = importlib.import_module(f"s3prl_emotion.{suite.MODULES.get(words[1], f'{words[1]}.command')}")
-        monkeypatch.setattr(module, "run", lambda args: seen.append(args) or 0)
-        assert suite.main(words[1:]) == 0
-        assert [word for word in words if word.startswith("recipes/") and not (root / word).is_file()] == []
-        return
-
-    def check(args: Any, given: Any) -> None:
-        seen.append(args)
-        raise UsageError("seen")
-
-    monkeypatch.setattr(preflight, "check_arguments", check)
-    assert "error: seen" in cli(*words[1:], code=1).err
-    (args,) = seen
-    assert args.downstream in (None, *host.downstream_names())
-    assert args.upstream in (None, *host.upstream_names())
-    assert args.config is None or not args.config.startswith("recipes/") or (root / args.config).is_file()
