@@ -20,7 +20,11 @@ import soundfile
 
 from s3prl_emotion.files.folders import PACKAGE
 
-REPOSITORY = Path(__file__).resolve().parents[1]
+TESTS = Path(__file__).resolve().parent
+FOLDERS = [str(folder) for folder in (TESTS, *sorted(path for path in TESTS.iterdir() if path.is_dir()))]
+sys.path += [folder for folder in FOLDERS if folder not in sys.path]  # tests import each other's helpers by bare name
+
+REPOSITORY = TESTS.parent
 SOURCE = str(PACKAGE.parent)  # what must stand on the path: the checkout, or where the wheel was installed
 SCRIPT = REPOSITORY / "run_downstream.py"
 LAUNCHER = [str(SCRIPT)] if SCRIPT.is_file() else ["-m", "s3prl_emotion.run_downstream"]

@@ -134,12 +134,11 @@ def _torchrun(port: int, world: int) -> dict[str, str]:
 
 
 def _context() -> Any:
-    from conftest import SOURCE
+    from conftest import FOLDERS, SOURCE
 
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload([__name__])
-    tests = str(Path(__file__).parent)
-    path = os.pathsep.join([SOURCE, tests])
+    path = os.pathsep.join([SOURCE, *FOLDERS])
     needed = {WARM: "1", "PYTHONPATH": path, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
     with pytest.MonkeyPatch.context() as patch:
         for name, value in needed.items():

@@ -1,8 +1,9 @@
 """The training loop: the host's, which has no hook for it, with checkpoints from which a run goes on exactly.
 
-Same order of operations as ``s3prl/downstream/runner.py:train``, held to it by ``tests/test_parity.py``. What differs:
-a checkpoint also holds the generators' state and the place in the epoch, it is written before older ones go, and a loss
-or gradient that is not finite ends the run instead of being printed (the suite's heads; stock tasks skip the step).
+Same order of operations as ``s3prl/downstream/runner.py:train``, held to it by ``tests/training/test_parity.py``. What
+differs: a checkpoint also holds the generators' state and the place in the epoch, it is written before older ones go,
+and a loss or gradient that is not finite ends the run instead of being printed (the suite's heads; stock tasks skip the
+step).
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@ freedom, times the factor by which the bootstrap's spread is too small. For a me
 which is the ratio of the jackknife's standard error to the bootstrap's; here the ratio is measured, since for CCC and
 speakers with unequally many utterances it is larger. It stays within the metric's range. Share (%) of 95 % intervals
 that held the true value, on 2,000 simulated corpora each, with skewed numbers of utterances and predictions biased by
-speaker (``coverage`` in ``tests/test_statistics.py``):
+speaker (``coverage`` in ``tests/metrics/test_statistics.py``):
 
     speakers  CCC   Pearson  MSE   UAR   WA    macro-F1
     10        96.1  97.1     89.8  94.4  93.2  94.0
