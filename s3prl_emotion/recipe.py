@@ -48,16 +48,27 @@ class RunnerSection(StrictSection):
     """``runner:`` — s3prl's own keys, ``seeding`` and ``early_stopping``."""
 
     total_steps: int = Field(ge=1)
+    """Optimizer steps."""
     gradient_clipping: float = Field(gt=0)
+    """Largest norm of the gradient; larger ones are scaled down to it."""
     gradient_accumulate_steps: int = Field(ge=1)
+    """Batches per optimizer step."""
     log_step: int = Field(ge=1)
+    """Steps between two values of the training curves."""
     eval_step: int = Field(ge=1)
+    """Steps between two evaluations of ``eval_dataloaders``."""
     save_step: int = Field(ge=1)
+    """Steps between two checkpoints, ``states-N.ckpt``."""
     max_keep: int = Field(default=1, ge=1)
+    """Number of ``states-N.ckpt`` to keep, the newest ones."""
     eval_dataloaders: list[str] = Field(default_factory=lambda: ["dev", "test"])
+    """Splits to evaluate during training."""
     train_dataloader: str = "train"
+    """Split to train on."""
     evaluate_ratio: float = Field(default=1.0, gt=0, le=1)
+    """Share of each split to evaluate, from its start."""
     fp16: bool = False
+    """Train in half precision; only on CUDA."""
     seeding: Literal["seed", "superb"] = "seed"
     """``seed``: ``--seed`` decides initialisation and order, and a resumed run equals an uninterrupted one; ``superb``:
     SUPERB's own order of random draws, in which a fixed seed of 0 decides the split and the initialisation."""
@@ -127,24 +138,41 @@ class DataSection(StrictSection):
     """
 
     root: str | None = None
+    """Audio folder; the demo corpus has its own."""
     labels: str | None = None
+    """A label table (CSV), a folder with SUPERB's ``meta_data``, or ``demo``."""
     corpora: dict[str, CorpusSection] | None = None
+    """Several corpora by name, instead of ``labels`` and ``root``."""
     classes: list[str] | None = None
+    """Classes to learn, in the order of the class index; ``None``: all classes of the table."""
     eval_classes: list[str] | None = None
     """Classes to evaluate, for heads that learn the graders' distribution; ``None``: all."""
     merge: dict[str, str] = Field(default_factory=dict)
+    """Joins classes, for example ``{exc: hap}``."""
     test_fold: str | None = None
+    """Fold to test on; ``None``: ``-v``, or the first fold."""
     num_folds: int | Literal["speakers"] = 5
+    """Number of folds to draw if the table has none; ``speakers`` leaves one speaker out."""
     valid_ratio: float = Field(default=0.2, gt=0, lt=1)
+    """Share of the training data that becomes dev, unless the table has its own dev partition."""
     pre_load: bool = True
+    """Keep all audio in memory."""
     train_batch_size: int = Field(ge=1)
+    """Utterances per batch, in each process."""
     eval_batch_size: int = Field(ge=1)
+    """Utterances per batch of an evaluated split."""
     num_workers: int = Field(default=0, ge=0)
+    """Processes that load audio; 0: the training process itself."""
     max_duration: float | None = Field(default=None, gt=0)
+    """Longest audio of a training utterance, in seconds; the rest is cut off. ``None``: no limit."""
     cut_eval: bool = False
+    """Cut evaluated utterances too."""
     class_weights: Literal["none", "balanced", "effective"] = "none"
+    """Weights of the classes in the loss: none, inverse to their number of utterances, or to their effective number."""
     balanced_sampling: bool = False
+    """Draw training utterances so that each class is equally frequent."""
     distribution: DistributionSection | None = None
+    """What a head learns that learns the graders' distribution."""
     min_utterances: int = Field(default=1, ge=1)
     """Fewest utterances of a speaker who counts in paUAR and in the figures by speaker."""
     extra_tests: dict[str, ExtraTestSection] = Field(default_factory=dict)
