@@ -360,7 +360,7 @@ def test_a_dry_run_predicts_the_store(world: World, tmp_path: Path, run: Run):
     words = ("s3prl-emotion", "benchmark", path, "--out", tmp_path / "out", "--dry-run")
     said = run(*words, cwd=world.work, **stand_ins.environment_of(world.folder)).stdout
     assert "26 log-Mel | with the embedding: unknown before rae is prepared" in said
-    told = re.search(r"store, 26 log-Mel: (\d+) utterances, ([\d.]+) h: ([\d.]+) GB, 0 % of it are there", said)
+    told = re.search(r"store, 26 log-Mel: (\d+) utterances, ([\d.]+) h: ([\d.]+) GB, 0 % of it exist", said)
     assert told, said
     seconds = [soundfile.info(file).duration for file in (world.work / "emodb" / "wav").iterdir()]
     assert int(told[1]) == len(seconds)

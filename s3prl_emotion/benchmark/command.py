@@ -1,4 +1,4 @@
-"""``s3prl-emotion benchmark``: run a matrix of systems x upstreams x folds x seeds, and go on where it stopped."""
+"""``s3prl-emotion benchmark``: run a matrix of systems x upstreams x folds x seeds; an interrupted one is resumed."""
 
 from __future__ import annotations
 
@@ -8,33 +8,33 @@ from pathlib import Path
 
 
 def add_arguments(parser: ArgumentParser) -> None:
-    """Declare what follows the command's name."""
+    """Declare the command's arguments."""
     add = parser.add_argument
     add("matrix", type=Path, metavar="MATRIX.yaml", help="what to run (kind: matrix)")
-    add("--out", type=Path, required=True, metavar="DIR", help="where runs and results.jsonl go")
+    add("--out", type=Path, required=True, metavar="DIR", help="folder for the runs and results.jsonl")
     add("--jobs", type=int, metavar="N", help="runs at a time (default: 1; with Ray, as many as resources allow)")
     add("--device", help="cuda where there is one, else cpu; with several GPUs and cuda, jobs take turns on them")
     add("--executor", choices=("local", "ray"), default="local", help="this machine's processes, or Ray")
-    add("--ray-address", metavar="HOST:PORT", help="a Ray cluster that is there (default: one of its own); or auto")
-    add("--retries", type=int, default=1, metavar="N", help="how often a run that failed is tried again (default: 1)")
-    add("--retry_failed", action="store_true", help="also try again what failed so often before")
+    add("--ray-address", metavar="HOST:PORT", help="a running Ray cluster, or auto (default: start one)")
+    add("--retries", type=int, default=1, metavar="N", help="how often a failed run is tried again (default: 1)")
+    add("--retry_failed", action="store_true", help="also try again runs whose retries were used up before")
     add("--dry-run", action="store_true", help="list the runs, and predict the store's size and the time; run nothing")
     add("--no_measure", action="store_true", help="--dry-run without measuring steps: list only")
 
 
 def run(args: Namespace) -> int:
-    """Run what is not finished; exit code 1 where a run failed."""
+    """Run what is not finished, and return the exit code: 1 where a run failed."""
     from s3prl_emotion.benchmark import Plan, read_matrix, run_matrix
     from s3prl_emotion.errors import UsageError
 
     plan = Plan(read_matrix(args.matrix), args.out)
     if args.dry_run:
-        from s3prl_emotion.benchmark.preview import preview
+        from s3prl_emotion.benchmark.dry_run.preview import preview
 
         preview(plan, args.jobs or 1, args.device, args.retries, measured=not args.no_measure)
         return 0
     if args.no_measure:
-        raise UsageError("--no_measure: goes with --dry-run")
+        raise UsageError("--no_measure needs --dry-run")
     options = {name: getattr(args, name) for name in ("executor", "ray_address", "retries", "retry_failed")}
     summary = run_matrix(plan, args.jobs, args.device, **options)
     for name, choice in summary.choices.items():
@@ -47,9 +47,9 @@ def run(args: Namespace) -> int:
     for name, error in summary.given_up.items():
         sys.stdout.write(f"failed before: {name}: {error}\n")
     failed = len(summary.failed) + len(summary.given_up)
-    counts = f"{len(summary.finished)} runs finished, {len(summary.skipped)} were there, {failed} failed"
+    counts = f"{len(summary.finished)} runs finished, {len(summary.skipped)} were finished before, {failed} failed"
     hint = f"s3prl-emotion report {args.out}"
     if failed:
-        hint = "the same command goes on with what was interrupted; --retry_failed tries again what failed"
+        hint = "the same command resumes interrupted runs; --retry_failed tries failed ones again"
     sys.stdout.write(f"{args.out}: {counts}; {hint}\n")
     return 1 if failed else 0

@@ -1,6 +1,6 @@
-"""What a benchmark shows while it works: a table on a terminal, lines of a log elsewhere.
+"""Show the progress of a benchmark: a table on a terminal, log lines elsewhere.
 
-All of it is read from what the runs leave behind, so that it does not matter where they are executed.
+The progress is read from the files that runs write, so that it does not matter where they are executed.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ from s3prl_emotion.benchmark.plan import Run
 
 logger = logging.getLogger(__name__)
 POLL_SECONDS = 1.0
-TAIL = 4_000  # bytes of a log that hold the last state of its progress bars
+TAIL = 4_000  # bytes at a log's end that hold the last state of its progress bars
 STEPS = re.compile(r"overall: +\d+%\|[^|]*\| (\d+)/(\d+) ")
 BEST = re.compile(r"^New best on dev at step (\d+): (\S+)$", re.MULTILINE)
 
 
 @dataclass
 class Progress:
-    """How far a run is: what it does, steps made and asked for, best score on dev so far."""
+    """Progress of a run: what it does, steps made and planned, best dev score so far."""
 
     doing: str
     step: int | None = None
@@ -40,12 +40,12 @@ class Progress:
 
 
 def progress_of(run: Run, doing: str) -> Progress:
-    """Read how far a run is from the ends of its logs."""
+    """Read a run's progress from the ends of its logs."""
     progress = Progress(doing)
     if doing == "train":
-        found = STEPS.findall(_tail(run.folder / "log.txt"))
-        if found:
-            progress.step, progress.steps = int(found[-1][0]), int(found[-1][1])
+        bars = STEPS.findall(_tail(run.folder / "log.txt"))
+        if bars:
+            progress.step, progress.steps = int(bars[-1][0]), int(bars[-1][1])
         scores = BEST.findall(_tail(run.expdir / "log.log"))
         if scores:
             progress.best = float(scores[-1][1])
@@ -63,13 +63,13 @@ def _tail(path: Path) -> str:
 
 @dataclass
 class Board:
-    """Counts, runs at work, and how long what is left will take.
+    """Counts of runs, the running ones, and the estimated time left.
 
     Attributes:
-        session: of the benchmark
+        session: id of the benchmark's session
         waiting: runs that are not submitted yet
-        finished: how many, in this session and before
-        failed: how many
+        finished: number of finished runs, earlier sessions included
+        failed: number of failed runs
     """
 
     session: str
@@ -83,11 +83,11 @@ class Board:
     polled: float = 0.0
 
     def submit(self, run: Run) -> None:
-        """A run is handed to the executor."""
+        """Note that a run was submitted to the executor."""
         self.submitted[run.cell.id] = run
 
     def end(self, run: Run, seconds: float | None = None) -> None:
-        """A run ended; ``seconds`` that it took, if it was finished."""
+        """Note that a run ended, and how many seconds it took if it finished."""
         self.submitted.pop(run.cell.id, None)
         self.progress.pop(run.cell.id, None)
         self.begun.pop(run.cell.id, None)
@@ -95,7 +95,7 @@ class Board:
             self.took.setdefault(run.cell.system, []).append(seconds)
 
     def poll(self) -> None:
-        """Look where the runs are; says of each once that it runs."""
+        """Update the progress of the submitted runs, and log each once when it starts."""
         if time.monotonic() - self.polled < POLL_SECONDS:
             return
         self.polled = time.monotonic()
@@ -108,20 +108,20 @@ class Board:
                 self.progress[name] = progress_of(run, state.doing)
 
     def seconds_left(self) -> float | None:
-        """Estimate from what runs of the same system took, or any; ``None`` before the first is finished."""
+        """Estimate from the duration of runs of the same system, or of any; ``None`` before the first has finished."""
         if not self.took:
             return None
-        every = [seconds for known in list(self.took.values()) for seconds in known]
+        every = [seconds for durations in list(self.took.values()) for seconds in durations]
         left = 0.0
         for run in [*self.waiting, *list(self.submitted.values())]:
-            known = self.took.get(run.cell.system, every)
+            durations = self.took.get(run.cell.system, every)
             begun = self.begun.get(run.cell.id)
             spent = 0.0 if begun is None else time.monotonic() - begun
-            left += max(0.0, sum(known) / len(known) - spent)
+            left += max(0.0, sum(durations) / len(durations) - spent)
         return left / max(1, len(self.begun))
 
     def __rich__(self) -> Table:
-        """The table."""
+        """Return the table that rich draws."""
         waiting = len(self.waiting) + len(self.submitted) - len(self.begun)
         left = self.seconds_left()
         title = f"{self.finished} finished, {len(self.begun)} running, {self.failed} failed, {waiting} waiting"
@@ -136,13 +136,13 @@ class Board:
 
 
 def clock(seconds: float) -> str:
-    """Seconds as ``0:01:05``, with days where there are any."""
+    """Format seconds as ``0:01:05``, with days if there are any."""
     return str(timedelta(seconds=round(seconds)))
 
 
 @contextmanager
 def shown(board: Board) -> Iterator[None]:
-    """Show the board on a terminal, above which the log goes on; nothing elsewhere, where the log says it."""
+    """Show the board below the log on a terminal; elsewhere the log lines have to do."""
     console = Console(stderr=True)
     if not console.is_terminal:
         yield
@@ -153,7 +153,7 @@ def shown(board: Board) -> Iterator[None]:
         if isinstance(handler, logging.StreamHandler) and handler.stream is sys.stderr
     ]
     with Live(board, console=console, refresh_per_second=2, transient=True):
-        before = [handler.setStream(sys.stderr) for handler in handlers]  # rich's own now
+        before = [handler.setStream(sys.stderr) for handler in handlers]  # rich's, which prints above the table
         try:
             yield
         finally:

@@ -1,25 +1,25 @@
-"""From a matrix to the runs that it asks for, each with its recipe, its prepared steps and a hash that defines it."""
+"""Expand a matrix to runs, each with its recipe, its prepared steps and a hash that defines it."""
 
 from __future__ import annotations
 
 import copy
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from s3prl_emotion.benchmark import label_files, placeholders
-from s3prl_emotion.benchmark.expansion import Cell, Expansion, apply, needs_of, slug
+from s3prl_emotion.benchmark.expansion import Cell, Expansion, apply, needs_of, placeholders_in, slug, steps_named_in
 from s3prl_emotion.benchmark.matrix import LEARNING_RATE, Matrix, ResourcesSection
-from s3prl_emotion.errors import ConfigError, nearest
+
+OTHER_CORPORA = ("corpora", "extra_tests")  # sections of datarc whose entries have labels and votes of their own
 
 
 @dataclass(frozen=True)
 class Step:
-    """A prepared step for one scope: commands, and the folder that they fill."""
+    """A prepared step for one upstream, fold, …: its commands, and the folder that they fill."""
 
     name: str
     folder: Path
@@ -28,7 +28,7 @@ class Step:
     definition: str
 
     def beside(self, suffix: str) -> Path:
-        """The step's files beside its folder: ``.log``, ``.json``, ``.yaml``, ``.lock``."""
+        """Return the path of a file beside the step's folder: ``.log``, ``.json``, ``.yaml`` or ``.lock``."""
         return self.folder.with_name(self.folder.name + suffix)
 
 
@@ -37,9 +37,9 @@ class Choice:
     """The learning rate that a search chose.
 
     Attributes:
-        rate: with the best score, the lowest of equal ones
-        metric: that was compared
-        tried: score of each rate on dev, ``None`` where training failed
+        rate: the rate with the best score; of equal ones the lowest
+        metric: name of the dev metric that was compared
+        tried: dev score of each rate; ``None`` where training failed
     """
 
     rate: float
@@ -49,7 +49,7 @@ class Choice:
 
 @dataclass(frozen=True)
 class Run:
-    """One run: what to train on which upstream, and what must be prepared before."""
+    """One run: the recipe, the upstream, and the steps to prepare before."""
 
     cell: Cell
     head: str
@@ -62,17 +62,22 @@ class Run:
     definition: str
     resources: ResourcesSection
     trials: tuple[Run, ...] = ()
-    """Runs of the search that decide this one's learning rate."""
+    """Runs of the search that choose this run's learning rate."""
     choice: Choice | None = None
-    """What they decided, once they have."""
+    """Their choice; ``None`` until the search has ended."""
 
     @property
     def rate(self) -> float | None:
-        """The learning rate that a search chose or tries."""
+        """The learning rate that a search chose for this run, or that this trial tries."""
         return self.choice.rate if self.choice else self.cell.rate
 
-    def decided(self, choice: Choice) -> Run:
-        """The run with the learning rate that was chosen."""
+    def upstream_flag(self, flag: str) -> str | None:
+        """Return the value of one of the upstream's flags; ``None`` where it is not set."""
+        flags = self.upstream_flags
+        return flags[flags.index(flag) + 1] if flag in flags else None
+
+    def with_rate(self, choice: Choice) -> Run:
+        """Return the run with the learning rate that the search chose."""
         config = copy.deepcopy(self.config)
         apply(config, {LEARNING_RATE: choice.rate}, "search")
         return replace(self, config=config, choice=choice)
@@ -91,7 +96,8 @@ class Plan:
         out: the benchmark's directory
 
     Raises:
-        ConfigError: an unknown placeholder or step, overrides that do not fit the recipe, names that clash on disk
+        ConfigError: from :attr:`runs` and :attr:`trials`: an unknown placeholder, or overrides that do not fit the
+            recipe
     """
 
     def __init__(self, matrix: Matrix, out: Path) -> None:
@@ -99,13 +105,10 @@ class Plan:
         self.out = out.expanduser().resolve()
         self.recipes: dict[Path, dict[str, Any]] = {}
         self._searched: dict[tuple[str, str], tuple[Run, ...]] = {}
-        _check_needs(matrix)
-        for kind, names in (("upstreams", matrix.upstreams), ("systems", matrix.systems)):
-            _check_distinct(list(names), f"{matrix.path}: {kind}")
 
     @property
     def cells(self) -> list[Cell]:
-        """All cells, systems innermost, so that what a fold needs is prepared once and compared early."""
+        """All cells. Systems are innermost, so that a fold's steps are prepared once and its systems compared early."""
         section = self.matrix.section
         return [
             Cell(upstream, system, fold, seed)
@@ -123,12 +126,12 @@ class Plan:
 
     @cached_property
     def trials(self) -> list[Run]:
-        """Runs of the search for learning rates, each once."""
+        """All runs of the search for learning rates, each once."""
         return list({trial.cell.id: trial for run in self.runs for trial in run.trials}.values())
 
     @property
     def model_options(self) -> dict[Path, Any]:
-        """Options of upstreams that the matrix itself holds, by the file that they go to."""
+        """Upstreams' options that stand in the matrix itself, by the file that they are written to."""
         cells = {cell.upstream: cell for cell in self.cells}
         expanded = {name: self._expansion(cell, self.out) for name, cell in cells.items()}
         return {
@@ -146,15 +149,15 @@ class Plan:
         store_flags = () if is_superb(config) else tuple(ours.store_flags())
         steps = tuple(self._step(name, ours, symbolic) for name in self._steps_of(ours))
         head = ours.system.head or self.matrix.section.head
-        named = symbolic.config()
+        symbolic_config = symbolic.config()
         content = {
             "head": head,
-            "config": named,
+            "config": symbolic_config,
             "upstream": [*symbolic.upstream_flags()],
             "store": [] if is_superb(config) else [*symbolic.store_flags()],
             "seed": cell.seed,
             "steps": [step.definition for step in steps],
-            **label_files.digests(config, named),
+            **_label_digests(config, symbolic_config),
         }
         trials = self._trials_of(cell)
         if self.matrix.section.search is not None and trials:
@@ -181,7 +184,7 @@ class Plan:
         return self.out / kind / slug(cell.upstream) / slug(cell.system) / name
 
     def _trials_of(self, cell: Cell) -> tuple[Run, ...]:
-        """Runs that decide a run's learning rate: every rate on every fold and seed of the search."""
+        """Return the runs that choose a run's learning rate: every rate on every fold and seed of the search."""
         section, search = self.matrix.section, self.matrix.section.search
         if search is None or cell.rate is not None:
             return ()
@@ -196,10 +199,10 @@ class Plan:
         return self._searched[cell.upstream, system]
 
     def _steps_of(self, ours: Expansion) -> list[str]:
-        """Steps that a run needs, each after those that it needs itself."""
+        """Return the steps that a run needs, each after the steps that it needs itself."""
         system, upstream = ours.system, ours.upstream
         named = [self.matrix.section.overrides, system.overrides, upstream.ckpt, upstream.model_config_]
-        direct = set(system.needs).union(*(placeholders.prepared_in(value) for value in named))
+        direct = set(system.needs).union(*(steps_named_in(value) for value in named))
         ordered: list[str] = []
 
         def visit(name: str) -> None:
@@ -215,59 +218,75 @@ class Plan:
 
     def _step(self, name: str, ours: Expansion, symbolic: Expansion) -> Step:
         section = self.matrix.prepare[name]
-        uses_recipe = "recipe" in placeholders.names_in(section.commands)
+        uses_recipe = "recipe" in placeholders_in(section.commands)
         content = {
             "commands": symbolic.commands(name),
             "recipe": symbolic.step_recipe(name) if uses_recipe else None,
             "needs": [self._step(other, ours, symbolic).definition for other in sorted(needs_of(section))],
         }
-        return Step(name, ours.place(name), ours.commands(name), ours.step_recipe(name), digest(content))
+        return Step(name, ours.step_folder(name), ours.commands(name), ours.step_recipe(name), digest(content))
 
 
 def is_superb(config: Mapping[str, Any]) -> bool:
-    """Whether a recipe keeps SUPERB's own order, without store and exact resume."""
+    """Return whether a recipe keeps SUPERB's order of the data, which has neither store nor exact resume."""
     runner = config.get("runner")
     return isinstance(runner, dict) and runner.get("seeding") == "superb"
 
 
 def digest(content: Any) -> str:
-    """SHA-256 of plain data, whatever the order of its keys."""
+    """Return the SHA-256 of plain data, independent of the order of its keys."""
     return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()
 
 
-def _check_needs(matrix: Matrix) -> None:
-    """Steps that are named must exist, be made at least as often as what needs them, and not need each other."""
-    named = {"overrides": placeholders.prepared_in(matrix.section.overrides)}
-    for name, upstream in matrix.upstreams.items():
-        named[f"upstreams.{name}"] = placeholders.prepared_in([upstream.ckpt, upstream.model_config_])
-    for name, system in matrix.systems.items():
-        named[f"systems.{name}"] = placeholders.prepared_in(system.overrides) | set(system.needs)
-    for name, step in matrix.prepare.items():
-        named[f"prepare.{name}"] = needs_of(step)
-    for where, steps in named.items():
-        for other in sorted(steps - set(matrix.prepare)):
-            raise ConfigError(f"{matrix.path}: {where}: no prepared step {other!r}{nearest(other, matrix.prepare)}")
-    for name, step in matrix.prepare.items():
-        _check_circle(matrix, name, ())
-        for other in sorted(needs_of(step)):
-            missing = sorted(set(matrix.prepare[other].each) - set(step.each))
-            if missing:
-                raise ConfigError(
-                    f"{matrix.path}: prepare.{name}.each: needs {other}, which is made for each {missing[0]}; "
-                    f"add {missing[0]}"
-                )
+# --- label files ------------------------------------------------------------------------------------------------------
 
 
-def _check_circle(matrix: Matrix, name: str, above: tuple[str, ...]) -> None:
-    if name in above:
-        raise ConfigError(f"{matrix.path}: prepare: {' needs '.join([*above, name])}, a circle")
-    for other in sorted(needs_of(matrix.prepare[name])):
-        _check_circle(matrix, other, (*above, name))
+def _label_digests(config: Mapping[str, Any], symbolic: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the digests of the label files that a recipe names: corrected labels make another run.
+
+    Args:
+        config: the recipe; it may be malformed, which a later check reports
+        symbolic: the recipe with placeholders. Files that a prepared step makes are left out, since the definition of
+            that step is part of the run's definition.
+
+    Returns:
+        ``labels``, and where there are any ``other labels`` by their key in ``datarc``
+    """
+    paths, with_placeholders = dict(_label_files(config)), dict(_label_files(symbolic))
+    others = {
+        key: _file_digest(Path(path).expanduser())
+        for key, path in paths.items()
+        if not steps_named_in(with_placeholders.get(key))
+    }
+    return {"labels": others.pop("labels", None), **({"other labels": others} if others else {})}
 
 
-def _check_distinct(names: list[str], where: str) -> None:
-    places: dict[str, str] = {}
-    for name in names:
-        other = places.setdefault(slug(name), name)
-        if other != name:
-            raise ConfigError(f"{where}: {other!r} and {name!r} would both be the folder {slug(name)!r}; rename one")
+def _label_files(config: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Yield the keys of ``datarc`` that name label files (``degraded``: a folder of them), with their paths."""
+    section = config.get("downstream_expert")
+    data = section.get("datarc") if isinstance(section, dict) else None
+    if not isinstance(data, dict):
+        return
+    yield "labels", str(data.get("labels"))
+    if data.get("degraded"):
+        yield "degraded", str(data["degraded"])
+    yield from _votes(data, "")
+    for kind in OTHER_CORPORA:
+        named = data.get(kind)
+        for name, entry in named.items() if isinstance(named, dict) else ():
+            if isinstance(entry, dict):
+                yield f"{kind}.{name}", str(entry.get("labels"))
+                yield from _votes(entry, f"{kind}.{name}.")
+
+
+def _votes(entry: dict[str, Any], prefix: str) -> Iterator[tuple[str, str]]:
+    distribution = entry.get("distribution")
+    if isinstance(distribution, dict) and distribution.get("votes"):
+        yield f"{prefix}votes", str(distribution["votes"])
+
+
+def _file_digest(path: Path) -> Any:
+    """Return the SHA-256 of a file; for a folder, of each table in it; ``None`` where there is nothing."""
+    if path.is_dir():
+        return {file.name: _file_digest(file) for file in sorted(path.glob("*.csv"))} or None
+    return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else None

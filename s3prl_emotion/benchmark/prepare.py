@@ -1,92 +1,76 @@
-"""Prepared steps: done once for all runs that need them, marked when finished."""
+"""Run prepared steps, each once for all the runs that need it."""
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import yaml
 
-from s3prl_emotion.benchmark.locks import waited_for
 from s3prl_emotion.benchmark.plan import Step
 from s3prl_emotion.benchmark.processes import InterruptedRunError, Processes
+from s3prl_emotion.benchmark.records import read_json, write_json
 from s3prl_emotion.errors import TrainingError
-from s3prl_emotion.files import writing
+from s3prl_emotion.files.writing import write_text
 
-Say = Callable[[str], None]
+Report = Callable[[str], None]
 
 
 class FailedStepError(TrainingError):
-    """A prepared step failed: what needs it was not even begun."""
+    """A prepared step failed, so the run that needs it was not started."""
 
 
 class Preparation:
-    """Does steps when they are first needed, by whichever process needs them first.
+    """Runs a step when a process first needs it; other processes wait for it.
 
     Args:
-        processes: that run the commands
-        session: of the benchmark; a step that failed is not tried again by the same one
+        processes: run the commands
+        session: id of the benchmark's session; a step that failed in it is not tried again in it
     """
 
     def __init__(self, processes: Processes, session: str) -> None:
         self.processes, self.session = processes, session
 
-    def ensure(self, step: Step, say: Say) -> None:
-        """Return when a step is done.
+    def ensure(self, step: Step, report: Report) -> None:
+        """Return once a step is done.
 
         Args:
-            step: those that it needs must be done
-            say: told what is being done
+            step: the step; the steps that it needs must be done
+            report: called with what is being done
 
         Raises:
             FailedStepError: a command failed
             InterruptedRunError: a command was ended from outside
         """
-        say(f"prepare {step.name}")
-        with waited_for(step.beside(".lock"), self.processes.stopped.is_set) as lock:
-            found = read_json(step.beside(".json"))
-            if is_done(step, found):
+        report(f"prepare {step.name}")
+        with self.processes.locking(step.beside(".lock")) as processes:
+            left = read_json(step.beside(".json"))
+            if is_done(step, left):
                 return
-            if "failed" in found and found.get("session") == self.session:
-                raise FailedStepError(found["failed"])
+            if "failed" in left and left.get("session") == self.session:
+                raise FailedStepError(left["failed"])
             try:
-                self._do(step, self.processes.variant(kept=[lock]))
+                self._run(step, processes)
             except InterruptedRunError:
                 raise
             except TrainingError as error:
-                said = f"prepare {step.name}: {error}"
-                write_json(step.beside(".json"), {"failed": said, "session": self.session})
-                raise FailedStepError(said) from error
+                message = f"prepare {step.name}: {error}"
+                write_json(step.beside(".json"), {"failed": message, "session": self.session})
+                raise FailedStepError(message) from error
 
     @staticmethod
-    def _do(step: Step, processes: Processes) -> None:
+    def _run(step: Step, processes: Processes) -> None:
         step.beside(".json").unlink(missing_ok=True)
         shutil.rmtree(step.folder, ignore_errors=True)
         step.folder.mkdir(parents=True)
-        writing.write_text(step.beside(".yaml"), yaml.safe_dump(step.recipe, sort_keys=False, allow_unicode=True))
+        write_text(step.beside(".yaml"), yaml.safe_dump(step.recipe, sort_keys=False, allow_unicode=True))
         for command in step.commands:
             processes.run(command, step.beside(".log"))
         write_json(step.beside(".json"), {"definition": step.definition, "commands": step.commands})
 
 
-def is_done(step: Step, found: dict[str, Any] | None = None) -> bool:
-    """Whether a step is made as it is defined now; ``found`` is what lies in its ``.json``."""
-    found = read_json(step.beside(".json")) if found is None else found
-    return found.get("definition") == step.definition
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """A file of ours, or nothing where it is not there or damaged."""
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return values if isinstance(values, dict) else {}
-
-
-def write_json(path: Path, values: Any) -> None:
-    """Write a file of ours, whole or not at all."""
-    writing.write_json(path, values, indent=1, ensure_ascii=False)
+def is_done(step: Step, left: dict[str, Any] | None = None) -> bool:
+    """Return whether a step was done as it is defined now; ``left`` is the content of its ``.json``."""
+    left = read_json(step.beside(".json")) if left is None else left
+    return left.get("definition") == step.definition

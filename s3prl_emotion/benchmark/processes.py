@@ -1,4 +1,4 @@
-"""Commands as subprocesses: with a log each, and an end when the benchmark ends."""
+"""Run commands as subprocesses with a log, and end them when the benchmark ends."""
 
 from __future__ import annotations
 
@@ -9,40 +9,44 @@ import re
 import subprocess
 import sys
 import threading
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from s3prl_emotion.errors import INTERRUPTED, TrainingError
 from s3prl_emotion.files.folders import PACKAGE
+from s3prl_emotion.files.locks import locked
 
 OWN = {"s3prl-emotion": "s3prl_emotion", "run_downstream.py": "s3prl_emotion.run_downstream"}
 CHILD = str(Path(__file__).with_name("child.py"))
 ERROR = re.compile(r"^\S+: error: (.*)$")
 TAIL = 20_000  # bytes of a log that are searched for the error
 SECONDS_TO_END = 10
+POLL = 0.1  # s
 FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 class InterruptedRunError(TrainingError):
-    """A command was ended from outside; what it did so far can be gone on with."""
+    """A command was ended from outside; the run can be resumed."""
 
 
 class FullDiskError(InterruptedRunError):
-    """There is no room to go on; every other run would end the same way."""
+    """The disk is full; every other run would fail the same way."""
 
 
 class Processes:
-    """The processes of a benchmark, so that they can all be ended.
+    """The processes of a benchmark, which :meth:`stop` ends all together.
 
     Args:
-        threads: that each may use for computing; ``None`` leaves that to it
-        folder: in which they work; ``None``: where this process does
+        threads: number of computing threads of each; ``None``: the process decides
+        folder: their working directory; ``None``: this process's
     """
 
     def __init__(self, threads: int | None = None, folder: str | None = None) -> None:
         self.folder = folder
         self.kept: tuple[int, ...] = ()
-        self.environment = {"TQDM_MININTERVAL": "10", **os.environ}  # a log needs no progress bar ten times a second
+        self.environment = {"TQDM_MININTERVAL": "10", **os.environ}  # s; progress bars would fill the log
         paths = [str(PACKAGE.parent), *filter(None, [os.environ.get("PYTHONPATH")])]
         self.environment["PYTHONPATH"] = os.pathsep.join(paths)
         if threads is not None:
@@ -52,24 +56,54 @@ class Processes:
         self._alive: set[subprocess.Popen[bytes]] = set()
 
     def variant(self, kept: Sequence[int] = (), environment: Mapping[str, str] | None = None) -> Processes:
-        """The same, with more environment variables, and with files that stay open in the processes.
+        """Return a copy with more environment variables, and with files that stay open in the processes.
 
         Args:
-            kept: descriptors of locks, which are then held for as long as any of the processes lives
-            environment: variables
+            kept: descriptors of locks, which are held while any of the processes lives
+            environment: variables to add
         """
-        other = copy.copy(self)  # which shares what is alive and whether it must stop
+        other = copy.copy(self)  # shares the set of live processes and the stop event
         other.environment = {**self.environment, **(environment or {})}
         other.kept = (*self.kept, *kept)
         return other
 
-    def run(self, command: Sequence[str], log: Path) -> None:
-        """Run a command to its end, its output appended to a log.
+    @contextmanager
+    def locking(self, path: Path, most: float | None = None) -> Iterator[Processes]:
+        """Hold a lock file, once the process that holds it releases it.
+
+        The processes inherit the lock. So a run whose benchmark was killed does not start again while one of its
+        processes still lives.
+
+        Args:
+            path: the lock file; its folder is made
+            most: longest wait (s)
+
+        Yields:
+            processes that hold the lock too
 
         Raises:
-            TrainingError: it failed; holds its own error line
+            InterruptedRunError: the benchmark is ending, or the wait was too long
+        """
+        begun = time.monotonic()
+
+        def wait() -> None:
+            if self.stopped.is_set():
+                raise InterruptedRunError("not started: the benchmark is ending")
+            if most is not None and time.monotonic() - begun > most:
+                raise InterruptedRunError(f"{path}: another process still works here; end it")
+            time.sleep(POLL)
+
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with locked(path, f"{path}: another process works here", InterruptedRunError, wait) as descriptor:
+            yield self.variant(kept=[descriptor])
+
+    def run(self, command: Sequence[str], log: Path) -> None:
+        """Run a command to its end and append its output to a log.
+
+        Raises:
+            TrainingError: the command failed; holds its own error line
             InterruptedRunError: it was ended from outside, or the benchmark is ending
-            FullDiskError: it failed for want of room
+            FullDiskError: it failed because the disk or a quota is full
         """
         words = _as_installed(command)
         log.parent.mkdir(parents=True, exist_ok=True)
@@ -88,11 +122,11 @@ class Processes:
                 f"ended from outside, by {f'signal {-code}' if code < 0 else 'Ctrl-C'} (log: {log})"
             )
         if code:
-            said = f"{last_error(log, begin) or f'exit code {code}'} (log: {log})"
-            raise FullDiskError(said) if is_full_disk(said) else TrainingError(said)
+            message = f"{last_error(log, begin) or f'exit code {code}'} (log: {log})"
+            raise FullDiskError(message) if is_full_disk(message) else TrainingError(message)
 
     def stop(self) -> None:
-        """End all processes, and let no new one start."""
+        """End all processes and start no new ones."""
         self.stopped.set()
         with self._lock:
             alive = list(self._alive)
@@ -123,25 +157,25 @@ class Processes:
 
 
 def is_full_disk(error: BaseException | str) -> bool:
-    """Whether an error, or what a log says of one, is that the disk or a quota is full."""
+    """Return whether an error, or a log's line about one, says that the disk or a quota is full."""
     if isinstance(error, OSError) and error.errno is not None:
         return error.errno in FULL
     return any(os.strerror(number) in str(error) for number in FULL)
 
 
 def last_error(log: Path, begin: int = 0) -> str:
-    """What the end of a log says went wrong: the last ``program: error:`` line, else the last line."""
+    """Return the error at the end of a log: its last ``program: error:`` line, or its last line."""
     with log.open("rb") as file:
         file.seek(0, os.SEEK_END)
         file.seek(max(begin, file.tell() - TAIL))
         text = file.read().decode(errors="replace")
     lines = [line.strip() for line in re.split(r"[\r\n]+", text) if line.strip()]
-    errors = [found.group(1) for line in lines if (found := ERROR.match(line))]
+    errors = [match.group(1) for line in lines if (match := ERROR.match(line))]
     return (errors or lines or [""])[-1]
 
 
 def _as_installed(command: Sequence[str]) -> list[str]:
-    """The suite's own commands are this installation's, whatever stands on PATH."""
+    """Replace the suite's own commands by those of this installation, whatever PATH holds."""
     if command[0] in OWN:
         return [sys.executable, "-m", OWN[command[0]], *command[1:]]
     return list(command)

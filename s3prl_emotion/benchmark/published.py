@@ -1,4 +1,4 @@
-"""Published numbers of a matrix: what papers report for its systems, with their source."""
+"""Read the published numbers of a matrix: what papers report for its systems, with their source."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ METRICS += [f"{metric}.{name}" for metric in LATENT for name in DIMENSIONS]
 
 
 class PublishedSection(StrictSection):
-    """An entry of ``published:``; ``values`` maps a split to systems to one number for each of ``metrics``."""
+    """An entry of ``published:``; ``values`` holds, by split and system, one number for each of ``metrics``."""
 
     source: str
     upstream: str | None = None
@@ -31,7 +31,7 @@ class PublishedSection(StrictSection):
 
 @dataclass(frozen=True)
 class PublishedNumber:
-    """One number; ``value`` on the metric's own scale."""
+    """One published number, on the metric's own scale."""
 
     upstream: str
     split: str
@@ -47,33 +47,33 @@ def published_numbers(
     """Read ``published:`` into single numbers.
 
     Args:
-        entries: from YAML
+        entries: the list from YAML
         where: the file, for messages
-        upstreams: that the matrix names
-        systems: likewise
-        splits: that it tests on
+        upstreams: upstreams of the matrix
+        systems: systems of the matrix
+        splits: splits that the matrix evaluates
 
     Raises:
         ConfigError: a malformed entry, names that the matrix lacks, numbers out of range or given twice
     """
-    found: dict[tuple[str, ...], PublishedNumber] = {}
+    numbers: dict[tuple[str, ...], PublishedNumber] = {}
     known = {"upstream": upstreams, "split": splits, "system": systems, "metric": METRICS}
     for values in entries:
         entry = PublishedSection.read(values, f"{where}: published")
-        place = f"{where}: published, {entry.source}"
+        source = f"{where}: published, {entry.source}"
         if entry.upstream is None and len(upstreams) > 1:
-            raise ConfigError(f"{place}: name the upstream that its numbers are for: {', '.join(upstreams)}")
+            raise ConfigError(f"{source}: name the upstream that its numbers are for: {', '.join(upstreams)}")
         upstream = entry.upstream or next(iter(upstreams))
-        for number in _numbers_of(entry, upstream, place):
+        for number in _numbers_of(entry, upstream, source):
             names = {kind: str(getattr(number, kind)) for kind in known}
             for kind, name in names.items():
                 if name not in known[kind]:
-                    raise ConfigError(f"{place}: no {kind} {name!r} in this matrix{nearest(name, known[kind])}")
-            _check_range(number, place)
-            if tuple(names.values()) in found:
-                raise ConfigError(f"{place}: {number.split}, {number.system}: a second number for {number.metric}")
-            found[tuple(names.values())] = number
-    return tuple(found.values())
+                    raise ConfigError(f"{source}: no {kind} {name!r} in this matrix{nearest(name, known[kind])}")
+            _check_range(number, source)
+            if tuple(names.values()) in numbers:
+                raise ConfigError(f"{source}: {number.split}, {number.system}: a second number for {number.metric}")
+            numbers[tuple(names.values())] = number
+    return tuple(numbers.values())
 
 
 def _numbers_of(entry: PublishedSection, upstream: str, where: str) -> list[PublishedNumber]:
@@ -82,8 +82,8 @@ def _numbers_of(entry: PublishedSection, upstream: str, where: str) -> list[Publ
         for system, values in rows.items():
             if len(values) != len(entry.metrics):
                 raise ConfigError(
-                    f"{where}: {split}, {system}: {len(values)} numbers for {len(entry.metrics)} metrics; null stands "
-                    "for one that is not given"
+                    f"{where}: {split}, {system}: {len(values)} numbers for {len(entry.metrics)} metrics; write "
+                    "null for one that the paper lacks"
                 )
             for metric, value in zip(entry.metrics, values, strict=True):
                 if value is not None:

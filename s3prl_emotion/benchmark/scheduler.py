@@ -1,4 +1,4 @@
-"""Running a plan: what is finished is skipped, what fails is tried again and reported, and the others go on."""
+"""Run a plan: skip finished runs, retry failed ones, and report the runs that failed for good."""
 
 from __future__ import annotations
 
@@ -10,33 +10,31 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from s3prl_emotion.benchmark import search
-from s3prl_emotion.benchmark.about import ABOUT, write_about
 from s3prl_emotion.benchmark.execution import State
 from s3prl_emotion.benchmark.executors import Executor
 from s3prl_emotion.benchmark.live import Board, shown
 from s3prl_emotion.benchmark.plan import Choice, Plan, Run
 from s3prl_emotion.benchmark.prepare import FailedStepError
 from s3prl_emotion.benchmark.processes import FullDiskError, InterruptedRunError, is_full_disk
-from s3prl_emotion.benchmark.results_file import ResultsFile, read_results
+from s3prl_emotion.benchmark.records import TRIALS, ResultsFile, read_results, write_about
 from s3prl_emotion.errors import TrainingError, UsageError
 from s3prl_emotion.files.locks import locked
 
 logger = logging.getLogger(__name__)
-__all__ = ["ABOUT", "Execution", "Summary", "is_finished", "is_given_up", "run_matrix"]
 RETRIES = 1
 WAIT_SECONDS = 0.5
 
 
 @dataclass
 class Summary:
-    """What a benchmark did.
+    """The outcome of a benchmark.
 
     Attributes:
-        finished: runs, in the order in which they ended
-        skipped: runs that were finished before
-        failed: runs with their errors
-        given_up: runs that failed too often before and were not tried again, with their errors
-        choices: of the search, by what they are for
+        finished: ids of the runs, in the order in which they ended
+        skipped: ids of the runs that were finished before
+        failed: error of each failed run
+        given_up: error of each run that was not tried again because it had failed too often before
+        choices: learning rates that the search chose, by upstream or by upstream and system
     """
 
     finished: list[str] = field(default_factory=list)
@@ -52,11 +50,11 @@ class Execution:
 
     Attributes:
         executor: ``local`` or ``ray``
-        jobs: runs at a time; ``None``: 1 here, as many as there are resources for by Ray
+        jobs: runs at a time; ``None``: 1 on this machine; with Ray, as many as there are resources for
         device: ``--device`` of the runs
-        ray_address: of a cluster, ``None`` for one of its own
-        retries: how often a run that failed is tried again
-        retry_failed: whether those are tried again that failed too often before
+        ray_address: address of a cluster; ``None`` starts one
+        retries: how often a failed run is tried again
+        retry_failed: whether to try again the runs that had failed too often before
     """
 
     executor: str = "local"
@@ -68,18 +66,18 @@ class Execution:
 
 
 def run_matrix(plan: Plan, jobs: int | None = None, device: str | None = None, **options: Any) -> Summary:
-    """Run what is not finished.
+    """Run all runs of a plan that are not finished.
 
     Args:
-        plan: the matrix, expanded
+        plan: the expanded matrix
         jobs: runs at a time
         device: ``--device`` of the runs
-        options: the rest of :class:`Execution`
+        options: the other attributes of :class:`Execution`
 
     Raises:
         UsageError: an option is out of range, or another benchmark works in the directory
         ConfigError: the matrix holds a run that cannot work
-        TrainingError: the directory cannot be written, the disk is full, or Ray is gone
+        TrainingError: the directory cannot be written, the disk is full, or Ray has died
     """
     from s3prl_emotion.benchmark.checks import check_plan
 
@@ -90,7 +88,7 @@ def run_matrix(plan: Plan, jobs: int | None = None, device: str | None = None, *
         plan.out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UsageError(f"{plan.out}: cannot be made ({error.strerror}); name another folder") from error
-    with locked(plan.out / ".lock", f"{plan.out}: another benchmark is at work there"):
+    with locked(plan.out / ".lock", f"{plan.out}: another benchmark is running there"):
         write_about(plan)
         session = uuid.uuid4().hex
         with _executor(plan, session, how) as executor:
@@ -98,7 +96,7 @@ def run_matrix(plan: Plan, jobs: int | None = None, device: str | None = None, *
 
 
 def is_finished(run: Run, done: dict[str, dict[str, Any]]) -> bool:
-    """Whether ``results.jsonl`` holds the run, as it is defined now, with all splits and the rate that was chosen."""
+    """Return whether ``results.jsonl`` holds the run as it is defined now, with all splits and the chosen rate."""
     line = done.get(run.cell.id)
     if line is None or line.get("definition") != run.definition or not set(run.tests) <= set(line["splits"]):
         return False
@@ -106,7 +104,7 @@ def is_finished(run: Run, done: dict[str, dict[str, Any]]) -> bool:
 
 
 def is_given_up(run: Run, retries: int) -> str | None:
-    """The error of a run that has failed too often to be tried again, else ``None``."""
+    """Return the error of a run that has failed too often to be tried again, else ``None``."""
     state = State.of(run)
     return state.error or "" if state is not None and state.failures > retries else None
 
@@ -117,7 +115,7 @@ def _check(how: Execution) -> None:
     if how.retries < 0:
         raise UsageError(f"--retries {how.retries}: must be 0 or more")
     if how.ray_address is not None and how.executor != "ray":
-        raise UsageError("--ray-address: goes with --executor ray")
+        raise UsageError("--ray-address needs --executor ray")
 
 
 def _executor(plan: Plan, session: str, how: Execution) -> Executor:
@@ -131,22 +129,22 @@ def _executor(plan: Plan, session: str, how: Execution) -> Executor:
 
 
 class _Work:
-    """The loop over what is to be done; it alone writes results."""
+    """The loop over the runs to do; nothing else writes results."""
 
     def __init__(self, plan: Plan, executor: Executor, session: str, how: Execution) -> None:
         self.plan, self.executor, self.how = plan, executor, how
         self.summary = Summary()
-        self.results, self.found = ResultsFile(plan.out), ResultsFile(plan.out, search.NAME)
-        self.lines = read_results(self.found.path)
-        self.lost: dict[str, str] = {}  # runs of the search without a line: failed for good, or not finished
-        self.open: dict[str, str] = {}
+        self.results, self.trials = ResultsFile(plan.out), ResultsFile(plan.out, TRIALS)
+        self.lines = read_results(self.trials.path)  # finished trials of the search
+        self.lost: dict[str, str] = {}  # errors of trials that failed for good
+        self.unfinished: dict[str, str] = {}  # errors of trials that were interrupted or could not start
         self.tries: Counter[str] = Counter()
         self.queue: list[Run] = []
         self.board = Board(session, self.queue)
         self.futures: dict[Future[dict[str, Any]], Run] = {}
 
     def run(self) -> Summary:
-        """Do it all."""
+        """Execute all runs that are not finished."""
         done = read_results(self.results.path)
         for trial in self.plan.trials:
             if not is_finished(trial, self.lines):
@@ -164,24 +162,24 @@ class _Work:
             while self.queue or self.futures:
                 self._fill()
                 self._wait()
-        self._keep_choices()
+        self._save_choices()
         return self.summary
 
     def _is_finished(self, run: Run, done: dict[str, dict[str, Any]]) -> bool:
         try:
-            decided = self._decided(run)
-        except TrainingError:  # no rate could be trained: it is told when the run's turn comes
+            chosen = self._with_rate(run)
+        except TrainingError:  # no rate could be trained; reported when the run is due
             return False
-        return decided is not None and is_finished(decided, done)
+        return chosen is not None and is_finished(chosen, done)
 
     def _enqueue(self, run: Run) -> None:
-        """Put a run that is not finished where it belongs."""
+        """Queue a run, or give it up if it has failed too often."""
         error = is_given_up(run, self.how.retries)
         if error is not None and self.how.retry_failed:
             state = State.of(run)
             if state is not None:
                 state.failures = 0
-                state.keep(run)
+                state.save(run)
         elif error is not None:
             self.lost[run.cell.id] = error
             self.summary.given_up[run.cell.id] = error
@@ -190,7 +188,7 @@ class _Work:
         self.queue.append(run)
 
     def _fill(self) -> None:
-        """Submit what can be begun, as far as there is room."""
+        """Submit the runs that are ready, as far as the executor has free slots."""
         for run in list(self.queue):
             if self.executor.slots is not None and len(self.futures) >= self.executor.slots:
                 return
@@ -198,22 +196,22 @@ class _Work:
                 continue
             self.queue.remove(run)
             try:
-                decided = self._decided(run)
+                chosen = self._with_rate(run)
             except TrainingError as error:
                 self._fail(run, str(error))
                 continue
-            self.futures[self.executor.submit(decided or run)] = decided or run
-            self.board.submit(decided or run)
+            self.futures[self.executor.submit(chosen or run)] = chosen or run
+            self.board.submit(chosen or run)
 
     def _is_ready(self, run: Run) -> bool:
-        """Whether the search for a run's learning rate has ended."""
+        """Return whether the search for a run's learning rate has ended."""
         return all(
-            trial.cell.id in self.lines or trial.cell.id in self.lost or trial.cell.id in self.open
+            trial.cell.id in self.lines or trial.cell.id in self.lost or trial.cell.id in self.unfinished
             for trial in run.trials
         )
 
-    def _decided(self, run: Run) -> Run | None:
-        """The run with the learning rate that was searched for; ``None`` where the search has not ended.
+    def _with_rate(self, run: Run) -> Run | None:
+        """Return the run with its searched learning rate; ``None`` while the search goes on.
 
         Raises:
             TrainingError: no rate could be trained, or the search was interrupted
@@ -223,7 +221,7 @@ class _Work:
         if not self._is_ready(run):
             return None
         for trial in run.trials:
-            if trial.cell.id in self.open:
+            if trial.cell.id in self.unfinished:
                 raise TrainingError(f"the search for its learning rate is not finished: {trial.cell.id}")
         section = self.plan.matrix.section.search
         metric = search.metric_of(run.trials[0], section.metric if section else None)
@@ -231,25 +229,27 @@ class _Work:
         cell = run.trials[0].cell
         per_system = section is not None and "system" in section.per
         self.summary.choices[f"{cell.upstream} | {cell.system}" if per_system else cell.upstream] = choice
-        return run.decided(choice)
+        return run.with_rate(choice)
 
     def _wait(self) -> None:
-        """Take what has ended; look after the others meanwhile."""
+        """Collect runs that have ended; poll the others meanwhile."""
         ended, _ = wait(self.futures, timeout=WAIT_SECONDS, return_when=FIRST_COMPLETED)
         self.board.poll()
-        for future in [one for one in self.futures if one in ended]:  # those that end at once, in their order
-            self._take(self.futures.pop(future), future)
+        for future in [one for one in self.futures if one in ended]:  # in the order of submission
+            self._collect(self.futures.pop(future), future)
         if not ended:
             self.executor.check()
 
-    def _take(self, run: Run, future: Future[dict[str, Any]]) -> None:
+    def _collect(self, run: Run, future: Future[dict[str, Any]]) -> None:
         try:
             line = future.result()
         except (TrainingError, OSError) as error:
             self.board.end(run)
             if isinstance(error, FullDiskError) or is_full_disk(error):
-                raise TrainingError(f"{run.cell.id}: {error}; free room, then the same command goes on") from error
-            self._failed(run, error)
+                raise TrainingError(
+                    f"{run.cell.id}: {error}; free room, then start the same command again to resume"
+                ) from error
+            self._retry_or_report(run, error)
             return
         seconds = sum(line["seconds"].values())
         self.board.end(run, seconds)
@@ -258,13 +258,13 @@ class _Work:
             self.summary.finished.append(run.cell.id)
             self.board.finished += 1
         else:
-            self.found.append(line)
+            self.trials.append(line)
             self.lines[run.cell.id] = line
         logger.info("finished: %s (%.0f s)", run.cell.id, seconds)
 
-    def _failed(self, run: Run, error: Exception) -> None:
-        """Try again later, or report."""
-        said = " ".join(str(error).split())
+    def _retry_or_report(self, run: Run, error: Exception) -> None:
+        """Queue a failed run again, or report it."""
+        message = " ".join(str(error).split())
         self.tries[run.cell.id] += 1
         state = State.of(run)
         interrupted = isinstance(error, InterruptedRunError)
@@ -272,21 +272,22 @@ class _Work:
             self.executor.check()
         tries = self.tries[run.cell.id]
         if state is not None and not interrupted:
-            tries = max(tries, state.failures)  # also those of earlier benchmarks
+            tries = max(tries, state.failures)  # failures in earlier benchmarks count too
         if tries <= self.how.retries and not isinstance(error, FailedStepError):
-            logger.warning("failed: %s: %s; %d of %d retries follows", run.cell.id, said, tries, self.how.retries)
+            logger.warning("failed: %s: %s; retry %d of %d follows", run.cell.id, message, tries, self.how.retries)
             self.queue.append(run)
             return
         if run.cell.rate is not None:
-            (self.open if interrupted or isinstance(error, FailedStepError) else self.lost)[run.cell.id] = said
-        self._fail(run, said)
+            unfinished = interrupted or isinstance(error, FailedStepError)
+            (self.unfinished if unfinished else self.lost)[run.cell.id] = message
+        self._fail(run, message)
 
-    def _fail(self, run: Run, said: str) -> None:
-        self.summary.failed[run.cell.id] = said
+    def _fail(self, run: Run, message: str) -> None:
+        self.summary.failed[run.cell.id] = message
         self.board.failed += 1
-        logger.error("failed: %s: %s", run.cell.id, said)
+        logger.error("failed: %s: %s", run.cell.id, message)
 
-    def _keep_choices(self) -> None:
-        """Leave what the search found for the report."""
+    def _save_choices(self) -> None:
+        """Write the learning rates that the search chose, for the report."""
         if self.summary.choices:
             write_about(self.plan, self.summary.choices)

@@ -1,4 +1,4 @@
-"""The search for a learning rate: which of the rates that were tried is best on dev."""
+"""Choose the learning rate with the best score on dev."""
 
 from __future__ import annotations
 
@@ -11,33 +11,31 @@ from typing import Any
 from s3prl_emotion.benchmark.plan import Choice, Run
 from s3prl_emotion.errors import TrainingError
 
-NAME = "search.jsonl"  # lines as in results.jsonl, of runs that are no results
 
-
-def metric_of(run: Run, named: str | None) -> str:
-    """By what a run's training on dev is judged: what the matrix names, else what picks its best checkpoint."""
+def metric_of(run: Run, metric: str | None) -> str:
+    """Return the dev metric that ranks learning rates: the matrix's ``search.metric``, or else ``best_metric``."""
     from s3prl_emotion import host
 
     host.register()
     expert = importlib.import_module(f"s3prl.downstream.{run.head}.expert").DownstreamExpert
-    return str(named or run.config["downstream_expert"].get("best_metric") or expert.metrics[0])
+    return str(metric or run.config["downstream_expert"].get("best_metric") or expert.metrics[0])
 
 
 def score_of(metrics: Mapping[str, Any], metric: str) -> float | None:
-    """A dev score from a run's metrics; ``joint`` is the mean of UAR and mean CCC."""
+    """Return a score from a run's metrics; ``joint`` is the mean of UAR and mean CCC."""
     parts = [metrics.get(name) for name in (("UAR", "mean_CCC") if metric == "joint" else (metric,))]
     values = [float(part) for part in parts if part is not None]
-    known = len(values) == len(parts) and all(math.isfinite(value) for value in values)
-    return sum(values) / len(values) if known else None
+    complete = len(values) == len(parts) and all(math.isfinite(value) for value in values)
+    return sum(values) / len(values) if complete else None
 
 
 def choose(trials: Sequence[Run], lines: Mapping[str, dict[str, Any]], metric: str) -> Choice:
-    """Pick the learning rate that is best on dev.
+    """Choose the learning rate with the best dev score; of equal ones the lowest.
 
     Args:
         trials: runs of the search, every rate on the same folds and seeds
-        lines: of those that were finished; the others failed
-        metric: that is compared, averaged over folds and seeds
+        lines: result lines of the finished trials by their id; the others failed
+        metric: name of the metric, averaged over folds and seeds
 
     Raises:
         TrainingError: no rate could be trained
@@ -58,6 +56,6 @@ def choose(trials: Sequence[Run], lines: Mapping[str, dict[str, Any]], metric: s
 
 
 def _mean(values: Sequence[float | None]) -> float | None:
-    """Mean, or ``None`` where a fold or seed has no score: others would be favoured or not by which one it is."""
+    """Return the mean; ``None`` where a fold or seed has no score, since rates must be compared on the same ones."""
     known = [value for value in values if value is not None]
     return math.fsum(known) / len(known) if len(known) == len(values) else None

@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-from s3prl_emotion.benchmark.prepare import read_json
+from s3prl_emotion.benchmark.records import read_json
 from s3prl_emotion.report.study import RunResult, Study
 from s3prl_emotion.report.superb_track import Track, superb_track
 

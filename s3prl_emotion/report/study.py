@@ -8,11 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from s3prl_emotion.benchmark.prepare import read_json
 from s3prl_emotion.benchmark.published import PublishedNumber
-from s3prl_emotion.benchmark.results_file import NAME, read_results
-from s3prl_emotion.benchmark.scheduler import ABOUT
-from s3prl_emotion.benchmark.search import NAME as TRIALS
+from s3prl_emotion.benchmark.records import ABOUT, RESULTS, TRIALS, read_json, read_results
 from s3prl_emotion.errors import UsageError
 from s3prl_emotion.report.searches import Search, end_warning, read_searches
 
@@ -109,7 +106,7 @@ def load_study(folders: Sequence[Path]) -> Study:
     for folder in folders:
         if not folder.is_dir():
             raise UsageError(f"{folder}: no such folder")
-    benchmarks = [folder for folder in folders if (folder / NAME).is_file() or (folder / ABOUT).is_file()]
+    benchmarks = [folder for folder in folders if (folder / RESULTS).is_file() or (folder / ABOUT).is_file()]
     if not benchmarks:
         return _of_experiments(list(folders))
     if len(folders) > 1:
@@ -120,7 +117,7 @@ def load_study(folders: Sequence[Path]) -> Study:
 
 
 def _of_benchmark(folder: Path) -> Study:
-    about, lines = read_json(folder / ABOUT), read_results(folder / NAME)
+    about, lines = read_json(folder / ABOUT), read_results(folder / RESULTS)
     wanted = {entry["run"]: entry for entry in about.get("runs", [])} or {name: {} for name in lines}
     runs, missing, finished = [], {}, []
     for name, entry in wanted.items():
@@ -133,7 +130,7 @@ def _of_benchmark(folder: Path) -> Study:
             outdated = "was run as an earlier version of the matrix has it" if line is not None else "not run yet"
             missing[name] = " ".join(str(state.get("error") or outdated).split())
     if not runs:
-        raise UsageError(f"{folder}: no finished run in {NAME}; s3prl-emotion benchmark fills it")
+        raise UsageError(f"{folder}: no finished run in {RESULTS}; s3prl-emotion benchmark fills it")
     systems = dict.fromkeys(run.system for run in runs)
     upstreams = about.get("upstreams") or dict.fromkeys(run.upstream for run in runs)
     splits = about.get("tests") or dict.fromkeys(split for run in runs for split in run.splits if split != "dev")
@@ -194,7 +191,7 @@ def _experiment(folder: Path, name: str) -> list[RunResult]:
             folds.setdefault(str(metrics["fold"]), {})[str(metrics["split"])] = metrics
     if not folds:
         raise UsageError(
-            f"{folder}: neither a benchmark's directory ({NAME}) nor an experiment's (SPLIT_FOLD_metrics.json)"
+            f"{folder}: neither a benchmark's directory ({RESULTS}) nor an experiment's (SPLIT_FOLD_metrics.json)"
         )
     runs = []
     for fold, found in folds.items():

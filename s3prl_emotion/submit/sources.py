@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from s3prl_emotion.benchmark.execution import BEST
-from s3prl_emotion.benchmark.prepare import read_json
+from s3prl_emotion.benchmark.records import read_json
 from s3prl_emotion.errors import UsageError, nearest
 from s3prl_emotion.report.study import RunResult, Study, load_study
 

@@ -186,7 +186,7 @@ def test_a_full_disk(benchmark: Benchmark, small_disk: Path):
     assert process.wait(240) == 1
     said = [line for line in benchmark.said("full").splitlines() if "error" in line]
     assert len(said) == 1, said
-    assert re.search(r"No space left on device.*free room, then the same command goes on", said[0])
+    assert re.search(r"No space left on device.*free room, then start the same command again", said[0])
     subprocess.run(["mount", "-o", "remount,size=200m", str(small_disk)], check=True)
     benchmark.finish("full", "--jobs", "2")
     assert_equal(benchmark.folder, "whole", "full")
@@ -197,7 +197,7 @@ def test_a_second_benchmark_says_so(benchmark: Benchmark):
     assert benchmark.wait_for(lambda: benchmark.alive("two"), first)
     second = benchmark.start("two")
     assert second.wait(120) == 1
-    assert f"another benchmark is at work there (process {first.pid}); wait for it or end it" in benchmark.said("two")
+    assert f"another benchmark is running there (process {first.pid}); wait for it or end it" in benchmark.said("two")
     assert first.wait(240) == 0
     assert_equal(benchmark.folder, "whole", "two")
 

@@ -22,17 +22,15 @@ from rich.console import Console
 from test_matrix import DATA, MODEL, Fake, fake, plan_of, recipe_for, results_of, write_matrix
 
 from s3prl_emotion.benchmark import Plan, command, matrix, read_matrix, read_results, run_matrix, search
-from s3prl_emotion.benchmark.checks import check_plan
+from s3prl_emotion.benchmark.checks import check_layers, check_plan
+from s3prl_emotion.benchmark.dry_run.measure import Measured, Work, kind_of, work_of
+from s3prl_emotion.benchmark.dry_run.preview import preview
 from s3prl_emotion.benchmark.execution import State
 from s3prl_emotion.benchmark.executors import local
 from s3prl_emotion.benchmark.executors.ray_cluster import RayExecutor
-from s3prl_emotion.benchmark.layers import check_layers
 from s3prl_emotion.benchmark.live import Board, clock, progress_of
-from s3prl_emotion.benchmark.locks import waited_for
 from s3prl_emotion.benchmark.matrix import ResourcesSection
-from s3prl_emotion.benchmark.measure import Measured, Work, kind_of, work_of
 from s3prl_emotion.benchmark.prepare import Preparation
-from s3prl_emotion.benchmark.preview import preview
 from s3prl_emotion.benchmark.processes import FullDiskError, InterruptedRunError, Processes, is_full_disk
 from s3prl_emotion.errors import ConfigError, EmotionError, TrainingError, UsageError
 from s3prl_emotion.files.folders import recipes_folder
@@ -119,7 +117,7 @@ def test_a_full_disk_stops_everything_and_counts_as_no_failure(plan_of: Plans, f
 
     fake.run = commands  # type: ignore[method-assign]
     plan = plan_of(seeds=[1, 2, 3])
-    with pytest.raises(TrainingError, match=r"mean.*No space left on device.*free room, then the same command goes on"):
+    with pytest.raises(TrainingError, match=r"mean.*No space left on device.*free room, then start the same"):
         run_matrix(plan)
     full["now"] = False
     assert len(run_matrix(plan, retries=0).finished) == 6
@@ -139,16 +137,17 @@ def test_a_command_that_fails_for_want_of_room_says_so(tmp_path: Path):
 
 
 def test_a_lock_is_held_as_long_as_a_process_that_inherited_it_lives(tmp_path: Path):
-    path = tmp_path / "deep" / "lock"
-    with waited_for(path, lambda: False) as lock:
-        child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"], pass_fds=[lock])
-    with pytest.raises(InterruptedRunError, match="another process still works here"), waited_for(path, bool, 0.3):
+    path, processes, stopped = tmp_path / "deep" / "lock", Processes(), Processes()
+    stopped.stop()
+    with processes.locking(path) as locked:
+        child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"], pass_fds=locked.kept)
+    with pytest.raises(InterruptedRunError, match="another process still works here"), processes.locking(path, 0.3):
         pass
-    with pytest.raises(InterruptedRunError, match="is ending"), waited_for(path, lambda: True):
+    with pytest.raises(InterruptedRunError, match="is ending"), stopped.locking(path):
         pass
     child.kill()
     child.wait()
-    with waited_for(path, lambda: False, 5):
+    with processes.locking(path, 5):
         pass
 
 
@@ -203,7 +202,7 @@ def test_resources_go_key_by_key_and_define_nothing(plan_of: Plans):
         ({"search": {"learning_rates": []}}, "search.learning_rates: List should have at least 1 item"),
         ({"search": {"learning_rates": [0.1, -1.0]}}, "search.learning_rates.1: Input should be greater than 0"),
         ({"search": {"learning_rates": ["1e-4"]}}, "search.learning_rates.0: Input should be a valid number"),
-        ({"search": {"learning_rates": [0.1, 0.1]}}, "search.learning_rates: a rate stands there twice"),
+        ({"search": {"learning_rates": [0.1, 0.1]}}, "search.learning_rates: a rate is listed twice"),
         ({"search": {"learning_rates": [0.1], "per": ["system"]}}, "search.per: must be"),
         ({"search": {"learning_rates": [0.1], "folds": ["fold2"]}}, "search.folds: 'fold2' is none of the matrix's"),
         ({"search": {"learning_rates": [0.1], "seeds": [3]}}, "search.seeds: 3 is none of the matrix's"),
@@ -415,7 +414,7 @@ def test_a_metric_that_the_head_lacks_is_refused(plan_of: Plans):
 
 
 def test_the_documented_search_is_one(tmp_path: Path, tiny_corpus: TinyCorpus):
-    block = (matrix.__doc__ or "").split("Two more keys::")[1].split("``resources`` left out")[0]
+    block = (matrix.__doc__ or "").split("Two more keys::")[1].split("The default ``resources``")[0]
     values = yaml.safe_load(block)
     values["search"] |= {"system": None, "folds": ["fold1"]}
     path = write_matrix(tmp_path, recipe_for(tiny_corpus), **values)
@@ -500,11 +499,11 @@ def test_the_table(plan_of: Plans, caplog: pytest.LogCaptureFixture):
     for run in runs[:2]:
         board.submit(run)
     runs[0].folder.mkdir(parents=True)
-    State(runs[0].definition, doing="train", session="another").keep(runs[0])
+    State(runs[0].definition, doing="train", session="another").save(runs[0])
     caplog.set_level(logging.INFO)
     board.poll()
     assert board.begun == {}  # what an earlier benchmark left
-    State(runs[0].definition, doing="train", session="session").keep(runs[0])
+    State(runs[0].definition, doing="train", session="session").save(runs[0])
     (runs[0].folder / "log.txt").write_text("overall:  50%|#####     | 3/6 [00:10<00:10,  2.61it/s]")
     for _ in range(2):
         board.polled = 0.0
@@ -592,7 +591,7 @@ def test_a_measured_dry_run(
     assert found, out
     start, step, utterance, whole = map(float, found.groups())
     assert whole == pytest.approx(start + (6 * step + 72 * utterance) / 1e3, abs=0.6)
-    store = re.search(r"store, fbank: 48 utterances, 0.01 h: ([\d.]+) GB, 0 % of it are there", out)
+    store = re.search(r"store, fbank: 48 utterances, 0.01 h: ([\d.]+) GB, 0 % of it exist", out)
     assert store, out
     assert "with 2 runs at a time" in out
     assert "and 2 runs of unknown length" in out
@@ -636,5 +635,5 @@ def test_the_commands_flags():
     command.add_arguments(parser)
     args = parser.parse_args(["m.yaml", "--out", "B", "--executor", "ray", "--ray-address", "auto", "--retries", "3"])
     assert (args.executor, args.ray_address, args.retries, args.jobs, args.dry_run) == ("ray", "auto", 3, None, False)
-    with pytest.raises(UsageError, match="--no_measure: goes with --dry-run"):
+    with pytest.raises(UsageError, match="--no_measure needs --dry-run"):
         command.run(parser.parse_args([str(recipes_folder() / "demo/matrix.yaml"), "--out", "B", "--no_measure"]))

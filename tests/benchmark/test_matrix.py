@@ -27,8 +27,7 @@ import s3prl_emotion.cli
 from s3prl_emotion.benchmark import Plan, ResultsFile, matrix, read_matrix, read_results, run_matrix
 from s3prl_emotion.benchmark import execution as execution_module
 from s3prl_emotion.benchmark.checks import check_plan
-from s3prl_emotion.benchmark.expansion import apply, slug
-from s3prl_emotion.benchmark.placeholders import fill, words
+from s3prl_emotion.benchmark.expansion import apply, fill, slug, split_command
 from s3prl_emotion.benchmark.processes import InterruptedRunError, Processes, last_error
 from s3prl_emotion.errors import ConfigError, EmotionError, TrainingError, UsageError
 from s3prl_emotion.files.folders import recipes_folder
@@ -192,7 +191,7 @@ def test_placeholders(value: Any, filled: Any):
 def test_words_of_a_command():
     values, several = {"out": "/a b/c", "fold": "fold1"}, {"flags": ["-u", "x y"], "none": []}
     command = "prog {flags} --out '{out}/it' {none} {out} 'two words' --v={fold}"
-    assert words(command, values, several, "here") == [
+    assert split_command(command, values, several, "here") == [
         "prog", "-u", "x y", "--out", "/a b/c/it", "/a b/c", "two words", "--v=fold1"
     ]  # fmt: skip
     for bad, message in (
@@ -202,7 +201,7 @@ def test_words_of_a_command():
         ("a x{flags}", "no placeholder {flags} here"),
     ):
         with pytest.raises(ConfigError, match=re.escape(message)):
-            words(bad, values, several, "here")
+            split_command(bad, values, several, "here")
 
 
 def test_the_definition_is_what_a_result_depends_on(plan_of: Callable[..., Plan], tmp_path: Path):
@@ -326,10 +325,10 @@ BAD = [
     ({"upstreams": {"a": {"model_config": "none.yaml"}}}, "model_config: .*none.yaml: no such file"),
     ({"systems": {"a b": {}, "a_b": {}}}, "'a b' and 'a_b' would both be the folder 'a_b'; rename one"),
     ({"systems": {1: {}}}, "systems: the name 1 must be in quotation marks"),
-    ({"folds": ["fold1", "fold1"]}, "folds: 'fold1' stands there twice"),
-    ({"seeds": [1, 1]}, "seeds: 1 stands there twice"),
+    ({"folds": ["fold1", "fold1"]}, "folds: 'fold1' is listed twice"),
+    ({"seeds": [1, 1]}, "seeds: 1 is listed twice"),
     ({"seeds": []}, "seeds: List should have at least 1 item"),
-    ({"tests": ["test", "test"]}, "tests: 'test' stands there twice"),
+    ({"tests": ["test", "test"]}, "tests: 'test' is listed twice"),
     ({"tests": [""]}, "tests: an empty name"),
     ({"baseline": "meen"}, "baseline: no system 'meen'; nearest: mean"),
     ({"recipe": "none.yaml"}, "none.yaml: no such recipe"),
@@ -340,7 +339,7 @@ BAD = [
     ({"store": "{out}"}, r"store: no placeholder \{out\} here"),
     ({"store_dtype": "float8"}, "store_dtype: Input should be 'float32'"),
     ({"systems": {"a": {"needs": ["x"]}}, "prepare": {"xx": {"run": "y"}}}, "no prepared step 'x'; nearest: xx"),
-    ({"prepare": {"a-b": {"run": "x"}}}, "prepare.a-b: a step's name has letters, digits and _ alone"),
+    ({"prepare": {"a-b": {"run": "x"}}}, "prepare.a-b: a step's name may hold letters, digits and _ only"),
     ({"prepare": {"a": {"command": "x"}}}, "prepare.a.command: unknown key"),
     ({"prepare": {"a": {}}}, "prepare.a.run: this key is required"),
     ({"prepare": {"a": {"run": "x", "each": ["flod"]}}}, "prepare.a.each.0: Input should be 'upstream'"),
@@ -358,7 +357,7 @@ BAD = [
     ({"published": [{**PUBLISHED, "upstream": "x"}]}, "no upstream 'x' in this matrix"),
     ({"published": [PUBLISHED, PUBLISHED]}, "test, mean: a second number for WA"),
     ({"published": [{**PUBLISHED, "values": {"test": {"mean": [69]}}}]}, "WA 69 is out of range; shares are"),
-    ({"published": [{**PUBLISHED, "values": {"test": {"mean": [0.6, 0.7]}}}]}, "2 numbers for 1 metrics; null stands"),
+    ({"published": [{**PUBLISHED, "values": {"test": {"mean": [0.6, 0.7]}}}]}, "2 numbers for 1 metrics; write null"),
     ({"published": [{"metrics": ["WA"], "values": {}}]}, "published.source: this key is required"),
     ({"published": ["WA"]}, "published: must be a mapping"),
     ({"published": [PUBLISHED], "upstreams": {"a": {}, "b": {}}}, "name the upstream that its numbers are for: a, b"),
@@ -404,8 +403,8 @@ def test_merged_keys_may_be_overridden(tmp_path: Path, tiny_corpus: TinyCorpus):
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"head": "emotion_cor_attn"}, "head 'emotion_cor_attn' is none of this suite's.*nearest: emotion_corr_attn"),
-        ({"head": "emotion"}, "head 'emotion' is none of this suite's, whose predictions a report needs"),
+        ({"head": "emotion_cor_attn"}, "head 'emotion_cor_attn' is not one of .*nearest: emotion_corr_attn"),
+        ({"head": "emotion"}, "head 'emotion' is not one of this suite's, which a report needs"),
         ({"upstreams": {"fbnk": {}}}, "upstreams.fbnk: .*fbank"),
         ({"folds": ["fold9"]}, "systems.mean, fold9: .*fold9"),
         ({"tests": ["tset"]}, "systems.mean, fold1: .*no split 'tset'"),
@@ -505,7 +504,7 @@ def test_a_full_disk_loses_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 def test_a_second_benchmark_says_so(plan_of: Callable[..., Plan], fake: Fake):
     plan = plan_of()
     plan.out.mkdir()
-    busy = f"{plan.out}: another benchmark is at work there .process {os.getpid()}.; wait for it or end it"
+    busy = f"{plan.out}: another benchmark is running there .process {os.getpid()}.; wait for it or end it"
     with locked(plan.out / ".lock", "x"), pytest.raises(UsageError, match=busy):
         run_matrix(plan)
     assert fake.commands == []
@@ -869,13 +868,13 @@ def test_a_matrix_through_the_real_command_line(suite: Callable[..., str], tmp_p
         systems={"now": {}, "later": {"overrides": {labels: "{prepared.labels}/labels.csv", splits: ["dev"]}}},
     )  # fmt: skip
     out = suite("benchmark", "matrix.yaml", "--out", "B", code=1)
-    assert "1 runs finished, 0 were there, 1 failed" in out
+    assert "1 runs finished, 0 were finished before, 1 failed" in out
     assert re.search(r"failed: fbank \| later \| fold1 \| seed 1: prepare labels: cp: .*later.csv", out)
     assert list(read_results(Path("B/results.jsonl"))) == ["fbank | now | fold1 | seed 1"]
     shutil.copy(tiny_corpus.labels, "later.csv")
     before = Path("B/results.jsonl").read_bytes()
     out = suite("benchmark", "matrix.yaml", "--out", "B")
-    assert "1 runs finished, 1 were there, 0 failed; s3prl-emotion report B" in out
+    assert "1 runs finished, 1 were finished before, 0 failed; s3prl-emotion report B" in out
     assert Path("B/results.jsonl").read_bytes().startswith(before)
     now, later = read_results(Path("B/results.jsonl")).values()
     assert (set(now["seconds"]), set(later["seconds"])) == ({"train"}, {"train", "test"})

@@ -20,7 +20,7 @@ import pytest
 from conftest import SHARED_DATA, Cli, Run, write_superb_corpus
 
 from s3prl_emotion import host
-from s3prl_emotion.benchmark.results_file import ResultsFile
+from s3prl_emotion.benchmark.records import ResultsFile
 from s3prl_emotion.cli import main
 from s3prl_emotion.corpora.corpus import Utterance
 from s3prl_emotion.corpora.superb import read_corpus

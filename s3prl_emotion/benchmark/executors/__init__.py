@@ -1,7 +1,7 @@
-"""Where runs are executed: on this machine (:mod:`.local`), or by Ray on many (:mod:`.ray_cluster`).
+"""Execute runs on this machine (:mod:`.local`), or by Ray on several (:mod:`.ray_cluster`).
 
-Either way a run is what :func:`~s3prl_emotion.benchmark.execution.execute` makes of it, in subprocesses, and its line
-comes back to the benchmark, which alone writes results.
+Both call :func:`~s3prl_emotion.benchmark.execution.execute`, which works in subprocesses, and return the run's line to
+the benchmark, the only process that writes results.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ from s3prl_emotion.benchmark.plan import Run
 
 
 class Executor(Protocol):
-    """Takes runs and gives their lines; a context, which ends everything that still runs when it is left."""
+    """Executes runs and returns their lines; leaving its context ends the runs that are still active."""
 
     slots: int | None
-    """Runs that may be there at a time; ``None``: any number, which wait inside."""
+    """Number of runs to submit at a time; ``None``: all, since the executor queues them itself."""
 
     def __enter__(self) -> Executor: ...
 
@@ -29,12 +29,12 @@ class Executor(Protocol):
         """Execute a run.
 
         Returns:
-            its line; or the exceptions of :func:`~s3prl_emotion.benchmark.execution.execute`
+            a future with its line, or with an exception of :func:`~s3prl_emotion.benchmark.execution.execute`
         """
 
     def check(self) -> None:
-        """Called now and then.
+        """Check that runs can still be executed; the benchmark calls this now and then.
 
         Raises:
-            TrainingError: nothing can be executed any more
+            TrainingError: no run can be executed any more
         """

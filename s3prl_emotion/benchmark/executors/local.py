@@ -1,4 +1,4 @@
-"""Runs on this machine: so many at a time, each in its own subprocess, with GPUs by turns."""
+"""Execute runs on this machine: a fixed number at a time, in subprocesses that share the GPUs."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ class LocalExecutor:
     """A pool of threads that wait for subprocesses.
 
     Args:
-        jobs: runs at a time; they share the processor's cores
-        session: of the benchmark
-        device: ``--device``; where it is cuda and there are several GPUs, a run sees the one that has fewest runs
+        jobs: runs at a time, which share the processor's cores
+        session: id of the benchmark's session
+        device: ``--device``; with cuda and several GPUs, a run sees the GPU with the fewest runs
     """
 
     slots: int | None
@@ -41,7 +41,7 @@ class LocalExecutor:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if error is not None:  # Ctrl-C, a full disk: no run is left behind
+        if error is not None:  # Ctrl-C or a full disk: leave no run behind
             self.processes.stop()
         self.pool.shutdown(cancel_futures=True)
 
@@ -50,7 +50,7 @@ class LocalExecutor:
         return self.pool.submit(self._execute, run)
 
     def check(self) -> None:
-        """Nothing can happen to the pool."""
+        """Do nothing: a pool of threads cannot break."""
 
     def _execute(self, run: Run) -> dict[str, Any]:
         with self.gpus.next() as gpu:
@@ -59,25 +59,25 @@ class LocalExecutor:
 
 
 def visible_gpus(device: str | None) -> list[str]:
-    """GPUs among which runs are to be shared, as ``CUDA_VISIBLE_DEVICES`` names them; none where that makes no sense.
+    """Return the GPUs to share among the runs, as ``CUDA_VISIBLE_DEVICES`` names them; empty with fewer than two.
 
     Args:
-        device: ``--device``; ``cuda:1`` or ``cpu`` leave nothing to share
+        device: ``--device``; ``cuda:1`` and ``cpu`` leave nothing to share
     """
     if device not in (None, "cuda"):
         return []
     named = os.environ.get(VISIBLE)
     if named is not None:
-        found = [name.strip() for name in named.split(",") if name.strip()]
+        names = [name.strip() for name in named.split(",") if name.strip()]
     else:
         import torch
 
-        found = [str(number) for number in range(torch.cuda.device_count())]
-    return found if len(found) > 1 else []
+        names = [str(number) for number in range(torch.cuda.device_count())]
+    return names if len(names) > 1 else []
 
 
 class _Turns:
-    """Gives out names, each time one of those that are used least."""
+    """Lends out names, always one of the least used."""
 
     def __init__(self, names: Sequence[str]) -> None:
         self.used = Counter(dict.fromkeys(names, 0))
@@ -85,9 +85,9 @@ class _Turns:
 
     @contextmanager
     def next(self) -> Iterator[str | None]:
-        """One of the names for as long as it is needed, ``None`` where there are none."""
+        """Yield a name while the context is open; ``None`` if there are no names."""
         with self.lock:
-            name = min(self.used, key=lambda known: self.used[known], default=None)
+            name = min(self.used, key=lambda one: self.used[one], default=None)
             if name is not None:
                 self.used[name] += 1
         try:

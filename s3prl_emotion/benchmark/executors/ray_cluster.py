@@ -1,8 +1,9 @@
-"""Runs by Ray: a local cluster that comes and goes with the benchmark, or one that is there, by its address.
+"""Execute runs by Ray: on a local cluster that lives as long as the benchmark, or on a running one, by its address.
 
-A run is a task with resources. The worker that gets it starts the same subprocesses as the local pool does; Ray says by
-``CUDA_VISIBLE_DEVICES`` which GPU they see. The benchmark's directory must be on a file system that all nodes share,
-and the suite installed on each. A worker that is killed takes its subprocess with it, and Ray gives the run to another.
+A run is a Ray task with resources. Its worker starts the same subprocesses as the local pool, and Ray sets
+``CUDA_VISIBLE_DEVICES`` for them. The benchmark's directory must be on a file system that all nodes share, and the
+suite must be installed on each. When a worker is killed, its subprocess ends too and Ray gives the run to another
+worker.
 """
 
 from __future__ import annotations
@@ -27,13 +28,13 @@ from s3prl_emotion.errors import ConfigError, TrainingError, UsageError
 from s3prl_emotion.files.folders import PACKAGE
 from s3prl_emotion.files.writing import write_text
 
-SESSION = ".session"  # file that names the benchmark at work; workers of another one end
-LOST_WORKERS = 10  # that a run may lose before it counts as interrupted
+SESSION = ".session"  # file with the id of the running session; workers of other sessions end
+LOST_WORKERS = 10  # number that a run may lose before it counts as interrupted
 OBJECTS = 80 * 2**20  # bytes of shared memory: lines of results are small
 OWN_CLUSTER = {  # environment of a cluster that the benchmark starts
-    "RAY_USAGE_STATS_ENABLED": "0",  # it tells nobody
-    "RAY_gcs_rpc_server_reconnect_timeout_s": "15",  # its head does not come back
-    "RAY_task_oom_retries": "3",  # of a run whose worker was killed for want of memory; Ray would never end
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_gcs_rpc_server_reconnect_timeout_s": "15",  # a dead head node does not come back
+    "RAY_task_oom_retries": "3",  # per run whose worker ran out of memory; Ray's default is endless
 }
 WATCH_SECONDS = 2.0
 CHECK_SECONDS = 5.0
@@ -44,13 +45,13 @@ OUTCOMES: dict[str, type[TrainingError]] = {
 
 
 class RayExecutor:
-    """Ray as the pool.
+    """An executor that submits runs to Ray.
 
     Args:
-        plan: whose runs will come
-        session: of the benchmark
+        plan: plan of the runs that will be submitted
+        session: id of the benchmark's session
         device: ``--device``
-        address: of a cluster; ``None`` starts one on this machine
+        address: address of a running cluster; ``None`` starts one on this machine
         jobs: runs at a time; ``None``: as many as there are resources for
 
     Raises:
@@ -79,7 +80,7 @@ class RayExecutor:
             with _importable():
                 self.ray.init(address=self.address or "local", **options)
         except (ConnectionError, RuntimeError, ValueError, OSError) as error:
-            where = f"--ray-address {self.address}: no way in" if self.address else "Ray does not start here"
+            where = f"--ray-address {self.address}: cannot connect" if self.address else "Ray does not start here"
             token = "; a cluster that asks for a token wants RAY_AUTH_MODE=token" if self.address else ""
             raise UsageError(f"{where} ({' '.join(str(error).split())[:200]}){token}") from error
         try:
@@ -106,11 +107,11 @@ class RayExecutor:
         reference = task.remote(run, str(self.plan.out), self.session, self.device, os.getcwd())
         future: Future[dict[str, Any]] = Future()
         self.references[future] = reference
-        reference.future().add_done_callback(lambda done: self._settle(done, future))
+        reference.future().add_done_callback(lambda done: self._forward(done, future))
         return future
 
     def check(self) -> None:
-        """Ask Ray whether it is still there.
+        """Check that Ray is still alive.
 
         Raises:
             TrainingError: no node is alive
@@ -123,16 +124,16 @@ class RayExecutor:
             alive = False
         self.checked = time.monotonic()
         if not alive:
-            raise TrainingError("Ray is gone; the same command starts it anew and goes on")
+            raise TrainingError("Ray has died; start the same command again to resume")
 
-    def _settle(self, done: Future[Any], future: Future[dict[str, Any]]) -> None:
-        """Hand an outcome on, with Ray's own errors as interruptions."""
+    def _forward(self, done: Future[Any], future: Future[dict[str, Any]]) -> None:
+        """Copy an outcome into the benchmark's future, with Ray's own errors as interruptions."""
         try:
             kind, content = done.result()
         except BaseException as error:  # whatever Ray raises must reach the benchmark, not Ray's own thread
             self.gone = self.gone or isinstance(error, self.ray.exceptions.LocalRayletDiedError)
-            said = " ".join(str(error).split())[:300]
-            future.set_exception(InterruptedRunError(f"Ray: {type(error).__name__}: {said}"))
+            message = " ".join(str(error).split())[:300]
+            future.set_exception(InterruptedRunError(f"Ray: {type(error).__name__}: {message}"))
             return
         if kind == "line":
             future.set_result(content)
@@ -140,14 +141,14 @@ class RayExecutor:
             future.set_exception(OUTCOMES[kind](content))
 
     def _resources(self, run: Run) -> tuple[float, float]:
-        """CPUs and GPUs of a run."""
+        """Return the CPUs and GPUs of a run."""
         cpus, gpus = run.resources.cpus, run.resources.gpus
         if gpus is None:
             gpus = float(self.has_gpus and self.device != "cpu")
         return (1.0 if cpus is None else cpus), gpus
 
     def _check_resources(self) -> None:
-        """Refuse what no node can ever give: Ray would wait for it without a word."""
+        """Refuse runs that no node can ever execute; Ray would wait silently."""
         nodes = [node["Resources"] for node in self.ray.nodes() if node["Alive"]]
         for run in self.plan.runs:
             cpus, gpus = self._resources(run)
@@ -155,12 +156,12 @@ class RayExecutor:
                 most = ", ".join(sorted({f"{node.get('CPU', 0):g} and {node.get('GPU', 0):g}" for node in nodes}))
                 raise ConfigError(
                     f"{self.plan.matrix.path}: systems.{run.cell.system}: no node of the Ray cluster has {cpus:g} CPUs "
-                    f"and {gpus:g} GPUs (there are: {most}); change resources, or the cluster"
+                    f"and {gpus:g} GPUs (there are: {most}); lower resources, or add a larger node"
                 )
 
 
 def _work(run: Run, out: str, session: str, device: str | None, folder: str) -> tuple[str, Any]:
-    """What a worker does: a run, whose errors come back as data, since Ray would wrap them."""
+    """Execute a run in a worker; errors are returned as data, since Ray would wrap them."""
     processes, ended = Processes(folder=folder), threading.Event()
     threading.Thread(target=_watch, args=(Path(out) / SESSION, session, processes, ended), daemon=True).start()
     try:
@@ -173,7 +174,7 @@ def _work(run: Run, out: str, session: str, device: str | None, folder: str) -> 
 
 
 def _watch(path: Path, session: str, processes: Processes, ended: threading.Event) -> None:
-    """End a worker's processes where another benchmark has begun: Ray died, and left the worker behind."""
+    """End a worker's processes once another session has begun: Ray died and left the worker behind."""
     while not ended.wait(WATCH_SECONDS):
         try:
             current = path.read_text(encoding="utf-8")
@@ -186,7 +187,7 @@ def _watch(path: Path, session: str, processes: Processes, ended: threading.Even
 
 @contextmanager
 def _importable() -> Iterator[None]:
-    """While a local cluster starts, its workers are told where this suite is; a checkout need not be installed."""
+    """Put this suite on ``PYTHONPATH`` while a local cluster starts, so that a checkout need not be installed."""
     before = os.environ.get("PYTHONPATH")
     os.environ["PYTHONPATH"] = os.pathsep.join([str(PACKAGE.parent), *filter(None, [before])])
     try:
@@ -199,10 +200,10 @@ def _importable() -> Iterator[None]:
 
 
 def _check_listening(address: str) -> None:
-    """Refuse ``HOST:PORT`` where nobody answers: Ray would try for minutes. Other forms (``auto``) are left to Ray.
+    """Refuse a ``HOST:PORT`` on which nothing listens; Ray would try for minutes. Other forms (``auto``) go to Ray.
 
     Raises:
-        UsageError: nothing listens there
+        UsageError: nothing listens on the address
     """
     host, colon, port = address.rpartition(":")
     if not (colon and port.isdecimal()) or "/" in host:
@@ -212,7 +213,7 @@ def _check_listening(address: str) -> None:
             pass
     except (OSError, OverflowError) as error:
         raise UsageError(
-            f"--ray-address {address}: nothing answers there ({error}); start a cluster there (ray start --head), "
+            f"--ray-address {address}: nothing answers there ({error}); start a cluster on it (ray start --head), "
             "or leave --ray-address out"
         ) from error
 

@@ -1,4 +1,4 @@
-"""A few steps of each distinct training, measured, and what a whole run will take by them."""
+"""Measure a few steps of a training, and predict from them how long a whole run will take."""
 
 from __future__ import annotations
 
@@ -19,24 +19,24 @@ import yaml
 from s3prl_emotion.benchmark.expansion import FOLD_KEY, apply
 from s3prl_emotion.benchmark.matrix import LEARNING_RATE
 from s3prl_emotion.benchmark.plan import Plan, Run, is_superb
-from s3prl_emotion.benchmark.prepare import read_json
 from s3prl_emotion.benchmark.processes import Processes
+from s3prl_emotion.benchmark.records import read_json
 from s3prl_emotion.errors import TrainingError
 from s3prl_emotion.files.writing import write_text
 
-STEPS = 8  # that are trained
-BATCHES = 4  # of dev that are evaluated
+STEPS = 8  # training steps that are measured
+BATCHES = 4  # batches of dev whose evaluation is measured
 
 
 @dataclass(frozen=True)
 class Measured:
-    """What the stopwatch said of a training.
+    """Times of a training, as the stopwatch measured them.
 
     Attributes:
-        startup: from the start of the process to the first step, and from the last evaluation to its end (s)
-        step: median of a step (s), without computing features
-        utterance: of evaluating one utterance (s), likewise
-        features: of computing one second of audio (s)
+        startup: from the process's start to the first step, plus from the last evaluation to its end (s)
+        step: median time of a step, without computing features (s)
+        utterance: time to evaluate one utterance, without computing features (s)
+        features: time to compute the features of one second of audio (s)
     """
 
     startup: float
@@ -47,15 +47,15 @@ class Measured:
 
 @dataclass(frozen=True)
 class Work:
-    """What a run has to do, from its recipe and corpus.
+    """The work of a run, from its recipe and corpus.
 
     Attributes:
-        steps: of training, at most
-        evaluations: during training
+        steps: training steps, without early stopping
+        evaluations: number of evaluations during training
         evaluated: utterances of one evaluation during training
-        final: utterances of the evaluations of the best checkpoint
-        commands: evaluations that are commands of their own
-        computed: seconds of audio whose features the run computes itself, where no store keeps them
+        final: utterances that the best checkpoint is evaluated on
+        commands: number of evaluations that are separate commands
+        computed: seconds of audio whose features the run computes itself, since no store keeps them
     """
 
     steps: int
@@ -66,7 +66,7 @@ class Work:
     computed: float
 
     def seconds(self, measured: Measured) -> float:
-        """What it will take."""
+        """Return the predicted duration (s)."""
         utterances = self.evaluations * self.evaluated + self.final
         return (
             measured.startup * (1 + self.commands)
@@ -77,17 +77,17 @@ class Work:
 
 
 def kind_of(run: Run) -> str:
-    """What runs share that take the same time: head, recipe, upstream."""
+    """Return a key that runs of equal duration share: head, recipe and upstream."""
     config = copy.deepcopy(run.config)
     apply(config, {FOLD_KEY: None, LEARNING_RATE: None, "runner.eval_dataloaders": None}, "")
     content = json.dumps([run.head, config, run.upstream_flags, run.store_flags], sort_keys=True, default=str)
-    for step in run.steps:  # another folder for each fold, perhaps
+    for step in run.steps:  # its folder may differ from fold to fold
         content = content.replace(str(step.folder), step.name)
     return content
 
 
 def corpus_of(run: Run) -> Any:
-    """The corpus of a run, as its head reads it."""
+    """Load the corpus of a run as its head reads it."""
     from s3prl_emotion.corpora import load_corpus
 
     expert = importlib.import_module(f"s3prl.downstream.{run.head}.expert").DownstreamExpert
@@ -96,11 +96,11 @@ def corpus_of(run: Run) -> Any:
 
 
 def work_of(run: Run, mean_seconds: float) -> Work:
-    """What a run has to do.
+    """Return the work of a run.
 
     Args:
-        run: whose corpus is there
-        mean_seconds: of its utterances
+        run: the run; its corpus must exist
+        mean_seconds: mean duration of its utterances
     """
     corpus, runner, data = corpus_of(run), run.config["runner"], run.config["downstream_expert"]["datarc"]
     during = list(runner.get("eval_dataloaders", ["dev", "test"]))
@@ -111,18 +111,18 @@ def work_of(run: Run, mean_seconds: float) -> Work:
     final = sum(sizes[name] for name in [*during, *others])
     batches = runner["total_steps"] * runner["gradient_accumulate_steps"]
     seen = batches * data["train_batch_size"] + evaluations * evaluated + final
-    alone = not run.store_flags and not is_superb(run.config)  # in SUPERB's order features belong to the step
+    computes = not run.store_flags and not is_superb(run.config)  # in SUPERB's order, steps include the features
     return Work(
-        runner["total_steps"], evaluations, evaluated, final, len(others), seen * mean_seconds if alone else 0.0
+        runner["total_steps"], evaluations, evaluated, final, len(others), seen * mean_seconds if computes else 0.0
     )
 
 
 def measure(run: Run, plan: Plan, scratch: Path, device: str | None) -> Measured:
-    """Train a few steps of a run and evaluate a few batches, by the real command line, in a folder of its own.
+    """Train a few steps of a run and evaluate a few batches, with the real command line, in a scratch folder.
 
     Args:
-        run: whose prepared steps are done
-        plan: that it is of
+        run: the run; its prepared steps must be done
+        plan: the plan that it belongs to
         scratch: an empty folder
         device: ``--device``
 
@@ -139,35 +139,36 @@ def measure(run: Run, plan: Plan, scratch: Path, device: str | None) -> Measured
     apply(config, {f"runner.{name}": value for name, value in short.items()}, "")
     write_text(scratch / "recipe.yaml", yaml.safe_dump(config, sort_keys=False, allow_unicode=True))
     words = ["-m", "train", "-d", run.head, "-c", str(scratch / "recipe.yaml"), "-p", str(scratch / "exp")]
-    words += ["--seed", str(run.cell.seed), *moved(run.upstream_flags, plan, scratch)]
+    words += ["--seed", str(run.cell.seed), *self_contained(run.upstream_flags, plan, scratch)]
     if run.store_flags:
         words += ["--feature_store", str(scratch / "store"), *run.store_flags[2:]]
     words += ["--device", device] if device else []
-    told = scratch / "stopwatch.json"
+    times = scratch / "stopwatch.json"
     begun = time.monotonic()
-    Processes().run([sys.executable, "-m", "s3prl_emotion.benchmark.stopwatch", str(told), *words], scratch / "log.txt")
-    return _read(read_json(told), begun)
+    command = [sys.executable, "-m", "s3prl_emotion.benchmark.dry_run.stopwatch", str(times), *words]
+    Processes().run(command, scratch / "log.txt")
+    return _read(read_json(times), begun)
 
 
-def moved(flags: Iterable[str], plan: Plan, scratch: Path) -> list[str]:
-    """An upstream's flags, with the options that the matrix holds written to the scratch folder."""
-    moved = []
+def self_contained(flags: Iterable[str], plan: Plan, scratch: Path) -> list[str]:
+    """Return an upstream's flags, with options that stand in the matrix written to a file in the scratch folder."""
+    result = []
     for flag in flags:
         options = next((values for path, values in plan.model_options.items() if str(path) == flag), None)
         if options is not None:
             flag = str(scratch / "upstream.yaml")
             write_text(Path(flag), yaml.safe_dump(options, sort_keys=False, allow_unicode=True))
-        moved.append(flag)
-    return moved
+        result.append(flag)
+    return result
 
 
-def _read(told: dict[str, Any], begun: float) -> Measured:
-    """The stopwatch's file; the first step, in which caches and kernels are made, does not count."""
-    if not told.get("steps") or told.get("begun") is None:
+def _read(times: dict[str, Any], begun: float) -> Measured:
+    """Evaluate the stopwatch's file without the first step, which fills caches and compiles kernels."""
+    if not times.get("steps") or times.get("begun") is None:
         raise TrainingError("the stopwatch saw no step")
     return Measured(
-        startup=told["begun"] - begun + told["ended"] - told["done"],
-        step=statistics.median(told["steps"][1:] or told["steps"]),
-        utterance=told["evaluations"] / max(1, told["evaluated"]),
-        features=told["features"] / told["audio"] if told["audio"] else 0.0,
+        startup=times["begun"] - begun + times["ended"] - times["done"],
+        step=statistics.median(times["steps"][1:] or times["steps"]),
+        utterance=times["evaluations"] / max(1, times["evaluated"]),
+        features=times["features"] / times["audio"] if times["audio"] else 0.0,
     )

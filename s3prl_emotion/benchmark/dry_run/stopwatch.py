@@ -1,7 +1,7 @@
-"""``python -m s3prl_emotion.benchmark.stopwatch OUT.json WORDS…``: ``run_downstream.py WORDS…``, with its times kept.
+"""``python -m s3prl_emotion.benchmark.dry_run.stopwatch OUT.json WORDS…``: time ``run_downstream.py WORDS…``.
 
-The command line, the training and the evaluation are the real ones; clocks are put around their methods. What computing
-features takes is told apart, since a feature store saves it from the second epoch on.
+The command line, the training and the evaluation are the real ones, with clocks around their methods. The time of
+computing features is kept apart, since a feature store saves it from the second epoch on.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from s3prl_emotion.audio import SAMPLE_RATE
-from s3prl_emotion.benchmark.prepare import write_json
+from s3prl_emotion.benchmark.records import write_json
 
 
 class Stopwatch:
-    """Clocks around a training; all times are those of ``time.monotonic``, which is the same in every process."""
+    """Clocks around the methods of a training; all read ``time.monotonic``, which all processes share."""
 
     def __init__(self) -> None:
         self.steps: list[float] = []  # s, without features
@@ -82,7 +82,7 @@ class Stopwatch:
 
 
 def main(words: list[str]) -> int:
-    """Run ``run_downstream.py`` under the stopwatch, and write what it says.
+    """Run ``run_downstream.py`` under the stopwatch, and write the times.
 
     Args:
         words: the file to write, then the command line
@@ -98,8 +98,8 @@ def main(words: list[str]) -> int:
     watch = Stopwatch()
     watch.install()
     code = main(words[1:])
-    told = {name: value for name, value in vars(watch).items() if not name.startswith("_")}
-    write_json(Path(words[0]), {**told, "ended": time.monotonic()})
+    times = {name: value for name, value in vars(watch).items() if not name.startswith("_")}
+    write_json(Path(words[0]), {**times, "ended": time.monotonic()})
     return code
 
 

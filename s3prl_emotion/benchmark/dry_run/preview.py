@@ -1,4 +1,4 @@
-"""``--dry-run``: what a benchmark would do, how much it would store and how long it would take; nothing is run."""
+"""Write what a benchmark would do, how much it would store and how long it would take."""
 
 from __future__ import annotations
 
@@ -11,13 +11,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from s3prl_emotion.benchmark import search
+from s3prl_emotion.benchmark.dry_run.measure import Measured, corpus_of, kind_of, measure, self_contained, work_of
 from s3prl_emotion.benchmark.execution import State
 from s3prl_emotion.benchmark.live import clock
-from s3prl_emotion.benchmark.measure import Measured, corpus_of, kind_of, measure, moved, work_of
 from s3prl_emotion.benchmark.plan import Plan, Run
 from s3prl_emotion.benchmark.prepare import is_done
-from s3prl_emotion.benchmark.results_file import NAME, read_results
+from s3prl_emotion.benchmark.records import RESULTS, TRIALS, read_results
 from s3prl_emotion.benchmark.scheduler import is_finished, is_given_up
 from s3prl_emotion.errors import EmotionError, TrainingError
 
@@ -26,11 +25,11 @@ TO_DO = ("to do", "begun", "failed")
 
 @dataclass
 class Store:
-    """Audio whose features a store will keep, for one upstream.
+    """The audio whose features of one upstream a store will keep.
 
     Attributes:
-        run: one of those that use it
-        lengths: seconds of every utterance, by its path; longer ones than training takes are there twice
+        run: one of the runs that use it
+        lengths: seconds of every utterance, by its path; an utterance that training cuts also counts at its cut length
     """
 
     run: Run
@@ -41,10 +40,10 @@ def preview(plan: Plan, jobs: int, device: str | None, retries: int, measured: b
     """Write what a benchmark would do to standard output.
 
     Args:
-        plan: the matrix, expanded
+        plan: the expanded matrix
         jobs: runs at a time
         device: ``--device``
-        retries: how often a run that failed is tried again
+        retries: how often a failed run is tried again
         measured: train a few steps of each distinct run in a scratch folder, to predict size and time
 
     Raises:
@@ -54,7 +53,7 @@ def preview(plan: Plan, jobs: int, device: str | None, retries: int, measured: b
 
     check_plan(plan)
     write: Callable[[str], Any] = sys.stdout.write
-    done = read_results(plan.out / NAME) | read_results(plan.out / search.NAME)
+    done = read_results(plan.out / RESULTS) | read_results(plan.out / TRIALS)
     states = {run.cell.id: state_of(run, done, retries) for run in [*plan.trials, *plan.runs]}
     write(f"{plan.matrix.path}: {len(plan.runs)} runs{_and_trials(plan)}\n")
     for run in [*plan.trials, *plan.runs]:
@@ -69,7 +68,7 @@ def preview(plan: Plan, jobs: int, device: str | None, retries: int, measured: b
 
 
 def state_of(run: Run, done: dict[str, dict[str, Any]], retries: int) -> str:
-    """``finished``; ``begun``: goes on; ``failed``: is tried again; ``gave up``: is not; or ``to do``."""
+    """Return ``finished``, ``begun`` (to be resumed), ``failed`` (to be retried), ``gave up`` or ``to do``."""
     if is_finished(run, done):
         return "finished"
     state = State.of(run)
@@ -87,7 +86,7 @@ def _and_trials(plan: Plan) -> str:
 def _predict(
     plan: Plan, left: list[Run], done: dict[str, dict[str, Any]], jobs: int, device: str | None, write: Any
 ) -> None:
-    """Size of the store and time of all runs that are left."""
+    """Write the predicted size of the store and duration of the runs that are left."""
     kinds: dict[str, list[Run]] = {}
     for run in left:
         kinds.setdefault(kind_of(run), []).append(run)
@@ -114,19 +113,19 @@ def _predict(
         for one in runs:
             _add_audio(one, stores.setdefault(key, Store(one)))
         speeds[key] = max(speeds.get(key, 0.0), speed.features)
-        total += _tell(what, runs, stores[key], speed, done, write)
+        total += _write_kind(what, runs, stores[key], speed, done, write)
     for key, store in stores.items():
         if store.run.store_flags:
-            total += _tell_store(plan, store, speeds[key], device, write)
+            total += _write_store(plan, store, speeds[key], device, write)
     more = f", and {unknown} runs of unknown length" if unknown else ""
-    at_once = "" if jobs == 1 else f" with {jobs} runs at a time, if they do not slow each other"
+    at_once = "" if jobs == 1 else f" with {jobs} runs at a time, if they do not slow each other down"
     write(f"about {clock(total / jobs)}{at_once}{more}; prepared steps are not counted, early stopping takes less\n")
 
 
-def _tell(
+def _write_kind(
     what: str, runs: list[Run], store: Store, speed: Measured, done: dict[str, dict[str, Any]], write: Any
 ) -> float:
-    """Write what runs of one kind will take, and how that comes about; seconds of all."""
+    """Write how long the runs of one kind will take, and why; return the seconds of all of them."""
     mean = statistics.fmean(store.lengths.values())
     works = [work_of(run, mean) for run in runs]
     seconds = [work.seconds(speed) for work in works]
@@ -136,18 +135,18 @@ def _tell(
     parts.append(f"{utterances} evaluated utterances x {ms(speed.utterance)}")
     if one.computed:
         parts.append(f"{one.computed:.0f} s of audio x {ms(speed.features)}")
-    all_of_them = f"{len(runs)} runs: {clock(sum(seconds))}{_taken(runs[0], done)}"
+    all_of_them = f"{len(runs)} runs: {clock(sum(seconds))}{_earlier(runs[0], done)}"
     write(f"  {what}: {' + '.join(parts)} = {seconds[0]:.0f} s; {all_of_them}\n")
     return sum(seconds)
 
 
 def ms(seconds: float) -> str:
-    """Seconds in milliseconds."""
+    """Format seconds as milliseconds."""
     return f"{1e3 * seconds:.2f} ms"
 
 
-def _taken(run: Run, done: dict[str, dict[str, Any]]) -> str:
-    """What finished runs of the same system and upstream took."""
+def _earlier(run: Run, done: dict[str, dict[str, Any]]) -> str:
+    """Return a note on how long finished runs of the same system and upstream took."""
     took = [
         sum(line["seconds"].values())
         for line in done.values()
@@ -157,7 +156,7 @@ def _taken(run: Run, done: dict[str, dict[str, Any]]) -> str:
 
 
 def _add_audio(run: Run, store: Store) -> None:
-    """Note the utterances of a run's corpus."""
+    """Add the utterances of a run's corpus to a store's audio."""
     from s3prl_emotion.extract.filling import all_utterances, durations
 
     utterances = [item for item in all_utterances(corpus_of(run)) if str(item.path) not in store.lengths]
@@ -168,8 +167,8 @@ def _add_audio(run: Run, store: Store) -> None:
             store.lengths[f"{item.path} cut"] = most
 
 
-def _tell_store(plan: Plan, store: Store, speed: float, device: str | None, write: Any) -> float:
-    """Write what a store will hold for an upstream more than it does; seconds of computing that."""
+def _write_store(plan: Plan, store: Store, speed: float, device: str | None, write: Any) -> float:
+    """Write how much a store will hold for an upstream; return the seconds of computing what it lacks."""
     run, count, seconds = store.run, len(store.lengths), sum(store.lengths.values())
     try:
         total, share = _size(plan, run, seconds, count, device)
@@ -179,14 +178,14 @@ def _tell_store(plan: Plan, store: Store, speed: float, device: str | None, writ
     needed = speed * seconds * (1 - share)
     write(
         f"  store, {run.cell.upstream}: {count} utterances, {seconds / 3600:.2f} h: {total / 1e9:.3f} GB, "
-        f"{100 * share:.0f} % of it are there; {seconds * (1 - share):.0f} s of audio x {ms(speed)} = "
+        f"{100 * share:.0f} % of it exist; {seconds * (1 - share):.0f} s of audio x {ms(speed)} = "
         f"{needed:.0f} s of computing\n"
     )
     return needed
 
 
 def _size(plan: Plan, run: Run, seconds: float, utterances: int, device: str | None) -> tuple[int, float]:
-    """Bytes that an upstream's features take, and the share of the utterances that are there."""
+    """Return the bytes of an upstream's features, and the share of the utterances that the store holds already."""
     import torch
 
     from s3prl_emotion.extract.filling import predicted_bytes
@@ -196,15 +195,14 @@ def _size(plan: Plan, run: Run, seconds: float, utterances: int, device: str | N
 
     dtype = plan.matrix.section.store_dtype
     with tempfile.TemporaryDirectory(prefix="s3prl-emotion-dry-run-") as scratch:
-        flags = moved(run.upstream_flags, plan, Path(scratch))
+        flags = self_contained(run.upstream_flags, plan, Path(scratch))
         names = {"-u": "upstream", "-k": "upstream_ckpt", "-g": "upstream_model_config",
                  "-s": "upstream_feature_selection"}  # fmt: skip
-        given = {names[flag]: flags[place + 1] for place, flag in enumerate(flags) if flag in names}
+        given = {names[flag]: flags[at + 1] for at, flag in enumerate(flags) if flag in names}
         defaults: dict[str, Any] = {"upstream_ckpt": None, "upstream_model_config": None, "upstream_path": None}
         defaults["upstream_feature_selection"] = "hidden_states"
-        layer = run.config["downstream_expert"].get("layer")
-        if "-l" in flags:
-            layer = int(flags[flags.index("-l") + 1])
+        flag = run.upstream_flag("-l")
+        layer = run.config["downstream_expert"].get("layer") if flag is None else int(flag)
         options = {"upstream_layer_selection": layer, "device": device, "feature_store": None, "store_dtype": dtype}
         source = build_source(Namespace(**defaults | given | options))
         total = predicted_bytes(source, seconds, utterances, getattr(torch, dtype))
