@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from typing import Any, cast
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, cast
 
 import numpy as np
 import torch
@@ -15,11 +15,12 @@ from torch import Tensor, nn
 from s3prl_emotion.audio import SAMPLE_RATE
 from s3prl_emotion.corpora import Needs, Utterance
 from s3prl_emotion.errors import ConfigError
+from s3prl_emotion.experts.base import Records
 from s3prl_emotion.experts.categorical import CategoricalExpert
 from s3prl_emotion.figures.embeddings import stored_rows
 from s3prl_emotion.masking import pad_features
 from s3prl_emotion.metrics.categorical import unweighted_average_recall
-from s3prl_emotion.recipe import StrictSection
+from s3prl_emotion.recipe import DataSection, HeadSection, StrictSection
 
 from .model import LEVELS, UNKNOWN, VIEWS, AttentiveCNN, MultiViewLoss, levels
 
@@ -52,120 +53,126 @@ class DownstreamExpert(CategoricalExpert):
     """Attentive CNN with multi-view learning and, where the recipe names them, embeddings of whole utterances."""
 
     model_section = ModelSection
+    beyond_audio: ClassVar[Mapping[str, str]] = {"utterance_embeddings": "a stored embedding of each utterance"}
 
     @classmethod
-    def check(cls, downstream_expert: dict[str, Any], variant: str | None, runner: dict[str, Any] | None = None) -> Any:
-        """As every head's; refuses weights and bins that mean nothing."""
-        section, data, modelrc = super().check(downstream_expert, variant, runner)
+    def read_section(
+        cls, downstream_expert: dict[str, Any], variant: str | None, runner: dict[str, Any] | None = None
+    ) -> tuple[HeadSection, DataSection, ModelSection]:
+        """Read and check the recipe's section.
+
+        Raises:
+            ConfigError: as every head, or weights or bins out of range
+        """
+        section, data, modelrc = super().read_section(downstream_expert, variant, runner)
         MultiViewLoss(1, modelrc.alpha, modelrc.beta)
         if not modelrc.bins[0] < modelrc.bins[1]:
             raise ConfigError(f"downstream_expert.modelrc.bins: must rise, got {modelrc.bins}")
         return section, data, modelrc
 
     @classmethod
-    def needs(cls, modelrc: ModelSection) -> Needs:
-        """A class; arousal and valence too where they are learnt."""
+    def required_labels(cls, modelrc: ModelSection) -> Needs:
+        """Require a class; arousal and valence too where they are learnt."""
         return Needs(dimensions=modelrc.views)
 
-    def resolve(self, modelrc: ModelSection, downstream_expert: dict[str, Any], upstream_dim: int) -> ModelSection:
-        """Read the stored embeddings, ahead of training: one may be missing."""
+    def prepare(self, modelrc: ModelSection, downstream_expert: dict[str, Any]) -> None:
+        """Read the stored embeddings before training, since one may be missing."""
         self.modelrc = modelrc
-        self.stored: dict[str, dict[str, Tensor]] = {}  # embeddings of each split
-        self.rated: dict[str, dict[str, Tensor]] = {}  # levels of arousal and valence of each split
+        self.embeddings: dict[str, dict[str, Tensor]] = {}  # [E], by split and utterance
+        self.levels: dict[str, dict[str, Tensor]] = {}  # of arousal and valence [2], by split and utterance
         self.frames = math.ceil(modelrc.max_length * SAMPLE_RATE / self.upstream_rate) if modelrc.max_length else None
         if modelrc.utterance_embeddings and self.corpus is None:
             raise ConfigError(NO_EMBEDDING)
-        for split in self.asked_splits() if modelrc.utterance_embeddings else ():
-            self._embeddings(split)
-        return modelrc
+        for split in self.splits_of_run() if modelrc.utterance_embeddings else ():
+            self._embeddings_of(split)
 
     def build_model(self, modelrc: ModelSection, upstream_dim: int) -> nn.Module:
-        """Network of Fig. 1."""
-        width = next((len(row) for rows in self.stored.values() for row in rows.values()), 0)
+        """Return the network of Fig. 1."""
+        width = next((len(row) for rows in self.embeddings.values() for row in rows.values()), 0)
         sizes = modelrc.model_dump(include=SIZES)
         return AttentiveCNN(upstream_dim, len(self.classes), width, modelrc.views, **sizes)
 
-    def build_loss(self, modelrc: ModelSection, weight: Tensor | None) -> nn.Module:
-        """Eq. 2."""
-        return MultiViewLoss(len(self.classes), modelrc.alpha, modelrc.beta, weight)
+    def build_loss(self, modelrc: ModelSection) -> nn.Module:
+        """Return eq. 2."""
+        return MultiViewLoss(len(self.classes), modelrc.alpha, modelrc.beta, self.class_weights())
 
     def inputs(self, split: str | None, features: Sequence[Tensor], names: Sequence[str]) -> tuple[Tensor, ...]:
-        """Features, lengths, and stored embeddings ``[B, E]`` where there are any."""
-        padded, lengths = self._fixed(*super().inputs(split, features, names))
+        """Return features, lengths, and stored embeddings ``[B, E]`` where the recipe names them."""
+        padded, lengths = self._cut_or_padded(*super().inputs(split, features, names))
         if not self.modelrc.utterance_embeddings:
             return padded, lengths
-        known = self._embeddings(split)
-        return padded, lengths, torch.stack([known[name] for name in names]).to(padded.device)
+        by_name = self._embeddings_of(split)
+        return padded, lengths, torch.stack([by_name[name] for name in names]).to(padded.device)
 
-    def _fixed(self, features: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
-        """Cut or extended with zeros, which the paper's network sees, to ``max_length``; without it, as they are."""
+    def _cut_or_padded(self, features: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        """Cut features to ``max_length`` or extend them with zeros, which the paper's network sees as frames."""
         if self.frames is None:
             return features, lengths
         features = nn.functional.pad(features[:, : self.frames], (0, 0, 0, max(0, self.frames - features.shape[1])))
         return features, torch.full_like(lengths, self.frames)
 
-    def targets(self, split: str, labels: Sequence[int], names: Sequence[str]) -> Tensor:
-        """Indices of class, arousal and valence ``[B, 3]``, :data:`UNKNOWN` where there is none."""
-        rated, classes = self._rated(split), torch.as_tensor(labels)
-        classes = classes.masked_fill(classes < 0, UNKNOWN)
-        return torch.cat([classes.unsqueeze(1), torch.stack([rated[name] for name in names])], dim=1)
+    def logits(self, outputs: Tensor) -> Tensor:
+        """Return the logits of the classes, without those of the levels."""
+        return outputs[:, : len(self.classes)]
 
-    def observe(self, split: str, records: dict[str, list[Any]], output: Tensor, target: Tensor) -> None:
-        """Of the classes as every such head, and of evaluated splits the levels."""
+    def targets(self, split: str, labels: Sequence[int], names: Sequence[str]) -> Tensor:
+        """Return indices of class, arousal and valence ``[B, 3]``, :data:`UNKNOWN` where there is none."""
+        by_name, classes = self._levels_of(split), torch.as_tensor(labels)
+        classes = classes.masked_fill(classes < 0, UNKNOWN)
+        return torch.cat([classes.unsqueeze(1), torch.stack([by_name[name] for name in names])], dim=1)
+
+    def record(self, split: str, records: Records, outputs: Tensor, targets: Tensor) -> None:
+        """Keep what a head with classes keeps, and for evaluated splits true and predicted levels."""
         k = len(self.classes)
-        super().observe(split, records, output[:, :k], target[:, 0])
-        if output.shape[1] > k and not self._trains_on(split):
-            guesses = torch.stack([part.argmax(dim=1) for part in output[:, k:].split(LEVELS, dim=1)], dim=1)
-            records["levels"] += torch.cat([target[:, 1:], guesses], dim=1).tolist()
+        super().record(split, records, outputs, targets[:, 0])
+        if outputs.shape[1] > k and not self.is_training_on(split):
+            predicted = torch.stack([part.argmax(dim=1) for part in outputs[:, k:].split(LEVELS, dim=1)], dim=1)
+            records["levels"] += torch.cat([targets[:, 1:], predicted], dim=1).tolist()
 
     def write_results(
-        self, utterances: Sequence[Utterance], records: dict[str, list[Any]], made_by: dict[str, Any]
+        self, utterances: Sequence[Utterance], records: Records, made_by: dict[str, Any]
     ) -> dict[str, Any]:
-        """Metrics and files of classes; UAR of arousal and valence under ``views``."""
+        """Compute the metrics of the classes, and UAR of arousal and valence under ``views``; write the files."""
         if records.get("levels"):
             rows = np.array(records["levels"])
             made_by = made_by | {"views": {name: _uar(rows[:, [i, i + len(VIEWS)]]) for i, name in enumerate(VIEWS)}}
         return super().write_results(utterances, records, made_by)
 
-    def answer(self, output: Tensor) -> list[dict[str, float]]:
-        """Class probabilities, most probable first."""
-        return super().answer(output[:, : len(self.classes)])
-
     def has_attention(self, modelrc: ModelSection) -> bool:
-        """Always."""
+        """Return true: every such network attends."""
         return True
 
     def attention_weights(self, features: Sequence[Tensor], names: Sequence[str]) -> list[NDArray[np.float32]]:
-        """Attention weights ``[T_b]`` of each utterance, eq. 1; what lies beyond ``max_length`` has none."""
-        padded, lengths = self._fixed(*pad_features(features, names))
+        """Return the attention weights of each utterance, eq. 1: ``[T_b]``, cut at ``max_length``."""
+        padded, lengths = self._cut_or_padded(*pad_features(features, names))
         with torch.no_grad():
             weights = cast(AttentiveCNN, self.model).frame_weights(padded, lengths)
         counts = [min(len(feature), weights.shape[1]) for feature in features]
         return [row[:count].cpu().numpy() for row, count in zip(weights, counts, strict=True)]
 
-    def _rated(self, split: str) -> dict[str, Tensor]:
-        """Levels of arousal and valence ``[2]`` of a split's utterances by name."""
+    def _levels_of(self, split: str) -> dict[str, Tensor]:
+        """Return the levels of arousal and valence ``[2]`` of a split's utterances by name."""
         if self.corpus is None:
             raise ConfigError(f"split {split!r}: -m inference has no corpus")
-        if split not in self.rated:
+        if split not in self.levels:
             unknown = (math.nan,) * 3
             values = {item.name: (item.dimensions or unknown)[: len(VIEWS)] for item in self.corpus.split(split)}
-            self.rated[split] = {name: levels(torch.tensor(pair), *self.modelrc.bins) for name, pair in values.items()}
-        return self.rated[split]
+            self.levels[split] = {name: levels(torch.tensor(pair), *self.modelrc.bins) for name, pair in values.items()}
+        return self.levels[split]
 
-    def _embeddings(self, split: str | None) -> dict[str, Tensor]:
-        """Stored embeddings ``[E]`` of a split's utterances by name."""
+    def _embeddings_of(self, split: str | None) -> dict[str, Tensor]:
+        """Return the stored embeddings ``[E]`` of a split's utterances by name."""
         if split is None or self.corpus is None:
             raise ConfigError(NO_EMBEDDING)
-        if split not in self.stored:
+        if split not in self.embeddings:
             names = [item.name for item in self.corpus.split(split)]
             rows = stored_rows(self.modelrc.utterance_embeddings, names)
-            self.stored[split] = {name: torch.from_numpy(row) for name, row in rows.items()}
-        return self.stored[split]
+            self.embeddings[split] = {name: torch.from_numpy(row) for name, row in rows.items()}
+        return self.embeddings[split]
 
 
 def _uar(pairs: NDArray[np.int64]) -> dict[str, Any]:
-    """UAR of pairs ``[N, 2]`` of level and guess; ``None`` where nothing is known."""
+    """Return UAR of pairs ``[N, 2]`` of true and predicted level; ``None`` where no true level is known."""
     known = pairs[pairs[:, 0] != UNKNOWN]
     score = unweighted_average_recall(known[:, 0].tolist(), known[:, 1].tolist()) if len(known) else None
     return {"UAR": score, "utterances": len(known)}

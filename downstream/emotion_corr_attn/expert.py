@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Literal, cast
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, Literal, cast
 
 import numpy as np
 import torch
@@ -32,25 +32,31 @@ class DownstreamExpert(CategoricalExpert):
     """Attentive correlation pooling, or one of its three baselines, with label smoothing."""
 
     model_section = ModelSection
+    superb_model: ClassVar[Mapping[str, Any] | None] = {
+        "pooling": "mean",
+        "projector_dim": 256,
+        "channel_dropout": 0.0,
+        "label_smoothing": 0.0,
+    }
 
     def build_model(self, modelrc: ModelSection, upstream_dim: int) -> nn.Module:
-        """Network of Fig. 1."""
+        """Return the network of Fig. 1."""
         return CorrAttnModel(upstream_dim, len(self.classes), **modelrc.model_dump(exclude={"label_smoothing"}))
 
-    def build_loss(self, modelrc: ModelSection, weight: Tensor | None) -> nn.Module:
-        """Cross-entropy against smoothed targets ``y (1 - p_l) + p_l / K``, eq. 9 (torch's own definition)."""
-        return nn.CrossEntropyLoss(weight=weight, label_smoothing=modelrc.label_smoothing)
+    def build_loss(self, modelrc: ModelSection) -> nn.Module:
+        """Return the cross-entropy against smoothed targets ``y (1 - p_l) + p_l / K``, eq. 9 (torch's definition)."""
+        return nn.CrossEntropyLoss(weight=self.class_weights(), label_smoothing=modelrc.label_smoothing)
 
     def last_layer(self) -> nn.Module:
-        """The classifier on top of the pooled features."""
+        """Return the classifier on top of the pooled features."""
         return self.model.classifier
 
     def has_attention(self, modelrc: ModelSection) -> bool:
-        """Attentive correlation pooling alone weighs the frames (eq. 7)."""
+        """Return whether the pooling is attentive, the only one that weighs frames (eq. 7)."""
         return modelrc.pooling == "corr_attn"
 
     def attention_weights(self, features: Sequence[Tensor], names: Sequence[str]) -> list[NDArray[np.float32]]:
-        """Attention weights ``[T_b]`` of each utterance, eq. 7."""
+        """Return the attention weights ``[T_b]`` of each utterance, eq. 7."""
         padded, lengths = pad_features(features, names)
         with torch.no_grad():
             weights = cast(CorrAttnModel, self.model).attention(padded, lengths)

@@ -15,10 +15,11 @@ from s3prl_emotion import host
 from s3prl_emotion.corpora import DIMENSIONS, Utterance
 from s3prl_emotion.distributed import world
 from s3prl_emotion.errors import ConfigError, LabelError
+from s3prl_emotion.experts.base import Records
 from s3prl_emotion.experts.categorical import CategoricalExpert
 from s3prl_emotion.loading.loaders import Loaders
-from s3prl_emotion.metrics import results
-from s3prl_emotion.recipe import StrictSection
+from s3prl_emotion.metrics.results import float32_mean
+from s3prl_emotion.recipe import DataSection, HeadSection, StrictSection
 
 from .analysis import latent_metrics, plot_latents
 from .fitting import fit_svc, standardisation
@@ -49,8 +50,8 @@ class ModelSection(StrictSection):
     unlabelled: UnlabelledSection | None = None
 
 
-PLACES = {"activation": 0, "valence": 1}  # in DIMENSIONS
-UNFIT = "emotion_latent is not fitted to a training split; train it, or give a trained checkpoint with -e"
+COLUMNS = {"activation": 0, "valence": 1}  # of DIMENSIONS
+NOT_FITTED = "emotion_latent is not fitted to a training split; train it, or give a trained checkpoint with -e"
 
 
 class DownstreamExpert(CategoricalExpert):
@@ -64,9 +65,15 @@ class DownstreamExpert(CategoricalExpert):
     model: LatentModel
 
     @classmethod
-    def check(cls, downstream_expert: dict[str, Any], variant: str | None, runner: dict[str, Any] | None = None) -> Any:
-        """As every head's; refuses what this one cannot do."""
-        section, data, modelrc = super().check(downstream_expert, variant, runner)
+    def read_section(
+        cls, downstream_expert: dict[str, Any], variant: str | None, runner: dict[str, Any] | None = None
+    ) -> tuple[HeadSection, DataSection, ModelSection]:
+        """Read and check the recipe's section.
+
+        Raises:
+            ConfigError: as every head, or widths, splits or a seeding that this head cannot use
+        """
+        section, data, modelrc = super().read_section(downstream_expert, variant, runner)
         if min(modelrc.hidden, default=1) < 1:
             raise ConfigError(f"downstream_expert.modelrc.hidden: widths of 1 and more, got {modelrc.hidden}")
         if (runner or {}).get("seeding") == "superb":
@@ -74,14 +81,19 @@ class DownstreamExpert(CategoricalExpert):
         check_unlabelled(modelrc.unlabelled, data)
         return section, data, modelrc
 
-    def resolve(self, modelrc: ModelSection, downstream_expert: dict[str, Any], upstream_dim: int) -> ModelSection:
-        """Move unlabelled utterances into training; refuse what would train blindly."""
+    def prepare(self, modelrc: ModelSection, downstream_expert: dict[str, Any]) -> None:
+        """Move unlabelled utterances into the training split.
+
+        Raises:
+            ConfigError: this run cannot fit what the head fits to the training split's features
+            LabelError: the training split lacks the labels that the metric loss learns
+        """
         self.modelrc = modelrc
-        self.targets_of: dict[str, dict[str, list[float]]] = {}  # of each split's utterances by name
-        self.training_rows: Tensor | None = None  # features of the training utterances that count, with their classes
-        self.training_classes: list[int] = []
+        self.split_targets: dict[str, dict[str, list[float]]] = {}  # by split and utterance
+        self.training_rows: Tensor | None = None  # features [U, D] of the training utterances that the SVC is fitted to
+        self.training_classes: list[int] = []  # of these rows, [U]
         self.outliers: frozenset[str] = frozenset()
-        self.stale = False  # whether the encoder was trained since the SVC was fitted
+        self.svc_is_stale = False  # whether the encoder was trained since the SVC was fitted
         if self.options.get("upstream_trainable"):
             raise ConfigError("-f: emotion_latent reconstructs the upstream's features, which must stay as they are")
         if self.options.get("mode") == "train" and not host.launched():
@@ -94,33 +106,27 @@ class DownstreamExpert(CategoricalExpert):
             self.loaders = Loaders(self.corpus, self.data, self.seed)
         if modelrc.method.endswith("metric"):
             self._check_labels()
-        return modelrc
 
     def build_model(self, modelrc: ModelSection, upstream_dim: int) -> nn.Module:
-        """Encoder, decoder and classifier."""
+        """Return encoder, decoder and classifier."""
         sizes = (modelrc.method, modelrc.hidden, modelrc.latent, modelrc.noise)
         return LatentModel(upstream_dim, len(self.classes), *sizes)
 
-    def make_objective(self, modelrc: ModelSection) -> nn.Module:
-        """The loss, which knows no classes but in clusters: ``datarc.class_weights`` is for the SVC."""
-        return self.build_loss(modelrc, None)
-
-    def build_loss(self, modelrc: ModelSection, weight: Tensor | None) -> nn.Module:
-        """Eqs. 1-10."""
-        options = {**modelrc.annealing.model_dump(), "gamma": modelrc.gamma}
-        return LatentLoss(modelrc.method, self.model.widths, **options)
+    def build_loss(self, modelrc: ModelSection) -> nn.Module:
+        """Return eqs. 1-10; ``datarc.class_weights`` weighs the classes of the SVC alone."""
+        return LatentLoss(modelrc.method, **modelrc.annealing.model_dump(), gamma=modelrc.gamma)
 
     def last_layer(self) -> nn.Module:
-        """The SVC: its input is the latent."""
+        """Return the SVC, whose input is the latent."""
         return self.model.classifier
 
     # --- what is fitted to the training split ------------------------------------------------------------------------
 
-    def meet_features(self, pooled: Callable[[str], tuple[list[str], Tensor]]) -> None:
-        """Fit the standardisation, find the outliers, and keep the features for the SVC.
+    def fit(self, pooled: Callable[[str], tuple[list[str], Tensor]]) -> None:
+        """Fit the standardisation, find the outliers, and keep the features that the SVC is fitted to.
 
         Raises:
-            LabelError: the training split has one class alone
+            LabelError: the training split has only one class
             ConfigError: features that are not finite
         """
         names, rows = pooled(self.train_split)
@@ -129,15 +135,15 @@ class DownstreamExpert(CategoricalExpert):
             raise ConfigError(f"{bad}: the upstream's features are not finite")
         fitted = standardisation(rows.double().numpy())
         kept = fitted.kept.tolist()
-        targets = self._targets(self.train_split)
+        targets = self._targets_of(self.train_split)
         classes = [int(targets[name][0]) for name in names]
-        chosen = [place for place, label in enumerate(classes) if kept[place] and label >= 0]
-        self.training_classes = [classes[place] for place in chosen]
+        chosen = [index for index, label in enumerate(classes) if kept[index] and label >= 0]
+        self.training_classes = [classes[index] for index in chosen]
         if len(set(self.training_classes)) < 2:
-            there = ", ".join(self.classes[label] for label in sorted(set(self.training_classes))) or "none"
+            present = ", ".join(self.classes[label] for label in sorted(set(self.training_classes))) or "none"
             raise LabelError(
-                f"split {self.train_split!r} of {self.fold}: the SVC needs two classes or more, there: {there}; choose "
-                "another fold or classes"
+                f"split {self.train_split!r} of {self.fold}: the SVC needs two classes or more, this split has: "
+                f"{present}; choose another fold or other classes"
             )
         self.training_rows = rows[chosen].to(self.device)
         self.outliers = frozenset(name for name, keep in zip(names, kept, strict=True) if not keep)
@@ -147,15 +153,15 @@ class DownstreamExpert(CategoricalExpert):
             len(names) / (self.data.train_batch_size * world())
         )
         self.provenance["outliers"] = len(self.outliers)
-        if not self.model.ready.item():  # a checkpoint's own stays, for its weights belong to it
+        if not self.model.ready.item():  # a checkpoint keeps its own, which its weights were trained with
             self.model.location.copy_(torch.from_numpy(fitted.location))
             self.model.scale.copy_(torch.from_numpy(fitted.scale))
             self.model.ready.fill_(1)
-        self.stale = True
+        self.svc_is_stale = True
 
-    def settle(self) -> None:
-        """Fit the SVC to the latents of the moment, and note how they lie."""
-        if not self.stale or self.training_rows is None:
+    def before_evaluation(self) -> None:
+        """Fit the SVC to the training latents of the current weights, and keep their mean, covariance and a sample."""
+        if not self.svc_is_stale or self.training_rows is None:
             return
         with torch.no_grad():
             mean, _ = self.model.encode(self.model.standardise(self.training_rows))
@@ -170,115 +176,100 @@ class DownstreamExpert(CategoricalExpert):
         drawn = np.random.default_rng(0).permutation(len(latents))[:SAMPLE]
         model.sample.zero_()[: len(drawn)] = mean[drawn.tolist()]
         model.sample_classes.fill_(NO_CLASS)[: len(drawn)] = torch.tensor(self.training_classes)[drawn]
-        self.stale = False
+        self.svc_is_stale = False
 
     def set_extra_state(self, state: dict[str, Any]) -> None:
-        """As every head's; the weights come with their own SVC."""
+        """Refuse weights of another head or of other classes; the weights bring their own SVC."""
         super().set_extra_state(state)
-        self.stale = False
+        self.svc_is_stale = False
 
     # --- batches -----------------------------------------------------------------------------------------------------
 
-    def forward(self, split: str, *args: Any, **kwargs: Any) -> Tensor:
-        """As every head's.
+    def inputs(self, split: str | None, features: Sequence[Tensor], names: Sequence[str]) -> tuple[Tensor, ...]:
+        """Return padded features ``[B, T, D]`` and lengths ``[B]``.
 
         Raises:
             ConfigError: nothing was fitted to a training split yet
         """
         if not self.model.ready.item():
-            raise ConfigError(UNFIT)
-        self.stale = self.stale or self._trains_on(split)
-        return super().forward(split, *args, **kwargs)
-
-    def inputs(self, split: str | None, features: Sequence[Tensor], names: Sequence[str]) -> tuple[Tensor, ...]:
-        """Features and lengths.
-
-        Raises:
-            ConfigError: an untrained head is asked for a file
-        """
-        if not self.model.ready.item():
-            raise ConfigError(UNFIT)
+            raise ConfigError(NOT_FITTED)
         return super().inputs(split, features, names)
 
-    def targets(self, split: str, labels: Sequence[int], names: Sequence[str]) -> Tensor:
-        """Class, label of the dimension, and whether the utterance counts, ``[B, 3]``."""
-        known = self._targets(split)
-        return torch.tensor([known[name] for name in names])
+    def logits(self, outputs: Outputs) -> Tensor:
+        """Return the SVC's decision values; their softmax ranks the classes, but is not calibrated."""
+        return outputs.scores
 
-    def observe(self, split: str, records: dict[str, list[Any]], output: Tensor, target: Tensor) -> None:
-        """The parts of the loss, and for evaluated splits hits, probabilities and latents."""
+    def targets(self, split: str, labels: Sequence[int], names: Sequence[str]) -> Tensor:
+        """Return class, label of the dimension, and whether the utterance counts, ``[B, 3]``."""
+        by_name = self._targets_of(split)
+        return torch.tensor([by_name[name] for name in names])
+
+    def record(self, split: str, records: Records, outputs: Outputs, targets: Tensor) -> None:
+        """Keep the terms of the loss, and for evaluated splits what a head with classes keeps, and the latents."""
         for name, value in cast(LatentLoss, self.objective).parts.items():
             records[name].append(value)
-        if self._trains_on(split):
+        if self.is_training_on(split):
+            self.svc_is_stale = True
             return
-        found = Outputs.unpacked(output.float(), self.model.widths)
-        super().observe(split, records, found.scores, target[:, 0].long())
-        records["latent"] += found.mean.tolist()
+        super().record(split, records, outputs, targets[:, 0].long())
+        records["latent"] += outputs.mean.float().tolist()
 
-    def curves(self, records: dict[str, list[Any]]) -> dict[str, float]:
-        """Accuracy of evaluated splits, and the parts of the loss."""
-        found = super().curves(records) if records.get("acc") else {}
+    def curves(self, records: Records) -> dict[str, float]:
+        """Return the terms of the loss, behind the accuracy of evaluated splits."""
+        values = super().curves(records) if records.get("acc") else {}
         parts = ("reconstruction", "KL", "cluster", "residual", "slope")
-        found |= {name: results.float32_mean(records[name]) for name in parts if records.get(name)}
-        return found or {"loss": results.float32_mean(records["loss"])}
+        values |= {name: float32_mean(records[name]) for name in parts if records.get(name)}
+        return values or {"loss": float32_mean(records["loss"])}
 
-    def score(self, curves: dict[str, float], metrics: dict[str, Any]) -> float | None:
-        """The split's own metric; training, which classifies nothing, has none."""
+    def selection_score(self, curves: dict[str, float], metrics: dict[str, Any]) -> float | None:
+        """Return the split's own metric; training batches have none, since they are not classified."""
         return metrics.get(self.best_metric)
 
     # --- results -----------------------------------------------------------------------------------------------------
 
     def write_results(
-        self, utterances: Sequence[Utterance], records: dict[str, list[Any]], made_by: dict[str, Any]
+        self, utterances: Sequence[Utterance], records: Records, made_by: dict[str, Any]
     ) -> dict[str, Any]:
-        """Metrics and files of classes, and what :func:`latent_metrics` tells under ``latent``.
+        """Compute the metrics of the classes and :func:`latent_metrics` under ``latent``, and write the files.
 
-        Where a checkpoint is evaluated, there is a picture of the latents beside those of the training split too.
+        For a checkpoint, also plot the latents of the split beside those of the training split.
         """
         latents = np.array(records["latent"], dtype=np.float64)
         unknown = (math.nan,) * len(DIMENSIONS)
         rated = np.array([item.dimensions or unknown for item in utterances], dtype=np.float64)
-        labels = {DIMENSIONS[place]: rated[:, place] for place in PLACES.values()}
+        labels = {DIMENSIONS[column]: rated[:, column] for column in COLUMNS.values()}
         model = self.model
         covariance = model.covariance.double().cpu().numpy()
-        told = latent_metrics(latents, labels, model.center.double().cpu().numpy(), covariance)
-        metrics = super().write_results(utterances, records, made_by | model.sizes() | {"latent": told})
+        latent = latent_metrics(latents, labels, model.center.double().cpu().numpy(), covariance)
+        metrics = super().write_results(utterances, records, made_by | model.sizes() | {"latent": latent})
         if made_by["checkpoint"]:
             self._draw(latents, [self.classes[item.label] for item in utterances], made_by["split"])
         return metrics
 
-    def answer(self, output: Tensor) -> list[dict[str, float]]:
-        """Softmax of the SVC's decision values, highest first: they order the classes, but are no probabilities."""
-        return super().answer(Outputs.unpacked(output, self.model.widths).scores)
-
     def _draw(self, latents: Any, classes: Sequence[str], split: str) -> None:
-        places = self.model.sample_classes.tolist()
-        there = [self.classes[place] for place in places if place != NO_CLASS]
-        sample = self.model.sample[: len(there)].double().cpu().numpy()
-        plot_latents(self.expdir / f"{split}_{self.fold}_latent.png", sample, there, latents, classes, split)
+        labels = self.model.sample_classes.tolist()
+        sample_classes = [self.classes[label] for label in labels if label != NO_CLASS]
+        sample = self.model.sample[: len(sample_classes)].double().cpu().numpy()
+        plot_latents(self.expdir / f"{split}_{self.fold}_latent.png", sample, sample_classes, latents, classes, split)
 
-    def _targets(self, split: str) -> dict[str, list[float]]:
-        """Class, label and 1 of each of a split's utterances by name."""
+    def _targets_of(self, split: str) -> dict[str, list[float]]:
+        """Return class, label and 1 (the utterance counts) of each of a split's utterances, by name."""
         if self.corpus is None:
             raise ConfigError(f"split {split!r}: -m inference has no corpus")
-        if split not in self.targets_of:
-            place = PLACES[self.modelrc.dimension]
-            self.targets_of[split] = {
+        if split not in self.split_targets:
+            column = COLUMNS[self.modelrc.dimension]
+            self.split_targets[split] = {
                 item.name: [
                     float(item.label) if item.label >= 0 else UNKNOWN,
-                    item.dimensions[place] if item.dimensions else math.nan,
+                    item.dimensions[column] if item.dimensions else math.nan,
                     1.0,
                 ]
                 for item in self.corpus.split(split)
             }
-        return self.targets_of[split]
+        return self.split_targets[split]
 
     def _check_labels(self) -> None:
-        """The metric loss needs labels of its dimension; other corpora need none.
-
-        Raises:
-            LabelError: no training utterance has them
-        """
+        """Raise ``LabelError`` where no training utterance has labels for the metric loss."""
         if self.corpus is None or self.options.get("mode") != "train":
             return
         if all(item.dimensions is None for item in self.corpus.split(self.train_split)):

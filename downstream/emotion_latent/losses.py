@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from s3prl_emotion.errors import ConfigError
+from s3prl_emotion.experts.outputs import map_tensors
 from s3prl_emotion.masking import full_precision, guarded_sqrt
 
 TOP = 0.25  # what β rises to, eq. 3
@@ -24,32 +25,23 @@ METHODS = ("none", "dae", "vae", "vae_annealed", "vae_cluster", "vae_metric", "d
 
 
 class Outputs(NamedTuple):
-    """What the network puts out for B utterances.
+    """What the network returns for B utterances.
 
     Attributes:
         inputs: standardised features, ``[B, D]``
-        reconstruction: of them, ``[B, D]``; ``[B, 0]`` without a decoder
+        reconstruction: of the inputs, ``[B, D]``; ``None`` without a decoder
         mean: of the latent distribution, or the latent itself, ``[B, E]``
-        log_variance: of the latent distribution, ``[B, E]``; ``[B, 0]`` without one
-        latent: what was decoded: a sample in training, else the mean, ``[B, E]``
-        scores: of the classes by the SVC, ``[B, K]``
+        log_variance: of the latent distribution, ``[B, E]``; ``None`` where the latent is no distribution
+        latent: what is decoded: a sample in training, else the mean, ``[B, E]``
+        scores: decision values of the SVC, ``[B, K]``
     """
 
     inputs: Tensor
-    reconstruction: Tensor
+    reconstruction: Tensor | None
     mean: Tensor
-    log_variance: Tensor
+    log_variance: Tensor | None
     latent: Tensor
     scores: Tensor
-
-    def packed(self) -> Tensor:
-        """All of it as one ``[B, O]``, which is how an expert hands outputs on."""
-        return torch.cat(self, dim=1)
-
-    @classmethod
-    def unpacked(cls, output: Tensor, widths: tuple[int, ...]) -> Outputs:
-        """The parts of ``[B, O]``; ``widths`` are theirs."""
-        return cls(*output.split(list(widths), dim=1))
 
 
 def kl_divergence(mean: Tensor, log_variance: Tensor) -> Tensor:
@@ -94,13 +86,13 @@ def cluster_loss(latent: Tensor, classes: Tensor) -> Tensor:
     """
     known = classes >= 0
     latent, classes = latent[known], classes[known].long()
-    found, places = torch.unique(classes, return_inverse=True)
-    if len(found) < 2:
+    present, cluster = torch.unique(classes, return_inverse=True)
+    if len(present) < 2:
         return latent.sum() * 0
-    members = nn.functional.one_hot(places, len(found)).to(latent)  # [B, K]
+    members = nn.functional.one_hot(cluster, len(present)).to(latent)  # [B, K]
     centroids = members.T @ latent / members.sum(dim=0).unsqueeze(1)
-    intra = _norms(latent - centroids[places]).sum()
-    first, second = torch.triu_indices(len(found), len(found), offset=1, device=latent.device)
+    intra = _norms(latent - centroids[cluster]).sum()
+    first, second = torch.triu_indices(len(present), len(present), offset=1, device=latent.device)
     inter = _norms(centroids[first] - centroids[second]).sum()
     defined = inter > LEAST
     return torch.where(defined, intra / torch.where(defined, inter, 1.0), 0.0)
@@ -144,7 +136,6 @@ class LatentLoss(nn.Module):
 
     Args:
         method: one of :data:`METHODS`
-        widths: of the parts of :class:`Outputs`
         ramp: R of :func:`annealed_weight`
         cycles: M
         epochs: T
@@ -159,7 +150,6 @@ class LatentLoss(nn.Module):
     def __init__(
         self,
         method: str,
-        widths: tuple[int, ...],
         ramp: float = 0.5,
         cycles: float = 5,
         epochs: float = 50,
@@ -168,7 +158,7 @@ class LatentLoss(nn.Module):
         super().__init__()
         if method not in METHODS:
             raise ConfigError(f"modelrc.method: {method!r}; known: {', '.join(METHODS)}")
-        self.method, self.widths, self.gamma = method, widths, gamma
+        self.method, self.gamma = method, gamma
         self.ramp, self.cycles, self.epochs = ramp, cycles, epochs
         self.batches_per_epoch = 1
         self.register_buffer("batches", torch.zeros(1, dtype=torch.int64))  # trained on; a resumed run goes on
@@ -184,41 +174,41 @@ class LatentLoss(nn.Module):
         epoch = int(self.batches.item()) // self.batches_per_epoch + 1
         return annealed_weight(epoch, self.ramp, self.cycles, self.epochs)
 
-    def forward(self, output: Tensor, target: Tensor) -> Tensor:
-        """Loss of packed outputs ``[B, O]``; what it is the sum of stands in ``parts`` afterwards, unweighted.
+    def forward(self, outputs: Outputs, targets: Tensor) -> Tensor:
+        """Return the loss of a batch, and leave its unweighted terms in ``parts``.
 
         Args:
-            output: of the network
-            target: class or :data:`UNKNOWN`, label or NaN, and 1 for utterances that count or 0, ``[B, 3]``
+            outputs: of the network
+            targets: class or :data:`UNKNOWN`, label or NaN, and 1 for utterances that count or else 0, ``[B, 3]``
 
         Returns:
             scalar; 0 where no utterance counts
         """
-        counted = target[:, 2] > 0
-        with full_precision(output) as cast:
-            found = Outputs.unpacked(cast(output)[counted], self.widths)
+        counted = targets[:, 2] > 0
+        with full_precision(outputs.inputs) as cast:
             if self.method == "none":
                 loss = self.nothing.sum() * 0
-            elif len(found.inputs):
-                loss = self._loss(found, target[counted])
-            else:
-                loss = output.sum() * 0
+            elif counted.any():
+                loss = self._loss(map_tensors(lambda rows: cast(rows)[counted], outputs), targets[counted])
+            else:  # every parameter gets a gradient of 0
+                loss = torch.stack([cast(rows).sum() for rows in outputs if rows is not None]).sum() * 0
         if self.training:
             self.batches += 1
         return loss
 
-    def _loss(self, found: Outputs, target: Tensor) -> Tensor:
-        error = (found.inputs - found.reconstruction).square().sum(dim=1).mean()
-        parts = {"reconstruction": error}
-        loss = error / 2 if self.method.startswith("vae") else error
-        if self.method.startswith("vae"):
-            parts["KL"] = kl_divergence(found.mean, found.log_variance)
+    def _loss(self, outputs: Outputs, targets: Tensor) -> Tensor:
+        parts, loss = {}, outputs.mean.new_zeros(())
+        if outputs.reconstruction is not None:
+            parts["reconstruction"] = (outputs.inputs - outputs.reconstruction).square().sum(dim=1).mean()
+            loss = parts["reconstruction"] / 2 if self.method.startswith("vae") else parts["reconstruction"]
+        if outputs.log_variance is not None:
+            parts["KL"] = kl_divergence(outputs.mean, outputs.log_variance)
             loss = loss + self.kl_weight * parts["KL"]
         if self.method == "vae_cluster":
-            parts["cluster"] = cluster_loss(found.latent, target[:, 0])
+            parts["cluster"] = cluster_loss(outputs.latent, targets[:, 0])
             loss = loss + self.gamma * parts["cluster"]
         if self.method.endswith("metric"):
-            parts["residual"], parts["slope"] = metric_loss(found.latent, target[:, 1])
+            parts["residual"], parts["slope"] = metric_loss(outputs.latent, targets[:, 1])
             loss = loss + parts["residual"] + parts["slope"]
         self.parts = {name: part.item() for name, part in parts.items()}
         return loss

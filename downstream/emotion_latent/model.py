@@ -72,38 +72,36 @@ class LatentModel(nn.Module):
         self.register_buffer("covariance", torch.zeros(self.latent_dim, self.latent_dim))
         self.register_buffer("sample", torch.zeros(SAMPLE, self.latent_dim))
         self.register_buffer("sample_classes", torch.full((SAMPLE,), NO_CLASS))
-        variances, decoded = self.latent_dim * self.variational, input_dim * self.coded
-        self.widths = (input_dim, decoded, self.latent_dim, variances, self.latent_dim, num_classes)
 
-    def forward(self, features: Tensor, lengths: Tensor) -> Tensor:
-        """Features ``[B, T, D]`` of ``lengths [B]`` frames to packed :class:`Outputs` ``[B, O]``.
+    def forward(self, features: Tensor, lengths: Tensor) -> Outputs:
+        """Encode, decode and classify features ``[B, T, D]`` of ``lengths [B]`` frames.
 
-        The features take no gradient: what is learnt to be reconstructed must not be learnt to be simple.
+        No gradient reaches the features: a layer weighting that is trained to be easy to reconstruct would collapse.
         """
         inputs = self.standardise(pooled(features.detach(), lengths))
-        heard = inputs + self.noise * torch.randn_like(inputs) if self.training and self.noise else inputs
-        mean, log_variance = self.encode(heard)
+        noisy = inputs + self.noise * torch.randn_like(inputs) if self.training and self.noise else inputs
+        mean, log_variance = self.encode(noisy)
         latent = mean
-        if self.variational and self.training:
+        if log_variance is not None and self.training:
             latent = mean + (log_variance / 2).exp() * torch.randn_like(mean)
-        decoded = self.decoder(latent) if self.coded else inputs[:, :0]
-        return Outputs(inputs, decoded, mean, log_variance, latent, self.classifier(mean)).packed()
+        reconstruction = self.decoder(latent) if self.coded else None
+        return Outputs(inputs, reconstruction, mean, log_variance, latent, self.classifier(mean))
 
     def standardise(self, rows: Tensor) -> Tensor:
-        """Features ``[B, D]`` as z-scores within ``±LIMIT``."""
+        """Return features ``[B, D]`` as z-scores within ``±LIMIT``."""
         return ((rows - self.location) / self.scale).clamp(-LIMIT, LIMIT)
 
-    def encode(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean ``[B, E]`` and log-variance ``[B, E]`` (``[B, 0]`` of no VAE) of standardised features ``[B, D]``."""
+    def encode(self, inputs: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Return mean and, of a VAE, log-variance ``[B, E]`` of the latent of standardised features ``[B, D]``."""
         if not self.coded:
-            return inputs, inputs[:, :0]
+            return inputs, None
         if not self.variational:
-            return (code := self.encoder(inputs)), code[:, :0]
+            return self.encoder(inputs), None
         mean, log_variance = self.encoder(inputs).chunk(2, dim=1)
         return mean, log_variance.clamp(*LOG_VARIANCES)
 
     def sizes(self) -> dict[str, int]:
-        """Parameters of encoder and decoder."""
+        """Return the number of parameters of encoder and decoder."""
         parts = {"encoder": self.encoder, "decoder": self.decoder} if self.coded else {}
         return {
             f"{name}_parameters": sum(item.numel() for item in parts[name].parameters()) if parts else 0
@@ -123,12 +121,12 @@ class LinearScores(nn.Module):
         self.register_buffer("intercepts", torch.zeros(num_classes))
 
     def forward(self, latent: Tensor) -> Tensor:
-        """Latent ``[B, E]`` to decision values ``[B, K]``."""
+        """Return decision values ``[B, K]`` of latents ``[B, E]``."""
         return nn.functional.linear(latent, self.coefficients, self.intercepts)
 
 
 def perceptron(widths: Sequence[int]) -> nn.Sequential:
-    """Linear layers of ``widths`` with ReLU between them."""
+    """Return linear layers of ``widths`` with ReLU between them."""
     layers: list[nn.Module] = []
     for before, after in pairwise(widths):
         layers += [nn.ReLU(), nn.Linear(before, after)]
@@ -136,6 +134,6 @@ def perceptron(widths: Sequence[int]) -> nn.Sequential:
 
 
 def pooled(features: Tensor, lengths: Tensor) -> Tensor:
-    """Mean ``[B, D]`` over the frames of features ``[B, T, D]`` with ``lengths [B]``."""
+    """Return the mean ``[B, D]`` over the frames of features ``[B, T, D]`` with ``lengths [B]``."""
     inside = frame_mask(lengths, features.shape[1])
     return without_padding(features, inside).sum(dim=1) / lengths.unsqueeze(1)

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field
-from torch import Tensor, nn
+from torch import nn
 
+from s3prl_emotion.corpora import DIMENSIONS
+from s3prl_emotion.errors import ConfigError
+from s3prl_emotion.experts.dimensional import SPREADS
 from s3prl_emotion.experts.multitask import MultiTaskExpert
-from s3prl_emotion.recipe import StrictSection
+from s3prl_emotion.recipe import DataSection, HeadSection, StrictSection
 
 from .model import MultiTaskLoss, MultiTaskModel
 
@@ -38,29 +41,40 @@ class DownstreamExpert(MultiTaskExpert):
     model_section = ModelSection
 
     @classmethod
-    def learns_dimensions(cls, modelrc: ModelSection) -> bool:
-        """``dimension_weight`` above 0; with 0, a corpus need not have dimensions."""
-        return modelrc.dimension_weight > 0
+    def read_section(
+        cls, downstream_expert: dict[str, Any], variant: str | None, runner: dict[str, Any] | None = None
+    ) -> tuple[HeadSection, DataSection, ModelSection]:
+        """Read and check the recipe's section.
+
+        Raises:
+            ConfigError: as every such head, or spreads are learnt without the dimensions
+        """
+        section, data, modelrc = super().read_section(downstream_expert, variant, runner)
+        if modelrc.target_variance and not modelrc.dimension_weight:
+            raise ConfigError("downstream_expert.modelrc: target_variance needs a dimension_weight above 0")
+        return section, data, modelrc
 
     @classmethod
-    def learns_spreads(cls, modelrc: ModelSection) -> bool:
-        """``target_variance``."""
-        return modelrc.target_variance
+    def dimension_names(cls, modelrc: ModelSection) -> tuple[str, ...]:
+        """Return no names with ``dimension_weight: 0``, so that the corpus need not have dimensions."""
+        if not modelrc.dimension_weight:
+            return ()
+        return (*DIMENSIONS, *SPREADS) if modelrc.target_variance else DIMENSIONS
 
     def build_model(self, modelrc: ModelSection, upstream_dim: int) -> nn.Module:
-        """Network of Fig. 1."""
+        """Return the network of Fig. 1."""
         sizes = modelrc.model_dump(include=SIZES)
         return MultiTaskModel(
-            upstream_dim, len(self.classes), self.learns_dimensions(modelrc), modelrc.target_variance, **sizes
+            upstream_dim, len(self.classes), modelrc.dimension_weight > 0, modelrc.target_variance, **sizes
         )
 
-    def build_weighted_loss(self, modelrc: ModelSection, weight: Tensor | None) -> nn.Module:
-        """Eqs. 4-5 with the recipe's weights."""
+    def build_loss(self, modelrc: ModelSection) -> nn.Module:
+        """Return eqs. 4-5 with the recipe's weights."""
         return MultiTaskLoss(
             len(self.classes),
             modelrc.cat_loss,
             modelrc.category_weight,
             modelrc.dimension_weight,
             modelrc.variance_weight,
-            weight,
+            self.class_weights(),
         )

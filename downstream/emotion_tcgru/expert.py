@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, ClassVar
 
 import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from s3prl_emotion.corpora import Needs
+from s3prl_emotion.corpora import DIMENSIONS
 from s3prl_emotion.errors import ConfigError
 from s3prl_emotion.experts import reduction
-from s3prl_emotion.experts.dimensional import DimensionalExpert
+from s3prl_emotion.experts.dimensional import SPREADS, DimensionalExpert
 from s3prl_emotion.recipe import StrictSection
 from s3prl_emotion.store.identity import Identity
 from s3prl_emotion.upstreams.lexical import LexicalSection, lexical_features
@@ -45,42 +45,38 @@ class DownstreamExpert(DimensionalExpert):
     """TC-GRU on salient dimensions, with the graders' spread and a lexical branch where the recipe asks for them."""
 
     model_section = ModelSection
+    beyond_audio: ClassVar[Mapping[str, str]] = {"lexical": "the transcript of each utterance"}
 
     @classmethod
-    def needs(cls, modelrc: ModelSection) -> Needs:
-        """Activation, valence and dominance; their spreads with ``target_variance``."""
-        return Needs(classes=False, dimensions=True, spreads=modelrc.target_variance)
+    def dimension_names(cls, modelrc: ModelSection) -> tuple[str, ...]:
+        """Return activation, valence and dominance; with ``target_variance`` their spreads too."""
+        return (*DIMENSIONS, *SPREADS) if modelrc.target_variance else DIMENSIONS
 
-    @classmethod
-    def learns_spreads(cls, modelrc: ModelSection) -> bool:
-        """``target_variance``."""
-        return modelrc.target_variance
-
-    def resolve(self, modelrc: ModelSection, downstream_expert: dict[str, Any], upstream_dim: int) -> ModelSection:
-        """Read the saliency file; the recipe then holds the dimensions themselves, and checkpoints need no file."""
+    def prepare(self, modelrc: ModelSection, downstream_expert: dict[str, Any]) -> None:
+        """Read the lexical embeddings and the saliency file, of which the recipe then holds the kept dimensions."""
+        super().prepare(modelrc, downstream_expert)
         self.lexical = modelrc.lexical
-        self.spoken: dict[str, dict[str, Tensor]] = {}  # lexical embeddings of each split
-        for split in self.asked_splits() if self.lexical else ():  # ahead of training: a transcript may be missing
-            self._embeddings(split)
+        self.lexical_embeddings: dict[str, dict[str, Tensor]] = {}  # [E], by split and utterance
+        for split in self.splits_of_run() if self.lexical else ():  # before training: a transcript may be missing
+            self._embeddings_of(split)
         self.reduced: reduction.Resolved | None = None
         if modelrc.saliency is None:
-            return modelrc
+            return
         train = self.corpus.split(self.train_split) if self.corpus else None
         self.layer = self.options.get("upstream_layer_selection")
         self.reduced = reduction.resolve(
             modelrc.saliency, train, self.data.max_duration, self.layer, bool(self.options.get("init_ckpt"))
         )
         downstream_expert["modelrc"]["saliency"] = self.reduced.section.model_dump()
-        return modelrc
 
-    def meet_upstream(self, identity: Callable[[], Identity]) -> None:
-        """Refuse saliency of another upstream."""
-        super().meet_upstream(identity)
+    def check_upstream(self, identity: Callable[[], Identity]) -> None:
+        """Refuse a saliency file of another upstream."""
+        super().check_upstream(identity)
         if self.reduced is not None and self.reduced.file is not None:
             self.reduced.file.check_upstream(identity().values, self.layer)
 
     def build_model(self, modelrc: ModelSection, upstream_dim: int) -> nn.Module:
-        """Network of Fig. 3."""
+        """Return the network of Fig. 3."""
         return TCGRUModel(
             upstream_dim,
             reduction.build(self.reduced, upstream_dim),
@@ -90,27 +86,27 @@ class DownstreamExpert(DimensionalExpert):
         )
 
     def build_loss(self, modelrc: ModelSection) -> nn.Module:
-        """Eqs. 4-5."""
+        """Return eqs. 4-5."""
         return DimensionalLoss(modelrc.alpha, modelrc.beta, modelrc.variance_weight)
 
     def inputs(self, split: str | None, features: Sequence[Tensor], names: Sequence[str]) -> tuple[Tensor, ...]:
-        """Padded features, their lengths, and lexical embeddings ``[B, E]`` where the recipe asks for them."""
+        """Return padded features, their lengths, and lexical embeddings ``[B, E]`` where the recipe asks for them."""
         padded = super().inputs(split, features, names)
         if not self.lexical:
             return padded
-        known = self._embeddings(split)
-        rows = torch.stack([known[name] for name in names])
+        by_name = self._embeddings_of(split)
+        rows = torch.stack([by_name[name] for name in names])
         return (*padded, rows.to(padded[0].device))
 
     def _lexical_dim(self) -> int:
-        """E, 0 without a lexical branch."""
-        return next((len(row) for known in self.spoken.values() for row in known.values()), 0)
+        """Return the size of the lexical embeddings, 0 without a lexical branch."""
+        return next((len(row) for by_name in self.lexical_embeddings.values() for row in by_name.values()), 0)
 
-    def _embeddings(self, split: str | None) -> dict[str, Tensor]:
-        """Lexical embeddings ``[E]`` of a split's utterances by name."""
+    def _embeddings_of(self, split: str | None) -> dict[str, Tensor]:
+        """Return the lexical embeddings ``[E]`` of a split's utterances by name."""
         if split is None or self.corpus is None:
             raise ConfigError(NO_TRANSCRIPT)
-        if split not in self.spoken:
+        if split not in self.lexical_embeddings:
             utterances, store = self.corpus.split(split), self.options.get("feature_store")
-            self.spoken[split] = lexical_features(utterances, self.lexical, self.device, store)
-        return self.spoken[split]
+            self.lexical_embeddings[split] = lexical_features(utterances, self.lexical, self.device, store)
+        return self.lexical_embeddings[split]

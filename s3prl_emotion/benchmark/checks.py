@@ -51,7 +51,7 @@ def _check_metric(plan: Plan) -> None:
     """Check that the metric of a search is one that the heads of its runs have."""
     search = plan.matrix.section.search
     for head in sorted({trial.head for trial in plan.trials}):
-        known = importlib.import_module(f"s3prl.downstream.{head}.expert").DownstreamExpert.metrics
+        known = importlib.import_module(f"s3prl.downstream.{head}.expert").DownstreamExpert.selection_metrics
         if search is not None and search.metric not in (None, *known):
             raise ConfigError(
                 f"{plan.matrix.path}: search.metric: {head} has {', '.join(known)}, got {search.metric!r}"
@@ -69,7 +69,7 @@ def _check_run(run: Run) -> None:
         )
     check_recipe(run.config)
     expert = importlib.import_module(f"s3prl.downstream.{run.head}.expert").DownstreamExpert
-    expert.check(run.config["downstream_expert"], run.cell.fold, run.config["runner"])
+    expert.read_section(run.config["downstream_expert"], run.cell.fold, run.config["runner"])
     _check_optimizer(run.config)
     if run.steps:
         return

@@ -18,7 +18,7 @@ def metric_of(run: Run, metric: str | None) -> str:
 
     host.register()
     expert = importlib.import_module(f"s3prl.downstream.{run.head}.expert").DownstreamExpert
-    return str(metric or run.config["downstream_expert"].get("best_metric") or expert.metrics[0])
+    return str(metric or run.config["downstream_expert"].get("best_metric") or expert.selection_metrics[0])
 
 
 def score_of(metrics: Mapping[str, Any], metric: str) -> float | None:

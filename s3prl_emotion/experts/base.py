@@ -1,82 +1,100 @@
-"""What every head shares as an s3prl downstream expert: loaders, records, metrics, files, best checkpoint, inference.
+"""The base class of the heads: an s3prl downstream expert with loaders, loss, records, result files and checkpoints.
 
-A head subclasses the expert for what it learns (:mod:`s3prl_emotion.experts.categorical`,
-:mod:`s3prl_emotion.experts.dimensional`) and gives its ``model_section``, ``build_model`` and ``build_loss``. Nothing
-here needs the suite's own launcher, so s3prl's unchanged script can run it.
+What a head learns decides which subclass it extends: :mod:`s3prl_emotion.experts.categorical` (one class per
+utterance), :mod:`s3prl_emotion.experts.dimensional` (activation, valence, dominance) or
+:mod:`s3prl_emotion.experts.multitask` (both). The head itself gives ``model_section``, ``build_model`` and
+``build_loss``. Nothing here needs the suite's own launcher, so s3prl's unchanged script can run a head.
 """
 
 from __future__ import annotations
 
 import logging
-import math
 import sys
-from collections.abc import Callable, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
-from torch import Tensor
+from numpy.typing import NDArray
+from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from s3prl_emotion import host
 from s3prl_emotion.audio import load_audio
-from s3prl_emotion.corpora import load_corpus
-from s3prl_emotion.corpora.superb import SPLIT_SEED
+from s3prl_emotion.corpora import Needs, Utterance, load_corpus
 from s3prl_emotion.distributed import gather_rows
 from s3prl_emotion.errors import CheckpointError, ConfigError
 from s3prl_emotion.experts import attention
-from s3prl_emotion.experts.contract import ExpertContract
-from s3prl_emotion.figures import embeddings
+from s3prl_emotion.experts.outputs import map_tensors
+from s3prl_emotion.experts.split_results import Records, log_split
+from s3prl_emotion.figures.embeddings import EmbeddingTap
 from s3prl_emotion.loading.dataset import STAND_IN
-from s3prl_emotion.loading.loaders import Loaders
-from s3prl_emotion.metrics import results
-from s3prl_emotion.recipe import DataSection, HeadSection
+from s3prl_emotion.loading.loaders import Loaders, draw_as_superb
+from s3prl_emotion.masking import pad_features
+from s3prl_emotion.metrics.results import provenance
+from s3prl_emotion.recipe import DataSection, HeadSection, StrictSection
 from s3prl_emotion.store.identity import Identity
 from s3prl_emotion.upstreams.layer_choice import read_layer_file
 
 logger = logging.getLogger(__name__)
 
 
-class EmotionExpert(ExpertContract):
-    """Base of the suite's experts; the interface is that of s3prl's ``DownstreamExpert``.
+class EmotionExpert(nn.Module, ABC):
+    """Base of the suite's heads; its interface is that of s3prl's ``DownstreamExpert``.
 
     Args:
         upstream_dim: channels of the features, D
         upstream_rate: samples at 16 kHz per frame
         downstream_expert: the recipe's section: ``datarc``, ``modelrc``, ``best_metric``, ``attention_dir``
         expdir: where checkpoints and results go
-        kwargs: everything else that the host's runner passes: the other sections and the command line
+        kwargs: everything else that the host's runner passes: the recipe's other sections and the command line
+
+    Attributes:
+        model_section: keys of the recipe's ``modelrc``
+        selection_metrics: metrics that can pick the best checkpoint (``best_metric``); the first is the default
+        lowest_score: what the first score must exceed to become the best
+        learns_classes: whether the head classifies utterances, as SUPERB's emotion recognition task does
+        superb_model: the ``modelrc`` with which the head is SUPERB's own downstream; ``None`` where it never is
+        beyond_audio: keys of ``modelrc`` with which the head needs more than audio, and what it then needs
+        learnt_dimensions: names of the numbers that the head estimates; empty where it estimates none
 
     Raises:
         ConfigError: the recipe is malformed
-        LabelError: so are the labels
+        LabelError: the labels are malformed
         AudioError: audio files are missing
     """
 
+    model_section: ClassVar[type[StrictSection]]
+    selection_metrics: ClassVar[tuple[str, ...]]
+    lowest_score: ClassVar[float]
+    learns_classes: ClassVar[bool]
+    superb_model: ClassVar[Mapping[str, Any] | None] = None
+    beyond_audio: ClassVar[Mapping[str, str]] = {}
     best_score: Tensor
+    model: Any
+    learnt_dimensions: tuple[str, ...] = ()
 
     def __init__(
         self, upstream_dim: int, upstream_rate: int, downstream_expert: dict[str, Any], expdir: str, **kwargs: Any
     ) -> None:
         super().__init__()
         self.head = type(self).__module__.split(".")[-2]
-        self.expdir = Path(expdir)
-        self.upstream_rate = upstream_rate
-        self.seed = int(kwargs.get("seed", 0))
-        self.device = str(kwargs.get("device", "cpu"))
-        self.options = kwargs
+        self.expdir, self.upstream_rate, self.options = Path(expdir), upstream_rate, kwargs
+        self.seed, self.device = int(kwargs.get("seed", 0)), str(kwargs.get("device", "cpu"))
         runner = dict(kwargs.get("runner") or {})
-        self.superb_seeding = runner.get("seeding") == "superb"
+        superb_seeding = runner.get("seeding") == "superb"
         self.train_split = runner.get("train_dataloader", "train")
-        section, self.data, modelrc = self.check(downstream_expert, kwargs.get("downstream_variant"), runner)
-        self.best_metric, self.attention_dir = section.best_metric or self.metrics[0], section.attention_dir
-        self.corpus = None if self._can_do_without_corpus(modelrc) else load_corpus(self.data, self.needs(modelrc))
+        section, self.data, modelrc = self.read_section(downstream_expert, kwargs.get("downstream_variant"), runner)
+        self.best_metric = section.best_metric or self.selection_metrics[0]
+        self.attention_dir = section.attention_dir
+        self.corpus = load_corpus(self.data, self.required_labels(modelrc)) if self._needs_corpus(modelrc) else None
         self.classes = self.corpus.classes if self.corpus else tuple(self.data.classes or ())
         if self.classes:  # so that checkpoints know them without the corpus
             downstream_expert["datarc"]["classes"] = list(self.classes)
         self.fold = self.corpus.fold if self.corpus else (self.data.test_fold or "fold1")
-        self.loaders = Loaders(self.corpus, self.data, self.seed, self.superb_seeding) if self.corpus else None
+        self.loaders = Loaders(self.corpus, self.data, self.seed, superb_seeding) if self.corpus else None
         if self.attention_dir and not self.has_attention(modelrc):
             raise ConfigError(
                 f"downstream_expert.attention_dir: {self.head} has no attention with modelrc {modelrc}; leave it out"
@@ -84,45 +102,165 @@ class EmotionExpert(ExpertContract):
         self.layer_file = read_layer_file(
             section.layer_file, self.corpus, self.train_split, self.data.max_duration, bool(kwargs.get("init_ckpt"))
         )
-        modelrc = self.resolve(modelrc, downstream_expert, upstream_dim)
-        self.provenance = results.provenance(self.head, downstream_expert, kwargs)
-        if self.superb_seeding:
-            self._draw_as_superb()
+        self.prepare(modelrc, downstream_expert)
+        self.provenance = provenance(self.head, downstream_expert, kwargs)
+        if superb_seeding:
+            draw_as_superb(self.corpus)
         self.model = self.build_model(modelrc, upstream_dim)
-        self.objective = self.make_objective(modelrc)
-        self.embedded = embeddings.EmbeddingTap(self.last_layer()) if section.embeddings else None
-        self.register_buffer("best_score", torch.full((1,), self.worst))
+        self.objective = self.build_loss(modelrc)
+        self.embedding_tap = EmbeddingTap(self.last_layer()) if section.embeddings else None
+        self.register_buffer("best_score", torch.full((1,), self.lowest_score))
         if not host.launched() and "run_downstream" in Path(sys.argv[0]).stem:
             logger.warning(
                 "under s3prl's own script: no exact resume and no safe loading of checkpoints; %s", host.LAUNCHER_HINT
             )
 
+    # --- what a head gives -----------------------------------------------------------------------------------------
+
+    @abstractmethod
+    def build_model(self, modelrc: Any, upstream_dim: int) -> nn.Module:
+        """Return the network: it maps what :meth:`inputs` returns to outputs.
+
+        Outputs are a tensor ``[B, ...]``, or tensors ``[B, ...]`` in a named tuple, dict or dataclass.
+        """
+
+    @abstractmethod
+    def build_loss(self, modelrc: Any) -> nn.Module:
+        """Return the loss: it maps the network's outputs and what :meth:`targets` returns to a scalar."""
+
+    def prepare(self, modelrc: Any, downstream_expert: dict[str, Any]) -> None:
+        """Read what the model and the loss are built from, such as files that ``modelrc`` names.
+
+        Called before they are built, when the corpus is loaded. What a checkpoint must hold to do without those files
+        is written into the recipe's section, ``downstream_expert``.
+        """
+
+    def inputs(self, split: str | None, features: Sequence[Tensor], names: Sequence[str]) -> tuple[Tensor, ...]:
+        """Return what the network takes: padded features ``[B, T, D]`` and lengths ``[B]``.
+
+        Args:
+            split: of the utterances; ``None`` for audio files outside the corpus
+            features: one ``[T_b, D]`` per utterance
+            names: of the utterances
+
+        Raises:
+            AudioError: an utterance is too short for the upstream to give a frame
+        """
+        return pad_features(features, names)
+
+    def fit(self, pooled: Callable[[str], tuple[list[str], Tensor]]) -> None:
+        """Fit what is not trained, such as a standardisation, to features of a whole split.
+
+        The suite's runner calls it once, before training. Nothing is computed for heads that do not call ``pooled``.
+
+        Args:
+            pooled: maps the name of a split to the names of its utterances ``[U]`` and their features, averaged over
+                frames, ``[U, D]``, on the CPU; the same in every process
+        """
+
+    def before_evaluation(self) -> None:
+        """Update what depends on the current weights; called before these are evaluated or saved."""
+
+    def check_upstream(self, identity: Callable[[], Identity]) -> None:
+        """Check that files which the recipe names were computed from this run's upstream.
+
+        Args:
+            identity: returns what the features depend on; expensive, so only heads with such a file call it
+
+        Raises:
+            ConfigError: a saliency file belongs to another upstream
+        """
+        if self.layer_file is not None:
+            self.layer_file.check_upstream(identity().values, self.options.get("upstream_layer_selection"))
+
+    def last_layer(self) -> nn.Module:
+        """Return the layer that gives the outputs; its input ``[B, E]`` is the utterance embedding."""
+        return self.model.output
+
+    def has_attention(self, modelrc: Any) -> bool:
+        """Return whether the head attends over frames, so that ``attention_dir`` has something to export."""
+        return False
+
+    def attention_weights(self, features: Sequence[Tensor], names: Sequence[str]) -> list[NDArray[np.float32]]:
+        """Return attention weights ``[T_b]`` of each utterance; heads with :meth:`has_attention` override it."""
+        raise ConfigError(f"downstream_expert.attention_dir: {self.head} gives no attention weights; leave it out")
+
+    # --- what depends on what is learnt ----------------------------------------------------------------------------
+
     @classmethod
-    def check(
+    def read_section(
         cls, downstream_expert: dict[str, Any], variant: str | None, runner: dict[str, Any] | None = None
     ) -> tuple[HeadSection, DataSection, Any]:
-        """Read the recipe's section strictly; ``-v`` names the fold where the recipe does not, as in the stock task."""
+        """Read and check the recipe's section; ``-v`` names the fold where the recipe does not, as in the stock task.
+
+        Raises:
+            ConfigError: an unknown key or a value out of range
+        """
         section = HeadSection.read(downstream_expert, "downstream_expert")
-        if section.best_metric not in (None, *cls.metrics):
-            raise ConfigError(
-                f"downstream_expert.best_metric: this head has {', '.join(cls.metrics)}, got {section.best_metric}"
-            )
+        if section.best_metric not in (None, *cls.selection_metrics):
+            known = ", ".join(cls.selection_metrics)
+            raise ConfigError(f"downstream_expert.best_metric: this head has {known}, got {section.best_metric}")
         data = DataSection.read(section.datarc, "downstream_expert.datarc")
         if data.test_fold is None and variant:
             data = data.model_copy(update={"test_fold": variant})
         return section, data, cls.model_section.read(section.modelrc, "downstream_expert.modelrc")
 
+    @classmethod
+    @abstractmethod
+    def required_labels(cls, modelrc: Any) -> Needs:
+        """Return which labels an utterance must have."""
+
+    @property
+    def learnt_classes(self) -> tuple[str, ...]:
+        """Classes in the order of the outputs; empty where the head learns none."""
+        return self.classes if self.learns_classes else ()
+
+    @property
+    def label_moments(self) -> dict[str, tuple[float, float]]:
+        """Mean and standard deviation of the training labels, on the corpus's scale, of each number that is learnt."""
+        return {}
+
+    @abstractmethod
+    def targets(self, split: str, labels: Sequence[int], names: Sequence[str]) -> Tensor:
+        """Return what the outputs are compared with, ``[B, ...]``."""
+
+    @abstractmethod
+    def record(self, split: str, records: Records, outputs: Any, targets: Tensor) -> None:
+        """Keep what :meth:`curves` needs, and for evaluated splits what :meth:`write_results` needs."""
+
+    @abstractmethod
+    def curves(self, records: Records) -> dict[str, float]:
+        """Return the values that are logged, by name; ``log.log`` shows the first."""
+
+    def selection_score(self, curves: dict[str, float], metrics: dict[str, Any]) -> float | None:
+        """Return the dev score that picks the best checkpoint; ``None`` where it is undefined."""
+        return metrics.get(self.best_metric)
+
+    def split_loss(self, records: Records) -> float:
+        """Return the loss of an evaluated split, for its metrics: the mean over the utterances."""
+        return float(np.average(records["loss"], weights=records["batch_size"]))
+
+    @abstractmethod
+    def write_results(
+        self, utterances: Sequence[Utterance], records: Records, made_by: dict[str, Any]
+    ) -> dict[str, Any]:
+        """Compute the metrics of an evaluated split, write its files, and return the metrics."""
+
+    @abstractmethod
+    def describe(self, outputs: Any) -> list[dict[str, float]]:
+        """Return the outputs of each utterance as named numbers, for ``-m inference`` and ``predict``."""
+
     # --- the host's interface --------------------------------------------------------------------------------------
 
     def get_downstream_name(self) -> str:
-        """Name of the task with its fold, as the stock emotion task gives it."""
+        """Return the name of the task with its fold, as the stock emotion task does."""
         return self.fold.replace("fold", "emotion")
 
     def get_dataloader(self, split: str, epoch: int = 0) -> DataLoader:
-        """Batches of ``(waveforms, labels, names)``; training batches in the order of seed and epoch."""
+        """Return batches of ``(waveforms, labels, names)``; seed and epoch fix the order of training batches."""
         if self.loaders is None:
             raise ConfigError(f"split {split!r}: -m inference has no corpus")
-        return self.loaders.training(split, epoch) if self._trains_on(split) else self.loaders.evaluation(split)
+        return self.loaders.training(split, epoch) if self.is_training_on(split) else self.loaders.evaluation(split)
 
     def forward(
         self,
@@ -130,17 +268,17 @@ class EmotionExpert(ExpertContract):
         features: Sequence[Tensor],
         labels: Sequence[int],
         names: Sequence[str],
-        records: dict[str, list[Any]],
+        records: Records,
         **kwargs: Any,
     ) -> Tensor:
-        """Loss of a batch; in distributed training that of the whole batch, in every process.
+        """Return the loss of a batch; in distributed training every process returns that of the combined batch.
 
         Args:
             split: train, dev, test, …
-            features: one ``[T_b, D]`` for each utterance
+            features: one ``[T_b, D]`` per utterance
             labels: class indices
             names: of the utterances
-            records: gathers what :meth:`log_records` needs
+            records: collects what :meth:`log_records` needs
 
         Returns:
             scalar loss
@@ -148,19 +286,19 @@ class EmotionExpert(ExpertContract):
         Raises:
             AudioError: an utterance is too short for the upstream to give a frame
         """
-        output = self.model(*self.inputs(split, features, names))
-        target = self.targets(split, labels, names).to(output.device)
-        if self._trains_on(split) and host.launched():
-            own = torch.as_tensor(labels, device=output.device) != STAND_IN
-            output, target = gather_rows(output[own]), gather_rows(target[own])
-        loss = self.objective(output, target)
+        outputs = self.model(*self.inputs(split, features, names))
+        targets = self.targets(split, labels, names).to(features[0].device)
+        if self.is_training_on(split) and host.launched():
+            own = torch.as_tensor(labels, device=targets.device) != STAND_IN
+            outputs, targets = map_tensors(lambda rows: gather_rows(rows[own]), (outputs, targets))
+        loss = self.objective(outputs, targets)
         records["loss"].append(loss.item())
-        records["batch_size"].append(len(target))
-        self.observe(split, records, output.detach(), target)
-        if not self._trains_on(split):
+        records["batch_size"].append(len(targets))
+        self.record(split, records, map_tensors(Tensor.detach, outputs), targets)
+        if not self.is_training_on(split):
             records["name"] += names
-            if self.embedded:
-                records["embedding"] += self.embedded.take()
+            if self.embedding_tap:
+                records["embedding"] += self.embedding_tap.take()
             if self.attention_dir:
                 records["attention"] += self.attention_weights(features, names)
         return loss
@@ -168,43 +306,27 @@ class EmotionExpert(ExpertContract):
     def log_records(
         self,
         split: str,
-        records: dict[str, list[Any]],
+        records: Records,
         logger: Any,
         global_step: int,
         checkpoint: str | None = None,
         keep_log: bool = True,
         **kwargs: Any,
     ) -> list[str]:
-        """Log the curves, and for evaluated splits compute the metrics once and write the files.
+        """Log the curves; for evaluated splits also compute the metrics and write the result files.
 
         Args:
             split: train, dev, test, …
-            records: of :meth:`forward`
+            records: filled by :meth:`forward`
             logger: tensorboard writer
-            global_step: of training
-            checkpoint: file that the weights come from, ``None`` for those of the moment
-            keep_log: whether the result belongs into ``log.log`` and the curves
+            global_step: training step
+            checkpoint: file that the weights come from; ``None`` for the current weights of a training
+            keep_log: whether the result belongs in ``log.log`` and the curves
 
         Returns:
-            ``["dev-best.ckpt"]`` where dev was never better, else nothing
+            ``["dev-best.ckpt"]`` where dev is better than ever before, else nothing
         """
-        metrics = {} if self._trains_on(split) else self._results(split, records, global_step, checkpoint)
-        if not keep_log:
-            return []
-        curves = self.curves(records)
-        for name, value in {**curves, "loss": results.float32_mean(records["loss"])}.items():
-            if not math.isnan(value):  # no curve of what is not known of a split
-                logger.add_scalar(f"emotion-{self.fold}/{split}-{name}", value, global_step=global_step)
-        lines = [f"{split} at step {global_step}: {next(iter(curves.values()))}\n"]
-        score = self.score(curves, metrics)
-        is_best = False
-        if split == "dev" and score is not None and score > self.best_score.item():
-            is_best = True
-            self.best_score.fill_(score)
-            lines.append(f"New best on {split} at step {global_step}: {score}\n")
-        with (self.expdir / "log.log").open("a", encoding="utf-8") as file:
-            file.writelines(lines)
-        return [f"{split}-best.ckpt"] if is_best else []
+        return log_split(self, split, records, logger, global_step, checkpoint, keep_log)
 
     def load_audio(self, path: Path) -> Tensor:
         """Read a file for ``-m inference``: waveform ``[N]`` at 16 kHz."""
@@ -212,43 +334,26 @@ class EmotionExpert(ExpertContract):
         return torch.from_numpy(self.waveform)
 
     def inference(self, features: Sequence[Tensor], names: Sequence[str]) -> list[dict[str, float]]:
-        """What the head says of utterances, printed and returned."""
+        """Print and return what the head predicts for one file (``-m inference``)."""
         with torch.no_grad():
-            answers = self.answer(self.model(*self.inputs(None, features, names)))
-        for name, answer in zip(names, answers, strict=True):
-            sys.stdout.write(f"{name}\n" + "".join(f"  {label:<12} {value:.4f}\n" for label, value in answer.items()))
+            described = self.describe(self.model(*self.inputs(None, features, names)))
+        for name, values in zip(names, described, strict=True):
+            sys.stdout.write(f"{name}\n" + "".join(f"  {label:<12} {value:.4f}\n" for label, value in values.items()))
         if self.attention_dir:
             weights = self.attention_weights(features, names)[0]
-            drawn = attention.draw(Path(self.attention_dir), names[0], weights, self.waveform)
-            sys.stdout.write(f"attention: {drawn}\n")
-        return answers
-
-    def meet_upstream(self, identity: Callable[[], Identity]) -> None:
-        """Told by the suite's runner what the features depend on, who minds asks ``identity``.
-
-        Raises:
-            ConfigError: a saliency file is of another upstream
-        """
-        if self.layer_file is not None:
-            self.layer_file.check_upstream(identity().values, self.options.get("upstream_layer_selection"))
-
-    def asked_splits(self) -> list[str]:
-        """Splits that this run trains on or evaluates."""
-        if self.options.get("mode") == "evaluate":
-            return [self.options["evaluate_split"]]
-        return [self.train_split, *dict(self.options.get("runner") or {}).get("eval_dataloaders", [])]
-
-    # --- checkpoints -----------------------------------------------------------------------------------------------
+            picture = attention.draw(Path(self.attention_dir), names[0], weights, self.waveform)
+            sys.stdout.write(f"attention: {picture}\n")
+        return described
 
     def get_extra_state(self) -> dict[str, Any]:
-        """What must agree before weights are loaded."""
+        """Return what a checkpoint and this run must have in common."""
         return {"head": self.head, "classes": list(self.classes)}
 
     def set_extra_state(self, state: dict[str, Any]) -> None:
         """Refuse weights of another head or of other classes.
 
         Raises:
-            CheckpointError: says what differs
+            CheckpointError: names what differs
         """
         for key, ours in self.get_extra_state().items():
             if state.get(key) != ours:
@@ -256,37 +361,23 @@ class EmotionExpert(ExpertContract):
                     f"the checkpoint's {key} is {state.get(key)}, the recipe's is {ours}; they must be the same"
                 )
 
-    # --- inside ----------------------------------------------------------------------------------------------------
+    # --- helpers of heads ------------------------------------------------------------------------------------------
 
-    def _can_do_without_corpus(self, modelrc: Any) -> bool:
+    def is_training_on(self, split: str) -> bool:
+        """Return whether ``split`` is being trained on: the training split can also be evaluated."""
+        return self.training and split == self.train_split
+
+    def splits_of_run(self) -> list[str]:
+        """Return the splits that this run trains on or evaluates."""
+        if self.options.get("mode") == "evaluate":
+            return [self.options["evaluate_split"]]
+        return [self.train_split, *dict(self.options.get("runner") or {}).get("eval_dataloaders", [])]
+
+    def _needs_corpus(self, modelrc: Any) -> bool:
         if self.options.get("mode") != "inference":
-            return False
-        if self.needs(modelrc).classes and not self.data.classes:
+            return True
+        if self.required_labels(modelrc).classes and not self.data.classes:
             raise ConfigError(
                 "-m inference needs a trained checkpoint: give one with -e, or with -i and its recipe's classes"
             )
-        return True
-
-    def _draw_as_superb(self) -> None:
-        """Leave the global generator as the stock task does before it builds layers: seeded, one permutation drawn."""
-        torch.manual_seed(SPLIT_SEED)
-        if self.corpus is not None:
-            torch.randperm(len(self.corpus.splits["train"]) + len(self.corpus.splits["dev"]))
-
-    def _trains_on(self, split: str) -> bool:
-        """Whether the split is being trained on; it can be evaluated as any other."""
-        return self.training and split == self.train_split
-
-    def _results(self, split: str, records: dict[str, list[Any]], step: int, checkpoint: str | None) -> dict[str, Any]:
-        """Write what an evaluated split leaves behind, in the records' order."""
-        known = {utterance.name: utterance for utterance in (self.corpus.split(split) if self.corpus else ())}
-        made_by = {"split": split, "fold": self.fold, "step": step, "checkpoint": checkpoint, "classes": self.classes}
-        made_by |= self.provenance | results.model_size(self.model)
-        made_by["loss"] = self.loss_of(records)
-        metrics = self.write_results([known[name] for name in records["name"]], records, made_by)
-        if records.get("embedding"):
-            embeddings.save(self.expdir, f"{split}_{self.fold}", records["name"], records["embedding"])
-        if records.get("attention"):
-            weights = dict(zip(records["name"], records["attention"], strict=True))
-            attention.save(Path(str(self.attention_dir)), f"{split}_{self.fold}", weights)
-        return metrics
+        return False

@@ -1,71 +1,72 @@
-"""Experts that classify: class weights, accuracy, probabilities."""
+"""Base class of heads that learn one class per utterance."""
 
 from __future__ import annotations
 
-from abc import abstractmethod
 from collections.abc import Sequence
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from s3prl_emotion.corpora import Needs, Utterance
-from s3prl_emotion.experts.base import EmotionExpert
+from s3prl_emotion.experts.base import EmotionExpert, Records
+from s3prl_emotion.experts.results import write_categorical
 from s3prl_emotion.loading.class_balance import class_weights
-from s3prl_emotion.loading.evaluation import write_categorical
-from s3prl_emotion.metrics import results
+from s3prl_emotion.metrics.results import float32_mean
 
 
 class CategoricalExpert(EmotionExpert):
-    """Base of heads that learn one class for each utterance: outputs are logits ``[B, K]``."""
+    """Base of heads whose targets are class indices ``[B]`` and whose outputs are, or hold, logits ``[B, K]``."""
 
-    metrics = ("WA", "UAR", "macro_f1")
-    worst = 0.0
-
-    @abstractmethod
-    def build_loss(self, modelrc: Any, weight: Tensor | None) -> nn.Module:
-        """The loss: logits ``[B, K]``, class indices ``[B]`` to a scalar; ``weight [K]`` where classes are weighted."""
+    selection_metrics = ("WA", "UAR", "macro_f1")
+    lowest_score = 0.0
+    learns_classes = True
 
     @classmethod
-    def needs(cls, modelrc: Any) -> Needs:
-        """A class for every utterance."""
+    def required_labels(cls, modelrc: Any) -> Needs:
+        """Require a class of every utterance."""
         return Needs()
 
-    def make_objective(self, modelrc: Any) -> nn.Module:
-        """The head's loss, weighted as ``datarc.class_weights`` says."""
-        return self.build_loss(modelrc, self._class_weights())
-
-    def targets(self, split: str, labels: Sequence[int], names: Sequence[str]) -> Tensor:
-        """Class indices ``[B]``."""
-        return torch.as_tensor(labels)
-
-    def observe(self, split: str, records: dict[str, list[Any]], output: Tensor, target: Tensor) -> None:
-        """Hits, of what has a class, and for evaluated splits probabilities."""
-        records["acc"] += (output.argmax(dim=-1) == target)[target >= 0].float().tolist()
-        if not self._trains_on(split):
-            records["probability"] += torch.softmax(output.float(), dim=-1).tolist()
-
-    def curves(self, records: dict[str, list[Any]]) -> dict[str, float]:
-        """Accuracy, in float32 as the stock task logs it."""
-        return {"acc": results.float32_mean(records["acc"])}
-
-    def score(self, curves: dict[str, float], metrics: dict[str, Any]) -> float | None:
-        """SUPERB picks by accuracy in float32; the other metrics are the split's own."""
-        return curves["acc"] if self.best_metric == "WA" else super().score(curves, metrics)
-
-    def write_results(
-        self, utterances: Sequence[Utterance], records: dict[str, list[Any]], made_by: dict[str, Any]
-    ) -> dict[str, Any]:
-        """Metrics and files of classes."""
-        return write_categorical(self.expdir, utterances, records["probability"], made_by)
-
-    def answer(self, output: Tensor) -> list[dict[str, float]]:
-        """Class probabilities, most probable first."""
-        rows = torch.softmax(output.float(), dim=-1).tolist()
-        return [dict(sorted(zip(self.classes, row, strict=True), key=lambda pair: -pair[1])) for row in rows]
-
-    def _class_weights(self) -> Tensor | None:
+    def class_weights(self) -> Tensor | None:
+        """Return the weight of each class in the loss ``[K]``; ``None`` where ``datarc.class_weights`` is ``none``."""
         if self.data.class_weights == "none" or self.corpus is None:
             return None
         labels = [utterance.label for utterance in self.corpus.split(self.train_split)]
         return class_weights(labels, len(self.classes), self.data.class_weights)
+
+    def logits(self, outputs: Any) -> Tensor:
+        """Return the logits ``[B, K]`` of the classes; heads whose outputs hold more than these override it."""
+        return outputs
+
+    def targets(self, split: str, labels: Sequence[int], names: Sequence[str]) -> Tensor:
+        """Return class indices ``[B]``."""
+        return torch.as_tensor(labels)
+
+    def record(self, split: str, records: Records, outputs: Any, targets: Tensor) -> None:
+        """Keep which utterances are classified rightly, and for evaluated splits the probabilities.
+
+        An utterance without a class (negative target) is neither right nor wrong.
+        """
+        logits = self.logits(outputs)
+        records["acc"] += (logits.argmax(dim=-1) == targets)[targets >= 0].float().tolist()
+        if not self.is_training_on(split):
+            records["probability"] += torch.softmax(logits.float(), dim=-1).tolist()
+
+    def curves(self, records: Records) -> dict[str, float]:
+        """Return the accuracy, in float32 as the stock task logs it."""
+        return {"acc": float32_mean(records["acc"])}
+
+    def selection_score(self, curves: dict[str, float], metrics: dict[str, Any]) -> float | None:
+        """Return the accuracy in float32 for WA, as SUPERB picks checkpoints; any other metric is the split's own."""
+        return curves["acc"] if self.best_metric == "WA" else super().selection_score(curves, metrics)
+
+    def write_results(
+        self, utterances: Sequence[Utterance], records: Records, made_by: dict[str, Any]
+    ) -> dict[str, Any]:
+        """Compute the metrics of the classes, write their files, and return the metrics."""
+        return write_categorical(self.expdir, utterances, records["probability"], made_by)
+
+    def describe(self, outputs: Any) -> list[dict[str, float]]:
+        """Return class probabilities of each utterance, most probable class first."""
+        rows = torch.softmax(self.logits(outputs).float(), dim=-1).tolist()
+        return [dict(sorted(zip(self.classes, row, strict=True), key=lambda pair: -pair[1])) for row in rows]

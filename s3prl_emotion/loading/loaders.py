@@ -11,6 +11,7 @@ from torch.utils.data import DataLoader
 
 from s3prl_emotion import host
 from s3prl_emotion.corpora import Corpus
+from s3prl_emotion.corpora.superb import SPLIT_SEED
 from s3prl_emotion.distributed import rank, world
 from s3prl_emotion.loading.class_balance import sampling_weights
 from s3prl_emotion.loading.dataset import EpochBatches, UtteranceDataset, Waveform, collate
@@ -69,6 +70,13 @@ class Loaders:
 
     def _loader(self, dataset: UtteranceDataset, **options: Any) -> DataLoader:
         return DataLoader(dataset, num_workers=self.data.num_workers, collate_fn=collate, **options)
+
+
+def draw_as_superb(corpus: Corpus | None) -> None:
+    """Leave torch's generator as the stock task does when it builds its layers: seeded, one permutation drawn."""
+    torch.manual_seed(SPLIT_SEED)
+    if corpus is not None:
+        torch.randperm(len(corpus.splits["train"]) + len(corpus.splits["dev"]))
 
 
 def _degraded(degrader: Any, waveform: Waveform, name: str) -> Waveform:

@@ -6,6 +6,7 @@ To be imported after :func:`s3prl_emotion.register`, as s3prl's runner is.
 from __future__ import annotations
 
 import copy
+import importlib
 from argparse import Namespace
 from contextlib import nullcontext
 from pathlib import Path
@@ -25,11 +26,6 @@ from s3prl_emotion.rng import own_seed
 from s3prl_emotion.training.preflight import is_superb
 from s3prl_emotion.training.runner import BEST, SuiteRunner
 from s3prl_emotion.upstreams.source import failing_on
-
-NEEDS_MORE = {  # keys of modelrc with which a head takes more than audio
-    "lexical": "the transcript of each utterance",
-    "utterance_embeddings": "a stored embedding of each utterance",
-}
 
 
 class TrainedModel(SuiteRunner):
@@ -156,7 +152,8 @@ def _check(path: Path, args: Namespace, config: dict[str, Any]) -> None:
     except EmotionError as error:
         raise CheckpointError(f"{path}: {one_line(error)}") from error
     modelrc = config["downstream_expert"].get("modelrc") or {}
-    for key, what in NEEDS_MORE.items():
+    expert = importlib.import_module(f"s3prl.downstream.{head}.expert").DownstreamExpert
+    for key, what in expert.beyond_audio.items():
         if modelrc.get(key):
             raise CheckpointError(
                 f"{path}: {head} with modelrc.{key} takes {what} besides audio, so it cannot judge audio alone; use "

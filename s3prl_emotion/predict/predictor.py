@@ -17,9 +17,6 @@ from torch import Tensor
 from s3prl_emotion import host
 from s3prl_emotion.audio import SAMPLE_RATE
 from s3prl_emotion.errors import AudioError, UsageError
-from s3prl_emotion.experts.categorical import CategoricalExpert
-from s3prl_emotion.experts.dimensional import DimensionalExpert
-from s3prl_emotion.experts.multitask import MultiTaskExpert
 from s3prl_emotion.predict.answers import Judgement, Prediction, Window, averaged
 from s3prl_emotion.predict.waveforms import as_waveform, plain
 from s3prl_emotion.predict.windows import Windows
@@ -106,8 +103,8 @@ class Predictor:
             checkpoint=model.args.init_ckpt,
             head=model.args.downstream,
             upstream=model.args.upstream,
-            classes=expert.classes if isinstance(expert, (CategoricalExpert, MultiTaskExpert)) else (),
-            dimensions=expert.names if isinstance(expert, DimensionalExpert) else (),
+            classes=expert.learnt_classes,
+            dimensions=expert.learnt_dimensions,
             attends=expert.has_attention(modelrc),
             step=model.step,
             frame_shift=model.featurizer.model.downsample_rate / SAMPLE_RATE,
@@ -136,11 +133,7 @@ class Predictor:
     @property
     def label_moments(self) -> dict[str, tuple[float, float]]:
         """Mean and standard deviation of each dimension's labels in training, on the corpus's scale; may be empty."""
-        expert = self._expert
-        if not isinstance(expert, DimensionalExpert):
-            return {}
-        pairs = zip(expert.label_mean.tolist(), expert.label_spread.tolist(), strict=True)
-        return dict(zip(expert.names, pairs, strict=True))
+        return self._expert.label_moments
 
     def predict(self, waveform: ArrayLike | Tensor, rate: int = SAMPLE_RATE, **options: Any) -> Prediction:
         """Judge one waveform.
@@ -261,7 +254,7 @@ class Predictor:
         with torch.no_grad():
             output = expert.model(*expert.inputs(None, features, names))
         weights = expert.attention_weights(features, names) if attention else [None] * len(group)
-        for (item, _), answer, weight in zip(group, expert.answer(output), weights, strict=True):
+        for (item, _), answer, weight in zip(group, expert.describe(output), weights, strict=True):
             if not all(map(math.isfinite, answer.values())):
                 item.error = item.error or AudioError(f"{item.name}: the head's answer is not finite")
             item.judged.append(

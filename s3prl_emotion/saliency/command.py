@@ -185,8 +185,8 @@ def _needs(recipe: dict[str, Any], args: Namespace) -> Needs:
     if args.downstream is None:
         return Needs(classes=False, dimensions=True)
     expert = importlib.import_module(f"s3prl.downstream.{args.downstream}.expert").DownstreamExpert
-    *_, modelrc = expert.check(recipe["downstream_expert"], args.downstream_variant, recipe["runner"])
-    return replace(expert.needs(modelrc), dimensions=True)
+    *_, modelrc = expert.read_section(recipe["downstream_expert"], args.downstream_variant, recipe["runner"])
+    return replace(expert.required_labels(modelrc), dimensions=True)
 
 
 def _check_writable(out: Path) -> None:

@@ -218,7 +218,7 @@ class Training:
         if not names or not is_leader_process():
             return
         if self.runner.is_suite:
-            self.runner.downstream.model.settle()
+            self.runner.downstream.model.before_evaluation()
         state = self._state(step, generators)
         for name in names:
             save_checkpoint(state, self.expdir / name)

@@ -226,11 +226,11 @@ def check_head(args: Namespace, config: dict[str, Any]) -> None:
     """
     check_recipe(config)
     expert = importlib.import_module(f"s3prl.downstream.{args.downstream}.expert").DownstreamExpert
-    _, data, modelrc = expert.check(config["downstream_expert"], args.downstream_variant, config["runner"])
+    _, data, modelrc = expert.read_section(config["downstream_expert"], args.downstream_variant, config["runner"])
     if args.mode != "inference":
         from s3prl_emotion.corpora import load_corpus
 
-        corpus, runner = load_corpus(data, expert.needs(modelrc)), config["runner"]
+        corpus, runner = load_corpus(data, expert.required_labels(modelrc)), config["runner"]
         trained_on = [runner.get("train_dataloader", "train"), *runner.get("eval_dataloaders", [])]
         for split in trained_on if args.mode == "train" else [args.evaluate_split]:
             corpus.split(split)

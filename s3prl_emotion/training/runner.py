@@ -104,7 +104,7 @@ class SuiteRunner(Runner):
         if rank():  # the head is the same in every process, its dropout is not
             seed_everything(self.args.seed + SEEDS_APART * rank())
         if self.is_suite:
-            entry.model.meet_upstream(self.source.identity)
+            entry.model.check_upstream(self.source.identity)
             sizes = {"upstream_parameters": self.cut.parameters, "upstream_parameters_computed": self.cut.computed}
             store = self.source.store
             entry.model.provenance |= {**sizes, "store_key": None if store is None else store.identity.id}
@@ -172,7 +172,7 @@ class SuiteRunner(Runner):
         """``-m train``: train, then evaluate the best checkpoint, whose predictions are those that stay."""
         with _no_empty_experiment(Path(self.args.expdir)):
             if self.is_suite:
-                self.downstream.model.meet_features(partial(pooled_features, self))
+                self.downstream.model.fit(partial(pooled_features, self))
             training = Training(self)
         training.run()
         if self.args.push_to_hf_hub:
@@ -229,7 +229,7 @@ class SuiteRunner(Runner):
             entry.model.eval()
         expert = self.downstream.model
         if self.is_suite:
-            expert.settle()
+            expert.before_evaluation()
         loader = expert.get_dataloader(split)
         batches = self._batches_of(len(loader))
         last = batches if self.host_order else batches - 1  # the host evaluates one batch more than the ratio says

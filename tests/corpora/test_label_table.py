@@ -502,7 +502,7 @@ def test_variant_names_the_fold(labels: Path, in_recipe: str | None, variant: st
     host.register()
     expert = importlib.import_module("s3prl.downstream.emotion_corr_attn.expert").DownstreamExpert
     datarc = {"labels": str(labels), "train_batch_size": 2, "eval_batch_size": 2, "test_fold": in_recipe}
-    _, data, _ = expert.check({"datarc": datarc}, variant)
+    _, data, _ = expert.read_section({"datarc": datarc}, variant)
     assert read_corpus(write(labels, fold_rows()), labels.parent, data).fold == expected
 
 

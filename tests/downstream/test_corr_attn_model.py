@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -707,7 +708,9 @@ def test_loss_is_cross_entropy_against_equation_9(smoothing: float, weighted: bo
     logits = 3 * draw(5, 4, dtype=torch.float64)
     labels = [2, 0, 3, 3, 1]
     weight = torch.tensor([0.5, 2.0, 1.0, 0.7], dtype=torch.float64) if weighted else None
-    loss = DownstreamExpert.build_loss(None, ModelSection(label_smoothing=smoothing), weight)
+    loss = DownstreamExpert.build_loss(
+        SimpleNamespace(class_weights=lambda: weight), ModelSection(label_smoothing=smoothing)
+    )
 
     w = [1.0] * 4 if weight is None else weight.tolist()
     total = 0.0

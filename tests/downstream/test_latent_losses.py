@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import itertools
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -169,30 +170,29 @@ def test_same_latents_under_different_labels_have_a_gradient_that_is_finite():
     assert torch.isfinite(latent.grad).all()
 
 
-def packed(method: str, rows: int = 4) -> tuple[Tensor, tuple[int, ...], Tensor]:
+def outputs_of(method: str, rows: int = 4) -> Any:
     torch.manual_seed(0)
     network = model.LatentModel(6, 3, method, latent_dim=2)
-    features = torch.randn(rows, 1, 6)
-    return network(features, torch.ones(rows)), network.widths, features
+    return network(torch.randn(rows, 1, 6), torch.ones(rows))
 
 
 @pytest.mark.parametrize("method", losses.METHODS)
 @pytest.mark.parametrize("rows", [1, 4])
 @pytest.mark.parametrize("counted", [0.0, 1.0])
 def test_loss_of_every_method_is_finite(method: str, rows: int, counted: float):
-    output, widths, _ = packed(method, rows)
-    loss = losses.LatentLoss(method, widths)
-    value = loss(output, torch.tensor([[0.0, 2.0, counted]] * rows))
+    loss = losses.LatentLoss(method)
+    value = loss(outputs_of(method, rows), torch.tensor([[0.0, 2.0, counted]] * rows))
     value.backward()
     assert torch.isfinite(value)
     assert (value.item() == 0) == (method == "none" or not counted)
 
 
 def test_what_does_not_count_changes_nothing():
-    output, widths, _ = packed("vae_cluster", 6)
+    outputs = outputs_of("vae_cluster", 6)
     target = torch.tensor([[0.0, NAN, 1], [1, NAN, 1], [0, NAN, 1], [1, NAN, 1], [2, NAN, 0], [2, NAN, 0]])
-    loss = losses.LatentLoss("vae_cluster", widths).eval()
-    assert loss(output, target).item() == pytest.approx(loss(output[:4], target[:4]).item())
+    loss = losses.LatentLoss("vae_cluster").eval()
+    counted = losses.Outputs(*(rows[:4] for rows in outputs))
+    assert loss(outputs, target).item() == pytest.approx(loss(counted, target[:4]).item())
 
 
 def test_the_sum_that_each_method_is():
@@ -205,21 +205,20 @@ def test_the_sum_that_each_method_is():
         "vae_metric": {"reconstruction": 0.5, "KL": 0.125, "residual": 1, "slope": 1},
         "dae_metric": {"reconstruction": 1, "residual": 1, "slope": 1},
     }.items():
-        output, widths, _ = packed(method)
-        loss = losses.LatentLoss(method, widths, ramp=0.5, cycles=2, epochs=8, gamma=3)
+        outputs = outputs_of(method)
+        loss = losses.LatentLoss(method, ramp=0.5, cycles=2, epochs=8, gamma=3)
         loss.batches_per_epoch = 2
         loss.batches.fill_(2)  # the second epoch: τ = 0.25
-        value = loss(output, target).item()
+        value = loss(outputs, target).item()
         assert loss.parts.keys() == weights.keys()
         assert value == pytest.approx(sum(weight * loss.parts[name] for name, weight in weights.items()), rel=1e-5)
-        found = losses.Outputs.unpacked(output, widths)
-        error = (found.inputs - found.reconstruction).square().sum(dim=1).mean().item()
+        error = (outputs.inputs - outputs.reconstruction).square().sum(dim=1).mean().item()
         assert loss.parts["reconstruction"] == pytest.approx(error)
 
 
 def test_epochs_are_counted_in_training_alone():
-    output, widths, _ = packed("vae_annealed")
-    loss, target = losses.LatentLoss("vae_annealed", widths, 1.0, 1, 4), torch.tensor([[0.0, NAN, 1]] * 4)
+    output = outputs_of("vae_annealed")
+    loss, target = losses.LatentLoss("vae_annealed", 1.0, 1, 4), torch.tensor([[0.0, NAN, 1]] * 4)
     loss.batches_per_epoch = 2
     seen = []
     for _ in range(6):
@@ -228,9 +227,9 @@ def test_epochs_are_counted_in_training_alone():
         loss.eval()(output, target)
         loss.train()
     assert seen == [0, 0, 0.0625, 0.0625, 0.125, 0.125]
-    assert losses.LatentLoss("vae", widths).kl_weight == 1
+    assert losses.LatentLoss("vae").kl_weight == 1
 
 
 def test_unknown_method_is_refused():
     with pytest.raises(ConfigError, match=r"modelrc\.method: 'gan'; known: none, dae"):
-        losses.LatentLoss("gan", (1,) * 6)
+        losses.LatentLoss("gan")

@@ -272,7 +272,7 @@ class OfTheBatch(nn.Module):
 def of_the_batch(rank: int) -> None:
     from s3prl.downstream.emotion_corr_attn.expert import DownstreamExpert
 
-    DownstreamExpert.build_loss = lambda self, modelrc, weight: OfTheBatch()
+    DownstreamExpert.build_loss = lambda self, modelrc: OfTheBatch()
 
 
 def test_loss_over_batch_statistics_sees_the_whole_batch(tmp_path: Path, uneven_corpus: TinyCorpus):

@@ -91,8 +91,8 @@ def corpus_of(run: Run) -> Any:
     from s3prl_emotion.corpora import load_corpus
 
     expert = importlib.import_module(f"s3prl.downstream.{run.head}.expert").DownstreamExpert
-    _, data, modelrc = expert.check(run.config["downstream_expert"], run.cell.fold, run.config["runner"])
-    return load_corpus(data, expert.needs(modelrc))
+    _, data, modelrc = expert.read_section(run.config["downstream_expert"], run.cell.fold, run.config["runner"])
+    return load_corpus(data, expert.required_labels(modelrc))
 
 
 def work_of(run: Run, mean_seconds: float) -> Work:

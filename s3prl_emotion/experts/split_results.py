@@ -1,0 +1,65 @@
+"""What a split leaves behind when it was trained on or evaluated: curves, lines of ``log.log`` and result files."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+from s3prl_emotion.experts import attention
+from s3prl_emotion.figures import embeddings
+from s3prl_emotion.metrics import results
+
+Records = dict[str, list[Any]]  # by name, what a head keeps of every utterance or batch of a split
+
+
+def log_split(
+    expert: Any,
+    split: str,
+    records: Records,
+    writer: Any,
+    step: int,
+    checkpoint: str | None,
+    keep_log: bool,
+) -> list[str]:
+    """Log a split's curves; if it was evaluated, also write its results and find out whether dev is the best so far.
+
+    ``expert`` is the :class:`~s3prl_emotion.experts.base.EmotionExpert`; the other arguments and the return value are
+    those of its ``log_records``.
+    """
+    metrics = {} if expert.is_training_on(split) else write_split(expert, split, records, step, checkpoint)
+    if not keep_log:
+        return []
+    curves = expert.curves(records)
+    for name, value in {**curves, "loss": results.float32_mean(records["loss"])}.items():
+        if not math.isnan(value):  # undefined for this split
+            writer.add_scalar(f"emotion-{expert.fold}/{split}-{name}", value, global_step=step)
+    lines = [f"{split} at step {step}: {next(iter(curves.values()))}\n"]
+    score, best = expert.selection_score(curves, metrics), []
+    if split == "dev" and score is not None and score > expert.best_score.item():
+        expert.best_score.fill_(score)
+        lines.append(f"New best on {split} at step {step}: {score}\n")
+        best.append(f"{split}-best.ckpt")
+    with (expert.expdir / "log.log").open("a", encoding="utf-8") as file:
+        file.writelines(lines)
+    return best
+
+
+def write_split(expert: Any, split: str, records: Records, step: int, checkpoint: str | None) -> dict[str, Any]:
+    """Write the result files of an evaluated split, its utterances in the order of the records.
+
+    Returns:
+        the split's metrics
+    """
+    utterances = expert.corpus.split(split) if expert.corpus else ()
+    by_name = {utterance.name: utterance for utterance in utterances}
+    made_by = {"split": split, "fold": expert.fold, "step": step, "checkpoint": checkpoint, "classes": expert.classes}
+    made_by |= expert.provenance | results.model_size(expert.model)
+    made_by["loss"] = expert.split_loss(records)
+    metrics = expert.write_results([by_name[name] for name in records["name"]], records, made_by)
+    if records.get("embedding"):
+        embeddings.save(expert.expdir, f"{split}_{expert.fold}", records["name"], records["embedding"])
+    if records.get("attention"):
+        weights = dict(zip(records["name"], records["attention"], strict=True))
+        attention.save(Path(str(expert.attention_dir)), f"{split}_{expert.fold}", weights)
+    return metrics
