@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, Literal, cast
+from collections.abc import Sequence
+from typing import Literal, cast
 
 import numpy as np
 import torch
@@ -32,12 +32,6 @@ class DownstreamExpert(CategoricalExpert):
     """Attentive correlation pooling, or one of its three baselines, with label smoothing."""
 
     model_section = ModelSection
-    superb_model: ClassVar[Mapping[str, Any] | None] = {
-        "pooling": "mean",
-        "projector_dim": 256,
-        "channel_dropout": 0.0,
-        "label_smoothing": 0.0,
-    }
 
     def build_model(self, modelrc: ModelSection, upstream_dim: int) -> nn.Module:
         """Return the network of Fig. 1."""

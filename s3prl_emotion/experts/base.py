@@ -56,7 +56,6 @@ class EmotionExpert(nn.Module, ABC):
         selection_metrics: metrics that can pick the best checkpoint (``best_metric``); the first is the default
         lowest_score: what the first score must exceed to become the best
         learns_classes: whether the head classifies utterances, as SUPERB's emotion recognition task does
-        superb_model: the ``modelrc`` with which the head is SUPERB's own downstream; ``None`` where it never is
         beyond_audio: keys of ``modelrc`` with which the head needs more than audio, and what it then needs
         learnt_dimensions: names of the numbers that the head estimates; empty where it estimates none
 
@@ -70,7 +69,6 @@ class EmotionExpert(nn.Module, ABC):
     selection_metrics: ClassVar[tuple[str, ...]]
     lowest_score: ClassVar[float]
     learns_classes: ClassVar[bool]
-    superb_model: ClassVar[Mapping[str, Any] | None] = None
     beyond_audio: ClassVar[Mapping[str, str]] = {}
     best_score: Tensor
     model: Any

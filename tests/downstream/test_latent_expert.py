@@ -200,7 +200,7 @@ def test_one_class_in_the_training_fold_is_refused(cli: Cli, tiny_corpus: TinyCo
 
     corpus = table_with(tiny_corpus, tmp_path / "labels.csv", only_neutral)
     said = train(cli, corpus, code=1, **{f"{DATA}.classes": ["neu", "sad"]}).error
-    assert "split 'train' of fold1: the SVC needs two classes or more, there: neu; choose another fold" in said
+    assert "split 'train' of fold1: the SVC needs two classes or more, this split has: neu; choose another fold" in said
     assert not Path("exp").exists()
 
 
