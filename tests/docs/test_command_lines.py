@@ -154,7 +154,7 @@ def check_experiment(words: Words) -> None:
     if is_suite_head(args.downstream):
         check_recipe(recipe)
         expert = importlib.import_module(f"s3prl.downstream.{args.downstream}.expert").DownstreamExpert
-        expert.check(recipe["downstream_expert"], args.downstream_variant, recipe["runner"])
+        expert.read_section(recipe["downstream_expert"], args.downstream_variant, recipe["runner"])
 
 
 @pytest.fixture(autouse=True)
