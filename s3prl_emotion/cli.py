@@ -26,7 +26,7 @@ COMMANDS = {
     "check-upstream": Command(
         "upstreams.check.command", "check an upstream's interface, determinism and independence of padding"
     ),
-    "prepare": Command("corpora.preparers.command", "write the label table of a published corpus: IEMOCAP, …"),
+    "prepare": Command("corpora.prepare.command", "write the label table of a published corpus: IEMOCAP, …"),
     "audit": Command("audit.command", "check a corpus: shared speakers, duplicates, unusable audio, misleading labels"),
     "pretrain-rae": Command("rae.command", "train the rae upstream, a recurrent autoencoder, on unlabelled audio"),
     "extract": Command("extract.command", "fill a feature store with a frozen upstream's features of a corpus"),

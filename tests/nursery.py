@@ -82,7 +82,7 @@ def main() -> None:
     """Answer requests until there are no more."""
     torch.set_num_threads(1)
     s3prl_emotion.register()
-    for name in ("training.runner", "extract.command", "corpora.labelled"):  # so that children need not import them
+    for name in ("training.runner", "extract.command", "corpora.utterances"):  # so that children need not import them
         importlib.import_module(f"s3prl_emotion.{name}")
     for name in sys.argv[1:]:
         importlib.import_module(name)

@@ -26,9 +26,9 @@ from tiny_models import save_tiny_hubert_large, save_tiny_wavlm_large
 from tiny_text_models import save_tiny_bert, save_tiny_ctc, save_tiny_speller
 
 from s3prl_emotion import host
+from s3prl_emotion.corpora.class_names import MSP_LETTERS
 from s3prl_emotion.corpora.demo import demo_corpus
 from s3prl_emotion.corpora.preparers.iemocap import EMO_SUPERB
-from s3prl_emotion.corpora.table import MSP_LETTERS
 from s3prl_emotion.files.folders import CACHE_VARIABLE
 
 LAYERS = 24  # of all the large models, which recipes name by number

@@ -11,8 +11,9 @@ import numpy as np
 
 from s3prl_emotion.audit.confounding import association
 from s3prl_emotion.audit.findings import ERROR, NOTE, WARNING, Finding, finding
-from s3prl_emotion.audit.listing import NO_CLASS, SEEN, Listing
+from s3prl_emotion.audit.listing import SEEN, Listing
 from s3prl_emotion.audit.waveform import EMPTY, MISSING, NOT_FINITE, UNREADABLE, Waveform, measure
+from s3prl_emotion.corpora.class_names import NO_CLASS
 
 SILENT = 10 ** (-60 / 20)  # swing of -60 dBFS
 CLIPPED_MUCH = 1e-3  # share of an utterance's samples

@@ -10,9 +10,10 @@ import pandas as pd
 
 from s3prl_emotion.audit.confounding import Association, association
 from s3prl_emotion.audit.findings import ERROR, NOTE, WARNING, Finding, finding
-from s3prl_emotion.audit.listing import EMO_SUPERB, NO_CLASS, SEEN, Listing
+from s3prl_emotion.audit.listing import EMO_SUPERB, SEEN, Listing
+from s3prl_emotion.corpora.class_names import NO_CLASS
 from s3prl_emotion.corpora.corpus import DIMENSIONS
-from s3prl_emotion.corpora.table import SHARE_TOLERANCE
+from s3prl_emotion.corpora.label_table import SHARE_TOLERANCE
 
 IMBALANCE = 10  # times that the largest class has of the smallest
 SHIFT = 0.25  # total variation distance between the classes of train and of test

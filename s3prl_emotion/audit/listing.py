@@ -12,12 +12,11 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from s3prl_emotion.audit.findings import Finding
+from s3prl_emotion.corpora.class_names import NO_CLASS
 from s3prl_emotion.corpora.folds import UNKNOWN_SPEAKERS
-from s3prl_emotion.corpora.table import MSP_LETTERS
 
 TABLE, SUPERB, EMOBOX, EMO_SUPERB = "table", "superb", "emobox", "emo-superb"
 FORMATS = (TABLE, SUPERB, EMOBOX, EMO_SUPERB)
-NO_CLASS = frozenset({"", MSP_LETTERS["X"]})  # no label, and graders who do not agree: of no class
 TEXTS = ("file", "emotion", "speaker", "gender", "text")
 NUMBERS = ("duration", "start", "end")
 SEEN = ("train", "dev")  # splits that a model is fitted to or chosen by; all others are tests

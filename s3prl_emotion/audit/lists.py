@@ -13,7 +13,7 @@ from typing import Any
 from s3prl_emotion.audit.findings import ERROR, NOTE, Finding, finding
 from s3prl_emotion.audit.listing import EMOBOX, SEEN, SUPERB, Listing, Places, RowBook, class_names, places
 from s3prl_emotion.audit.speakers import PATTERNS, compiled, iemocap_speakers, speakers_of
-from s3prl_emotion.corpora.folds import _natural
+from s3prl_emotion.corpora.folds import natural_order
 from s3prl_emotion.corpora.superb import drawn_validation, read_entries, speaker_of
 from s3prl_emotion.errors import LabelError
 from s3prl_emotion.recipe import DataSection
@@ -29,7 +29,7 @@ def read_superb(folder: Path, pattern: re.Pattern[str] | None) -> Listing:
     Raises:
         LabelError: no lists, or malformed ones
     """
-    sessions = sorted(folder.glob("Session*"), key=lambda path: _natural(path.name))
+    sessions = sorted(folder.glob("Session*"), key=lambda path: natural_order(path.name))
     if not sessions:
         raise LabelError(f"{folder}: no SessionN folders with SUPERB's split lists")
     book = RowBook()
@@ -120,7 +120,7 @@ def read_emobox(source: Path, pattern: re.Pattern[str] | None) -> Listing:
         what = "classes that label_map.json does not name"
         found.append(finding(ERROR, "class-unknown", what, "add them to label_map.json or mend the entries", unknown))
     rows = rows.assign(**_speakers(rows["file"].tolist(), corpus, pattern))
-    ordered = {fold: _in_order(folds[fold]) for fold in sorted(folds, key=_natural)}
+    ordered = {fold: _in_order(folds[fold]) for fold in sorted(folds, key=natural_order)}
     if all("dev" not in parts for parts in ordered.values()):
         what = "no valid lists: EmoBox draws a fifth of train at random, so that train and dev share speakers"
         found.append(finding(NOTE, "dev-drawn", what, "hold whole speakers out for validation"))

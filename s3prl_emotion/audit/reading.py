@@ -8,7 +8,7 @@ from s3prl_emotion.audit.listing import EMO_SUPERB, EMOBOX, FORMATS, SUPERB, TAB
 from s3prl_emotion.audit.lists import read_emobox, read_superb
 from s3prl_emotion.audit.speakers import compiled
 from s3prl_emotion.audit.tables import read_emo_superb, read_label_table
-from s3prl_emotion.corpora.table import read_rows
+from s3prl_emotion.corpora.label_table import read_rows
 from s3prl_emotion.errors import LabelError, UsageError, nearest
 
 AUTO = "auto"

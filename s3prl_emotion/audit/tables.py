@@ -13,9 +13,9 @@ import pandas as pd
 from s3prl_emotion.audit.findings import ERROR, NOTE, WARNING, Finding, finding
 from s3prl_emotion.audit.listing import EMO_SUPERB, TABLE, Listing, Places, RowBook, class_names, complete_rows
 from s3prl_emotion.audit.speakers import iemocap_speakers, speakers_of
-from s3prl_emotion.corpora.distribution import consensus
-from s3prl_emotion.corpora.folds import OFFICIAL, _natural, drawn_folds
-from s3prl_emotion.corpora.table import NUMBER_COLUMNS, TEXT_COLUMNS, read_rows, share_columns, spelt_out
+from s3prl_emotion.corpora.folds import OFFICIAL, drawn_folds, natural_order
+from s3prl_emotion.corpora.grader_shares import consensus
+from s3prl_emotion.corpora.label_table import NUMBER_COLUMNS, TEXT_COLUMNS, read_rows, share_columns, spell_out_letters
 from s3prl_emotion.errors import LabelError, nearest
 from s3prl_emotion.recipe import DataSection
 
@@ -101,7 +101,7 @@ def _listing(
     table = table.reset_index(drop=True)
     if table.empty:
         raise LabelError(f"{path}: no row has a FileName")
-    table["EmoClass"] = spelt_out(table["EmoClass"].fillna(""))
+    table["EmoClass"] = spell_out_letters(table["EmoClass"].fillna(""))
     shares, wrong = _numbers(table, share_names)
     dimensions, more = _numbers(table, [name for name in NUMBER_COLUMNS if name in table])
     found += wrong + more
@@ -183,7 +183,7 @@ def _folds(
 
 
 def _by_fold(names: pd.Series) -> dict[str, dict[str, Places]]:
-    known = sorted(set(names) - {""}, key=_natural)
+    known = sorted(set(names) - {""}, key=natural_order)
     return {
         fold: {
             "train": np.flatnonzero((names != fold) & (names != "")).astype(np.int64),
@@ -195,7 +195,9 @@ def _by_fold(names: pd.Series) -> dict[str, dict[str, Places]]:
 
 def _by_partition(names: pd.Series) -> dict[str, dict[str, Places]]:
     names = names.map(lambda name: OFFICIAL.get(name.lower(), name))
-    parts = {name: np.flatnonzero(names == name).astype(np.int64) for name in sorted(set(names) - {""}, key=_natural)}
+    parts = {
+        name: np.flatnonzero(names == name).astype(np.int64) for name in sorted(set(names) - {""}, key=natural_order)
+    }
     order = [name for name in ("train", "dev") if name in parts]
     return {"fold1": {name: parts[name] for name in [*order, *(name for name in parts if name not in order)]}}
 

@@ -1,4 +1,4 @@
-"""What a corpus is to a head: utterances with their labels, in splits."""
+"""The types that all corpora are turned into: utterances with their labels, in splits."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ from pathlib import Path
 
 from s3prl_emotion.errors import LabelError
 
-DIMENSIONS = ("EmoAct", "EmoVal", "EmoDom")  # activation, valence, dominance, in the label table's words
-NO_CONSENSUS = -2  # label of an utterance whose graders agree on none of the classes; -1 is a stand-in's
+DIMENSIONS = ("EmoAct", "EmoVal", "EmoDom")  # activation, valence, dominance, as the label table's columns
+NO_CONSENSUS = -2  # label where the graders agree on none of the classes; -1 marks a head's placeholder utterances
 
 
 @dataclass(frozen=True)
 class Needs:
-    """What a head learns, and so what every row of a label table must have.
+    """The labels that a head trains on; a label table must have them.
 
     Attributes:
-        classes: a class; rows of other classes are left out
-        dimensions: mean activation, valence and dominance; without ``classes`` rows of all classes are kept
-        spreads: the graders' standard deviation of each
-        shares: the share of the graders that heard each class, in place of one class
+        classes: a class index; rows of other classes are dropped
+        dimensions: mean activation, valence and dominance; without ``classes``, rows of all classes are kept
+        spreads: the graders' standard deviation of each dimension
+        shares: the share of the graders who chose each class, instead of a single class
     """
 
     classes: bool = True
@@ -29,15 +29,15 @@ class Needs:
     shares: bool = False
 
 
-LEARNS_CLASSES = Needs()
+CLASSES_ONLY = Needs()
 
 
 @dataclass(frozen=True)
 class Utterance:
-    """One recording: ``name`` is its path below the audio root and identifies it; ``label`` indexes the classes.
+    """One recording: ``name``, its path below the audio root, identifies it; ``label`` indexes the classes.
 
-    ``dimensions`` and ``spreads`` follow :data:`DIMENSIONS`, on the corpus's own scale; ``shares`` is a distribution
-    over the classes; each is ``None`` where it is not known.
+    ``dimensions`` and ``spreads`` are in the order of :data:`DIMENSIONS`, on the corpus's own scale; ``shares`` is a
+    distribution over the classes. Unknown labels are ``None``.
     """
 
     name: str
@@ -49,29 +49,29 @@ class Utterance:
     spreads: tuple[float, ...] | None = None
     text: str | None = None
     shares: tuple[float, ...] | None = None
-    taught: tuple[float, ...] | None = None
-    """Of several corpora: what a head that learns shares learns of this one, NaN where it has none."""
+    target_shares: tuple[float, ...] | None = None
+    """Training targets of a head that learns shares, where they differ by corpus (``datarc.corpora``); NaN: none."""
 
 
 def consensus_shares(label: int, width: int, smoothing: float) -> tuple[float, ...]:
-    """The consensus as a distribution ``[K]``, of which ``smoothing`` is spread evenly; NaN without one.
+    """Return the consensus class as a distribution ``[K]``, or NaN where there is no consensus.
 
     Args:
-        label: class index, negative where there is no consensus
+        label: class index, negative without a consensus
         width: K
-        smoothing: share in [0, 1)
+        smoothing: probability in [0, 1) that is spread evenly over all classes
     """
     if label < 0:
         return (math.nan,) * width
     even = smoothing / width
-    return tuple(even + (1 - smoothing) if place == label else even for place in range(width))
+    return tuple(even + (1 - smoothing) if index == label else even for index in range(width))
 
 
 @dataclass(frozen=True)
 class Corpus:
     """Utterances of one fold; ``splits`` holds at least train, dev and test.
 
-    ``noisy`` names the splits that are degraded as they are read (``datarc.degrade``), each with its range of SNR (dB).
+    ``noisy`` maps the splits that are degraded on the fly (``datarc.degrade``) to their SNR range (dB).
     """
 
     source: Path
@@ -81,7 +81,7 @@ class Corpus:
     noisy: dict[str, tuple[float, float]] = field(default_factory=dict)
 
     def split(self, name: str) -> tuple[Utterance, ...]:
-        """Utterances of a split.
+        """Return the utterances of a split.
 
         Raises:
             LabelError: no such split

@@ -1,4 +1,4 @@
-"""What a degradation is: plain data that a recipe, a command line or a result file can hold."""
+"""Describe degradations: ranges of SNR, the names of their splits, and the seeds of their random draws."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ NO_REVERB = "none"
 
 @dataclass(frozen=True)
 class DegradationSpec:
-    """One level of degradation.
+    """Noise of one range of SNR, and reverberation.
 
     Attributes:
         noise: ``babble``, ``pink``, ``brown``, ``white``, or a folder of recordings
-        snr: lowest and highest signal-to-noise ratio (dB); each utterance's is drawn uniformly from it
+        snr: lowest and highest signal-to-noise ratio (dB); drawn uniformly for each utterance
         reverb: ``None``, ``simulated``, or a folder of impulse responses
-        seed: of everything drawn
+        seed: of all random draws
 
     Raises:
-        UsageError: a range that is none, or beyond :data:`SNR_LIMITS`
+        UsageError: not a range, or outside :data:`SNR_LIMITS`
     """
 
     noise: str = "babble"
@@ -50,20 +50,20 @@ class DegradationSpec:
 
     @property
     def level(self) -> str:
-        """Name of the level, such as ``5dB`` for 0 to 10 dB."""
+        """Name of the SNR range: ``5dB`` for 0 to 10 dB."""
         return level_name(self.snr)
 
 
 def level_name(snr: Range) -> str:
-    """Name of a range of SNRs: its middle, such as ``5dB``."""
+    """Return the name of an SNR range, which is its middle: ``5dB``."""
     return f"{(snr[0] + snr[1]) / 2:g}dB"
 
 
 def level_names(levels: Iterable[Range]) -> dict[str, Range]:
-    """Ranges by their names, in the order given.
+    """Return SNR ranges by their names, in the order given.
 
     Raises:
-        UsageError: none, two of the same name, or one that is no range
+        UsageError: no range, an invalid one, or two of the same name
     """
     named: dict[str, Range] = {}
     for snr in (DegradationSpec(snr=level).snr for level in levels):
@@ -77,7 +77,7 @@ def level_names(levels: Iterable[Range]) -> dict[str, Range]:
 
 
 def parse_range(text: str) -> Range:
-    """``20:30`` to (20.0, 30.0).
+    """Parse ``20:30`` into (20.0, 30.0).
 
     Raises:
         UsageError: not two numbers, or not lowest first
@@ -90,14 +90,14 @@ def parse_range(text: str) -> Range:
 
 
 def parse_split(name: str, levels: Iterable[Range] = DEFAULT_LEVELS) -> tuple[str, Range] | None:
-    """Take the name of a degraded split apart: ``Test2_15dB`` to ``("Test2", (10.0, 20.0))``.
+    """Split the name of a degraded split: ``Test2_15dB`` into ``("Test2", (10.0, 20.0))``.
 
     Args:
         name: of a split
-        levels: ranges of SNR (dB) that there are
+        levels: known ranges of SNR (dB)
 
     Returns:
-        the clean split's name and the range (dB); ``None`` where the name is not that of a degraded split
+        the clean split's name and the range (dB), or ``None`` if it is no degraded split
 
     Raises:
         UsageError: a level that is not among ``levels``
@@ -113,7 +113,7 @@ def parse_split(name: str, levels: Iterable[Range] = DEFAULT_LEVELS) -> tuple[st
 
 
 def generator(seed: int, name: str, *purpose: object) -> np.random.Generator:
-    """Random numbers that depend on seed, utterance and purpose alone; the global generators are left untouched."""
+    """Return a generator that depends only on seed, utterance and purpose; global generators are left untouched."""
     key = json.dumps([seed, name, *purpose]).encode()
     return np.random.default_rng(int.from_bytes(hashlib.sha256(key).digest()[:16], "little"))
 

@@ -1,4 +1,4 @@
-"""What a training split is: its targets, and hashes that tell whether another one is the same."""
+"""Fingerprint a training split, to tell whether another split has the same utterances, labels and audio."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ from torch import Tensor
 from s3prl_emotion.corpora import Utterance
 from s3prl_emotion.errors import AudioError, LabelError, nearest
 
-# Targets by name, and where an utterance has them: its place among ``corpora.DIMENSIONS``.
+# Targets by name, and their index in ``corpora.DIMENSIONS``.
 TARGETS = {"activation": 0, "valence": 1, "dominance": 2}
 READING_THREADS = 4
 
 
 class TrainingSplit(BaseModel):
-    """Fingerprint of a training split, the same whatever the order of its rows and wherever its audio lies.
+    """Fingerprint of a training split, independent of the order of its rows and the place of its audio folder.
 
     Attributes:
-        utterances: how many
+        utterances: number of utterances
         names: hash of their names
         labels: hash of their target values
         audio: hash of their audio files' bytes
-        max_duration: seconds after which audio is cut, or ``None``
+        max_duration: longest audio (s); longer audio is cut; ``None``: no limit
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
@@ -41,12 +41,12 @@ class TrainingSplit(BaseModel):
 
 
 def by_name(utterances: Sequence[Utterance]) -> list[Utterance]:
-    """Utterances in the one order in which everything here sees them."""
+    """Return utterances sorted by name, so that their order does not matter."""
     return sorted(utterances, key=lambda utterance: utterance.name)
 
 
 def target_values(utterances: Sequence[Utterance], targets: Sequence[str]) -> Tensor:
-    """Labels of each utterance, ``[U, D]``, float64, on the corpus's own scale.
+    """Return the labels ``[U, D]`` of the utterances, float64, on the corpus's own scale.
 
     Args:
         utterances: of the training split
@@ -61,7 +61,9 @@ def target_values(utterances: Sequence[Utterance], targets: Sequence[str]) -> Te
     rows = []
     for utterance in utterances:
         if utterance.dimensions is None:
-            raise LabelError(f"{utterance.name}: has no {' or '.join(targets)}; saliency needs them of every utterance")
+            raise LabelError(
+                f"{utterance.name}: has no {' or '.join(targets)}; saliency needs them for every utterance"
+            )
         rows.append([utterance.dimensions[TARGETS[name]] for name in targets])
     return torch.tensor(rows, dtype=torch.float64).view(len(rows), len(targets))
 
@@ -69,7 +71,7 @@ def target_values(utterances: Sequence[Utterance], targets: Sequence[str]) -> Te
 def fingerprint(
     utterances: Sequence[Utterance], targets: Sequence[str], max_duration: float | None = None
 ) -> TrainingSplit:
-    """Fingerprint of a training split; reads all of its audio files once.
+    """Fingerprint a training split; reads all of its audio files once.
 
     Raises:
         LabelError: as :func:`target_values`
@@ -85,12 +87,12 @@ def fingerprint(
 
 
 def names_hash(utterances: Sequence[Utterance]) -> str:
-    """Hash of the utterances' names."""
+    """Return a hash of the utterances' names."""
     return xxhash.xxh3_128_hexdigest(json.dumps([item.name for item in by_name(utterances)]).encode())
 
 
 def labels_hash(utterances: Sequence[Utterance], targets: Sequence[str]) -> str:
-    """Hash of the targets' names and of each utterance's values."""
+    """Return a hash of the targets' names and of each utterance's values."""
     digest = xxhash.xxh3_128(json.dumps(list(targets)).encode())
     for row in target_values(by_name(utterances), targets).tolist():
         digest.update(struct.pack(f"<{len(row)}d", *row))
@@ -98,7 +100,7 @@ def labels_hash(utterances: Sequence[Utterance], targets: Sequence[str]) -> str:
 
 
 def audio_hash(utterances: Sequence[Utterance]) -> str:
-    """Hash of the audio files' bytes.
+    """Return a hash of the audio files' bytes.
 
     Raises:
         AudioError: a file cannot be read

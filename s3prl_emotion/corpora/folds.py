@@ -1,7 +1,7 @@
-"""Train, dev and test from a label table: by its folds, its official partitions, or folds drawn by speaker.
+"""Split a label table into train, dev and test: by its folds, its official partitions, or folds drawn by speaker.
 
-Speakers never stand in two splits, save where the table itself does not know them. Nothing is drawn at random: every
-machine gets the same folds from the same table.
+No speaker is in two splits, unless the table does not know its speakers. Nothing is random: every machine gets the same
+folds from the same table.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from s3prl_emotion.corpora.label_table import line_of
 from s3prl_emotion.errors import LabelError, nearest
 from s3prl_emotion.recipe import DataSection
 
@@ -27,7 +28,7 @@ def split_table(table: pd.DataFrame, path: Path, config: DataSection) -> tuple[s
 
     Args:
         table: checked label table, classes already chosen
-        path: where it came from, for messages
+        path: the table's path, for messages
         config: ``test_fold``, ``num_folds`` and ``valid_ratio``
 
     Returns:
@@ -51,7 +52,7 @@ def _by_fold(
 ) -> tuple[str, dict[str, pd.DataFrame]]:
     if folds.isna().any():
         raise LabelError(f"{path} line {line_of(folds.isna())}: Fold is empty")
-    known = sorted(folds.unique(), key=_natural)
+    known = sorted(folds.unique(), key=natural_order)
     fold = config.test_fold or known[0]
     if fold not in known:
         raise LabelError(f"{path}: no fold {fold!r} (datarc.test_fold){nearest(fold, known, most=5)}")
@@ -67,7 +68,7 @@ def _by_partition(table: pd.DataFrame, path: Path, config: DataSection) -> tuple
     if fold != "fold1":
         raise LabelError(f"{path}: no fold {fold!r} (datarc.test_fold); its official partitions are one fold, fold1")
     names = table["Split_Set"].map(lambda name: OFFICIAL.get(name.lower(), name))
-    parts = {name: table[names == name] for name in sorted(names.unique(), key=_natural)}
+    parts = {name: table[names == name] for name in sorted(names.unique(), key=natural_order)}
     tests = [name for name in parts if name.lower().startswith("test")]
     if "train" not in parts or not tests:
         raise LabelError(f"{path}: Split_Set needs Train and a Test partition, has {', '.join(parts)}")
@@ -78,17 +79,21 @@ def _by_partition(table: pd.DataFrame, path: Path, config: DataSection) -> tuple
 
 
 def fold_names(table: pd.DataFrame, path: Path, config: DataSection) -> list[str]:
-    """Names of a table's folds in order, as :func:`split_table` takes them."""
+    """Return the names of a table's folds that ``datarc.test_fold`` can choose from, in order."""
     if "Split_Set" in table and "Fold" not in table:
         return ["fold1"]
     folds = table["Fold"].dropna() if "Fold" in table else drawn_folds(table, path, config)
-    return sorted(folds.unique(), key=_natural)
+    return sorted(folds.unique(), key=natural_order)
 
 
 def drawn_folds(table: pd.DataFrame, path: Path, config: DataSection) -> pd.Series:
-    """Speaker-disjoint folds, stratified by class; fold1, fold2, … in a fixed order."""
+    """Assign every row to a speaker-disjoint fold, stratified by class: fold1, fold2, … in a fixed order.
+
+    Raises:
+        LabelError: no or empty SpkrID, or fewer speakers than folds
+    """
     speakers = _speakers(table, path)
-    known = sorted(speakers.unique(), key=_natural)
+    known = sorted(speakers.unique(), key=natural_order)
     if config.num_folds == "speakers":
         return speakers.map({speaker: f"fold{number}" for number, speaker in enumerate(known, start=1)})
     if not 2 <= config.num_folds <= len(known):
@@ -98,7 +103,7 @@ def drawn_folds(table: pd.DataFrame, path: Path, config: DataSection) -> pd.Seri
 
 
 def _hold_out_dev(rows: pd.DataFrame, path: Path, valid_ratio: float) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Hold about ``valid_ratio`` of the rows out for validation, whole speakers at a time, stratified by class."""
+    """Hold out about ``valid_ratio`` of the rows for validation, in whole speakers, stratified by class."""
     speakers = _speakers(rows, path)
     groups = min(max(2, round(1 / valid_ratio)), speakers.nunique())
     if groups < 2:
@@ -113,11 +118,11 @@ def _stratified_groups(classes: pd.Series, speakers: pd.Series, names: pd.Series
     order = names.sort_values().index  # the order of the table's rows must not matter
     numbers = pd.Series(0, index=classes.index)
     strata = classes[order]
-    if strata.value_counts().max() < groups:  # too few utterances to stratify
+    if strata.value_counts().max() < groups:  # too few utterances for stratification
         strata = pd.Series(0, index=order)
     splitter = StratifiedGroupKFold(n_splits=groups)
     with warnings.catch_warnings():
-        # speakers decide; classes are balanced as far as that goes
+        # classes are balanced only as far as whole speakers allow
         warnings.filterwarnings("ignore", message="The least populated class", category=UserWarning)
         splits = list(splitter.split(order, strata, speakers[order]))
     for number, (_, inside) in enumerate(splits):
@@ -135,7 +140,7 @@ def _speakers(table: pd.DataFrame, path: Path) -> pd.Series:
 
 def _refuse_shared_speakers(parts: dict[str, pd.DataFrame], path: Path, fold: str) -> None:
     if "SpkrID" not in parts["train"]:
-        logger.warning("%s: no column SpkrID, so nobody can tell whether speakers stand in both train and test", path)
+        logger.warning("%s: no column SpkrID, so speakers may be in both train and test unnoticed", path)
         return
     speakers = {name: set(rows["SpkrID"].dropna()) for name, rows in parts.items()}
     for name, others in speakers.items():
@@ -144,18 +149,13 @@ def _refuse_shared_speakers(parts: dict[str, pd.DataFrame], path: Path, fold: st
         for seen in ("train", "dev"):
             shared = sorted(item for item in others & speakers[seen] if item.lower() not in UNKNOWN_SPEAKERS)
             if shared:
-                raise LabelError(f"{path}: speaker {shared[0]} stands in both {seen} and {name} of {fold}")
+                raise LabelError(f"{path}: speaker {shared[0]} is in both {seen} and {name} of {fold}")
     shared = sorted(item for item in speakers["train"] & speakers["dev"] if item.lower() not in UNKNOWN_SPEAKERS)
     if shared:
-        raise LabelError(f"{path}: speaker {shared[0]} stands in both train and dev of {fold}")
+        raise LabelError(f"{path}: speaker {shared[0]} is in both train and dev of {fold}")
 
 
-def _natural(name: str) -> list[tuple[int, str]]:
-    """Sort key that puts fold2 before fold10, and never takes 3 and 03 for the same."""
+def natural_order(name: str) -> list[tuple[int, str]]:
+    """Return a sort key that puts fold2 before fold10 and distinguishes 3 from 03."""
     parts = re.findall(r"\d+|\D+", str(name))
     return [*((int(part), "") if part.isdecimal() else (-1, part) for part in parts), (-1, str(name))]
-
-
-def line_of(wrong: pd.Series) -> int:
-    """Line in the file of the first row at fault, by its place in the whole table; the header is line 1."""
-    return int(wrong[wrong].index.to_numpy()[0]) + 2

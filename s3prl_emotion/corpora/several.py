@@ -1,16 +1,18 @@
-"""Several corpora as one (``datarc.corpora``): each with its own labels, classes, folds and scale.
+"""Train on several corpora together (``datarc.corpora``), each with its own labels, classes, folds and scale.
 
-- **Splits.** Each corpus is split as it would be alone, by its ``Fold``, its ``Split_Set`` or folds drawn by speaker.
-  train, dev and test are the unions; each corpus's own test split is ``test_<corpus>`` besides, and any further
-  partition of its ``Split_Set`` is ``<partition>_<corpus>``. ``test_fold`` (``-v``) picks the fold of that name in
-  every corpus that has it. A corpus that has not is tested on its own first fold, and the log says so; a ``test_fold``
-  in its entry is its own whatever ``-v`` names. Without ``test_fold``, the first corpus's first fold gives the name.
-- **Names.** Utterances and speakers have the corpus's name in front (``iemocap/Ses01F``), so that both stay unique.
-- **Classes** are ``datarc.classes``; each corpus's ``merge`` leads there. Rows of other classes are left out, counted.
-- **What a corpus lacks** is unknown (``None``; the label of no class) and counts for nothing in loss and metrics. A row
-  of which nothing is known that the head learns is left out, counted; a corpus without any other row is refused.
-- **Scales.** Where several corpora have dimensions, each names its ``scale``; a linear map brings them to that of the
-  first of them, in the recipe's order, and predictions are on that scale too.
+- **Splits.** Each corpus is split as if it were the only one: by its ``Fold``, its ``Split_Set`` or folds drawn by
+  speaker. train, dev and test are the unions. In addition, each corpus's own test split is ``test_<corpus>``, and any
+  further partition of its ``Split_Set`` is ``<partition>_<corpus>``. ``test_fold`` (``-v``) selects the fold of that
+  name in every corpus that has it. A corpus without that fold is tested on its own first fold, with a warning; a
+  ``test_fold`` in a corpus's entry takes precedence over ``-v``. Without ``test_fold``, it is the first fold of the
+  first corpus.
+- **Names.** Utterances and speakers are prefixed with the corpus's name (``iemocap/Ses01F``), so that they are unique.
+- **Classes** are ``datarc.classes``; each corpus's ``merge`` maps its own classes to them. Rows of other classes are
+  dropped and counted.
+- **Missing labels** are unknown (``None``, or the label for no class) and are ignored in loss and metrics. A row
+  without any of the head's targets is dropped and counted; a corpus that has only such rows is refused.
+- **Scales.** Where several corpora have dimensions, each names its ``scale``. They are mapped linearly to the scale of
+  the first of them, in the recipe's order, which is also the scale of predictions.
 """
 
 from __future__ import annotations
@@ -25,17 +27,18 @@ from pathlib import Path
 
 import pandas as pd
 
-from s3prl_emotion.corpora import labelled, table
 from s3prl_emotion.corpora.corpus import DIMENSIONS, Corpus, Needs, Utterance, consensus_shares
 from s3prl_emotion.corpora.folds import fold_names, split_table
-from s3prl_emotion.corpora.part import SOURCE, Part, on_one_scale, read_part
+from s3prl_emotion.corpora.label_table import share_target
+from s3prl_emotion.corpora.several_part import SOURCE, Part, on_one_scale, read_part
+from s3prl_emotion.corpora.utterances import to_utterances
 from s3prl_emotion.errors import ConfigError, LabelError, nearest
 from s3prl_emotion.recipe import DataSection, DistributionSection
 
 logger = logging.getLogger(__name__)
 Splits = dict[str, tuple[Utterance, ...]]
-# Keys of a single corpus, and what to do instead where there are several.
-ALONE = {
+# Keys that mean a single corpus, and what to use instead with several.
+SINGLE_CORPUS_KEYS = {
     "labels": "each corpus has its own; leave it out (labels: null)",
     "root": "each corpus has its own; leave it out (root: null)",
     "merge": "give each corpus its own",
@@ -50,23 +53,23 @@ def read_corpora(config: DataSection, needs: Needs) -> Corpus:
 
     Args:
         config: ``datarc``
-        needs: what the head learns; of a single utterance, one of these labels will do
+        needs: the labels that the head trains on; each utterance must have at least one of them
 
     Raises:
-        ConfigError: keys of a single corpus, names that will not do, or no ``classes``
-        LabelError: malformed labels, an unknown class or fold, a corpus with nothing that the head learns, scales that
-            are missing, or the same audio in train and test
+        ConfigError: keys that mean a single corpus, invalid names, or no ``classes``
+        LabelError: malformed labels, an unknown class or fold, a corpus without any of the head's targets, a missing
+            scale, or the same audio in train and test
         AudioError: a missing audio folder
     """
-    _check(config)
+    _check_config(config)
     if (needs.classes or needs.shares) and config.classes is None:
-        raise ConfigError("datarc.classes: name the classes, in order, to which the corpora's merge leads")
+        raise ConfigError("datarc.classes: name the classes, in order, to which each corpus's merge maps its own")
     parts = [read_part(name, section, config, needs) for name, section in (config.corpora or {}).items()]
     _refuse_same_table(parts)
     parts = on_one_scale(parts, required=needs.dimensions)
-    fold, chosen = _folds(parts, config)
+    fold, configs = _choose_folds(parts, config)
     classes = _classes(config, parts)
-    splits = _joined(parts, chosen, classes)
+    splits = _join(parts, configs, classes)
     _refuse_lacking(splits, needs, classes)
     _refuse_shared_audio(splits)
     return Corpus(SOURCE, fold, classes, splits)
@@ -75,27 +78,27 @@ def read_corpora(config: DataSection, needs: Needs) -> Corpus:
 # --- splits -----------------------------------------------------------------------------------------------------------
 
 
-def _folds(parts: list[Part], config: DataSection) -> tuple[str, dict[str, DataSection]]:
-    """Name of the fold, and each corpus's ``datarc`` with the fold that it is tested on."""
+def _choose_folds(parts: list[Part], config: DataSection) -> tuple[str, dict[str, DataSection]]:
+    """Return the fold's name, and each corpus's ``datarc`` with the fold that it is tested on."""
     known = {part.name: fold_names(part.rows, part.path, part.config) for part in parts}
     fold = config.test_fold or parts[0].config.test_fold or known[parts[0].name][0]
     free = [part for part in parts if part.config.test_fold is None]
-    there = sorted({name for part in free for name in known[part.name]})
-    if free and config.test_fold is not None and fold not in there:
-        raise LabelError(f"{SOURCE}: no corpus has fold {fold!r} (datarc.test_fold){nearest(fold, there, most=5)}")
-    chosen = {part.name: part.config for part in parts}
+    available = sorted({name for part in free for name in known[part.name]})
+    if free and config.test_fold is not None and fold not in available:
+        raise LabelError(f"{SOURCE}: no corpus has fold {fold!r} (datarc.test_fold){nearest(fold, available, most=5)}")
+    configs = {part.name: part.config for part in parts}
     for part in free:
         own = fold if fold in known[part.name] else known[part.name][0]
         if own != fold:
             logger.warning("%s: %s has no fold %s; its own %s is tested on", part.where, part.path, fold, own)
-        chosen[part.name] = part.config.model_copy(update={"test_fold": own})
-    return fold, chosen
+        configs[part.name] = part.config.model_copy(update={"test_fold": own})
+    return fold, configs
 
 
 def _classes(config: DataSection, parts: list[Part]) -> tuple[str, ...]:
-    """``datarc.classes``; each must occur."""
+    """Return ``datarc.classes`` and check that each of them occurs."""
     for name in config.classes or ():
-        share = f"{table.SHARE_PREFIX}{name}"
+        share = share_target(name)
         if not any(
             (part.rows["EmoClass"] == name).any() or (share in part.rows and (part.rows[share] > 0).any())
             for part in parts
@@ -105,11 +108,11 @@ def _classes(config: DataSection, parts: list[Part]) -> tuple[str, ...]:
     return tuple(config.classes or ())
 
 
-def _joined(parts: list[Part], chosen: Mapping[str, DataSection], classes: tuple[str, ...]) -> Splits:
-    """train, dev and test of all corpora; then each corpus's own splits for tests."""
+def _join(parts: list[Part], configs: Mapping[str, DataSection], classes: tuple[str, ...]) -> Splits:
+    """Return train, dev and test of all corpora together, then each corpus's own test splits."""
     joined: dict[str, list[Utterance]] = {"train": [], "dev": [], "test": []}
     for part in parts:
-        _, frames = split_table(part.rows, part.path, chosen[part.name])
+        _, frames = split_table(part.rows, part.path, configs[part.name])
         for split, rows in frames.items():
             items = _utterances(part, rows, classes)
             if split in ("train", "dev", "test"):
@@ -123,18 +126,18 @@ def _joined(parts: list[Part], chosen: Mapping[str, DataSection], classes: tuple
 
 
 def _utterances(part: Part, rows: pd.DataFrame, classes: tuple[str, ...]) -> list[Utterance]:
-    """Rows as utterances under the corpus's name."""
+    """Turn rows into utterances that are prefixed with the corpus's name."""
     index = {label: number for number, label in enumerate(classes)}
-    found = []
-    for item in labelled.utterances(rows, part.root, index):
+    utterances = []
+    for item in to_utterances(rows, part.root, index):
         speaker = None if item.speaker is None else f"{part.name}/{item.speaker}"
-        taught = _taught(item, part.distribution, len(classes))
-        found.append(replace(item, name=f"{part.name}/{item.name}", speaker=speaker, taught=taught))
-    return found
+        target = _target_shares(item, part.distribution, len(classes))
+        utterances.append(replace(item, name=f"{part.name}/{item.name}", speaker=speaker, target_shares=target))
+    return utterances
 
 
-def _taught(item: Utterance, options: DistributionSection | None, width: int) -> tuple[float, ...]:
-    """What a head that learns shares learns of the utterance's class ``[K]``; NaN where that is nothing."""
+def _target_shares(item: Utterance, options: DistributionSection | None, width: int) -> tuple[float, ...]:
+    """Return the training target ``[K]`` of a head that learns shares; NaN without one."""
     unknown = (math.nan,) * width
     if options is None:
         return unknown
@@ -146,26 +149,28 @@ def _taught(item: Utterance, options: DistributionSection | None, width: int) ->
 # --- checks -----------------------------------------------------------------------------------------------------------
 
 
-def _check(config: DataSection) -> None:
-    """Refuse what means a single corpus, and names that will not do."""
+def _check_config(config: DataSection) -> None:
+    """Raise if a key means a single corpus, or a corpus's name is invalid."""
     if not config.corpora:
-        raise ConfigError(f"{SOURCE}: names no corpus; give NAME: {{labels: CSV, root: DIR}}")
-    for key, hint in ALONE.items():
+        raise ConfigError(f"{SOURCE}: names no corpus; add NAME: {{labels: CSV, root: DIR}}")
+    for key, hint in SINGLE_CORPUS_KEYS.items():
         if getattr(config, key):
             raise ConfigError(f"datarc.{key}: does not go with {SOURCE}; {hint}")
     if config.distribution is not None and config.distribution.source == "votes":
-        raise ConfigError(f"datarc.distribution: votes are of one corpus; name them in its entry of {SOURCE}")
+        raise ConfigError(f"datarc.distribution: votes belong to one corpus; name them in its entry of {SOURCE}")
     _check_names(config.corpora)
 
 
 def _check_names(names: Iterable[str]) -> None:
-    """Names of corpora become part of file names, on disks too that take A and a for the same."""
+    """Check the names, which become parts of file names, on case-insensitive file systems too."""
     seen: dict[str, str] = {}
     for name in names:
         if not CORPUS_NAME.fullmatch(name):
-            raise ConfigError(f"{SOURCE}: {name!r} is no name; take letters, digits, _ and -, a letter or digit first")
+            raise ConfigError(
+                f"{SOURCE}: {name!r} is no valid name; use letters, digits, _ and -, with a letter or digit first"
+            )
         if name.lower() in seen:
-            raise ConfigError(f"{SOURCE}: {seen[name.lower()]} and {name} differ in case alone; rename one")
+            raise ConfigError(f"{SOURCE}: {seen[name.lower()]} and {name} differ only in case; rename one")
         seen[name.lower()] = name
 
 
@@ -178,12 +183,12 @@ def _refuse_same_table(parts: Iterable[Part]) -> None:
 
 
 def _refuse_lacking(splits: Splits, needs: Needs, classes: tuple[str, ...]) -> None:
-    """Refuse corpora that together lack what the head learns: nothing would be masked but all."""
+    """Raise if all corpora together have no label for one of the head's targets: every row would be masked."""
     kinds: list[tuple[bool, str, Callable[[Utterance], bool]]] = [
         (needs.classes, f"a class of {', '.join(classes)}", lambda item: item.label >= 0),
         (needs.dimensions, ", ".join(DIMENSIONS), lambda item: item.dimensions is not None),
         (needs.spreads, ", ".join(f"{name}Std" for name in DIMENSIONS), lambda item: item.spreads is not None),
-        (needs.shares, "classes to learn", lambda item: not math.isnan((item.taught or (math.nan,))[0])),
+        (needs.shares, "classes to learn", lambda item: not math.isnan((item.target_shares or (math.nan,))[0])),
     ]
     for wanted, what, known in kinds:
         for split in ("train", "dev") if wanted else ():
@@ -192,7 +197,7 @@ def _refuse_lacking(splits: Splits, needs: Needs, classes: tuple[str, ...]) -> N
 
 
 def _refuse_shared_audio(splits: Splits) -> None:
-    """Corpora may overlap in their files, whatever they call them."""
+    """Raise if an audio file is in train or dev and in test, under whatever names."""
     held_out = {os.path.abspath(item.path) for item in splits["test"]}
     for split in ("train", "dev"):
         for item in splits[split]:

@@ -1,4 +1,4 @@
-"""SUPERB's IEMOCAP protocol: ``meta_data/SessionN/{train,test}_meta_data.json`` and its draw of a validation set."""
+"""Read SUPERB's split lists of IEMOCAP, ``meta_data/SessionN/{train,test}_meta_data.json``, and draw its dev set."""
 
 from __future__ import annotations
 
@@ -7,23 +7,21 @@ import re
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from s3prl_emotion.corpora.corpus import Corpus, Utterance
 from s3prl_emotion.errors import LabelError, nearest
 from s3prl_emotion.recipe import DataSection
 
-SPLIT_SEED = 0  # the stock task seeds torch with this before it draws the validation set
-# IEMOCAP names: Ses01F_impro04_M016 is session 1, dialogue recorded from F's side, spoken by M.
+SPLIT_SEED = 0  # s3prl's own task seeds torch with this before it draws the validation set
+# Ses01F_impro04_M016: session 1, the dialogue recorded from F's side, spoken by M.
 IEMOCAP_NAME = re.compile(r"^(Ses\d\d)[FM]_.*_([FM])\w?\d+\w?$")
 
 
 def read_corpus(folder: Path, root: Path, config: DataSection) -> Corpus:
-    """Read one fold of SUPERB's split lists, with SUPERB's own validation draw.
+    """Read one fold of SUPERB's split lists, with SUPERB's own random validation set.
 
     Args:
         folder: holds ``SessionN/train_meta_data.json`` and ``SessionN/test_meta_data.json``
-        root: folder below which the listed paths lie
+        root: audio folder; the listed paths are below it
         config: ``test_fold`` names the fold (``fold1`` is Session1), ``valid_ratio`` the share drawn for validation
 
     Raises:
@@ -44,7 +42,7 @@ def read_corpus(folder: Path, root: Path, config: DataSection) -> Corpus:
         raise LabelError(f"{session}: datarc.classes must be {list(classes)}, in this order, or left out")
     shared = sorted({item.speaker or "" for item in listed} & {item.speaker or "" for item in test})
     if shared:
-        raise LabelError(f"{session}: speaker {shared[0]} stands in both the train list and the test list")
+        raise LabelError(f"{session}: speaker {shared[0]} is in both the train list and the test list")
     train, dev = drawn_validation(len(listed), config.valid_ratio)
     splits = {
         "train": tuple(listed[index] for index in train),
@@ -55,17 +53,24 @@ def read_corpus(folder: Path, root: Path, config: DataSection) -> Corpus:
 
 
 def drawn_validation(listed: int, valid_ratio: float) -> tuple[list[int], list[int]]:
-    """The stock task's draw: places in the train list that are trained on, and those held out for validation."""
+    """Split a train list as s3prl's own task does: indices to train on, and indices held out for validation.
+
+    Args:
+        listed: entries of the train list
+        valid_ratio: share held out
+    """
+    import torch  # deferred: preparers need this module's file names, but no torch
+
     order = torch.randperm(listed, generator=torch.Generator().manual_seed(SPLIT_SEED)).tolist()
     cut = int((1 - valid_ratio) * listed)
     return order[:cut], order[cut:]
 
 
 def read_entries(path: Path) -> tuple[dict[str, int], list[tuple[str, str, str]]]:
-    """What a split list says, unchecked: numbers of the classes; path, class and dialogue's prefix of each utterance.
+    """Read a split list: class indices by name, and path, class and dialogue prefix of each utterance, unchecked.
 
     Raises:
-        LabelError: missing, or not such a list
+        LabelError: the file is missing or is no such list
     """
     try:
         content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
@@ -103,7 +108,14 @@ def _read_list(path: Path, root: Path) -> tuple[tuple[str, ...], list[Utterance]
 
 
 def speaker_of(name: str, dialogue: str) -> tuple[str, str | None]:
-    """Who speaks: the lists' ``speaker`` is the dialogue's prefix, the true speaker stands in the file name."""
+    """Return the speaker and the gender of an utterance.
+
+    IEMOCAP's file names have the true speaker; the ``speaker`` of SUPERB's lists is only the dialogue's prefix.
+
+    Args:
+        name: of the audio file
+        dialogue: returned as the speaker if the file is not named as in IEMOCAP; the gender is then unknown
+    """
     match = IEMOCAP_NAME.match(Path(name).stem)
     if match is None:
         return dialogue, None

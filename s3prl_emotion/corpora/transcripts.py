@@ -1,4 +1,4 @@
-"""What is said in each utterance: from a file of transcripts, or from the label table."""
+"""Read transcripts of utterances from a CSV file or from the label table."""
 
 from __future__ import annotations
 
@@ -6,18 +6,18 @@ import csv
 from collections.abc import Sequence
 from pathlib import Path
 
-from s3prl_emotion.corpora import Utterance
+from s3prl_emotion.corpora.corpus import Utterance
 from s3prl_emotion.errors import LabelError, nearest
 
 COLUMNS = ("FileName", "Text")
-MEND = "run s3prl-emotion transcribe for all of them"
+FIX = "run s3prl-emotion transcribe for all of them"
 
 
 def read_transcripts(path: str | Path) -> dict[str, str]:
     """Read a CSV of transcripts, as ``s3prl-emotion transcribe`` writes it.
 
-    A row with an empty ``Text`` is a transcript: nothing was said, or heard. What has no row has no transcript. Other
-    columns are ignored.
+    An empty ``Text`` is a transcript too: nothing was said or recognised. Only an utterance without a row has no
+    transcript. Other columns are ignored.
 
     Args:
         path: UTF-8, with a header that names ``FileName`` (as in the label table) and ``Text``
@@ -31,7 +31,7 @@ def read_transcripts(path: str | Path) -> dict[str, str]:
     path = Path(path).expanduser()
     texts: dict[str, str] = {}
     try:
-        with path.open(encoding="utf-8-sig", newline="") as file:  # spreadsheets put a mark at the beginning
+        with path.open(encoding="utf-8-sig", newline="") as file:  # spreadsheets write a byte-order mark
             rows = csv.reader(file, strict=True)
             header = next(rows, [])
             name_at, text_at = _columns(path, header)
@@ -54,48 +54,48 @@ def read_transcripts(path: str | Path) -> dict[str, str]:
     except csv.Error as error:
         raise LabelError(f"{path} line {rows.line_num}: not readable as CSV: {error}") from error
     except OSError as error:
-        raise LabelError(f"{path}: cannot be read as a file of transcripts ({error.strerror}); {MEND}") from error
+        raise LabelError(f"{path}: cannot be read as a file of transcripts ({error.strerror}); {FIX}") from error
     return texts
 
 
 def texts_of(
     utterances: Sequence[Utterance], transcripts: str | Path | Sequence[str | Path] | None = None
 ) -> list[str]:
-    """The text of every utterance, in their order.
+    """Return the text of every utterance, in their order.
 
     Args:
         utterances: of a corpus
-        transcripts: file to read them from, or several (clean utterances and degraded copies); ``None`` takes the label
-            table's ``Text``, an empty field of which is missing, not a text without words
+        transcripts: file with the texts, or several (clean utterances and degraded copies); ``None``: the label table's
+            column ``Text``, where an empty cell is a missing text, not one without words
 
     Raises:
-        LabelError: an utterance has none (says which, and how to mend it), or the file is not right
+        LabelError: an utterance has no text, or a file of transcripts is malformed
     """
     if transcripts is None:
-        found = [item.text for item in utterances]
+        texts = [item.text for item in utterances]
         where = "has no text in the label table"
-        mend = f"fill in its column Text, or {MEND} and name the file as transcripts"
+        fix = f"fill in its column Text, or {FIX} and name the file as transcripts"
     else:
         paths = [transcripts] if isinstance(transcripts, (str, Path)) else list(transcripts)
         known: dict[str, str] = {}
         for path in paths:
-            texts = read_transcripts(path)
-            twice = next((name for name in texts if name in known), None)
-            if twice is not None:
-                raise LabelError(f"{path}: {twice} stands in another file of transcripts too; leave it out of one")
-            known |= texts
-        found = [known.get(item.name) for item in utterances]
+            rows = read_transcripts(path)
+            repeated = next((name for name in rows if name in known), None)
+            if repeated is not None:
+                raise LabelError(f"{path}: {repeated} is in another file of transcripts too; remove it from one")
+            known |= rows
+        texts = [known.get(item.name) for item in utterances]
         files = ", ".join(map(str, paths))
-        where, mend = f"has no row in {files}", f"{MEND} with -o {files}, or add the row"
-    missing = [item.name for item, text in zip(utterances, found, strict=True) if text is None]
+        where, fix = f"has no row in {files}", f"{FIX} with -o {files}, or add the row"
+    missing = [item.name for item, text in zip(utterances, texts, strict=True) if text is None]
     if missing:
         others = f" ({len(missing)} of {len(utterances)} have none)" if len(missing) > 1 else ""
-        raise LabelError(f"{missing[0]}: {where}{others}; {mend}")
-    return [text for text in found if text is not None]
+        raise LabelError(f"{missing[0]}: {where}{others}; {fix}")
+    return [text for text in texts if text is not None]
 
 
 def _columns(path: Path, header: Sequence[str]) -> tuple[int, int]:
-    """Where the two columns stand."""
+    """Return the indices of the two columns."""
     for column in COLUMNS:
         if column not in header:
             raise LabelError(f"{path}: no column {column}{nearest(column, header)}")

@@ -39,7 +39,7 @@ def run(args: Namespace) -> int:
     if args.subtype not in SUBTYPES:
         raise UsageError(f"--subtype {args.subtype}: not one of {', '.join(SUBTYPES)}{nearest(args.subtype, SUBTYPES)}")
     levels = tuple(parse_range(text) for text in args.snr) if args.snr else DEFAULT_LEVELS
-    from s3prl_emotion.corpora.text_table import read_labels
+    from s3prl_emotion.corpora.label_text import read_labels
     from s3prl_emotion.degrade.copies import write_copies
 
     names = ("labels", "root", "split", "noise", "reverb", "snr", "seed", "subtype")

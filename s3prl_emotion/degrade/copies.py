@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from s3prl_emotion.audio import SAMPLE_RATE, load_audio
 from s3prl_emotion.corpora.degradation_levels import NO_REVERB, SIMULATED, DegradationSpec, level_names
-from s3prl_emotion.corpora.text_table import Labels
+from s3prl_emotion.corpora.label_text import Labels
 from s3prl_emotion.degrade.output import EXACT, Output, Record, decode, encode, write_bytes
 from s3prl_emotion.errors import AudioError, LabelError, UsageError
 from s3prl_emotion.files.versions import versions

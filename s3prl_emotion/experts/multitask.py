@@ -129,8 +129,10 @@ class MultiTaskExpert(DimensionalExpert):
         width, options = len(self.classes), self.data.distribution
         unknown = (np.nan,) * width
         if options is None or options.source != "consensus":
-            return np.array([item.taught or item.shares or unknown for item in utterances])
-        return np.array([item.taught or consensus_shares(item.label, width, options.smoothing) for item in utterances])
+            return np.array([item.target_shares or item.shares or unknown for item in utterances])
+        return np.array(
+            [item.target_shares or consensus_shares(item.label, width, options.smoothing) for item in utterances]
+        )
 
     def _graders_shares(self, utterances: Sequence[Utterance]) -> NDArray[np.float64]:
         """Return the graders' shares ``[U, K]``, NaN where a corpus has none."""

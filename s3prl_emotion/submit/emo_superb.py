@@ -157,7 +157,8 @@ def _normalised(rows: list[list[float]]) -> Any:
 
 def _test_rows(path: Path, fold: str, example: Prediction) -> tuple[Any, list[str]]:
     """Rows of the table that are tested, and its class columns in their order."""
-    from s3prl_emotion.corpora.table import SHARE_NAMES, TEXT_COLUMNS, read_rows
+    from s3prl_emotion.corpora.class_names import SHARE_NAMES
+    from s3prl_emotion.corpora.label_table import TEXT_COLUMNS, read_rows
 
     table = read_rows(path, dict.fromkeys(TEXT_COLUMNS, str))
     for column in ("FileName", "Split_Set" if "Fold" not in table else "Fold"):

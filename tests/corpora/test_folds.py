@@ -18,7 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from s3prl_emotion.corpora.folds import split_table
-from s3prl_emotion.corpora.labelled import read_corpus
+from s3prl_emotion.corpora.utterances import read_corpus
 from s3prl_emotion.errors import LabelError
 from s3prl_emotion.recipe import DataSection
 

@@ -15,8 +15,9 @@ from conftest import TinyCorpus
 
 from s3prl_emotion import host
 from s3prl_emotion.corpora import DIMENSIONS, Corpus, Needs, load_corpus
-from s3prl_emotion.corpora.labelled import read_corpus
-from s3prl_emotion.corpora.table import MSP_LETTERS, read_table
+from s3prl_emotion.corpora.class_names import MSP_LETTERS
+from s3prl_emotion.corpora.label_table import read_table
+from s3prl_emotion.corpora.utterances import read_corpus
 from s3prl_emotion.errors import AudioError, EmotionError, LabelError
 from s3prl_emotion.recipe import DataSection
 
@@ -374,7 +375,7 @@ def test_classes_that_are_named_are_chosen_for_dimensions_too(labels: Path, capl
 
 def test_split_lists_of_superb_hold_no_dimensions(superb_corpus: TinyCorpus):
     datarc = config(root=str(superb_corpus.root), labels=str(superb_corpus.labels))
-    with refused(r"meta_data: SUPERB's split lists hold classes alone; dimensions need a label table"):
+    with refused(r"meta_data: SUPERB's split lists have classes only; dimensions need a label table"):
         load_corpus(datarc, LEARNS_MEANS)
 
 
@@ -473,7 +474,7 @@ def test_empty_fold_names_the_line_of_the_file(labels: Path, column: str):
 def test_speaker_in_two_folds_is_refused(labels: Path):
     rows = fold_rows()
     rows[0]["Fold"] = "fold3"
-    with refused(r"labels\.csv: speaker s0 stands in both (train|dev) and test of fold1"):
+    with refused(r"labels\.csv: speaker s0 is in both (train|dev) and test of fold1"):
         corpus_of(write(labels, rows))
 
 
@@ -560,7 +561,7 @@ def test_speaker_in_two_partitions_is_refused(labels: Path, partitions: tuple[st
     rows = partition_rows(partitions)
     for row in rows:
         row["SpkrID"] = "s0" if row["SpkrID"] == f"s{len(partitions) - 1}" else row["SpkrID"]
-    with refused(rf"labels\.csv: speaker s0 stands in both {split} and ({other}|Test\d) of fold1"):
+    with refused(rf"labels\.csv: speaker s0 is in both {split} and ({other}|Test\d) of fold1"):
         corpus_of(write(labels, rows))
 
 

@@ -11,7 +11,7 @@ import pytest
 from conftest import SHARED_DATA
 from corpus_minis import lay_out, prepare, table
 
-from s3prl_emotion.corpora.labelled import read_corpus
+from s3prl_emotion.corpora.utterances import read_corpus
 from s3prl_emotion.recipe import DataSection
 
 
@@ -102,7 +102,7 @@ def test_cafe_reads_aiff_and_intensity(tmp_path: Path) -> None:
 
 def test_savee_needs_a_speaker(tmp_path: Path, capsys) -> None:
     prepare("savee", lay_out(tmp_path / "corpus", ["a01.wav", "DC_a02.wav"]), tmp_path / "out", code=1)
-    assert "nothing says who speaks" in capsys.readouterr().err
+    assert "no speaker known for" in capsys.readouterr().err
 
 
 def test_tess_odd_names(tmp_path: Path) -> None:
@@ -242,8 +242,8 @@ def test_table_with_columns_of_its_own(tmp_path: Path) -> None:
         (["--pattern", r"(?P<emotoin>\w+)"], "no group 'emotoin'; nearest: emotion"),
         (["--pattern", r"\w+"], "needs a group (?P<emotion>…)"),
         (["--pattern", r"(?P<emotion>\d+)"], "does not look like a corpus; looked for file stems that fit"),
-        (["--pattern", r"(?P<emotion>x?)a"], "the group emotion of --pattern is empty for it"),
-        (["--pattern", "x", "--csv", "x.csv"], "give one of them"),
+        (["--pattern", r"(?P<emotion>x?)a"], "the group emotion of --pattern is empty"),
+        (["--pattern", "x", "--csv", "x.csv"], "use one of them"),
         (["--columns", "FileName=path"], "--columns needs --csv FILE"),
         (["--csv", "{csv}", "--columns", "Filename=path"], "no column 'Filename'; nearest: FileName"),
         (["--csv", "{csv}", "--columns", "FileName=pth"], "no column pth; has path, label"),

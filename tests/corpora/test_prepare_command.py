@@ -15,24 +15,18 @@ from corpus_minis import lay_out, prepare, table
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from s3prl_emotion.corpora.preparers import NAMES, crema_d, iemocap, msp_podcast, preparer
-from s3prl_emotion.corpora.preparers.base import (
-    NO_AGREEMENT,
-    Clip,
-    Expected,
-    Options,
-    Prepared,
-    mean_and_spread,
-    plurality,
-    shares_of,
-    smoothed,
-)
-from s3prl_emotion.corpora.preparers.circumplex import ANGLES, place
+from s3prl_emotion.corpora.class_names import NO_AGREEMENT
+from s3prl_emotion.corpora.label_table import read_table
+from s3prl_emotion.corpora.prepare.circumplex import ANGLES, point_on_circle
+from s3prl_emotion.corpora.prepare.preparer import Clip, Expected, Prepared
+from s3prl_emotion.corpora.prepare.votes import mean_and_spread, plurality, shares_of, smoothed
+from s3prl_emotion.corpora.prepare.write import write
+from s3prl_emotion.corpora.preparers import corpus_names, crema_d, iemocap, msp_podcast, preparer
+from s3prl_emotion.corpora.preparers.generic import Options
 from s3prl_emotion.corpora.preparers.generic import read as read_any
-from s3prl_emotion.corpora.preparers.writing import write
-from s3prl_emotion.corpora.table import read_table
 from s3prl_emotion.errors import EmotionError, LabelError
 
+NAMES = corpus_names()
 TWO = ["wav/03a01Fa.wav", "wav/08a02Wb.wav"]
 
 
@@ -73,7 +67,7 @@ def test_list_shows_every_corpus(capsys) -> None:
         (["emodb", "{root}", "{out}", "--smoothing", "1"], "must lie in 0..1"),
         (["iemocap", "{root}", "{out}", "--circumplex"], "IEMOCAP has grades of activation, valence and dominance"),
         (["iemocap", "{root}", "{out}"], "does not look like IEMOCAP; looked for Session1 to Session5"),
-        (["emodb", "{root}", "{file}"], "a file stands there; OUT is a folder"),
+        (["emodb", "{root}", "{file}"], "is a file; OUT must be a folder"),
         (["emodb", "{root}", "{file}/below"], "cannot be made or written (Not a directory)"),
     ],
 )
@@ -156,7 +150,7 @@ def test_earlier_table_is_kept_unless_overwrite_is_said(tmp_path: Path, capsys) 
     (out / "labels.csv").write_text("mine")
     (out / "votes.csv").write_text("of another corpus")
     prepare("emodb", root, out, code=1)
-    assert "labels.csv: is there already; --overwrite replaces it" in capsys.readouterr().err
+    assert "labels.csv: exists already; --overwrite replaces it" in capsys.readouterr().err
     assert (out / "labels.csv").read_text() == "mine"
     prepare("emodb", root, out, "--overwrite")
     assert len(table(out / "labels.csv")) == 2
@@ -185,7 +179,7 @@ def test_the_suites_own_reader_has_the_last_word(tmp_path: Path, capsys) -> None
     assert "a.wav is listed twice" in capsys.readouterr().err
     source.write_text(f"FileName,EmoClass\na.wav,angry\n{lay_out(tmp_path / 'else', ['c.wav']) / 'c.wav'},sad\n")
     prepare("generic", root, tmp_path / "out", "--csv", source, code=1)
-    assert "does not lie below the audio root" in capsys.readouterr().err
+    assert "is not below the audio root" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
 
 
@@ -337,11 +331,11 @@ def test_circumplex_is_only_made_when_asked_for(tmp_path: Path, caplog) -> None:
 
 def test_places_lie_on_the_circle_and_unknown_classes_are_refused() -> None:
     for name in ANGLES:
-        activation, valence, _ = place(name)
+        activation, valence, _ = point_on_circle(name)
         assert np.hypot(activation - 4, valence - 4) == pytest.approx(3, abs=1e-3)
         assert 1 <= activation <= 7
     with pytest.raises(LabelError, match="class 'Q' has no place on the circle; known: neutral, happy"):
-        place("Q")
+        point_on_circle("Q")
 
 
 # --- documentation ----------------------------------------------------------------------------------------------------

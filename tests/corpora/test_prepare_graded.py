@@ -18,12 +18,12 @@ from corpus_minis import lay_out, prepare, sound, table
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from s3prl_emotion.corpora.class_names import NO_AGREEMENT
 from s3prl_emotion.corpora.corpus import Needs
-from s3prl_emotion.corpora.labelled import read_corpus
-from s3prl_emotion.corpora.preparers.base import NO_AGREEMENT
 from s3prl_emotion.corpora.preparers.cmu_mosei import votes_of
 from s3prl_emotion.corpora.preparers.iemocap import CODES, EMO_SUPERB, VOTES, parse_evaluation
 from s3prl_emotion.corpora.preparers.msp_improv import parse_evaluation as parse_improv
+from s3prl_emotion.corpora.utterances import read_corpus, read_labelled_rows, to_utterances
 from s3prl_emotion.errors import LabelError
 from s3prl_emotion.recipe import DataSection
 
@@ -142,10 +142,8 @@ def test_votes_file_and_table_train_the_same_distribution(iemocap: Path, tmp_pat
             classes=["angry", "sad", "neutral", "frustrated", "excited", "happy", "other"],
             distribution=distribution,
         )
-        from s3prl_emotion.corpora import table as tables
-
-        rows, classes = tables.labelled(out / "labels.csv", section, Needs(shares=True))
-        found = tables.utterances(rows, iemocap, {name: number for number, name in enumerate(classes)})
+        rows, classes = read_labelled_rows(out / "labels.csv", section, Needs(shares=True))
+        found = to_utterances(rows, iemocap, {name: number for number, name in enumerate(classes)})
         return {item.name: item.shares for item in found}
 
     by_columns, by_votes = shares(source="shares"), shares(source="votes", votes=str(out / "votes.csv"))
@@ -521,7 +519,7 @@ def test_git_lfs_pointers_are_named(tmp_path: Path, capsys) -> None:
     root = lay_out(tmp_path / "crema", CREMA_AUDIO[:1], CREMA)
     (root / CREMA_AUDIO[0]).write_bytes(b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n")
     prepare("crema-d", root, tmp_path / "out", code=1)
-    assert "a Git LFS pointer in place of audio" in capsys.readouterr().err
+    assert "a Git LFS pointer instead of audio" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
 
 

@@ -160,15 +160,15 @@ def test_what_a_corpus_lacks_is_unknown(sections: Sections):
     by_corpus = {name: corpus.split(f"test_{name}") for name in names}
     for item in by_corpus["cat"]:
         assert item.dimensions is None
-        assert item.taught == tuple(float(place == item.label) for place in range(4))  # the consensus
+        assert item.target_shares == tuple(float(place == item.label) for place in range(4))  # the consensus
         assert item.shares is None
     for item in by_corpus["dims"]:
         assert item.dimensions is not None
         assert item.label < 0
-        assert all(map(math.isnan, item.taught or ()))
+        assert all(map(math.isnan, item.target_shares or ()))
     for item in by_corpus["both"]:
         assert item.dimensions is not None
-        assert item.taught == item.shares
+        assert item.target_shares == item.shares
         assert item.label == max(range(4), key=lambda place, shares=item.shares: shares[place])
 
 
@@ -181,9 +181,9 @@ def test_consensus_is_not_learnt_unless_asked_for(sections: Sections, caplog: py
     entries["both"]["labels"] = str(labels)
     corpus = load_corpus(data(entries), needs)
     assert "datarc.corpora.both: no grader shares, so its classes are evaluated but not learnt" in caplog.text
-    assert all(math.isnan((item.taught or (0.0,))[0]) and item.label >= 0 for item in corpus.split("test_both"))
+    assert all(math.isnan((item.target_shares or (0.0,))[0]) and item.label >= 0 for item in corpus.split("test_both"))
     entries = chosen(sections, ["cat", "both"])
-    with pytest.raises(LabelError, match=r"corpora\.cat: .* no row with what this head learns: .*source: consensus"):
+    with pytest.raises(LabelError, match=r"corpora\.cat: .* no row with a label that this head learns: .*source: consensus"):
         load_corpus(data(entries), needs)
 
 
@@ -531,7 +531,7 @@ def test_saliency_of_several(
     capsys.readouterr()
     mixed = overrides("emotion_multitask", chosen(sections, ["cat", "both"], "emotion_multitask"))
     assert suite.main([*words, "emotion_multitask", "--out", "mixed.safetensors", "-o", mixed]) == 1
-    assert "saliency needs them of every utterance" in capsys.readouterr().err
+    assert "saliency needs them for every utterance" in capsys.readouterr().err
     assert not Path("mixed.safetensors").exists()
 
 
@@ -561,7 +561,7 @@ def broken(sections: Sections, *names: str, **changes: dict[str, Any]) -> Sectio
         ({"merge": {"a": "b"}}, r"datarc\.merge: does not go with datarc\.corpora; give each corpus its own"),
         ({"degraded": "noisy"}, r"datarc\.degraded: does not go with datarc\.corpora"),
         ({"degrade": {}}, r"datarc\.degrade: does not go with datarc\.corpora"),
-        ({"distribution": {"source": "votes", "votes": "v"}}, r"datarc\.distribution: votes are of one corpus"),
+        ({"distribution": {"source": "votes", "votes": "v"}}, r"datarc\.distribution: votes belong to one corpus"),
         ({"corpora": {}}, r"datarc\.corpora: names no corpus"),
         ({"classes": None}, r"datarc\.classes: name the classes"),
     ],
@@ -574,12 +574,12 @@ def test_recipes_that_do_not_fit_are_refused(sections: Sections, change: dict[st
 
 @pytest.mark.parametrize("name", ["a/b", "", "ä", "../x", "-x", "a b"])
 def test_names_that_will_not_do_are_refused(sections: Sections, name: str):
-    with pytest.raises(ConfigError, match=r"datarc\.corpora: .* is no name; take letters, digits, _ and -"):
+    with pytest.raises(ConfigError, match=r"datarc\.corpora: .* is no valid name; use letters, digits, _ and -"):
         load_corpus(data({name: sections["cat"]}))
 
 
 def test_names_that_differ_in_case_are_refused(sections: Sections):
-    with pytest.raises(ConfigError, match=r"datarc\.corpora: Cat and cat differ in case alone; rename one"):
+    with pytest.raises(ConfigError, match=r"datarc\.corpora: Cat and cat differ only in case; rename one"):
         load_corpus(data({"Cat": sections["cat"], "cat": sections["both"]}))
 
 
@@ -588,12 +588,12 @@ def test_names_that_differ_in_case_are_refused(sections: Sections):
     [
         (
             {"merge": {"Wut": "angr"}},
-            r"corpora\.both\.merge: Wut leads to 'angr', .* none of datarc\.classes; nearest: ang",
+            r"corpora\.both\.merge: Wut maps to 'angr', .* none of datarc\.classes; nearest: ang",
         ),
         ({"labels": "nowhere.csv"}, r"nowhere\.csv: no such label table"),
         ({"root": "nowhere"}, r"nowhere: no such folder"),
         ({"test_fold": "fold9"}, r"both\.csv: no fold 'fold9'"),
-        ({"merge": {}}, r"corpora\.both: .*both\.csv has no row with what this head learns: a class of ang"),
+        ({"merge": {}}, r"corpora\.both: .*both\.csv has no row with a label that this head learns: a class of ang"),
         ({"distribution": {"source": "votes"}}, None),
     ],
 )
@@ -659,8 +659,8 @@ def test_the_same_audio_in_train_and_test_is_refused(sections: Sections, tmp_pat
     ("both", "match"),
     [
         ({"scale": None}, r"datarc\.corpora\.both\.scale: name its lowest and highest grade"),
-        ({"scale": [5, 1]}, r"datarc\.corpora\.both\.scale: must rise"),
-        ({"scale": [2, 5]}, r"both\.csv line \d+: EmoAct .* is beyond datarc\.corpora\.both\.scale, \[2"),
+        ({"scale": [5, 1]}, r"datarc\.corpora\.both\.scale: the lowest grade must come first"),
+        ({"scale": [2, 5]}, r"both\.csv line \d+: EmoAct .* is outside datarc\.corpora\.both\.scale, \[2"),
     ],
 )
 def test_scales_that_do_not_fit_are_refused(sections: Sections, both: dict[str, Any], match: str):

@@ -153,7 +153,7 @@ def test_utterances_have_their_true_speakers(superb_corpus: TinyCorpus):
 
 def test_speaker_of_test_in_train_is_refused(lists: Path):
     change(lists, lambda content: content["meta_data"].append(entry(1, 77)))
-    with refused(r"Session1: speaker Ses01F stands in both the train list and the test list"):
+    with refused(r"Session1: speaker Ses01F is in both the train list and the test list"):
         corpus_of(lists)
 
 

@@ -32,7 +32,7 @@ from numpy.typing import NDArray
 from s3prl_emotion import cli
 from s3prl_emotion.audio import load_audio
 from s3prl_emotion.corpora.degradation_levels import level_names, parse_range
-from s3prl_emotion.corpora.table import read_table
+from s3prl_emotion.corpora.label_table import read_table
 from s3prl_emotion.degrade import copies as copies_module
 from s3prl_emotion.degrade import output as output_module
 from s3prl_emotion.degrade.output import encode

@@ -1,32 +1,41 @@
-"""Corpora to label tables: one module a corpus, found by name.
+"""The published corpora that ``s3prl-emotion prepare`` reads: one module each, found by its file name.
 
-Each module's docstring has the corpus's licence, source, official split, expected counts, known faults and citation,
-and :data:`PREPARER` reads it. What they find goes through :mod:`~s3prl_emotion.corpora.preparers.writing`, which
-checks it.
+The docstring of each module has the corpus's licence, source, official split, expected counts, known faults and
+citation. Its :data:`PREPARER` declares how the corpus is read.
 """
 
 from __future__ import annotations
 
 import importlib
+import pkgutil
 
-from s3prl_emotion.corpora.preparers.base import Preparer
+from s3prl_emotion.corpora.prepare.preparer import Preparer
 from s3prl_emotion.errors import UsageError, nearest
 
-NAMES = (
-    "iemocap", "msp-podcast", "msp-improv", "crema-d", "cmu-mosei", "ravdess", "emodb", "savee", "cafe", "urdu",
-    "aesdd", "tess", "shemo", "generic",
-)  # fmt: skip
+GENERIC = "generic"  # any corpus; listed last
+
+
+def corpus_names() -> tuple[str, ...]:
+    """Return the names of all corpora: the modules of this package."""
+    names = (module.name.replace("_", "-") for module in pkgutil.iter_modules(__path__))
+    return tuple(sorted(names, key=lambda name: (name == GENERIC, name)))
 
 
 def preparer(name: str) -> Preparer:
-    """The preparer of a corpus.
+    """Return the preparer of a corpus.
 
     Raises:
         UsageError: no such corpus
     """
-    if name not in NAMES:
-        raise UsageError(f"no corpus {name!r}{nearest(name, NAMES)}; s3prl-emotion prepare --list shows them")
-    found = importlib.import_module(f"{__name__}.{name.replace('-', '_')}").PREPARER
-    if not isinstance(found, Preparer):
+    known = corpus_names()
+    if name not in known:
+        raise UsageError(f"no corpus {name!r}{nearest(name, known)}; s3prl-emotion prepare --list shows them")
+    declared = importlib.import_module(f"{__name__}.{name.replace('-', '_')}").PREPARER
+    if not isinstance(declared, Preparer):
         raise TypeError(f"{name}: PREPARER is not a Preparer")
-    return found
+    return declared
+
+
+def all_preparers() -> list[Preparer]:
+    """Return the preparers of all corpora."""
+    return [preparer(name) for name in corpus_names()]

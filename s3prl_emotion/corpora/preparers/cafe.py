@@ -4,8 +4,8 @@ Licence: not verified; the source names it.
 Source: https://zenodo.org/record/1478765 (CaFE_48k.zip, or 192 kHz in two parts)
 Official split: none.
 Expected: 936 utterances of 12 actors: neutral 72, the other six classes 144 each.
-Known faults: the archive's folder names (Colère, Dégoût) come out garbled under some programs, so that the class is
-    taken from the file's name; odd actors are men, even ones women.
+Known faults: some programs garble the archive's folder names (Colère, Dégoût), so that the class is taken from the
+    file's name; odd actors are men, even ones women.
 Citation: P. Gournay, O. Lahaie and R. Lefebvre, A Canadian French Emotional Speech Dataset, ACM Multimedia Systems,
     2018.
 """
@@ -15,8 +15,8 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from s3prl_emotion.corpora.preparers.base import Clip, Expected, Options, Prepared, Preparer
-from s3prl_emotion.corpora.preparers.files import named_files
+from s3prl_emotion.corpora.prepare.preparer import Clip, Expected, NoOptions, Prepared, Preparer
+from s3prl_emotion.corpora.prepare.source_files import prepare_named
 
 TITLE = "CaFE"
 LAYOUT = "files as 01-C-1-1.wav (or .aiff), at any depth"
@@ -35,20 +35,20 @@ EXPECTED = Expected(936, {name: 72 if name == "neutral" else 144 for name in COD
 _NAME = re.compile(r"(\d\d)-([CDJNPST])-([12])-([1-6])")
 
 
-def read(root: Path, options: Options) -> Prepared:
-    """Find the utterances of CaFE.
+def read(root: Path, options: NoOptions) -> Prepared:
+    """Read the utterances of CaFE.
 
     Raises:
         LabelError: ROOT does not look like CaFE
     """
-    found, notes = named_files(root, _NAME, TITLE, LAYOUT)
-    clips = []
-    for path, match in found:
-        actor, code, intensity, sentence = match.groups()
-        gender = "Male" if int(actor) % 2 else "Female"
-        more = {"Intensity": "mild" if intensity == "1" else "strong"}
-        clips.append(Clip(path, CODES[code], actor, gender, text=SENTENCES[sentence], more=more))
-    return Prepared(root, clips, expected=EXPECTED, notes=notes)
+    return prepare_named(root, TITLE, LAYOUT, _NAME, _clip, EXPECTED)
+
+
+def _clip(path: Path, match: re.Match[str]) -> Clip:
+    actor, code, intensity, sentence = match.groups()
+    gender = "Male" if int(actor) % 2 else "Female"
+    more = {"Intensity": "mild" if intensity == "1" else "strong"}
+    return Clip(path, CODES[code], actor, gender, text=SENTENCES[sentence], more=more)
 
 
 PREPARER = Preparer("cafe", TITLE, "Canadian French, acted; transcripts", "not verified", LAYOUT, read)

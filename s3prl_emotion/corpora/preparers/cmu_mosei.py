@@ -1,14 +1,14 @@
-"""CMU-MOSEI: opinions of English speakers in online videos, sentiment and six emotions rated by crowd workers.
+"""CMU-MOSEI: opinions of English speakers in online videos; crowd workers rated sentiment and six emotions.
 
-Licence: not verified; the videos are of YouTube users.
+Licence: not verified; the videos belong to YouTube users.
 Source: https://github.com/CMU-MultiComp-Lab/CMU-MultimodalSDK (the raw archive: folder Raw)
 Official split: lists of videos in the SDK's ``cmu_mosei_std_folds.py``: put that file into ROOT; else the folders
     train, dev (valid) and test of segmented audio; without either there is no column Split_Set.
 Expected: not checked: releases and papers differ; one published list has 23,259 segments.
-Known faults: some utterances begin before 0 s or have no length (left out); transcripts hold long underscores, which
-    are also the separator; video ids of single workers' files may begin with a folder's name; who speaks is not
+Known faults: some utterances begin before 0 s or have no length (dropped); transcripts contain long underscores,
+    which are also the separator; video ids in single workers' files may begin with a folder's name; speakers are not
     published, so that SpkrID is the video; a rating is an intensity from 0 to 3 for each emotion, so that a worker's
-    vote is here for the strongest, for several where they are level, and for neutral where all are 0.
+    vote goes to the strongest emotion, to several if they tie, and to neutral if all are 0.
 Citation: A. Zadeh et al., Multimodal Language Analysis in the Wild: CMU-MOSEI Dataset and Interpretable Dynamic
     Fusion Graph, ACL 2018.
 """
@@ -18,19 +18,20 @@ from __future__ import annotations
 import ast
 import re
 from collections import defaultdict
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from s3prl_emotion.corpora.preparers.base import (
-    Clip,
-    Options,
-    Prepared,
-    Preparer,
-    Vote,
-    plurality,
-    shares_of,
-    wrong_layout,
+from s3prl_emotion.corpora.prepare.preparer import Clip, Prepared, Preparer, Vote, flag, wrong_layout
+from s3prl_emotion.corpora.prepare.source_files import (
+    audio_files,
+    by_stem,
+    first_file,
+    number,
+    read_csv,
+    read_text,
+    walk,
 )
-from s3prl_emotion.corpora.preparers.files import audio_files, by_stem, first_file, number, read_csv, read_text, walk
+from s3prl_emotion.corpora.prepare.votes import plurality, shares_of
 from s3prl_emotion.errors import LabelError
 
 TITLE = "CMU-MOSEI"
@@ -46,11 +47,26 @@ CLASSES = (*EMOTIONS.values(), "neutral")
 FOLDS = {"standard_train_fold": "Train", "standard_valid_fold": "Development", "standard_test_fold": "Test"}
 FOLDERS = {"train": "Train", "dev": "Development", "valid": "Development", "val": "Development", "test": "Test"}
 _SEGMENT = re.compile(r"(.+?)___(\d+)___(-?[\d.]+)___(-?[\d.]+)___(.*)")
-Segments = dict[tuple[str, str], tuple[float, float, str]]  # video and clip: start and end (s), text
+Segments = dict[tuple[str, str], tuple[float, float, str]]  # by video and clip: start and end (s), text
+Ratings = dict[tuple[str, str], list[tuple[str, dict[str, float]]]]  # by video and clip: worker, intensities
+
+
+@dataclass(frozen=True)
+class Options:
+    """Options of ``s3prl-emotion prepare cmu-mosei``."""
+
+    cut: Path | None = field(
+        default=None,
+        metadata=flag(
+            convert=lambda folder: Path(folder).expanduser(),
+            metavar="DIR",
+            help="cut the utterances out of whole videos' audio, into DIR",
+        ),
+    )
 
 
 def read(root: Path, options: Options) -> Prepared:
-    """Find the utterances of CMU-MOSEI, and cut them out of the videos' audio where ``options.cut`` says so.
+    """Read the utterances of CMU-MOSEI, and cut them out of the videos' audio if ``options.cut`` names a folder.
 
     Raises:
         LabelError: ROOT does not look like CMU-MOSEI, or a file is malformed
@@ -89,13 +105,13 @@ def read(root: Path, options: Options) -> Prepared:
 
 
 def votes_of(levels: dict[str, float]) -> list[str]:
-    """What a worker's intensities vote for: the strongest emotion, several where level, neutral where all are 0."""
+    """Return a worker's votes: the strongest emotion, several if they tie, neutral if all intensities are 0."""
     top = max(levels[emotion] for emotion in EMOTIONS)
     return [name for emotion, name in EMOTIONS.items() if levels[emotion] == top] if top > 0 else ["neutral"]
 
 
-def _gaps(rated: int, found: int) -> list[str]:
-    return [f"{rated - found} rated utterances have no audio and are left out"] if rated > found else []
+def _gaps(rated: int, audible: int) -> list[str]:
+    return [f"{rated - audible} rated utterances have no audio and are left out"] if rated > audible else []
 
 
 def _means(rows: list[tuple[str, dict[str, float]]]) -> dict[str, str]:
@@ -103,13 +119,13 @@ def _means(rows: list[tuple[str, dict[str, float]]]) -> dict[str, str]:
     return {name: f"{sum(levels[key] for _, levels in rows) / len(rows):.6g}" for name, key in names.items()}
 
 
-def _ratings(raw: Path) -> tuple[dict[tuple[str, str], list[tuple[str, dict[str, float]]]], list[str]]:
-    """Every worker's intensities by video and clip, and a note on answers that are not complete."""
+def _ratings(raw: Path) -> tuple[Ratings, list[str]]:
+    """Read every worker's intensities; also return a note on incomplete answers."""
     tables = sorted(path for path in walk(raw / "Labels") if path.suffix.lower() == ".csv")
     if not tables:
         raise wrong_layout(raw, TITLE, LAYOUT)
     needed = ("Input.VIDEO_ID", "Input.CLIP", "WorkerId", *(f"Answer.{name}" for name in ("sentiment", *EMOTIONS)))
-    found: defaultdict[tuple[str, str], list[tuple[str, dict[str, float]]]] = defaultdict(list)
+    ratings: defaultdict[tuple[str, str], list[tuple[str, dict[str, float]]]] = defaultdict(list)
     incomplete = 0
     for path in tables:
         for row in read_csv(path, needed):
@@ -119,12 +135,12 @@ def _ratings(raw: Path) -> tuple[dict[tuple[str, str], list[tuple[str, dict[str,
                 incomplete += 1
                 continue
             video = row["Input.VIDEO_ID"].strip().rpartition("/")[2]
-            found[video, row["Input.CLIP"].strip()].append((row["WorkerId"].strip(), levels))
-    return dict(found), [f"{incomplete} workers' answers are not complete and are left out"] if incomplete else []
+            ratings[video, row["Input.CLIP"].strip()].append((row["WorkerId"].strip(), levels))
+    return dict(ratings), [f"{incomplete} workers' answers are not complete and are left out"] if incomplete else []
 
 
 def _segments(raw: Path) -> tuple[Segments, list[str]]:
-    found: Segments = {}
+    segments: Segments = {}
     early = empty = 0
     for path in sorted((raw / "Transcript" / "Segmented" / "Combined").glob("[!.]*.txt")):
         for line in read_text(path).splitlines():
@@ -137,46 +153,42 @@ def _segments(raw: Path) -> tuple[Segments, list[str]]:
             if end <= max(start, 0.0):
                 empty += 1
                 continue
-            found[video, clip] = (max(start, 0.0), end, text.strip("_ "))
+            segments[video, clip] = (max(start, 0.0), end, text.strip("_ "))
     notes = [f"{early} utterances begin before 0 s and are taken from 0 s"] if early else []
     if empty:
         notes.append(f"{empty} utterances have no length and are left out")
-    return found, notes
+    return segments, notes
 
 
 def _splits(root: Path) -> dict[str, str]:
-    """Split of each video from the SDK's list of standard folds; it is read, not run."""
+    """Return the split of each video from the SDK's list of standard folds, a Python file that is parsed, not run."""
     path = first_file(root, "cmu_mosei_std_folds.py", "Raw/cmu_mosei_std_folds.py")
     if path is None:
         return {}
-    found = {}
+    splits: dict[str, str] = {}
     try:
         for node in ast.parse(read_text(path)).body:
             if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
                 split = FOLDS.get(node.targets[0].id)
                 if split:
-                    found.update({str(video): split for video in ast.literal_eval(node.value)})
+                    splits.update({str(video): split for video in ast.literal_eval(node.value)})
     except (SyntaxError, ValueError, TypeError) as error:
         raise LabelError(f"{path}: not the SDK's standard folds (lists of videos): {error}") from error
-    return found
+    return splits
 
 
 def _cut(
-    raw: Path,
-    folder: Path,
-    segments: Segments,
-    rated: dict[tuple[str, str], list[tuple[str, dict[str, float]]]],
-    notes: list[str],
+    raw: Path, folder: Path, segments: Segments, ratings: Ratings, notes: list[str]
 ) -> dict[tuple[str, str], Path]:
-    """Write each rated utterance as 16-bit FLAC at its video's rate; files that are there are kept."""
+    """Write each rated utterance as 16-bit FLAC at its video's rate; existing files are kept."""
     import soundfile
 
-    from s3prl_emotion.corpora.preparers.cutting import cut_segment
+    from s3prl_emotion.corpora.prepare.cutting import cut_segment
 
     videos = by_stem(audio_files(raw / "Audio" / "Full"))
     paths, beyond = {}, 0
     for (video, clip), (start, end, _) in sorted(segments.items()):
-        if video not in videos or (video, clip) not in rated:
+        if video not in videos or (video, clip) not in ratings:
             continue
         path = folder / f"{video}_{clip}.flac"
         try:
@@ -198,5 +210,5 @@ PREPARER = Preparer(
     "not verified",
     LAYOUT,
     read,
-    frozenset({"cut"}),
+    Options,
 )

@@ -1,4 +1,4 @@
-"""CREMA-D: acted English sentences of 91 actors, graded by crowd workers from voice, face or both.
+"""CREMA-D: acted English sentences by 91 actors, graded by crowd workers from voice, face or both.
 
 Licence: Open Database License 1.0, contents under the Database Contents License 1.0.
 Source: https://github.com/CheyneyComputerScience/CREMA-D (the audio is in Git LFS: ``git lfs pull``)
@@ -6,10 +6,10 @@ Official split: none.
 Expected: 7,442 clips of 91 actors, 48 men and 43 women; acted: neutral 1,087, the other five classes 1,271 each; by
     the votes on the voice alone: neutral 3,897, angry 986, fear 645, disgust 547, sad 370, happy 353, no agreement
     644.
-Known faults: most clips sound neutral to graders who hear the voice alone, so that the acted class and the votes
-    differ; 1076_MTI_SAD_XX has no audio, which the corpus's readme says; EMO-SUPERB's shares agree with these votes
-    on the voice in 4,070 of the clips, in the others it counts more votes; a zip download holds pointers instead of
-    audio.
+Known faults: most clips sound neutral to graders who only hear the voice, so that the acted class and the votes
+    differ; 1076_MTI_SAD_XX has no audio, as the corpus's readme says; EMO-SUPERB's shares agree with these votes on
+    the voice for 4,070 of the clips and count more votes for the others; a zip download holds Git LFS pointers instead
+    of audio.
 Citation: H. Cao et al., CREMA-D: Crowd-sourced Emotional Multimodal Actors Dataset, IEEE Transactions on Affective
     Computing 5(4), 2014.
 """
@@ -17,20 +17,12 @@ Citation: H. Cao et al., CREMA-D: Crowd-sourced Emotional Multimodal Actors Data
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from s3prl_emotion.corpora.preparers.base import (
-    Clip,
-    Expected,
-    Options,
-    Prepared,
-    Preparer,
-    Vote,
-    plurality,
-    shares_of,
-    wrong_layout,
-)
-from s3prl_emotion.corpora.preparers.files import first_file, gender, named_files, read_csv
+from s3prl_emotion.corpora.prepare.preparer import Clip, Expected, Prepared, Preparer, Vote, flag, wrong_layout
+from s3prl_emotion.corpora.prepare.source_files import first_file, gender, named_files, read_csv
+from s3prl_emotion.corpora.prepare.votes import plurality, shares_of, without_shares
 from s3prl_emotion.errors import LabelError
 
 TITLE = "CREMA-D"
@@ -69,18 +61,32 @@ _BY_ACTING = {name: 1087 if name == "neutral" else 1271 for name in ACTED.values
 _NAME = re.compile(r"(\d{4})_([A-Z]{3})_([A-Z]{3})_([A-Z]{2})")
 
 
+@dataclass(frozen=True)
+class Options:
+    """Options of ``s3prl-emotion prepare crema-d``."""
+
+    label: str = field(
+        default="votes",
+        metadata=flag(choices=("votes", "acted"), help="class by the graders' votes (default), or as acted"),
+    )
+    modality: str = field(
+        default="voice",
+        metadata=flag(choices=tuple(MODALITIES), help="what the graders judged (default: the voice alone)"),
+    )
+
+
 def read(root: Path, options: Options) -> Prepared:
-    """Find the clips of CREMA-D.
+    """Read the clips of CREMA-D.
 
     Raises:
         LabelError: ROOT does not look like CREMA-D, or a clip has no votes
     """
     audio = root / "AudioWAV"
-    found, notes = named_files(audio if audio.is_dir() else root, _NAME, TITLE, LAYOUT)
+    files, notes = named_files(audio if audio.is_dir() else root, _NAME, TITLE, LAYOUT)
     counts = _votes(root, options)
     genders = _genders(root, notes)
     clips, votes = [], []
-    for path, match in found:
+    for path, match in files:
         actor, sentence, acted, level = match.groups()
         if acted not in ACTED:
             raise LabelError(f"{path}: emotion {acted} is none of {', '.join(ACTED)}; rename or remove the file")
@@ -94,21 +100,21 @@ def read(root: Path, options: Options) -> Prepared:
         text = SENTENCES.get(sentence)
         clips.append(Clip(path, emotion, actor, genders.get(actor), text=text, shares=shares, more=more))
     if any(not clip.shares for clip in clips):
-        clips = [Clip(**{**vars(clip), "shares": {}}) for clip in clips]
+        clips = without_shares(clips)
         notes.append("no votes on some clips: no share columns")
     classes = _BY_VOTES[options.modality] if options.label == "votes" else _BY_ACTING
     return Prepared(root, clips, votes, (), Expected(7442, classes, speakers=91), notes, NO_SIGNAL)
 
 
 def _votes(root: Path, options: Options) -> dict[str, list[str]]:
-    """Classes that the graders of a modality gave, by stem."""
+    """Return the classes that the graders of a modality chose, by stem."""
     path = first_file(root, "processedResults/tabulatedVotes.csv", "tabulatedVotes.csv")
     if path is None:
         if options.label == "acted":
             return {}
         raise wrong_layout(root, TITLE, f"{LAYOUT} (--label acted does without the votes)")
     digit = MODALITIES[options.modality]
-    found: dict[str, list[str]] = {}
+    votes: dict[str, list[str]] = {}
     for line, row in enumerate(read_csv(path, ("fileName", *LETTERS)), start=2):
         if "" not in row:
             raise LabelError(
@@ -120,8 +126,8 @@ def _votes(root: Path, options: Options) -> dict[str, list[str]]:
             given = [name for letter, name in LETTERS.items() for _ in range(int(row[letter]))]
         except ValueError as error:
             raise LabelError(f"{path} line {line}: a count of votes is not a whole number") from error
-        found[row["fileName"].strip()] = given
-    return found
+        votes[row["fileName"].strip()] = given
+    return votes
 
 
 def _genders(root: Path, notes: list[str]) -> dict[str, str]:
@@ -140,5 +146,5 @@ PREPARER = Preparer(
     "ODbL 1.0, contents DbCL 1.0",
     LAYOUT,
     read,
-    frozenset({"label", "modality"}),
+    Options,
 )

@@ -1,23 +1,25 @@
-r"""Any corpus: a folder for each class, a pattern of file names, or a table with columns of its own names.
+r"""Any corpus: a folder for each class, a pattern of file names, or a table with column names of its own.
 
 Licence, official split, counts: your corpus's.
 Folders: ``ROOT/happy/a.wav``: the first folder below ROOT is the class.
-Pattern: ``--pattern '(?P<speaker>\d+)_(?P<emotion>[a-z]+)_.*'``: a regular expression of the whole stem, whose named
-    groups are emotion (needed), speaker, gender, fold, split, text.
-Table: ``--csv FILE --columns FileName=path,EmoClass=label``: our column for theirs; others keep their names.
-``--names A=angry,S=sad`` gives classes their names in each of the three; without it they keep the corpus's own.
-Known faults: without speakers no speaker-disjoint split can be drawn: give them, or Fold or Split_Set.
+Pattern: ``--pattern '(?P<speaker>\d+)_(?P<emotion>[a-z]+)_.*'``: a regular expression for the whole stem, with the
+    named groups emotion (required), speaker, gender, fold, split, text.
+Table: ``--csv FILE --columns FileName=path,EmoClass=label``: our column = theirs; other columns keep their names.
+``--names A=angry,S=sad`` renames classes in all three cases; without it they keep the corpus's names.
+Known faults: without speakers no speaker-disjoint split can be drawn: provide them, or Fold or Split_Set.
 Citation: none.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from s3prl_emotion.corpora.corpus import DIMENSIONS
-from s3prl_emotion.corpora.preparers.base import Clip, Levels, Options, Prepared, Preparer, wrong_layout
-from s3prl_emotion.corpora.preparers.files import audio_files, gender, named_files, number, read_csv
+from s3prl_emotion.corpora.prepare.preparer import Clip, Levels, Prepared, Preparer, flag, wrong_layout
+from s3prl_emotion.corpora.prepare.source_files import audio_files, gender, named_files, number, read_csv
 from s3prl_emotion.errors import LabelError, UsageError, nearest
 
 TITLE = "a corpus"
@@ -29,15 +31,44 @@ COLUMNS = (
 )  # fmt: skip
 
 
+def _pairs(text: str) -> dict[str, str]:
+    pairs = [part.split("=", 1) for part in text.split(",") if part.strip()]
+    if any(len(pair) != 2 or not all(item.strip() for item in pair) for pair in pairs):
+        raise ValueError("must be pairs as A=angry,S=sad")
+    return {left.strip(): right.strip() for left, right in pairs}
+
+
+@dataclass(frozen=True)
+class Options:
+    """Options of ``s3prl-emotion prepare generic``."""
+
+    pattern: str | None = field(
+        default=None,
+        metadata=flag(metavar="REGEX", help="pattern of file stems, with groups emotion, speaker, gender, fold, …"),
+    )
+    csv: Path | None = field(
+        default=None,
+        metadata=flag(convert=lambda path: Path(path).expanduser(), metavar="FILE", help="table of files and classes"),
+    )
+    columns: Mapping[str, str] = field(
+        default_factory=dict,
+        metadata=flag(convert=_pairs, metavar="OURS=THEIRS,…", help="columns of --csv, as FileName=path"),
+    )
+    names: Mapping[str, str] = field(
+        default_factory=dict,
+        metadata=flag(convert=_pairs, metavar="THEIRS=OURS,…", help="names of classes, as A=angry,S=sad"),
+    )
+
+
 def read(root: Path, options: Options) -> Prepared:
-    """Find the utterances of any corpus.
+    """Read the utterances of any corpus.
 
     Raises:
-        LabelError: ROOT or the table does not look as the options say
+        LabelError: ROOT or the table does not fit the options
         UsageError: an option is malformed
     """
     if options.pattern and options.csv:
-        raise UsageError("--pattern and --csv: give one of them")
+        raise UsageError("--pattern and --csv: use one of them")
     if options.columns and not options.csv:
         raise UsageError("--columns needs --csv FILE")
     if options.csv:
@@ -47,9 +78,7 @@ def read(root: Path, options: Options) -> Prepared:
     else:
         prepared = _from_folders(root, options)
     unused = sorted(set(options.names) - {clip.emotion for clip in prepared.clips} - set(options.names.values()))
-    clips = [
-        Clip(**{**vars(clip), "emotion": options.names.get(clip.emotion, clip.emotion)}) for clip in prepared.clips
-    ]
+    clips = [replace(clip, emotion=options.names.get(clip.emotion, clip.emotion)) for clip in prepared.clips]
     known = {clip.emotion for clip in prepared.clips}
     notes = [*prepared.notes, *(f"--names: no utterance has class {name!r}{nearest(name, known)}" for name in unused)]
     return Prepared(root, clips, notes=notes)
@@ -82,14 +111,14 @@ def _from_names(root: Path, text: str, options: Options) -> Prepared:
             raise UsageError(f"--pattern: no group {name!r}{nearest(name, GROUPS)}")
     if "emotion" not in pattern.groupindex:
         raise UsageError("--pattern needs a group (?P<emotion>…)")
-    found, notes = named_files(
+    files, notes = named_files(
         root, pattern, TITLE, f"file stems that fit {text!r}", key=lambda path: str(path.relative_to(root))
     )
     clips = []
-    for path, match in found:
+    for path, match in files:
         given = {name: value for name, value in match.groupdict().items() if value}
         if "emotion" not in given:
-            raise LabelError(f"{path}: the group emotion of --pattern is empty for it")
+            raise LabelError(f"{path}: the group emotion of --pattern is empty")
         sex = given.get("gender")
         who = (given.get("speaker"), gender(sex) or sex if sex else None)
         clips.append(Clip(path, given["emotion"], *who, given.get("fold"), given.get("split"), given.get("text")))
@@ -122,7 +151,7 @@ def _clip(root: Path, source: Path, line: int, cells: dict[str, str], more: dict
         values = [number(text) for text in given]
         for text, value in zip(given, values, strict=True):
             if text and value is None:
-                raise LabelError(f"{source} line {line}: {text!r} is no number")
+                raise LabelError(f"{source} line {line}: {text!r} is not a number")
         return (values[0], values[1], values[2]) if any(given) else None
 
     file = Path(cells["FileName"])
@@ -147,5 +176,5 @@ PREPARER = Preparer(
     "your corpus's",
     LAYOUT,
     read,
-    frozenset({"pattern", "names", "csv", "columns"}),
+    Options,
 )

@@ -3,11 +3,11 @@
 Licence: of the University of Southern California, for research; request it at https://sail.usc.edu/iemocap/.
 Official split: none; SUPERB leaves one session out (fold N tests on Session N), and so does the column Fold.
 Expected: 10,039 utterances of 10 speakers; 5,531 in SUPERB's selection (happy with excited, neutral, angry, sad).
-Known faults: SUPERB's lists name the dialogue's first speaker, the true one stands in the file's name (``_F``,
-    ``_M``); levels stand as valence, activation, dominance; some graders left dominance out; graders give several
-    classes, or classes of their own (counted as other); graders of classes and of levels are not the same people;
-    graders C-F1 and C-M1 are the actors themselves and are not counted; copies made on macOS hold ``._`` files beside
-    the real ones.
+Known faults: SUPERB's lists name the dialogue's first speaker, whereas the true one is in the file's name (``_F``,
+    ``_M``); levels are in the order valence, activation, dominance; some graders left dominance out; graders choose
+    several classes, or classes of their own (counted as other); classes and levels have different graders; graders
+    C-F1 and C-M1 are the actors themselves and are not counted; copies made on macOS have ``._`` files beside the real
+    ones.
 Citation: C. Busso et al., IEMOCAP: Interactive emotional dyadic motion capture database, Language Resources and
     Evaluation 42(4), 2008.
 """
@@ -20,22 +20,20 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from s3prl_emotion.corpora.preparers.base import (
-    NO_AGREEMENT,
-    OTHER,
+from s3prl_emotion.corpora.class_names import NO_AGREEMENT, OTHER
+from s3prl_emotion.corpora.prepare.preparer import (
     Clip,
     Expected,
     Levels,
-    Options,
     Prepared,
     Preparer,
     Rating,
     Vote,
-    mean_and_spread,
-    shares_of,
+    flag,
     wrong_layout,
 )
-from s3prl_emotion.corpora.preparers.files import number, read_text
+from s3prl_emotion.corpora.prepare.source_files import number, read_text
+from s3prl_emotion.corpora.prepare.votes import mean_and_spread, shares_of
 from s3prl_emotion.corpora.superb import IEMOCAP_NAME, speaker_of
 from s3prl_emotion.errors import LabelError, nearest
 
@@ -76,17 +74,26 @@ _LEVEL = re.compile(r"\b(val|act|dom)\s*(\d+(?:\.\d+)?)?")
 _SAID = re.compile(r"^(\S+)\s+\[[^\]]*\]:\s*(.*)$")
 
 
+@dataclass(frozen=True)
+class Options:
+    """Options of ``s3prl-emotion prepare iemocap``."""
+
+    classes: str = field(
+        default="all", metadata=flag(choices=tuple(EXPECTED), help="all, or SUPERB's 4, or EMO-SUPERB's 9")
+    )
+
+
 @dataclass
 class Turn:
-    """An utterance as EmoEvaluation has it.
+    """An utterance as EmoEvaluation describes it.
 
     Attributes:
         name: Ses01F_impro01_F000
-        code: of the consensus, ``neu`` …
+        code: consensus class, ``neu`` …
         means: published mean activation, valence and dominance
-        votes: grader and class
-        levels: grader and levels
-        unknown: classes that graders wrote which are not of the list
+        votes: pairs of grader and class
+        levels: pairs of grader and levels
+        unknown: classes that graders wrote and that are not in the list
     """
 
     name: str
@@ -101,14 +108,14 @@ def parse_evaluation(text: str, source: Path) -> list[Turn]:
     """Read one dialogue's EmoEvaluation file.
 
     Args:
-        text: of the file
-        source: for messages
+        text: content of the file
+        source: its path, for messages
 
     Returns:
-        its utterances, in the file's order; the actors' own evaluations are left out
+        its utterances, in the file's order, without the actors' own evaluations
 
     Raises:
-        LabelError: a consensus class or an utterance's name is not of IEMOCAP
+        LabelError: a consensus class or an utterance's name is not one of IEMOCAP's
     """
     turns: list[Turn] = []
     for line, content in enumerate(text.splitlines(), start=1):
@@ -123,13 +130,13 @@ def parse_evaluation(text: str, source: Path) -> list[Turn]:
             turns.append(Turn(name, code, (activation, valence, dominance)))
             continue
         graded = _GRADER.match(content.strip())
-        if graded and turns and graded.group(2)[0] not in "FM":  # F1 and M1 are the actors themselves
+        if graded and turns and graded.group(2)[0] not in "FM":  # graders F1 and M1 are the actors themselves
             _add_grades(turns[-1], *graded.groups())
     return turns
 
 
 def _add_grades(turn: Turn, kind: str, grader: str, text: str) -> None:
-    given = text.partition("(")[0]  # what follows is a comment
+    given = text.partition("(")[0]  # the rest is a comment
     if kind == "A":
         levels = {name: number(value) for name, value in _LEVEL.findall(given)}
         turn.levels.append((grader, (levels.get("act"), levels.get("val"), levels.get("dom"))))
@@ -142,7 +149,7 @@ def _add_grades(turn: Turn, kind: str, grader: str, text: str) -> None:
 
 
 def read(root: Path, options: Options) -> Prepared:
-    """Find the utterances of IEMOCAP as ``options.classes`` selects and names them.
+    """Read the utterances of IEMOCAP that ``options.classes`` selects.
 
     Raises:
         LabelError: ROOT does not look like IEMOCAP, or a file is malformed
@@ -167,7 +174,7 @@ def read(root: Path, options: Options) -> Prepared:
 
 
 def _turns(root: Path) -> list[tuple[str, Turn]]:
-    found: list[tuple[str, Turn]] = []
+    turns: list[tuple[str, Turn]] = []
     seen: set[str] = set()
     for folder in sorted(root.glob("Session*/dialog/EmoEvaluation")):
         for path in sorted(folder.glob("[!.]*.txt")):
@@ -175,10 +182,10 @@ def _turns(root: Path) -> list[tuple[str, Turn]]:
                 if turn.name in seen:
                     raise LabelError(f"{path}: {turn.name} is evaluated twice")
                 seen.add(turn.name)
-                found.append((folder.parent.parent.name, turn))
-    if not found:
+                turns.append((folder.parent.parent.name, turn))
+    if not turns:
         raise wrong_layout(root, TITLE, LAYOUT)
-    return found
+    return turns
 
 
 def _transcripts(root: Path) -> dict[str, str]:
@@ -192,7 +199,7 @@ def _transcripts(root: Path) -> dict[str, str]:
 
 
 def _clip(turn: Turn, path: Path, session: str, text: str | None, selection: str) -> Clip | None:
-    """A row, ``None`` where the utterance is not of the selection."""
+    """Return the utterance's row, or ``None`` if it is not in the selection."""
     given = [emotion for _, emotion in turn.votes]
     if selection == "superb":
         emotion, shares = SUPERB.get(turn.code, ""), {}
@@ -228,6 +235,6 @@ PREPARER = Preparer(
     "USC's own, for research, on request",
     LAYOUT,
     read,
-    frozenset({"classes"}),
+    Options,
     dimensional=True,
 )

@@ -8,8 +8,8 @@ Official split: Train, Development (Validation in older releases), Test1, Test2,
 Expected: release 1.11, as the corpus's page has it: Train 84,030, Development 19,815, Test1 30,647, Test2 14,815
     segments (and Test3 2,347 without labels). Counts of other releases are not checked: they were not verified.
 Known faults: older releases spell the table ``labels_concensus.csv``; speakers that are not yet identified are called
-    Unknown, in Train alone; test partitions share some speakers with each other; MSP-PODCAST_1023_0235.wav is stereo
-    at 44.1 kHz in release 1.8.
+    Unknown, only in Train; test partitions share some speakers with each other; MSP-PODCAST_1023_0235.wav is stereo at
+    44.1 kHz in release 1.8.
 Citation: R. Lotfian and C. Busso, Building Naturalistic Emotionally Balanced Speech Corpus by Retrieving Emotional
     Speech From Existing Podcast Recordings, IEEE Transactions on Affective Computing 10(4), 2019.
 """
@@ -22,40 +22,47 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 
+from s3prl_emotion.corpora.class_names import MSP_LETTERS, NO_AGREEMENT, OTHER
 from s3prl_emotion.corpora.corpus import DIMENSIONS
-from s3prl_emotion.corpora.preparers.base import (
-    OTHER,
+from s3prl_emotion.corpora.prepare.preparer import (
     Clip,
     Expected,
-    Options,
+    Levels,
+    NoOptions,
     Prepared,
     Preparer,
     Rating,
     Vote,
-    mean_and_spread,
-    shares_of,
     wrong_layout,
 )
-from s3prl_emotion.corpora.preparers.files import audio_files, by_stem, first_file, gender, number, read_csv, read_text
-from s3prl_emotion.corpora.table import MSP_LETTERS
+from s3prl_emotion.corpora.prepare.source_files import (
+    audio_files,
+    by_stem,
+    first_file,
+    gender,
+    number,
+    read_csv,
+    read_text,
+)
+from s3prl_emotion.corpora.prepare.votes import mean_and_spread, shares_of, without_shares
 from s3prl_emotion.errors import LabelError
 
 TITLE = "MSP-Podcast"
 LAYOUT = "Labels/labels_consensus.csv and Audios/*.wav"
-CLASSES = tuple(name for letter, name in MSP_LETTERS.items() if letter != "X")
+CLASSES = tuple(name for name in MSP_LETTERS.values() if name != NO_AGREEMENT)
 SPLITS = {"train": "Train", "development": "Development", "dev": "Development", "validation": "Development"}
 EXPECTED = {
     "1.11": Expected(splits={"Train": 84030, "Development": 19815, "Test1": 30647, "Test2": 14815}),
 }
-GRADERS = ("WorkerID", "Worker", "Annotator", "AnnotatorID", "Grader")  # columns for who graded
+GRADERS = ("WorkerID", "Worker", "Annotator", "AnnotatorID", "Grader")  # names of the column with the grader
 _RELEASE = re.compile(r"(?:release|publish|version)[\s_-]*v?(\d+\.\d+)", re.IGNORECASE)
 _PARTITION = re.compile(r"(MSP-\w+?_\d+_\d+\w*)(?:\.wav)?", re.IGNORECASE)
 _SPLIT_NAME = re.compile(r"\b(train|development|validation|test\d?)\b", re.IGNORECASE)
-Grade = tuple[str, str, str, tuple[float | None, float | None, float | None]]  # file, grader, class, levels
+Grade = tuple[str, str, str, Levels]  # file, grader, class, levels
 
 
-def read(root: Path, options: Options) -> Prepared:
-    """Find the utterances of MSP-Podcast.
+def read(root: Path, options: NoOptions) -> Prepared:
+    """Read the utterances of MSP-Podcast.
 
     Raises:
         LabelError: ROOT does not look like MSP-Podcast, or a table is malformed
@@ -96,7 +103,7 @@ def read(root: Path, options: Options) -> Prepared:
 
 
 def first_folder(root: Path, *names: str) -> Path:
-    """The first of some folders that is there, or else the first name."""
+    """Return the first of several folders that exists, or else the first name."""
     return next((root / name for name in names if (root / name).is_dir()), root / names[0])
 
 
@@ -113,14 +120,14 @@ def _clip(
 
 
 def _complete_shares(clips: list[Clip], notes: list[str]) -> list[Clip]:
-    """Leave shares out everywhere where they are not known for every row: a label table cannot hold gaps there."""
+    """Remove all shares if a row has none: a label table cannot have gaps there."""
     without = [clip for clip in clips if not clip.shares]
     if not without or len(without) == len(clips):
         if without:
             notes.append("no labels_detailed.csv or .json: no spreads, shares, votes.csv nor ratings.csv")
         return clips
     notes.append(f"{len(without)} utterances have no votes, as {without[0].path.name}: no share columns; use votes.csv")
-    return [Clip(**{**vars(clip), "shares": {}}) for clip in clips]
+    return without_shares(clips)
 
 
 def _notes(release: str | None, hidden: int) -> list[str]:
@@ -147,19 +154,19 @@ def _split(name: str) -> str | None:
 
 
 def _partitions(root: Path) -> dict[str, str]:
-    """Split of each utterance from Partitions.txt, for releases whose table does not have it."""
+    """Read the split of each utterance from Partitions.txt, for releases whose table does not have it."""
     path = first_file(root, "Partitions.txt", "Partition.txt", "Labels/Partitions.txt", "partitions.txt")
-    found = {}
+    partitions = {}
     for line in read_text(path).splitlines() if path else ():
         name, split = _PARTITION.search(line), _SPLIT_NAME.search(line)
         if name and split:
-            found[name.group(1)] = split.group(1).title()
-    return found
+            partitions[name.group(1)] = split.group(1).title()
+    return partitions
 
 
 def _grades(root: Path) -> tuple[dict[str, list[Grade]], list[str]]:
-    """Every grade by stem, and a note on classes that are not of the list."""
-    found: defaultdict[str, list[Grade]] = defaultdict(list)
+    """Read every grade by stem; also return a note on classes that are not in the list."""
+    grades: defaultdict[str, list[Grade]] = defaultdict(list)
     unknown: Counter[str] = Counter()
     for name, grader, emotion, row in _detailed(root):
         known = emotion.strip().lower()
@@ -169,15 +176,15 @@ def _grades(root: Path) -> tuple[dict[str, list[Grade]], list[str]]:
             known = OTHER
         stem = Path(name).stem
         levels = tuple(number(str(row.get(key, ""))) for key in DIMENSIONS)
-        found[stem].append((stem, grader, known, (levels[0], levels[1], levels[2])))
+        grades[stem].append((stem, grader, known, (levels[0], levels[1], levels[2])))
     if not unknown:
-        return found, []
+        return grades, []
     words = ", ".join(f"{word!r}" for word, _ in unknown.most_common(3))
-    return found, [f"{sum(unknown.values())} votes are for classes that are not of the list, as {words}: other"]
+    return grades, [f"{sum(unknown.values())} votes are for classes that are not of the list, as {words}: other"]
 
 
 def _detailed(root: Path) -> Iterator[tuple[str, str, str, dict[str, str]]]:
-    """File, grader, class and levels of each grade."""
+    """Yield file, grader, class and the table's row of each grade."""
     path = first_file(root, "Labels/labels_detailed.csv")
     if path is not None:
         for row in read_csv(path, ("FileName", "EmoClass_Major")):

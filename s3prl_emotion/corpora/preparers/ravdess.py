@@ -5,8 +5,8 @@ Source: https://zenodo.org/record/1188976 (Audio_Speech_Actors_01-24.zip)
 Official split: none.
 Expected: 1,440 utterances of 24 actors, 60 each: neutral 96, the other seven classes 192. The count with songs
     (``--songs``) is not checked.
-Known faults: odd actors are men, even ones women; neutral has one intensity alone; second copies of a file in
-    subfolders are passed over.
+Known faults: odd actors are men, even ones women; neutral has only one intensity; second copies of a file in
+    subfolders are skipped.
 Citation: S. R. Livingstone and F. A. Russo, The Ryerson Audio-Visual Database of Emotional Speech and Song (RAVDESS),
     PLoS ONE 13(5), 2018.
 """
@@ -14,10 +14,11 @@ Citation: S. R. Livingstone and F. A. Russo, The Ryerson Audio-Visual Database o
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from s3prl_emotion.corpora.preparers.base import Clip, Expected, Options, Prepared, Preparer
-from s3prl_emotion.corpora.preparers.files import named_files
+from s3prl_emotion.corpora.prepare.preparer import Clip, Expected, Prepared, Preparer, flag
+from s3prl_emotion.corpora.prepare.source_files import named_files
 
 TITLE = "RAVDESS"
 LAYOUT = "Actor_01 to Actor_24 with files as 03-01-06-01-02-01-12.wav, at any depth"
@@ -30,15 +31,22 @@ EXPECTED = Expected(1440, {name: 96 if name == "neutral" else 192 for name in CO
 _NAME = re.compile(r"03-(0[12])-(0[1-8])-(0[12])-(0[12])-(0[12])-(\d\d)")
 
 
+@dataclass(frozen=True)
+class Options:
+    """Options of ``s3prl-emotion prepare ravdess``."""
+
+    songs: bool = field(default=False, metadata=flag(action="store_true", help="include the sung utterances"))
+
+
 def read(root: Path, options: Options) -> Prepared:
-    """Find the utterances of RAVDESS.
+    """Read the utterances of RAVDESS.
 
     Raises:
         LabelError: ROOT does not look like RAVDESS
     """
-    found, notes = named_files(root, _NAME, TITLE, LAYOUT)
+    files, notes = named_files(root, _NAME, TITLE, LAYOUT)
     clips = []
-    for path, match in found:
+    for path, match in files:
         channel, emotion, intensity, statement, _, actor = match.groups()
         if channel == "02" and not options.songs:
             continue
@@ -47,12 +55,10 @@ def read(root: Path, options: Options) -> Prepared:
         if options.songs:
             more["Channel"] = "speech" if channel == "01" else "song"
         clips.append(Clip(path, CODES[emotion], actor, gender, text=STATEMENTS[statement], more=more))
-    sung = len(found) - len(clips)
+    sung = len(files) - len(clips)
     if sung:
         notes.append(f"{sung} sung utterances are left out; --songs takes them")
     return Prepared(root, clips, expected=Expected() if options.songs else EXPECTED, notes=notes)
 
 
-PREPARER = Preparer(
-    "ravdess", TITLE, "English, acted; transcripts", "CC BY-NC-SA 4.0", LAYOUT, read, frozenset({"songs"})
-)
+PREPARER = Preparer("ravdess", TITLE, "English, acted; transcripts", "CC BY-NC-SA 4.0", LAYOUT, read, Options)

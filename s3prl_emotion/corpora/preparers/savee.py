@@ -4,7 +4,7 @@ Licence: on registration, for research; the terms were not verified.
 Source: http://personal.ee.surrey.ac.uk/Personal/P.Jackson/SAVEE/
 Official split: none.
 Expected: 480 utterances of 4 speakers, 120 each: neutral 120, the other six classes 60 each.
-Known faults: two layouts are about, DC/a01.wav and DC_a01.wav; all speakers are men.
+Known faults: there are two layouts, DC/a01.wav and DC_a01.wav; all speakers are men.
 Citation: P. Jackson and S. Haq, Surrey Audio-Visual Expressed Emotion (SAVEE) Database, University of Surrey, 2014.
 """
 
@@ -13,8 +13,8 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from s3prl_emotion.corpora.preparers.base import Clip, Expected, Options, Prepared, Preparer, wrong_layout
-from s3prl_emotion.corpora.preparers.files import named_files
+from s3prl_emotion.corpora.prepare.preparer import Clip, Expected, NoOptions, Prepared, Preparer, wrong_layout
+from s3prl_emotion.corpora.prepare.source_files import named_files
 
 TITLE = "SAVEE"
 LAYOUT = "folders DC, JE, JK, KL with files as sa01.wav, or files as DC_sa01.wav"
@@ -30,23 +30,23 @@ def _speaker(path: Path) -> str:
     return path.stem[:2] if path.stem[:2] in SPEAKERS else path.parent.name
 
 
-def read(root: Path, options: Options) -> Prepared:
-    """Find the utterances of SAVEE.
+def _utterance(path: Path) -> str:
+    """Return speaker and number, which are the same in both layouts."""
+    speaker = _speaker(path)
+    return f"{speaker} {path.stem.removeprefix(speaker).lstrip('_')}"
+
+
+def read(root: Path, options: NoOptions) -> Prepared:
+    """Read the utterances of SAVEE.
 
     Raises:
         LabelError: ROOT does not look like SAVEE
     """
-    found, notes = named_files(
-        root,
-        _NAME,
-        TITLE,
-        LAYOUT,
-        key=lambda path: f"{_speaker(path)} {path.stem.removeprefix(_speaker(path)).lstrip('_')}",
-    )
-    strangers = [path for path, _ in found if _speaker(path) not in SPEAKERS]
+    files, notes = named_files(root, _NAME, TITLE, LAYOUT, key=_utterance)
+    strangers = [path for path, _ in files if _speaker(path) not in SPEAKERS]
     if strangers:
-        raise wrong_layout(root, TITLE, f"{LAYOUT} (nothing says who speaks {strangers[0]})")
-    clips = [Clip(path, CODES[match.group(2)], _speaker(path), "Male") for path, match in found]
+        raise wrong_layout(root, TITLE, f"{LAYOUT} (no speaker known for {strangers[0]})")
+    clips = [Clip(path, CODES[match.group(2)], _speaker(path), "Male") for path, match in files]
     return Prepared(root, clips, expected=EXPECTED, notes=notes)
 
 

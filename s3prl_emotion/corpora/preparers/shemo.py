@@ -6,7 +6,7 @@ Source: https://github.com/mansourehk/ShEMO (the archives there are said to be d
 Official split: none.
 Expected: 3,000 utterances of 87 speakers (31 women, 56 men). Counts by class are not checked: they were not verified.
 Known faults: fear is rare; single annotators' votes are not published; transcripts are missing for some utterances
-    and hold marks of writing direction (removed here); the corrected list of the authors' page has 2,838 utterances.
+    and contain marks of writing direction (removed here); the corrected list on an author's page has 2,838 utterances.
 Citation: O. Mohamad Nezami, P. Jamshid Lou and M. Karami, ShEMO: a large-scale validated database for Persian speech
     emotion detection, Language Resources and Evaluation 53(1), 2019.
 """
@@ -16,8 +16,8 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from s3prl_emotion.corpora.preparers.base import Clip, Expected, Options, Prepared, Preparer
-from s3prl_emotion.corpora.preparers.files import by_stem, named_files, read_text, walk
+from s3prl_emotion.corpora.prepare.preparer import Clip, Expected, NoOptions, Prepared, Preparer
+from s3prl_emotion.corpora.prepare.source_files import by_stem, named_files, read_text, walk
 
 TITLE = "ShEMO"
 LAYOUT = "folders female and male with files as F21N23.wav, at any depth"
@@ -27,18 +27,18 @@ _NAME = re.compile(r"(([FM])\d\d)([AFHNSW])\d+")
 _DIRECTION = str.maketrans("", "", "\u200e\u200f")  # marks of writing direction
 
 
-def read(root: Path, options: Options) -> Prepared:
-    """Find the utterances of ShEMO.
+def read(root: Path, options: NoOptions) -> Prepared:
+    """Read the utterances of ShEMO.
 
     Raises:
         LabelError: ROOT does not look like ShEMO
     """
-    found, notes = named_files(root, _NAME, TITLE, LAYOUT)
+    files, notes = named_files(root, _NAME, TITLE, LAYOUT)
     transcripts = [path for path in walk(root) if path.suffix.lower() == ".ort"]
-    final = [path for path in transcripts if "final text" in path.parts]  # others are phonetic, or drafts
+    final = [path for path in transcripts if "final text" in path.parts]  # the others are phonetic, or drafts
     texts = by_stem(final or transcripts)
     clips = []
-    for path, match in found:
+    for path, match in files:
         speaker, sex, code = match.groups()
         source = texts.get(path.stem)
         text = " ".join(read_text(source).translate(_DIRECTION).split()) if source else None

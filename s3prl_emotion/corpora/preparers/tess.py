@@ -2,11 +2,11 @@
 
 Licence: not verified; the source names it.
 Source: https://doi.org/10.5683/SP2/E8H2MF
-Official split: none; with two speakers no three speaker-disjoint splits can be drawn, so that it serves best as an
-    ``extra_tests`` corpus.
+Official split: none; two speakers are too few for three speaker-disjoint splits, so that it is best used in
+    ``extra_tests``.
 Expected: 2,800 utterances of 2 speakers, 1,400 each, 400 in each of seven classes.
-Known faults: pleasant surprise is coded ps; second copies of a file in subfolders are passed over; the codes OA and
-    YA are taken for OAF and YAF.
+Known faults: pleasant surprise is coded ps; second copies of a file in subfolders are skipped; the codes OA and YA
+    are read as OAF and YAF.
 Citation: K. Dupuis and M. K. Pichora-Fuller, Toronto emotional speech set (TESS), University of Toronto, 2010.
 """
 
@@ -15,8 +15,8 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from s3prl_emotion.corpora.preparers.base import Clip, Expected, Options, Prepared, Preparer
-from s3prl_emotion.corpora.preparers.files import named_files
+from s3prl_emotion.corpora.prepare.preparer import Clip, Expected, NoOptions, Prepared, Preparer
+from s3prl_emotion.corpora.prepare.source_files import prepare_named
 
 TITLE = "TESS"
 LAYOUT = "files as OAF_back_angry.wav and YAF_back_ps.wav, at any depth"
@@ -28,19 +28,19 @@ EXPECTED = Expected(2800, dict.fromkeys(CODES.values(), 400), speakers=2)
 _NAME = re.compile(r"(OAF?|YAF?)_(.+)_(angry|disgust|fear|happy|neutral|ps|sad)", re.IGNORECASE)
 
 
-def read(root: Path, options: Options) -> Prepared:
-    """Find the utterances of TESS.
+def read(root: Path, options: NoOptions) -> Prepared:
+    """Read the utterances of TESS.
 
     Raises:
         LabelError: ROOT does not look like TESS
     """
-    found, notes = named_files(root, _NAME, TITLE, LAYOUT)
-    clips = []
-    for path, match in found:
-        speaker = f"{match.group(1)[:2].upper()}F"
-        text = f"Say the word {match.group(2).lower()}."
-        clips.append(Clip(path, CODES[match.group(3).lower()], speaker, "Female", text=text))
-    return Prepared(root, clips, expected=EXPECTED, notes=notes)
+    return prepare_named(root, TITLE, LAYOUT, _NAME, _clip, EXPECTED)
+
+
+def _clip(path: Path, match: re.Match[str]) -> Clip:
+    actress, word, code = match.groups()
+    speaker = f"{actress[:2].upper()}F"
+    return Clip(path, CODES[code.lower()], speaker, "Female", text=f"Say the word {word.lower()}.")
 
 
 PREPARER = Preparer("tess", TITLE, "English, acted; transcripts", "not verified", LAYOUT, read)

@@ -1,6 +1,6 @@
 """URDU: utterances in Urdu from television talk shows, four emotions.
 
-Licence: not verified; the repository of the source names none.
+Licence: not verified; the source's repository names none.
 Source: https://github.com/siddiquelatif/URDU-Dataset
 Official split: none.
 Expected: 400 utterances, 100 each of angry, happy, neutral and sad; 29 speakers by the files' names.
@@ -16,8 +16,8 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from s3prl_emotion.corpora.preparers.base import Clip, Expected, Options, Prepared, Preparer
-from s3prl_emotion.corpora.preparers.files import named_files
+from s3prl_emotion.corpora.prepare.preparer import Clip, Expected, NoOptions, Prepared, Preparer
+from s3prl_emotion.corpora.prepare.source_files import prepare_named
 
 TITLE = "URDU"
 LAYOUT = "folders Angry, Happy, Neutral, Sad with files as SM1_F10_A010.wav"
@@ -26,18 +26,18 @@ EXPECTED = Expected(400, dict.fromkeys(CODES.values(), 100), speakers=29)
 _NAME = re.compile(r"(S([FM])\d+)_F\d+_([AHNS])\d+")
 
 
-def read(root: Path, options: Options) -> Prepared:
-    """Find the utterances of URDU.
+def read(root: Path, options: NoOptions) -> Prepared:
+    """Read the utterances of URDU.
 
     Raises:
         LabelError: ROOT does not look like URDU
     """
-    found, notes = named_files(root, _NAME, TITLE, LAYOUT)
-    clips = [
-        Clip(path, CODES[match.group(3)], match.group(1), "Male" if match.group(2) == "M" else "Female")
-        for path, match in found
-    ]
-    return Prepared(root, clips, expected=EXPECTED, notes=notes)
+    return prepare_named(root, TITLE, LAYOUT, _NAME, _clip, EXPECTED)
+
+
+def _clip(path: Path, match: re.Match[str]) -> Clip:
+    speaker, sex, code = match.groups()
+    return Clip(path, CODES[code], speaker, "Male" if sex == "M" else "Female")
 
 
 PREPARER = Preparer("urdu", TITLE, "Urdu, from talk shows", "not verified", LAYOUT, read)

@@ -136,7 +136,7 @@ def build_degrader(spec: DegradationSpec, labels: str | None = None, root: str |
     """
     if spec.noise != BABBLE or labels is None:
         return Degrader(spec, build_noise(spec.noise, spec.seed, None, None), build_reverb(spec.reverb, spec.seed))
-    from s3prl_emotion.corpora.text_table import read_labels  # deferred: pandas takes half a second to import
+    from s3prl_emotion.corpora.label_text import read_labels  # deferred: pandas takes half a second to import
 
     source = read_labels(labels, root)
     source.check_audio(source.names)

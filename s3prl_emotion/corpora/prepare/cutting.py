@@ -1,4 +1,4 @@
-"""Utterances out of longer recordings."""
+"""Cut utterances out of longer recordings."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from s3prl_emotion.files.writing import write_bytes
 
 
 def cut_segment(source: Path, target: Path, start: float, end: float) -> bool:
-    """Write a part of a recording as FLAC (16 bits), whole or not at all.
+    """Write a part of a recording as FLAC (16 bits).
 
     Args:
         source: the recording
         target: the file to write; its folder is made
         start: s
-        end: s; what lies behind the recording's end is left out
+        end: s; cut off at the recording's end
 
     Returns:
-        whether there was anything to write
+        whether the part has any sample; if not, nothing is written
 
     Raises:
         soundfile.SoundFileError: the recording cannot be read

@@ -1,8 +1,7 @@
-"""Label tables: one CSV per corpus, in the convention that MSP-Podcast and EMO-SUPERB users know."""
+"""Read and check label tables: one CSV per corpus, in the convention of MSP-Podcast and EMO-SUPERB."""
 
 from __future__ import annotations
 
-import logging
 import zipfile
 import zlib
 from collections.abc import Mapping
@@ -10,26 +9,13 @@ from pathlib import Path
 
 import pandas as pd
 
-from s3prl_emotion.corpora.folds import line_of
+from s3prl_emotion.corpora.class_names import MSP_LETTERS, SHARE_NAMES, spell_out
 from s3prl_emotion.errors import LabelError, nearest
-
-SOURCE = "SourceFile"  # column: FileName of what a copy was made from
-
-logger = logging.getLogger(__name__)
 
 TEXT_COLUMNS = ("FileName", "EmoClass", "SpkrID", "Gender", "Split_Set", "Fold", "Text")
 NUMBER_COLUMNS = ("EmoAct", "EmoVal", "EmoDom", "EmoActStd", "EmoValStd", "EmoDomStd", "Duration")
-SHARE_PREFIX = "share of "  # columns of the shares as a head learns them
+SOURCE_FILE = "SourceFile"  # in tables of degraded copies: the FileName that the row is a copy of
 SHARE_TOLERANCE = 1e-3  # how far a row of grader shares may sum from 1
-MSP_LETTERS = {
-    "A": "angry", "S": "sad", "H": "happy", "U": "surprise", "F": "fear", "D": "disgust", "C": "contempt",
-    "N": "neutral", "O": "other", "X": "no agreement",
-}  # fmt: skip
-# Names under which published corpora have columns of grader shares; classes of the table itself count too.
-SHARE_NAMES = frozenset({
-    "angry", "anger", "sad", "sadness", "happy", "happiness", "surprise", "fear", "disgust", "contempt", "neutral",
-    "other", "frustrated", "frustration", "excited", "excitement", "calm", "boredom",
-})  # fmt: skip
 
 
 def read_table(path: Path, classes: bool = True) -> pd.DataFrame:
@@ -37,7 +23,7 @@ def read_table(path: Path, classes: bool = True) -> pd.DataFrame:
 
     Args:
         path: a CSV file, compressed or not
-        classes: whether every row must have a class; else a missing one counts as a class without name
+        classes: whether every row must have a class; otherwise a missing class becomes ``""``
 
     Raises:
         LabelError: names the file, the line and the column at fault
@@ -52,21 +38,21 @@ def read_table(path: Path, classes: bool = True) -> pd.DataFrame:
             raise LabelError(f"{path} line {line_of(table[column].isna())}: {column} is empty")
     if table.empty:
         raise LabelError(f"{path}: the table has no rows")
-    twice = table["FileName"].duplicated()
-    if twice.any():
-        raise LabelError(f"{path} line {line_of(twice)}: {table['FileName'][twice].iloc[0]} is listed twice")
+    repeated = table["FileName"].duplicated()
+    if repeated.any():
+        raise LabelError(f"{path} line {line_of(repeated)}: {table['FileName'][repeated].iloc[0]} is listed twice")
     _check_numbers(table, path)
-    table["EmoClass"] = spelt_out(table["EmoClass"])
+    table["EmoClass"] = spell_out_letters(table["EmoClass"])
     _check_shares(table, path)
     return table
 
 
 def read_rows(path: Path, types: Mapping[str, type] | type[str]) -> pd.DataFrame:
-    """Read a CSV file, compressed or not, unchecked; empty cells are NaN.
+    """Read a CSV file, compressed or not, without checking its values; empty cells are NaN.
 
     Args:
         path: the file
-        types: ``str``, or types of columns by name
+        types: ``str`` for all columns, or types of columns by name
 
     Raises:
         LabelError: not readable as CSV, or rows with more fields than the header names
@@ -75,23 +61,37 @@ def read_rows(path: Path, types: Mapping[str, type] | type[str]) -> pd.DataFrame
         table = pd.read_csv(path, dtype=types, keep_default_na=False, na_values=[""])
     except (OSError, ValueError, EOFError, zlib.error, zipfile.BadZipFile) as error:  # the last: damaged .gz, .zip
         raise LabelError(f"{path}: not readable as CSV: {' '.join(str(error).split())}") from error
-    if not isinstance(table.index, pd.RangeIndex):  # pandas takes the surplus for row names, and shifts the columns
+    if not isinstance(table.index, pd.RangeIndex):  # pandas takes surplus fields as row names and shifts the columns
         raise LabelError(f"{path}: its rows have more fields than its header names; quote texts that hold commas")
     return table
 
 
-def spelt_out(classes: pd.Series) -> pd.Series:
-    """MSP's one-letter classes as names, where there are no others."""
+def line_of(wrong: pd.Series) -> int:
+    """Return the line in the file of the first row at fault; the header is line 1.
+
+    Args:
+        wrong: whether each row is at fault, indexed by the row's number in the whole table
+    """
+    return int(wrong[wrong].index.to_numpy()[0]) + 2
+
+
+def spell_out_letters(classes: pd.Series) -> pd.Series:
+    """Turn MSP's one-letter classes into names, if all classes are such letters."""
     if not classes.isin([*MSP_LETTERS, ""]).all():
         return classes
-    return classes.map(lambda name: MSP_LETTERS.get(name, name))
+    return classes.map(spell_out)
 
 
 def share_columns(table: pd.DataFrame) -> list[str]:
-    """Columns of the shares of graders: those named as a class; none where there is but one."""
+    """Return the columns of grader shares, which are named after classes; a single such column does not count."""
     known = SHARE_NAMES | {str(name).lower() for name in table["EmoClass"].unique() if name}
     named = [name for name in table.columns if name.lower() in known and name not in TEXT_COLUMNS]
     return named if len(named) >= 2 else []
+
+
+def share_target(name: str) -> str:
+    """Return the column that holds a class's shares after classes were merged and chosen for training."""
+    return f"share of {name}"
 
 
 def _check_numbers(table: pd.DataFrame, path: Path) -> None:

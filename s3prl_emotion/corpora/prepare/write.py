@@ -1,4 +1,4 @@
-"""The shared end of every preparer: audio, counts and table are checked, then written whole or not at all."""
+"""Check what a preparer has read (audio, counts, the table) and write it, all files or none."""
 
 from __future__ import annotations
 
@@ -14,20 +14,21 @@ from pathlib import Path
 from typing import Any
 
 from s3prl_emotion.corpora.corpus import DIMENSIONS
-from s3prl_emotion.corpora.preparers.base import Clip, Levels, Prepared, Rating, Vote, smoothed
-from s3prl_emotion.corpora.preparers.circumplex import with_places
+from s3prl_emotion.corpora.prepare.circumplex import with_points
+from s3prl_emotion.corpora.prepare.preparer import Clip, Levels, Prepared, Rating, Vote
+from s3prl_emotion.corpora.prepare.votes import smoothed
 from s3prl_emotion.errors import AudioError, LabelError, UsageError
 
 logger = logging.getLogger(__name__)
 
 LABELS, VOTES, RATINGS, ABOUT = "labels.csv", "votes.csv", "ratings.csv", "prepare.json"
-SHOWN = 20  # faulty files that are told one by one
-_POINTER = b"version https://git-lfs"  # what Git LFS leaves in place of a file that was not fetched
+SHOWN = 20  # faulty files that are logged one by one
+_POINTER = b"version https://git-lfs"  # beginning of a Git LFS pointer, in place of a file that was not fetched
 
 
 @dataclass(frozen=True)
 class Written:
-    """What was written: the table's path, its rows, and where its counts are not the published corpus's."""
+    """The table that was written: its path, its rows, and where its counts differ from the published corpus."""
 
     labels: Path
     clips: Sequence[Clip]
@@ -35,34 +36,34 @@ class Written:
 
 
 def check_out(out: Path, overwrite: bool) -> None:
-    """Refuse a folder that holds an earlier table, before any work is done.
+    """Raise, before any work is done, if the folder holds an earlier table.
 
     Raises:
-        UsageError: it does, and ``overwrite`` is not said; or a file stands there
+        UsageError: there is a table and ``overwrite`` is not set, or OUT is a file
     """
     if out.exists() and not out.is_dir():
-        raise UsageError(f"{out}: a file stands there; OUT is a folder")
-    there = [name for name in (LABELS, VOTES, RATINGS) if (out / name).exists()]
-    if there and not overwrite:
-        raise UsageError(f"{out / there[0]}: is there already; --overwrite replaces it, or name another OUT")
+        raise UsageError(f"{out}: is a file; OUT must be a folder")
+    existing = [name for name in (LABELS, VOTES, RATINGS) if (out / name).exists()]
+    if existing and not overwrite:
+        raise UsageError(f"{out / existing[0]}: exists already; --overwrite replaces it, or name another OUT")
 
 
 def write(
     prepared: Prepared, out: Path, about: Mapping[str, Any], smoothing: float, circumplex: bool, skip_missing: bool
 ) -> Written:
-    """Check what a preparer found, and write ``labels.csv``, ``votes.csv``, ``ratings.csv`` and ``prepare.json``.
+    """Check what a preparer has read, and write ``labels.csv``, ``votes.csv``, ``ratings.csv`` and ``prepare.json``.
 
     Args:
-        prepared: what was found
-        out: folder, made where it is not there
-        about: what made it, for the record
-        smoothing: of the shares, as :func:`~s3prl_emotion.corpora.preparers.base.smoothed` does it
-        circumplex: whether classes get places on Russell's circle
-        skip_missing: whether rows without readable audio are left out rather than refused
+        prepared: the preparer's result
+        out: folder; made if it does not exist
+        about: corpus and options, for ``prepare.json``
+        smoothing: of the shares, as :func:`~s3prl_emotion.corpora.prepare.votes.smoothed` does it
+        circumplex: whether to set dimensions to the classes' points on Russell's circle
+        skip_missing: whether to drop rows without readable audio instead of raising
 
     Raises:
         AudioError: audio is missing or unreadable
-        LabelError: the suite's own reader refuses the table
+        LabelError: the table does not pass the checks of the suite's own reader
         UsageError: the folder cannot be written
     """
     clips, seconds = _with_audio(prepared, skip_missing)
@@ -72,8 +73,8 @@ def write(
     for difference in differences:
         logger.warning("not as published: %s", difference)
     if circumplex:
-        clips = with_places(clips)
-        logger.warning("EmoAct, EmoVal and EmoDom are places of the classes on Russell's circle, not anybody's grades")
+        clips = with_points(clips)
+        logger.warning("EmoAct, EmoVal and EmoDom are the classes' points on Russell's circle, not anybody's grades")
     if smoothing:
         clips = [replace(clip, shares=smoothed(clip.shares, smoothing)) for clip in clips]
     kept = {clip.path for clip in clips}
@@ -90,17 +91,17 @@ def write(
 
 
 def _with_audio(prepared: Prepared, skip_missing: bool) -> tuple[list[Clip], dict[Path, float]]:
-    """Clips whose audio can be read, and its length (s)."""
+    """Return the clips whose audio can be read, and the length of each (s)."""
     from tqdm import tqdm
 
     if not prepared.clips:
         raise LabelError(f"{prepared.root}: no utterance is left; check ROOT and the options")
     paths = [clip.path for clip in prepared.clips]
     with ThreadPoolExecutor(8) as pool:  # mostly waits for the disk
-        found = list(tqdm(pool.map(_length, paths), total=len(paths), desc="audio", disable=None, leave=False))
+        lengths = list(tqdm(pool.map(_length, paths), total=len(paths), desc="audio", disable=None, leave=False))
     seconds: dict[Path, float] = {}
     faulty = []
-    for path, length in zip(paths, found, strict=True):
+    for path, length in zip(paths, lengths, strict=True):
         if isinstance(length, float):
             seconds[path] = length
         elif path.stem in prepared.tolerated:
@@ -113,8 +114,8 @@ def _with_audio(prepared: Prepared, skip_missing: bool) -> tuple[list[Clip], dic
         logger.error("… and %d more", len(faulty) - SHOWN)
     if faulty and not skip_missing:
         raise AudioError(
-            f"{len(faulty)} of {len(paths)} audio files are missing or unreadable, the first: {faulty[0]}; mend "
-            "them, or leave them out with --skip_missing; nothing was written"
+            f"{len(faulty)} of {len(paths)} audio files are missing or unreadable, the first: {faulty[0]}; fix "
+            "them, or drop them with --skip_missing; nothing was written"
         )
     if not seconds:
         raise AudioError(f"{prepared.root}: none of {len(paths)} audio files can be read; check ROOT")
@@ -124,7 +125,7 @@ def _with_audio(prepared: Prepared, skip_missing: bool) -> tuple[list[Clip], dic
 
 
 def _length(path: Path) -> float | str:
-    """Seconds of an audio file, or why it cannot be used."""
+    """Return the length of an audio file (s), or the reason why it cannot be used."""
     import soundfile
 
     if not path.is_file():
@@ -133,7 +134,7 @@ def _length(path: Path) -> float | str:
         info = soundfile.info(str(path))
     except (soundfile.SoundFileError, OSError, RuntimeError, TypeError) as error:
         if _starts_as_pointer(path):
-            return "a Git LFS pointer in place of audio: git lfs pull fetches it"
+            return "a Git LFS pointer instead of audio: git lfs pull fetches it"
         return f"unreadable audio ({' '.join(str(error).split())})"
     return info.frames / info.samplerate if info.frames else "audio has 0 samples"
 
@@ -147,15 +148,15 @@ def _starts_as_pointer(path: Path) -> bool:
 
 
 def file_name(path: Path, root: Path) -> str:
-    """A file's name in the table: its path below the audio root.
+    """Return a file's name in the table: its path below the audio root.
 
     Raises:
-        LabelError: it does not lie there
+        LabelError: it is not below the root
     """
     try:
         return path.relative_to(root).as_posix()
     except ValueError as error:
-        raise LabelError(f"{path}: does not lie below the audio root {root}") from error
+        raise LabelError(f"{path}: is not below the audio root {root}") from error
 
 
 def _cell(value: float | None) -> str:
@@ -167,7 +168,7 @@ def _level_cells(levels: Levels | None) -> list[str]:
 
 
 def _labels_text(clips: Sequence[Clip], seconds: Mapping[Path, float], root: Path) -> str:
-    """The label table; columns that nothing is known for are left out."""
+    """Return the label table as text, without empty columns."""
     rows = []
     for clip in sorted(clips, key=lambda clip: clip.path.as_posix()):
         spreads = [f"{name}Std" for name in DIMENSIONS]
@@ -177,9 +178,9 @@ def _labels_text(clips: Sequence[Clip], seconds: Mapping[Path, float], root: Pat
         cells |= {name: _cell(share) for name, share in clip.shares.items()}
         cells |= {"SpkrID": clip.speaker or "", "Gender": clip.gender or "", "Split_Set": clip.split or ""}
         cells |= {"Fold": clip.fold or "", "Text": clip.text or "", "Duration": _cell(seconds[clip.path])}
-        taken = sorted(set(clip.more) & {name for name, cell in cells.items() if cell})
-        if taken:
-            raise LabelError(f"{root}: the corpus's own column {taken[0]} has the name of one of ours; rename it")
+        clashing = sorted(set(clip.more) & {name for name, cell in cells.items() if cell})
+        if clashing:
+            raise LabelError(f"{root}: the corpus's own column {clashing[0]} has the name of one of ours; rename it")
         rows.append(cells | dict(clip.more))
     known = dict.fromkeys(name for row in rows for name, cell in row.items() if cell)
     columns = [name for name in dict.fromkeys(name for row in rows for name in row) if name in known]
@@ -187,7 +188,7 @@ def _labels_text(clips: Sequence[Clip], seconds: Mapping[Path, float], root: Pat
 
 
 def _votes_text(votes: Sequence[Vote], root: Path) -> str:
-    """One row a vote, as ``datarc.distribution: {source: votes}`` reads it."""
+    """Return a table with one row per vote, as ``datarc.distribution: {source: votes}`` reads it."""
     rows = sorted((file_name(vote.path, root), vote.grader, vote.emotion) for vote in votes)
     return _csv_text(["FileName", "Grader", "EmoClass"], rows) if rows else ""
 
@@ -209,9 +210,9 @@ def _validate(text: str, path: Path) -> None:
     """Read the table as training will.
 
     Raises:
-        LabelError: it is refused
+        LabelError: the table is malformed
     """
-    from s3prl_emotion.corpora.table import read_table
+    from s3prl_emotion.corpora.label_table import read_table
 
     with tempfile.TemporaryDirectory() as folder:
         trial = Path(folder) / path.name
@@ -224,7 +225,7 @@ def _validate(text: str, path: Path) -> None:
 
 
 def _publish(out: Path, texts: Mapping[str, str], record: Mapping[str, Any]) -> None:
-    """Write the files, the label table last; an earlier file that this corpus has none of is removed."""
+    """Write the files, the label table last; remove earlier files that this corpus does not have."""
     from s3prl_emotion.files.versions import versions
     from s3prl_emotion.files.writing import write_json, write_text
 

@@ -1,4 +1,4 @@
-"""One of several corpora (``datarc.corpora``): its rows in the classes and on the scale that all share."""
+"""Read one of several corpora (``datarc.corpora``), and bring its classes and scale in line with the others."""
 
 from __future__ import annotations
 
@@ -9,24 +9,24 @@ from pathlib import Path
 
 import pandas as pd
 
-from s3prl_emotion.corpora import labelled, table
 from s3prl_emotion.corpora.corpus import DIMENSIONS, Needs
-from s3prl_emotion.corpora.distribution import choose_shares
-from s3prl_emotion.corpora.folds import line_of
-from s3prl_emotion.corpora.location import places
+from s3prl_emotion.corpora.grader_shares import choose_shares
+from s3prl_emotion.corpora.label_table import line_of, read_table, share_columns
+from s3prl_emotion.corpora.locate import locate
+from s3prl_emotion.corpora.utterances import check_spreads, choose_classes
 from s3prl_emotion.errors import LabelError, nearest
 from s3prl_emotion.recipe import CorpusSection, DataSection, DistributionSection
 
 logger = logging.getLogger(__name__)
-SOURCE = Path("datarc.corpora")  # in messages, where a corpus has its file
+SOURCE = Path("datarc.corpora")  # stands in messages where a single corpus has its file
 
 
 @dataclass(frozen=True, eq=False)
 class Part:
-    """One of the corpora: its entry in the recipe, its own ``datarc``, and the rows that the head learns from.
+    """One of the corpora: its entry in the recipe, its own ``datarc``, and the rows that the head can use.
 
     Attributes:
-        distribution: what is learnt of its classes by a head that learns shares; ``None``: nothing
+        distribution: where a head that learns shares takes this corpus's targets from; ``None``: it has none
     """
 
     name: str
@@ -39,7 +39,7 @@ class Part:
 
     @property
     def where(self) -> str:
-        """Its key in the recipe, for messages."""
+        """The corpus's key in the recipe, for messages."""
         return f"{SOURCE}.{self.name}"
 
 
@@ -47,13 +47,13 @@ def read_part(name: str, section: CorpusSection, config: DataSection, needs: Nee
     """Read the label table of one corpus.
 
     Args:
-        name: in the recipe
+        name: its key in the recipe
         section: its entry
         config: ``datarc``
-        needs: what the head learns; of a row, one of these labels will do
+        needs: the labels that the head trains on; a row must have at least one of them
 
     Raises:
-        LabelError: a malformed table, ``merge`` to an unknown class, or no row with what the head learns
+        LabelError: a malformed table, ``merge`` to an unknown class, or no row with one of the head's targets
         AudioError: a missing audio folder
     """
     where = f"{SOURCE}.{name}"
@@ -66,40 +66,40 @@ def read_part(name: str, section: CorpusSection, config: DataSection, needs: Nee
             "corpora": None,
         }
     )
-    path, root = places(own)
+    path, root = locate(own.labels, own.root)
     if path.is_dir():
         raise LabelError(f"{where}.labels: {path} is a folder; name a label table, as s3prl-emotion prepare writes it")
-    found = table.read_table(path, classes=False)
+    table = read_table(path, classes=False)
     _check_merge(section.merge, config, where)
-    learnt = _distribution(section, config, found, where) if needs.shares else None
+    distribution = _distribution(section, config, table, where) if needs.shares else None
     if needs.shares:
-        read = learnt or DistributionSection(source="consensus")  # which a table without shares will do for
-        rows, _ = choose_shares(found, path, own.model_copy(update={"distribution": read}), partial=True)
+        source = distribution or DistributionSection(source="consensus")  # works for a table without shares
+        rows, _ = choose_shares(table, path, own.model_copy(update={"distribution": source}), partial=True)
     else:
-        rows = _with_classes(found, path, own, needs)
+        rows = _with_classes(table, path, own, needs)
     if needs.spreads:
-        _check_spreads(rows, path)
-    rows = _useful(rows, path, where, config, needs, learnt)
-    return Part(name, section, own, path, root, rows, learnt)
+        check_spreads(rows, path)
+    rows = _with_a_target(rows, path, where, config, needs, distribution)
+    return Part(name, section, own, path, root, rows, distribution)
 
 
 def _check_merge(merge: Mapping[str, str], config: DataSection, where: str) -> None:
-    """A class that leads nowhere is a slip: rows of other classes are left out without it."""
+    """Raise if ``merge`` maps to an unknown class: the rows would be dropped silently."""
     if config.classes is None:
         return
     for old, new in merge.items():
         if new not in config.classes:
             raise LabelError(
-                f"{where}.merge: {old} leads to {new!r}, which is none of datarc.classes{nearest(new, config.classes)}"
+                f"{where}.merge: {old} maps to {new!r}, which is none of datarc.classes{nearest(new, config.classes)}"
             )
 
 
 def _distribution(
     section: CorpusSection, config: DataSection, rows: pd.DataFrame, where: str
 ) -> DistributionSection | None:
-    """What is learnt of the corpus's classes; nothing of one that has no shares, unless the recipe says otherwise."""
+    """Return the source of the corpus's target shares; ``None`` if it has no shares and the recipe names no other."""
     options = section.distribution or config.distribution or DistributionSection()
-    if section.distribution is not None or options.source != "shares" or table.share_columns(rows):
+    if section.distribution is not None or options.source != "shares" or share_columns(rows):
         return options
     if (rows["EmoClass"] != "").any():
         logger.warning(
@@ -111,46 +111,45 @@ def _distribution(
 
 
 def _with_classes(rows: pd.DataFrame, path: Path, own: DataSection, needs: Needs) -> pd.DataFrame:
-    """Rows of the chosen classes in their words, and those without a class."""
+    """Return the rows of the chosen classes, renamed by ``merge``, and the rows without a class."""
     named = rows["EmoClass"] != ""
     if not named.any():
         return rows
-    kept, _ = labelled.choose_classes(rows[named], path, own, needs, partial=True)
+    kept, _ = choose_classes(rows[named], path, own, needs, partial=True)
     return pd.concat([kept, rows[~named]]).sort_index()
 
 
-def _check_spreads(rows: pd.DataFrame, path: Path) -> None:
-    for column in (f"{name}Std" for name in DIMENSIONS):
-        negative = rows[column] < 0 if column in rows else pd.Series(dtype=bool)
-        if negative.any():
-            raise LabelError(f"{path} line {line_of(negative)}: {column} is a standard deviation, but negative")
-
-
-def _useful(
-    rows: pd.DataFrame, path: Path, where: str, config: DataSection, needs: Needs, learnt: DistributionSection | None
+def _with_a_target(
+    rows: pd.DataFrame,
+    path: Path,
+    where: str,
+    config: DataSection,
+    needs: Needs,
+    distribution: DistributionSection | None,
 ) -> pd.DataFrame:
-    """Rows of which something is known that the head learns."""
-    classed = rows["EmoClass"].isin(config.classes or ())
+    """Keep the rows that have at least one of the head's targets."""
+    in_class = rows["EmoClass"].isin(config.classes or ())
     useful = pd.Series(False, index=rows.index)
     wanted = []
     if needs.classes:
-        useful |= classed
+        useful |= in_class
         wanted.append(f"a class of {', '.join(config.classes or ())} (map its classes with merge)")
     if needs.dimensions:
         useful |= _rated(rows)
         wanted.append(", ".join(DIMENSIONS))
     if needs.shares:
-        useful |= classed if learnt is not None and learnt.source == "consensus" else learnt is not None
+        from_consensus = distribution is not None and distribution.source == "consensus"
+        useful |= in_class if from_consensus else distribution is not None
         wanted.append("shares of the graders, or distribution: {source: consensus}")
     if not useful.any():
-        raise LabelError(f"{where}: {path} has no row with what this head learns: {'; or '.join(wanted)}")
+        raise LabelError(f"{where}: {path} has no row with a label that this head learns: {'; or '.join(wanted)}")
     if not useful.all():
         logger.info("%s: %d rows without a label that this head learns are left out", path, (~useful).sum())
     return rows[useful]
 
 
 def _rated(rows: pd.DataFrame) -> pd.Series:
-    """Which rows have all dimensions."""
+    """Return which rows have all three dimensions."""
     return rows.reindex(columns=list(DIMENSIONS)).notna().all(axis=1)
 
 
@@ -158,14 +157,14 @@ def _rated(rows: pd.DataFrame) -> pd.Series:
 
 
 def on_one_scale(parts: list[Part], required: bool) -> list[Part]:
-    """Dimensions and their spreads on the scale of the first corpus that has some.
+    """Map dimensions and spreads to the scale of the first corpus that has dimensions.
 
     Args:
         parts: in the recipe's order
-        required: whether the head learns them; else they are dropped where they cannot be brought together
+        required: whether the head learns dimensions; otherwise they are dropped if a corpus names no scale
 
     Raises:
-        LabelError: several corpora have dimensions and one names no scale, or a label lies beyond it
+        LabelError: several corpora have dimensions and one names no scale, or a label is outside its scale
     """
     rated = [part for part in parts if _rated(part.rows).any()]
     without = [part for part in rated if part.section.scale is None]
@@ -177,7 +176,7 @@ def on_one_scale(parts: list[Part], required: bool) -> list[Part]:
     if without and required:
         raise LabelError(
             f"{without[0].where}.scale: name its lowest and highest grade, [1, 5] for example; several corpora have "
-            "dimensions, which must be brought to one scale"
+            "dimensions, which must be mapped to one scale"
         )
     if without:
         logger.info("%s names no scale: the dimensions of all corpora are dropped", without[0].where)
@@ -190,18 +189,18 @@ def on_one_scale(parts: list[Part], required: bool) -> list[Part]:
 
 def _check_scale(part: Part, low: float, high: float) -> None:
     if not low < high:
-        raise LabelError(f"{part.where}.scale: must rise, got [{low}, {high}]")
+        raise LabelError(f"{part.where}.scale: the lowest grade must come first, got [{low}, {high}]")
     for column in DIMENSIONS:
         wrong = (part.rows[column] < low) | (part.rows[column] > high)
         if wrong.any():
             value = part.rows[column][wrong].iloc[0]
             raise LabelError(
-                f"{part.path} line {line_of(wrong)}: {column} {value} is beyond {part.where}.scale, [{low}, {high}]"
+                f"{part.path} line {line_of(wrong)}: {column} {value} is outside {part.where}.scale, [{low}, {high}]"
             )
 
 
 def _rescaled(part: Part, scale: list[float] | None) -> Part:
-    """Linearly from the part's scale to another; spreads by its slope."""
+    """Map dimensions linearly to another scale, and spreads by the slope of that map."""
     (low, high), (own_low, own_high) = scale or (0.0, 1.0), part.section.scale or (0.0, 1.0)
     slope = (high - low) / (own_high - own_low)
     new = {column: low + (part.rows[column] - own_low) * slope for column in DIMENSIONS}

@@ -1,4 +1,4 @@
-"""Finding and reading a corpus's files, whatever unpacking and other systems have left among them."""
+"""Find and read a corpus's files among the leftovers of unpacking and of other operating systems."""
 
 from __future__ import annotations
 
@@ -6,17 +6,17 @@ import csv
 import io
 import os
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
-from s3prl_emotion.corpora.preparers.base import wrong_layout
+from s3prl_emotion.corpora.prepare.preparer import Clip, Expected, Prepared, wrong_layout
 from s3prl_emotion.errors import LabelError
 
 Named = list[tuple[Path, re.Match[str]]]
 
 
 def walk(root: Path) -> Iterator[Path]:
-    """Every file below a folder, sorted; links are followed once; hidden files and ``__MACOSX`` are passed over."""
+    """Yield every file below a folder, sorted; links are followed once; hidden files and ``__MACOSX`` are skipped."""
     seen: set[str] = set()
     for folder, folders, names in os.walk(root, followlinks=True):
         real = os.path.realpath(folder)
@@ -26,63 +26,91 @@ def walk(root: Path) -> Iterator[Path]:
         seen.add(real)
         folders[:] = sorted(name for name in folders if not name.startswith((".", "__MACOSX")))
         for name in sorted(names):
-            if not name.startswith("."):  # ._a.wav is what macOS leaves beside a.wav
+            if not name.startswith("."):  # macOS leaves ._a.wav beside a.wav
                 yield Path(folder) / name
 
 
 def audio_files(root: Path) -> list[Path]:
-    """Every audio file below a folder, sorted."""
-    from s3prl_emotion.audio import SUFFIXES  # deferred: brings torch
+    """Return every audio file below a folder, sorted."""
+    from s3prl_emotion.audio import SUFFIXES  # deferred: imports torch
 
     return [path for path in walk(root) if path.suffix.lower() in SUFFIXES]
 
 
 def by_stem(paths: Sequence[Path]) -> dict[str, Path]:
-    """Files by their name without ending; of two with one name that which lies least deep."""
+    """Return files by their stem; of two with the same stem, the one in the uppermost folder."""
     return {path.stem: path for path in sorted(paths, key=lambda path: (len(path.parts), path), reverse=True)}
 
 
 def named_files(
     root: Path, pattern: re.Pattern[str], title: str, layout: str, key: Callable[[Path], str] | None = None
 ) -> tuple[Named, list[str]]:
-    """Audio files whose names say all that there is to know.
+    """Find the audio files whose names fit a pattern, each utterance once.
 
     Args:
         root: searched at any depth
         pattern: of the whole stem
-        title: of the corpus, for messages
-        layout: what is looked for, for messages
-        key: what identifies an utterance; by default the stem. Releases hold copies of themselves in subfolders
+        title: the corpus's, for messages
+        layout: the expected files, for messages
+        key: what identifies an utterance; by default the stem. Some releases hold copies of themselves in subfolders
 
     Returns:
-        the files with their matches, sorted by path, and notes on files that were passed over
+        the files with their matches, sorted by path, and notes on skipped files
 
     Raises:
-        LabelError: no file is named so
+        LabelError: no file name fits
     """
     key = key or (lambda path: path.stem)
-    found: dict[str, tuple[Path, re.Match[str]]] = {}
+    files: dict[str, tuple[Path, re.Match[str]]] = {}
     strangers, copies = [], []
     for path in sorted(audio_files(root), key=lambda path: (len(path.parts), path)):
         match = pattern.fullmatch(path.stem)
         if match is None:
             strangers.append(path)
-        elif key(path) in found:
+        elif key(path) in files:
             copies.append(path)
         else:
-            found[key(path)] = (path, match)
-    if not found:
+            files[key(path)] = (path, match)
+    if not files:
         raise wrong_layout(root, title, layout)
     notes = []
     if strangers:
         notes.append(f"{len(strangers)} audio files are not named as in {title} and are left out, as {strangers[0]}")
     if copies:
         notes.append(f"{len(copies)} files are second copies and are left out, as {copies[0]}")
-    return sorted(found.values(), key=lambda item: item[0]), notes
+    return sorted(files.values(), key=lambda item: item[0]), notes
+
+
+def prepare_named(
+    root: Path,
+    title: str,
+    layout: str,
+    pattern: re.Pattern[str],
+    to_clip: Callable[[Path, re.Match[str]], Clip],
+    expected: Expected,
+    tolerated: Mapping[str, str] | None = None,
+) -> Prepared:
+    """Prepare a corpus whose file names say everything: class, speaker, and whatever else there is.
+
+    Args:
+        root: searched at any depth
+        title: the corpus's, for messages
+        layout: the expected files, for messages
+        pattern: of the whole stem
+        to_clip: makes a row of a file and the match of its stem
+        expected: counts to compare with
+        tolerated: as in :class:`~s3prl_emotion.corpora.prepare.preparer.Prepared`
+
+    Raises:
+        LabelError: no file name fits
+    """
+    files, notes = named_files(root, pattern, title, layout)
+    clips = [to_clip(path, match) for path, match in files]
+    return Prepared(root, clips, expected=expected, notes=notes, tolerated=tolerated or {})
 
 
 def read_text(path: Path) -> str:
-    """A text file in UTF-8, with or without a byte-order mark, or else in Latin-1.
+    """Read a text file in UTF-8, with or without a byte-order mark, or else in Latin-1.
 
     Raises:
         LabelError: it cannot be read
@@ -98,7 +126,11 @@ def read_text(path: Path) -> str:
 
 
 def read_csv(path: Path, needed: Sequence[str]) -> list[dict[str, str]]:
-    """Rows of a CSV file by column; missing cells are empty.
+    """Read the rows of a CSV file as :func:`read_text` decodes it; missing cells are empty.
+
+    Args:
+        path: the file
+        needed: columns that it must have
 
     Raises:
         LabelError: unreadable, or a column is missing
@@ -116,7 +148,7 @@ def read_csv(path: Path, needed: Sequence[str]) -> list[dict[str, str]]:
 
 
 def first_file(root: Path, *names: str) -> Path | None:
-    """The first of some files that is there, whatever the case of its letters."""
+    """Return the first of several files that exists, ignoring case; ``None`` if none does."""
     for name in names:
         folder = root
         *above, last = Path(name).parts
@@ -136,7 +168,7 @@ def _entries(folder: Path) -> list[Path]:
 
 
 def number(text: str) -> float | None:
-    """A number, or ``None`` where a cell is empty or says that it is not known (NaN)."""
+    """Parse a number; ``None`` if the cell is empty, NaN or no number."""
     try:
         value = float(text.strip())
     except ValueError:
@@ -148,5 +180,5 @@ GENDERS = {"male": "Male", "m": "Male", "female": "Female", "f": "Female"}
 
 
 def gender(text: str) -> str | None:
-    """Male or Female, ``None`` for anything else."""
+    """Return Male or Female, or ``None`` for anything else."""
     return GENDERS.get(text.strip().lower())

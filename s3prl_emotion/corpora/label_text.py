@@ -1,4 +1,4 @@
-"""The corpus to degrade: its label table as text, its speakers, and which rows are evaluated."""
+"""Read a corpus's labels as text, row by row, for commands that copy rows of the table unchanged."""
 
 from __future__ import annotations
 
@@ -10,23 +10,24 @@ from pathlib import Path
 import pandas as pd
 
 from s3prl_emotion.corpora import superb
-from s3prl_emotion.corpora.folds import OFFICIAL, UNKNOWN_SPEAKERS, _natural
-from s3prl_emotion.corpora.location import DEMO
-from s3prl_emotion.corpora.table import read_table
-from s3prl_emotion.errors import AudioError, LabelError, UsageError, nearest
+from s3prl_emotion.corpora.folds import OFFICIAL, UNKNOWN_SPEAKERS, natural_order
+from s3prl_emotion.corpora.label_table import read_rows, read_table
+from s3prl_emotion.corpora.locate import locate
+from s3prl_emotion.errors import AudioError, LabelError, nearest
 from s3prl_emotion.recipe import DataSection
 
 TEST = "test"
+SUPERB_COLUMNS = ["FileName", "EmoClass", "SpkrID", "Gender", "Fold"]  # of the table made from SUPERB's split lists
 
 
 @dataclass(frozen=True)
 class Labels:
-    """A label table.
+    """A label table as text.
 
     Attributes:
-        path: of the table, or of SUPERB's ``meta_data``
+        path: the table, or SUPERB's ``meta_data`` folder
         root: audio folder
-        rows: every row, each value as the text that stands in the table
+        rows: every row, each value exactly as the table has it
         digest: SHA-256 of the table
     """
 
@@ -42,10 +43,10 @@ class Labels:
 
     @property
     def speakers(self) -> dict[str, str | None]:
-        """Speaker of every utterance, ``None`` where not known.
+        """Speaker of every utterance, ``None`` if unknown.
 
         Raises:
-            LabelError: the table has no column for it
+            LabelError: the table has no column SpkrID
         """
         if "SpkrID" not in self.rows:
             raise LabelError(
@@ -55,22 +56,22 @@ class Labels:
         return dict(zip(self.names, known, strict=True))
 
     def choose(self, split: str | None) -> tuple[str, pd.DataFrame]:
-        """Rows of a split: of official partitions the first Test or the one named; else all, each being in some test.
+        """Return the name and the rows of a split.
 
-        Returns:
-            the split's name, and its rows
+        Where the table has official partitions and no folds, that is the one named, or else the first Test partition.
+        Otherwise it is all rows, since each is in the test split of some fold.
 
         Raises:
             LabelError: no such partition
         """
-        if "Fold" in self.rows or "Split_Set" not in self.rows:  # folds come first, as in training
+        if "Fold" in self.rows or "Split_Set" not in self.rows:  # Fold takes precedence, as in training
             if split not in (None, TEST):
                 raise LabelError(
                     f"{self.path}: --split {split}: has no official partitions, all is degraded; leave --split out"
                 )
             return TEST, self.rows
         names = self.rows["Split_Set"].map(lambda name: OFFICIAL.get(name.lower(), name))
-        known = sorted(names.unique(), key=_natural)
+        known = sorted(names.unique(), key=natural_order)
         tests = [name for name in known if name.lower().startswith(TEST)]
         wanted = OFFICIAL.get(split.lower(), split) if split else TEST
         if wanted == TEST and tests and TEST not in known:
@@ -80,10 +81,10 @@ class Labels:
         return wanted, self.rows[names == wanted]
 
     def check_audio(self, names: Iterable[str]) -> None:
-        """Refuse to begin with files missing.
+        """Raise if an audio file is missing.
 
         Raises:
-            AudioError: names the first
+            AudioError: names the first missing file
         """
         for name in names:
             if not (self.root / name).is_file():
@@ -98,37 +99,20 @@ def read_labels(labels: str, root: str | None) -> Labels:
         root: audio folder; not needed for ``demo``
 
     Raises:
-        LabelError: missing or malformed
-        UsageError: no audio folder is named
+        LabelError: missing or malformed labels, or no audio folder is given
         AudioError: the audio folder is missing
     """
-    if labels == DEMO:
-        from s3prl_emotion.corpora.demo import demo_corpus
-
-        folder, path = demo_corpus()
-        return _read_table(path, folder)
-    if root is None:
-        raise UsageError("--root: name the folder with the audio")
-    path, folder = Path(labels).expanduser(), Path(root).expanduser()
-    if not folder.is_dir():
-        raise AudioError(f"{folder}: no such folder; --root must be the folder with the audio")
+    path, folder = locate(labels, root, prefix="--")
     if path.is_dir():
         return _read_superb(path, folder)
-    if not path.is_file():
-        raise LabelError(f"{path}: no such label table or meta_data folder; check --labels")
-    return _read_table(path, folder)
-
-
-def _read_table(path: Path, root: Path) -> Labels:
-    read_table(path, classes=False)  # checks it; what is written must be the text as it stands, say 007 and 3.10
-    rows = pd.read_csv(path, dtype=str, keep_default_na=False)
-    return Labels(path, root, rows, hashlib.sha256(path.read_bytes()).hexdigest())
+    read_table(path, classes=False)  # checks it; what is written must be the text as it is, such as 007 and 3.10
+    return Labels(path, folder, read_rows(path, str).fillna(""), hashlib.sha256(path.read_bytes()).hexdigest())
 
 
 def _read_superb(folder: Path, root: Path) -> Labels:
-    """Every utterance of SUPERB's split lists once, with the fold in whose test list it stands."""
+    """Read every utterance of SUPERB's split lists once, with the fold whose test list it is in."""
     lists = sorted(folder.glob("Session*/*_meta_data.json"))
-    folds = sorted((path.name.replace("Session", "fold") for path in folder.glob("Session*")), key=_natural)
+    folds = sorted((path.name.replace("Session", "fold") for path in folder.glob("Session*")), key=natural_order)
     if not folds:
         raise LabelError(f"{folder}: no SessionN folders with SUPERB's split lists; check --labels")
     rows = {}
@@ -137,10 +121,7 @@ def _read_superb(folder: Path, root: Path) -> Labels:
         corpus = superb.read_corpus(folder, root, section)
         for item in corpus.splits[TEST]:
             if item.name in rows:
-                raise LabelError(f"{folder}: {item.name} stands in two test lists")
+                raise LabelError(f"{folder}: {item.name} is in two test lists")
             rows[item.name] = (item.name, corpus.classes[item.label], item.speaker or "", item.gender or "", fold)
     digest = hashlib.sha256(b"".join(path.read_bytes() for path in lists)).hexdigest()
-    return Labels(folder, root, pd.DataFrame(list(rows.values()), columns=_SUPERB_COLUMNS, dtype=str), digest)
-
-
-_SUPERB_COLUMNS = ["FileName", "EmoClass", "SpkrID", "Gender", "Fold"]
+    return Labels(folder, root, pd.DataFrame(list(rows.values()), columns=SUPERB_COLUMNS, dtype=str), digest)

@@ -1,0 +1,1 @@
+"""``s3prl-emotion prepare``: write a label table from a corpus as it is published."""
