@@ -183,7 +183,9 @@ def test_consensus_is_not_learnt_unless_asked_for(sections: Sections, caplog: py
     assert "datarc.corpora.both: no grader shares, so its classes are evaluated but not learnt" in caplog.text
     assert all(math.isnan((item.target_shares or (0.0,))[0]) and item.label >= 0 for item in corpus.split("test_both"))
     entries = chosen(sections, ["cat", "both"])
-    with pytest.raises(LabelError, match=r"corpora\.cat: .* no row with a label that this head learns: .*source: consensus"):
+    with pytest.raises(
+        LabelError, match=r"corpora\.cat: .* no row with a label that this head learns: .*source: consensus"
+    ):
         load_corpus(data(entries), needs)
 
 
