@@ -141,11 +141,11 @@ class Preparer:
     dimensional: bool = False
 
 
-def flag(convert: Callable[[str], Any] | None = None, **argument: Any) -> dict[str, Any]:
+def flag(convert: Callable[[Any], Any] | None = None, **argument: Any) -> dict[str, Any]:
     """Return the metadata of a field of :attr:`Preparer.options`: the flag of the same name on the command line.
 
     Args:
-        convert: turns the flag's text into the field's value; raises ValueError with what it must be
+        convert: turns what argparse gives into the field's value; raises ValueError with what it must be
         argument: ``help`` and further arguments of argparse's ``add_argument``
     """
     return {"argument": argument, "convert": convert}

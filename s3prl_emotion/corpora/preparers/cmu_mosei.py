@@ -58,7 +58,8 @@ class Options:
     cut: Path | None = field(
         default=None,
         metadata=flag(
-            convert=lambda folder: Path(folder).expanduser(),
+            type=Path,
+            convert=Path.expanduser,
             metavar="DIR",
             help="cut the utterances out of whole videos' audio, into DIR",
         ),

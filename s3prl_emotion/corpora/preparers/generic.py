@@ -48,7 +48,7 @@ class Options:
     )
     csv: Path | None = field(
         default=None,
-        metadata=flag(convert=lambda path: Path(path).expanduser(), metavar="FILE", help="table of files and classes"),
+        metadata=flag(type=Path, convert=Path.expanduser, metavar="FILE", help="table of files and classes"),
     )
     columns: Mapping[str, str] = field(
         default_factory=dict,
