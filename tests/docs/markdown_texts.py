@@ -66,7 +66,7 @@ def code_blocks(path: Path) -> Iterator[Code]:
                 yield Code(LANGUAGES.get(language, language), token.content, (token.map or [0])[0] + 1)
 
 
-def inline_code(path: Path) -> Iterator[str]:
+def code_spans(path: Path) -> Iterator[str]:
     """Yield the code spans of the text."""
     return (token.content for token in tokens(path) if token.type == "code_inline")
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 from conftest import REPOSITORY
-from markdown_texts import DOCS, code_blocks, inline_code, markdown_files, name_of
+from markdown_texts import DOCS, code_blocks, code_spans, markdown_files, name_of
 
 from s3prl_emotion import host
 from s3prl_emotion.errors import EmotionError
@@ -183,7 +183,7 @@ def test_texts_hold_commands():
 
 @pytest.mark.parametrize("path", markdown_files(), ids=name_of)
 def test_commands_named_in_the_text_exist(path: Path):
-    for code in inline_code(path):
+    for code in code_spans(path):
         match = re.match(r"s3prl-emotion ([a-z][\w-]*)", code)
         assert match is None or match[1] in parsers.COMMANDS, f"{name_of(path)}: {code}"
 

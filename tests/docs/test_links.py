@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from urllib.parse import unquote
 
 import pytest
 from conftest import REPOSITORY
-from markdown_texts import DOCS, anchors, included, links, markdown_files, name_of
+from markdown_texts import DOCS, anchors, code_spans, included, links, markdown_files, name_of
 
 pytestmark = pytest.mark.skipif(not DOCS.is_dir(), reason="the documentation is in the checkout")
 FILES = markdown_files()
+PATH = re.compile(r"(tests|docs|recipes|downstream|upstream_adapters|benchmarks|s3prl_emotion)/[\w./-]+")
 
 
 @pytest.mark.parametrize("path", FILES, ids=name_of)
@@ -26,6 +28,13 @@ def test_links_lead_to_files_and_headings(path: Path):
             assert anchor in anchors(target), (
                 f"{name_of(path)}: {link}: no such heading; known: {sorted(anchors(target))}"
             )
+
+
+@pytest.mark.parametrize("path", FILES, ids=name_of)
+def test_files_named_in_the_text_exist(path: Path):
+    for code in code_spans(path):
+        if PATH.fullmatch(code):
+            assert (REPOSITORY / code).exists(), f"{name_of(path)}: {code}: no such file"
 
 
 def test_included_files_exist():
