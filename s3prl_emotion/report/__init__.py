@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from s3prl_emotion.report.analysis import analyse
-from s3prl_emotion.report.page import write_report
-from s3prl_emotion.report.scores import Analysis, Score
-from s3prl_emotion.report.study import RunResult, Study, load_study
+from s3prl_emotion.report.computing.analysis import analyse
+from s3prl_emotion.report.computing.scores import Analysis, Score
+from s3prl_emotion.report.reading.study import RunResult, Study, load_study
+from s3prl_emotion.report.writing.report import write_report
 
 __all__ = ["Analysis", "RunResult", "Score", "Study", "analyse", "load_study", "write_report"]

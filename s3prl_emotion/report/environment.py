@@ -1,4 +1,4 @@
-"""Templates of a report, and how text is escaped in each kind of them."""
+"""Load the report's templates, and escape text for each of their formats."""
 
 from __future__ import annotations
 
@@ -7,34 +7,34 @@ import re
 from pathlib import Path
 from typing import Any
 
-from s3prl_emotion.report import tables
+from s3prl_emotion.report.words import MINUS
 
 TEMPLATES = Path(__file__).with_name("templates")
 TEX = {
     "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
-    "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", tables.MINUS: "$-$", "±": r"$\pm$", "–": "--",
+    "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", MINUS: "$-$", "±": r"$\pm$", "–": "--",
     "<": "$<$", ">": "$>$",
 }  # fmt: skip
 
 
 @functools.cache
 def environment(markup: bool = True) -> Any:
-    """Templates that escape as HTML and SVG need it, or not."""
+    """Return the templates, which escape text as HTML and SVG need it if ``markup``."""
     import jinja2
 
-    found = jinja2.Environment(
+    templates = jinja2.Environment(
         loader=jinja2.FileSystemLoader(TEMPLATES), autoescape=markup, trim_blocks=True, lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
     )  # fmt: skip
-    found.filters |= {"tex": tex, "cell": markdown_cell}
-    return found
+    templates.filters |= {"tex": tex, "cell": markdown_cell}
+    return templates
 
 
 def tex(text: str) -> str:
-    """Text for LaTeX."""
+    """Escape text for LaTeX."""
     return "".join(TEX.get(letter, letter) for letter in text)
 
 
 def markdown_cell(text: str) -> str:
-    """Text for a cell of a Markdown table."""
+    """Escape text for a cell of a Markdown table."""
     return re.sub(r"([\\|*_<\[\]`])", r"\\\1", " ".join(text.split()))

@@ -11,7 +11,7 @@ from typing import Any
 from s3prl_emotion.benchmark.execution import BEST
 from s3prl_emotion.benchmark.records import read_json
 from s3prl_emotion.errors import UsageError, nearest
-from s3prl_emotion.report.study import RunResult, Study, load_study
+from s3prl_emotion.report.reading.study import RunResult, Study, load_study
 
 SPLIT = "test"
 

@@ -16,13 +16,14 @@ from test_report import Page, experiment, rows_of, write_benchmark
 from s3prl_emotion.errors import ConfigError
 from s3prl_emotion.files.folders import recipes_folder
 from s3prl_emotion.report import analyse, load_study, write_report
-from s3prl_emotion.report.budget import within_budget
-from s3prl_emotion.report.drawing import Figure, Panel
-from s3prl_emotion.report.leaderboard import Leaderboard, leaderboard
-from s3prl_emotion.report.literature import FILE, for_orientation, groups, literature
-from s3prl_emotion.report.made import duration, what_was_run
-from s3prl_emotion.report.overview import corpora_of
+from s3prl_emotion.report.computing.leaderboard import Leaderboard, leaderboard
+from s3prl_emotion.report.drawing.budget import within_budget
+from s3prl_emotion.report.drawing.figure import Figure, Panel
+from s3prl_emotion.report.reading.literature import FILE, for_orientation, literature
+from s3prl_emotion.report.reading.provenance import read_provenance
+from s3prl_emotion.report.sections.published import corpora_of, groups
 from s3prl_emotion.report.superb_track import superb_track
+from s3prl_emotion.report.words import duration
 
 PAPERS = REPOSITORY.parent / "shared" / "papers"
 TEXTS = {"mitra2024": "000", "kakouros2023": "001", "mitra2025": "002", "neumann2019": "003", "das2022": "004"}
@@ -41,7 +42,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def board_of(folder: Path) -> Leaderboard:
     study = load_study([folder])
-    return leaderboard(analyse(study, resamples=1000), what_was_run(study))
+    return leaderboard(analyse(study, resamples=1000), read_provenance(study))
 
 
 def lines_of(folder: Path) -> list[dict[str, Any]]:
@@ -153,7 +154,7 @@ def test_the_page_is_whole_without_its_script(made: Path):
 
 
 def test_what_was_run(made: Path):
-    found = what_was_run(load_study([made]))
+    found = read_provenance(load_study([made]))
     assert list(found) == [(upstream, system) for upstream in UPSTREAMS for system in SYSTEMS]
     part = found["WavLM Large", "attentive correlation"]
     assert (part.heads, part.runs, part.folds, part.seeds) == (("emotion_corr_attn",), 2, ("fold1", "fold2"), ("1",))
@@ -175,7 +176,7 @@ def test_runs_that_differ_are_told_apart(tmp_path: Path):
         line |= {"config_hash": f"{number:02d}" * 20, "git": "b" * 40 + "+", "seconds": {}}
         line["upstream_options"] |= {"upstream_layer_selection": 6 + number % 2, "upstream_ckpt": "model"}
     write_lines(folder, lines)
-    part = what_was_run(load_study([folder]))["HuBERT Large", "mean pooling"]
+    part = read_provenance(load_study([folder]))["HuBERT Large", "mean pooling"]
     assert part.options == tuple(f"hubert_large, ckpt: model, layer_selection: {layer}" for layer in (6, 7))
     assert (part.total, len(part.hashes)) == (None, 4)
     write_report(analyse(load_study([folder]), resamples=1000), folder)
@@ -211,7 +212,7 @@ def test_corpora_are_told_by_recipes(tmp_path: Path, data: dict[str, str], corpo
         values = json.loads(path.read_text())
         values["config"]["downstream_expert"]["datarc"] = data
         path.write_text(json.dumps(values))
-    assert corpora_of(what_was_run(load_study([folder]))) == corpora
+    assert corpora_of(read_provenance(load_study([folder]))) == corpora
 
 
 # --- published results ------------------------------------------------------------------------------------------------
@@ -376,22 +377,35 @@ def test_a_malformed_file(tmp_path: Path, change: dict[str, Any], message: str):
 def figures(count: int, systems: int = 5) -> list[Figure]:
     panel = Panel("x", lambda figure: None)
     names = tuple(map(str, range(systems)))
-    return [Figure(f"f{number}", "test", "", names, (panel, panel), "") for number in range(count)]
+    return [Figure(f"f{number}", "", names, (panel, panel)) for number in range(count)]
 
 
-def test_figures_are_bounded_details_first():
-    drawn, details = {"a": figures(3), "b": figures(3)}, {"a": figures(3), "b": []}
-    kept = within_budget(drawn, details, most=10 * 7)
-    assert [len(kept[0][name]) for name in "ab"] == [3, 3]
-    assert [len(kept[1][name]) for name in "ab"] == [1, 0]
-    assert kept[2] is not None
-    assert kept[2].startswith("2 of 9 figures are not drawn")
-    assert within_budget(drawn, details) == (drawn, details, None)
-    assert [len(kept) for kept in within_budget(drawn, details, most=0)[0].values()] == [0, 0]
+def test_figures_are_bounded():
+    assert within_budget(figures(9), most=10 * 7) == {f"f{number}" for number in range(7)}
+    assert within_budget(figures(9)) == {f"f{number}" for number in range(9)}
+    assert within_budget(figures(9), most=0) == set()
+    assert within_budget([*figures(1), *figures(2, systems=50)[1:]], most=50) == {"f0"}
+
+
+def bounded(monkeypatch: pytest.MonkeyPatch, most: int) -> None:
+    monkeypatch.setattr(
+        "s3prl_emotion.report.writing.report.within_budget", lambda figures: within_budget(figures, most)
+    )
+
+
+def test_main_figures_are_drawn_before_details(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    bounded(monkeypatch, most=3 * 3 * 3 * 2 + 3)  # UAR, WA, macro-F1 of 3 systems: robustness and 2 splits; 1 confusion
+    folder = write_study(tmp_path)
+    files = write_report(analyse(load_study([folder]), resamples=1000), folder)
+    names = {path.stem for path in files[4:]}
+    places = [f"{upstream}_Large" for upstream in ("HuBERT", "WavLM")]
+    scores = {f"{place}-test-{kind}" for place in places for kind in ("robustness", "scores")}
+    assert names == scores | {f"{place}-test_5dB-scores" for place in places} | {"HuBERT_Large-test-confusion"}
+    assert "<summary>Learning curves</summary>" not in (folder / "report.html").read_text()
 
 
 def test_a_report_says_that_figures_are_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("s3prl_emotion.report.page.within_budget", lambda *groups: within_budget(*groups, most=0))
+    bounded(monkeypatch, most=0)
     folder = write_study(tmp_path, folds=["fold1"], splits=["test"])
     files = write_report(analyse(load_study([folder]), resamples=1000), folder)
     assert [path.name for path in files] == ["report.html", "report.md", "report.tex", "report.csv"]

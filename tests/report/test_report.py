@@ -26,9 +26,9 @@ from s3prl_emotion.metrics.categorical import categorical_metrics
 from s3prl_emotion.metrics.dimensional import dimensional_metrics
 from s3prl_emotion.metrics.statistics import compare_systems, speaker_interval
 from s3prl_emotion.report import Score, analyse, load_study, write_report
-from s3prl_emotion.report.page import tex
-from s3prl_emotion.report.pooled import read_predictions
-from s3prl_emotion.report.tables import count, interval, label, number, p_value
+from s3prl_emotion.report.environment import tex
+from s3prl_emotion.report.reading.predictions import read_predictions
+from s3prl_emotion.report.words import count, interval, label, number, p_value
 
 DIMENSIONS = ("EmoAct", "EmoVal", "EmoDom")
 CLASSES = ("ang", "hap", "neu", "sad")

@@ -23,25 +23,12 @@ from s3prl_emotion.corpora.fingerprint import TrainingSplit
 from s3prl_emotion.files.checkpoint import save_checkpoint
 from s3prl_emotion.metrics.split import split_metrics
 from s3prl_emotion.report import analyse, load_study, write_report
-from s3prl_emotion.report.drawing import Figure, Panel, svg_panels, write_figure
-from s3prl_emotion.report.evidence import Evidence, collect, flat_details, merged_bins
-from s3prl_emotion.report.evidence_figures import detail_figures, group_figures
-from s3prl_emotion.report.groups import (
-    agreement_table,
-    cost_table,
-    genders_table,
-    group_tables,
-    hypotheses_table,
-    passed_by_gender_table,
-    shares_table,
-    speakers_table,
-)
-from s3prl_emotion.report.matrices import Matrix
-from s3prl_emotion.report.scores import Analysis
-from s3prl_emotion.report.study import RunResult, SplitResult
-from s3prl_emotion.report.tables import Table
-from s3prl_emotion.report.traces import (
-    STEPS,
+from s3prl_emotion.report.computing.details import Details, flat_details, merged_bins
+from s3prl_emotion.report.drawing.figure import Figure, Panel, svg_panels, write_figure
+from s3prl_emotion.report.drawing.matrix import Matrix
+from s3prl_emotion.report.reading.study import RunResult, SplitResult
+from s3prl_emotion.report.reading.training import (
+    MOST_POINTS,
     Curve,
     layer_saliency,
     learned_weights,
@@ -50,6 +37,20 @@ from s3prl_emotion.report.traces import (
     saliency_paths,
     thinned,
 )
+from s3prl_emotion.report.sections import SECTIONS
+from s3prl_emotion.report.sections.agreement import agreement_table
+from s3prl_emotion.report.sections.base import Place, Results, Section
+from s3prl_emotion.report.sections.hypotheses import Hypotheses, hypotheses_table
+from s3prl_emotion.report.sections.layers import cost_table
+from s3prl_emotion.report.sections.speakers import (
+    Speakers,
+    genders_table,
+    passed_by_gender_table,
+    shares_table,
+    speakers_table,
+)
+from s3prl_emotion.report.table import Table
+from s3prl_emotion.report.writing.chapters import arrange
 from s3prl_emotion.upstreams.saliency_file import SaliencyFile
 from s3prl_emotion.upstreams.saliency_format import Header
 
@@ -83,13 +84,17 @@ def benchmark(folder: Path, runs: Runs, **line: Any) -> Path:
     return folder
 
 
-def gathered(folder: Path) -> tuple[Analysis, Evidence]:
-    analysis = analyse(load_study([folder]), resamples=1000)
-    return analysis, collect(analysis)
+def results_of(folder: Path) -> Results:
+    return Results(analyse(load_study([folder]), resamples=1000))
 
 
-def of(folder: Path, runs: Runs, **line: Any) -> Evidence:
-    return gathered(benchmark(folder, runs, **line))[1]
+def of(folder: Path, runs: Runs, **line: Any) -> Details:
+    return results_of(benchmark(folder, runs, **line)).details
+
+
+def figures_of(section: type[Section], folder: Path) -> dict[str, Figure]:
+    """A section's figures of the test split, by name."""
+    return {figure.name: figure for figure in section(results_of(folder)).figures(Place("up", "test"))}
 
 
 def tabled(table: Table | None) -> dict[str, list[str]]:
@@ -169,7 +174,7 @@ def test_n_best(tmp_path: Path):
         return {"WA": accuracy, "n_best": {"1": best, "2": best | {"accuracy": 0.8}}}
 
     runs = {("a", "f1", 1): run(0.5, 0.5), ("a", "f2", 1): run(0.7, None), ("b", "f1", 1): run(0.1, 1.0)}
-    table = tabled(hypotheses_table(of(tmp_path, runs).parts["up", "test"]))
+    table = tabled(hypotheses_table(of(tmp_path, runs).splits["up", "test"]))
     assert table["system"] == ["a", "a", "b", "b"]
     assert table["n"] == ["1", "2", "1", "2"]
     assert table["WA, %"] == ["60.0 ± 14.1", "80.0 ± 0.0", "10.0", "80.0"]  # std: 0.2 / sqrt(2)
@@ -182,7 +187,7 @@ def test_n_best_of_a_head_without_speakers_scores(tmp_path: Path):
     """``emotion_corr_attn`` has no macro-F1 of hypotheses, and paUAR only of the first."""
     metrics = {"n_best": {"1": {"accuracy": 0.5, "UAR": 0.4}, "2": {"accuracy": 1.0, "UAR": 1.0}},
                "paUAR": {"50": 0.25, "75": 0.0}}  # fmt: skip
-    table = tabled(hypotheses_table(of(tmp_path, {("a", "f1", 1): metrics}).parts["up", "test"]))
+    table = tabled(hypotheses_table(of(tmp_path, {("a", "f1", 1): metrics}).splits["up", "test"]))
     assert table["macro-F1, %"] == ["–", "–"]
     assert table["paUAR-50, %"] == ["25.0", "–"]
 
@@ -203,20 +208,20 @@ def test_speakers(tmp_path: Path):
         },
     }  # fmt: skip
     found = of(tmp_path, runs)
-    table = tabled(speakers_table(found.parts["up", "test"]))
+    table = tabled(speakers_table(found.splits["up", "test"]))
     assert {head: cells[0] for head, cells in table.items()} == {
         "system": "a", "speakers": "3", "left out": "2", "of one class": "1", "least utterances": "2",
         "paUAR-50, %": "25.0 ± 35.4", "paUAR-75, %": "0.0 ± 0.0",
         "worst speaker's UAR, %": "30.0 ± 14.1",  # of 0.2 and 0.4
         "median speaker's UAR, %": "40.0 ± 0.0", "best speaker's UAR, %": "50.0 ± 14.1",
     }  # fmt: skip
-    point = found.parts["up", "test"]["a"].speakers["s4"]
+    point = found.splits["up", "test"]["a"].speakers["s4"]
     assert (point.share("hap"), point.score("UAR")) == (2 / 3, 0.4)
 
 
 def test_a_speaker_of_several_runs_is_one(tmp_path: Path):
     runs = {("a", "f1", seed): {"per_speaker": {"s": speaker(4, uar, ang=4)}} for seed, uar in ((1, 0.2), (2, 0.6))}
-    system = of(tmp_path, runs).parts["up", "test"]["a"]
+    system = of(tmp_path, runs).splits["up", "test"]["a"]
     assert list(system.speakers) == ["s"]
     assert system.speakers["s"].score("UAR") == pytest.approx(0.4)
     assert tabled(speakers_table({"a": system}))["speakers"] == ["1"]
@@ -224,7 +229,7 @@ def test_a_speaker_of_several_runs_is_one(tmp_path: Path):
 
 def test_speakers_of_dimensions(tmp_path: Path):
     metrics = {"per_speaker": {"s1": {"utterances": 3, "mean_CCC": 0.25}, "s2": {"utterances": 1, "mean_CCC": None}}}
-    table = tabled(speakers_table(of(tmp_path, {("a", "f1", 1): metrics}).parts["up", "test"]))
+    table = tabled(speakers_table(of(tmp_path, {("a", "f1", 1): metrics}).splits["up", "test"]))
     assert "worst speaker's UAR, %" not in table
     assert table["median speaker's mean CCC"] == ["0.250"]
     assert (table["speakers"], table["left out"], table["of one class"]) == (["1"], ["1"], ["–"])
@@ -233,7 +238,7 @@ def test_speakers_of_dimensions(tmp_path: Path):
 def test_correlation_with_the_share_of_a_class(tmp_path: Path):
     runs = {("a", f"f{fold}", 1): {"recall": {"ang": 1, "hap": 1}, "UAR_against_share": {"ang": rho, "hap": None},
             "per_speaker": {"s": speaker(1, 1.0)}} for fold, rho in enumerate((0.5, -0.1))}  # fmt: skip
-    table = tabled(shares_table(of(tmp_path, runs).parts["up", "test"]))
+    table = tabled(shares_table(of(tmp_path, runs).splits["up", "test"]))
     assert table == {"system": ["a"], "ang": ["0.200 ± 0.424"]}
 
 
@@ -248,7 +253,7 @@ def test_genders(tmp_path: Path):
             for fold in ("f1", "f2") for seed in (0, 1)}  # fmt: skip
     runs["b", "f1", 0] = {"per_gender": {"F": gender(10, 0.75, 0.0)}}
     runs["c", "f1", 0] = {"WA": 0.5}
-    systems = of(tmp_path, runs).parts["up", "test"]
+    systems = of(tmp_path, runs).splits["up", "test"]
     table = tabled(genders_table(systems))
     assert table["system"] == ["a", "b"]
     assert table["F: utterances"] == ["20", "10"]
@@ -268,7 +273,7 @@ def test_agreement(tmp_path: Path):
                       "entropy_correlation": {"Pearson": None, "Spearman": -0.5}},
     }  # fmt: skip
     runs = {("a", "f1", 1): metrics, ("b", "f1", 1): {"ECE": 0.0625}, ("c", "f1", 1): {"WA": 1.0}}
-    table = tabled(agreement_table(of(tmp_path, runs).parts["up", "test"]))
+    table = tabled(agreement_table(of(tmp_path, runs).splits["up", "test"]))
     assert table["system"] == ["a", "b"]
     assert table["ECE, %"] == ["12.5", "6.2"]
     assert table["JS (bits)"] == ["0.250", "–"]
@@ -279,7 +284,7 @@ def test_agreement(tmp_path: Path):
 
 
 def test_calibration_alone_has_its_own_title(tmp_path: Path):
-    table = agreement_table(of(tmp_path, {("a", "f1", 1): {"ECE": 0.5}}).parts["up", "test"])
+    table = agreement_table(of(tmp_path, {("a", "f1", 1): {"ECE": 0.5}}).splits["up", "test"])
     assert table is not None
     assert (table.title, table.rows) == ("calibration", [["a", "50.0"]])
 
@@ -294,7 +299,7 @@ def test_cost(tmp_path: Path):
     for line, layer, seconds in zip(lines, (7, 2, None), (10.0, 14.0, 0.0), strict=True):
         line |= {"upstream_options": {"upstream_layer_selection": layer}, "seconds": {"train": seconds}}
     path.write_text("".join(json.dumps(line) + "\n" for line in lines))
-    table = tabled(cost_table(gathered(folder)[1].training["up"]))
+    table = tabled(cost_table(results_of(folder).details.training["up"]))
     assert {head: cells[0] for head, cells in table.items()} == {
         "system": "a", "layer": "2, 7", "upstream, computed": "2.5 M", "upstream, whole": "4 M", "saved, %": "37.5",
         "head": "1.5 k", "training, s": "12.0 ± 2.8",
@@ -310,10 +315,10 @@ def test_all_layers_are_named(tmp_path: Path):
 
 
 def test_nothing_gives_no_table_and_no_figure(tmp_path: Path):
-    analysis, evidence = gathered(benchmark(tmp_path, {("a", "f1", 1): {"WA": 0.5, "UAR": 0.5}}))
-    assert group_tables(evidence.parts["up", "test"]) == []
-    assert cost_table(evidence.training["up"]) is None
-    assert detail_figures(analysis, evidence, "up") == []
+    results = results_of(benchmark(tmp_path, {("a", "f1", 1): {"WA": 0.5, "UAR": 0.5}}))
+    chapters = arrange(results, [section(results) for section in SECTIONS])
+    shown = {content.section.title for chapter in chapters for content in chapter.contents}
+    assert shown == {"Leaderboard", "Scores", "How to read this", "What was run"}
 
 
 def test_what_is_not_finite_is_left_out():
@@ -327,7 +332,7 @@ def test_a_missing_metrics_file_costs_the_speakers_alone(tmp_path: Path, caplog:
     path = next(folder.rglob("test_f1_metrics.json"))
     path.write_text("{")
     with caplog.at_level(logging.WARNING):
-        system = gathered(folder)[1].parts["up", "test"]["a"]
+        system = results_of(folder).details.splits["up", "test"]["a"]
     assert (system.speakers, system.scores["ECE"].mean) == ({}, 0.5)
     assert f"{path}: missing or damaged" in caplog.text
 
@@ -357,20 +362,21 @@ def test_confusions_and_hypotheses_add_up(tmp_path: Path):
             ("a", "f1", 1): run([[3, 1], [0, 0]], 4, [[0, 0.75], [0.25, 0]]),
             ("a", "f2", 1): run([[0, 2], [0, 0]], 2, [[0, 0], [1, 0]]),
             ("a", "f3", 1): {"evaluated_classes": ["ang", "other"], "confusion": [[9, 9], [9, 9]]}}  # fmt: skip
-    systems = of(tmp_path, runs).parts["up", "test"]
+    systems = of(tmp_path, runs).splits["up", "test"]
     assert systems["a"].confusion.tolist() == [[3, 3], [0, 0]]
     assert systems["a"].hypotheses["ang"].tolist() == [[0, 3], [3, 0]]
-    figures = {figure.kind: figure for figure in group_figures(systems, "test", "up-test")}
-    assert set(figures) == {"confusion", "hypotheses"}
-    large, confusion = figures["confusion"].drawn
+    figures = figures_of(Hypotheses, tmp_path)
+    assert list(figures) == ["up-test-confusion", "up-test-hypotheses-0", "up-test-hypotheses-1"]
+    large, confusion = figures["up-test-confusion"].drawn
     assert re.findall(r">(\([^<\n]+)</text>", large)[:2] == ["(12k)", "(9999)"]
     assert re.findall(r">([^<\n]+)</text>", confusion) == [
         "50", "(3)", "50", "(3)", "0", "(0)", "0", "(0)", "ang", "ang", "hap", "hap", "prediction", "truth"
     ]  # fmt: skip
-    angry, happy = figures["hypotheses"].drawn
+    hypotheses = figures["up-test-hypotheses-1"]
+    angry, happy = hypotheses.drawn
     assert re.findall(r">([^<\n]+)</text>", angry)[:2] == ["50", "50"]
     assert "does not occur" in happy
-    assert [panel.title for panel in figures["hypotheses"].panels] == ["true: ang (6)", "true: hap (0)"]
+    assert [panel.title for panel in hypotheses.panels] == ["true: ang (6)", "true: hap (0)"]
 
 
 @pytest.mark.parametrize(("share", "kind"), [(0.6, ""), (0.7, "strong"), (0.9, "strongest")])
@@ -450,7 +456,7 @@ def test_the_mean_curve_ends_where_the_first_run_does():
 def test_long_curves_are_thinned_to_their_ends():
     long = curve(range(1000), range(1000))
     short = thinned(long)
-    assert len(short.steps) == STEPS
+    assert len(short.steps) == MOST_POINTS
     assert (short.steps[0], short.steps[-1]) == (0, 999)
     assert thinned(short) is short
 
@@ -600,15 +606,15 @@ def test_experiments_without_a_benchmark(tmp_path: Path):
 def test_many_speakers_are_thinned_and_that_is_said(tmp_path: Path):
     per_speaker = {f"s{i}": speaker(2, i / 2000, ang=1, hap=1) for i in range(1500)}
     metrics = {"recall": dict.fromkeys(CLASSES, 1.0), "per_speaker": per_speaker}
-    systems = of(tmp_path, {("a", "f1", 1): metrics}).parts["up", "test"]
-    scatter = next(figure for figure in group_figures(systems, "test", "t") if figure.kind == "speaker_scatter")
+    benchmark(tmp_path, {("a", "f1", 1): metrics})
+    scatter = figures_of(Speakers, tmp_path)["up-test-speaker_scatter"]
     assert "Of 1500 speakers one in 2 is drawn." in scatter.caption
     assert scatter.drawn[0].count("<use") < 800
 
 
 def test_a_figure_is_drawn_once_for_page_and_file(tmp_path: Path):
     calls = []
-    figure = Figure("f", "", "c", ("a <b>",), (Panel("t & u", lambda place: calls.append(place.subplots())),) * 5)
+    figure = Figure("f", "c", ("a <b>",), (Panel("t & u", lambda place: calls.append(place.subplots())),) * 5)
     panels = list(svg_panels(figure, "x"))
     root = ElementTree.parse(write_figure(figure, tmp_path)).getroot()
     assert len(calls) == 5

@@ -11,13 +11,14 @@ from typing import Any
 import numpy as np
 import pytest
 from conftest import Cli, TinyCorpus
-from test_report_evidence import gathered
+from test_report_evidence import results_of
 
 from s3prl_emotion.report import analyse, load_study, write_report
-from s3prl_emotion.report.evidence import flat_details
-from s3prl_emotion.report.latent import latent_tables
-from s3prl_emotion.report.literature import literature
-from s3prl_emotion.report.tables import Table
+from s3prl_emotion.report.computing.details import flat_details
+from s3prl_emotion.report.reading.literature import literature
+from s3prl_emotion.report.sections.base import Place
+from s3prl_emotion.report.sections.latent import LatentRepresentation
+from s3prl_emotion.report.table import Table
 
 NEUTRAL_SAD_ANGRY = ("neutral", "sad", "angry")
 R2 = "adjusted R², latent distance on label distance"
@@ -63,8 +64,8 @@ def study_of(
 
 
 def tables_of(folder: Path) -> dict[str, Table]:
-    analysis, evidence = gathered(folder)
-    found = {table.title: table for table in latent_tables(analysis, evidence.parts, "up")}
+    tables = LatentRepresentation(results_of(folder)).tables(Place("up"))
+    found = {table.title: table for table in tables if table is not None}
     assert all({len(row) for row in table.rows} == {len(table.header)} for table in found.values())
     return found
 
@@ -105,8 +106,7 @@ def test_mean_and_deviation_are_over_folds_and_seeds(tmp_path: Path):
     }
     table = tables_of(study_of(tmp_path, runs))[R2]
     assert table.rows == [["a", f"{values.mean():.3f} ± {values.std(ddof=1):.3f}"]]
-    _, evidence = gathered(tmp_path)
-    score = evidence.parts["up", "test"]["a"].scores["distance_R2.EmoAct"]
+    score = results_of(tmp_path).details.splits["up", "test"]["a"].scores["distance_R2.EmoAct"]
     assert (score.runs, score.mean) == (6, pytest.approx(values.mean(), abs=1e-12))
 
 

@@ -17,11 +17,11 @@ from test_report_evidence import benchmark
 
 from s3prl_emotion.errors import UsageError
 from s3prl_emotion.figures.embeddings import in_a_plane, save
-from s3prl_emotion.report import analyse, load_study, planes, write_report
-from s3prl_emotion.report.drawing import INK, SCALE, SERIES, UNKNOWN, svg_panels
-from s3prl_emotion.report.plane_figures import plane_figures
-from s3prl_emotion.report.planes import Plane, planes_of, read_plane
-from s3prl_emotion.report.study import RunResult
+from s3prl_emotion.report import analyse, load_study, write_report
+from s3prl_emotion.report.drawing.figure import INK, SCALE, SERIES, UNKNOWN, svg_panels
+from s3prl_emotion.report.reading.embeddings import MOST_NAMED, MOST_PLANES, MOST_POINTS, Plane, planes_of, read_plane
+from s3prl_emotion.report.reading.study import RunResult
+from s3prl_emotion.report.sections.embeddings import plane_figure
 
 CLASSES = ("ang", "hap", "neu")
 
@@ -74,14 +74,14 @@ def test_nothing_is_said_where_no_embeddings_were_asked_for(tmp_path: Path):
 
 
 def test_more_than_the_most_are_left_out_and_that_is_said(tmp_path: Path):
-    runs = [(f"system {number}", "fold1", 1) for number in range(planes.MOST + 2)]
+    runs = [(f"system {number}", "fold1", 1) for number in range(MOST_PLANES + 2)]
     study_of(tmp_path, runs)
     for system, fold, seed in runs:
         keep(exp_of(tmp_path, system, fold, seed), fold)
     found = planes_of(load_study([tmp_path]))
-    assert list(found.planes["up", "test"]) == [system for system, _, _ in runs[: planes.MOST]]
+    assert list(found.planes["up", "test"]) == [system for system, _, _ in runs[:MOST_PLANES]]
     assert found.warnings == (
-        f"utterance embeddings are laid out for the first {planes.MOST} of {planes.MOST + 2} systems and upstreams "
+        f"utterance embeddings are laid out for the first {MOST_PLANES} of {MOST_PLANES + 2} systems and upstreams "
         "that have them; s3prl-emotion tsne shows those of any other run",
     )
 
@@ -101,13 +101,13 @@ def test_points_are_those_of_the_command(tmp_path: Path):
 
 def test_many_utterances_are_drawn_with_a_fixed_seed(tmp_path: Path):
     study_of(tmp_path, [("a", "fold1", 1)])
-    rows = keep(exp_of(tmp_path, "a", "fold1", 1), "fold1", count=planes.POINTS + 50)
+    rows = keep(exp_of(tmp_path, "a", "fold1", 1), "fold1", count=MOST_POINTS + 50)
     plane = only(tmp_path)
-    expected = np.sort(np.random.default_rng(0).choice(planes.POINTS + 50, planes.POINTS, replace=False))
+    expected = np.sort(np.random.default_rng(0).choice(MOST_POINTS + 50, MOST_POINTS, replace=False))
     np.testing.assert_array_equal(plane.rows, rows[expected])
     assert plane.known["class"].tolist() == [CLASSES[number % 3] for number in expected]
-    caption = plane_figures({"a": plane}, {"a": 0}, "up-test")[0].caption
-    assert f"{planes.POINTS} of {planes.POINTS + 50} utterances, drawn with seed 0" in caption
+    caption = plane_figure("up-test-embeddings-0", "a", plane).caption
+    assert f"{MOST_POINTS} of {MOST_POINTS + 50} utterances, drawn with seed 0" in caption
     assert "(fold1, seed 1)" in caption
 
 
@@ -139,7 +139,7 @@ def plane_of(known: Mapping[str, Any], count: int = 12) -> Plane:
 
 def colours(plane: Plane, name: str) -> dict[str, int]:
     """How many points of each colour a panel has; a legend's own are among them."""
-    figure = plane_figures({"a": plane}, {"a": 0}, "up-test")[0]
+    figure = plane_figure("up-test-embeddings-0", "a", plane)
     svg = next(panel for panel in figure.panels if panel.title == name).svg()
     found: dict[str, int] = {}
     for colour in re.findall(r"<use [^>]*fill: (#[0-9a-f]{6})", svg):
@@ -269,7 +269,7 @@ def test_what_cannot_be_shown_is_said_and_the_rest_is(
 
 
 def test_many_damaged_files_are_not_all_named(tmp_path: Path):
-    runs = [(f"s{number}", "fold1", 1) for number in range(planes.TOLD + 3)]
+    runs = [(f"s{number}", "fold1", 1) for number in range(MOST_NAMED + 3)]
     study_of(tmp_path, runs, config={"downstream_expert": {"embeddings": True}})
     found = planes_of(load_study([tmp_path]))
     assert found.planes == {}
@@ -287,6 +287,6 @@ def test_an_experiment_of_the_command_line(cli: Cli, tiny_corpus: TinyCorpus):
     count = json.loads(Path("exp/test_fold1_metrics.json").read_text())["utterances"]
     assert plane.points.shape == (count, 2)
     assert sorted(plane.known) == ["class", "gender", "speaker"]
-    figure = plane_figures({"exp": plane}, {"exp": 0}, "test")[0]
+    figure = plane_figure("test-embeddings-0", "exp", plane)
     assert [title for title, _ in svg_panels(figure, "x")] == ["class", "gender", "speaker"]
     assert "(fold1)" in figure.caption

@@ -17,8 +17,8 @@ from test_matrix import recipe_for, write_matrix
 from test_report import write_benchmark
 
 from s3prl_emotion.report import analyse, load_study, write_report
-from s3prl_emotion.report.search_tables import search_csv, search_figures, search_table
-from s3prl_emotion.report.searches import Search, end_warning, read_searches
+from s3prl_emotion.report.reading.searches import Search, end_warning, read_searches
+from s3prl_emotion.report.sections.learning_rates import search_csv, search_figure, search_table
 
 TRIED = {"0.0001": 0.3, "0.001": 0.6, "0.01": None}
 CHOICE = {"rate": 0.001, "metric": "UAR", "tried": TRIED}
@@ -159,13 +159,16 @@ def test_the_csv():
 def test_figures():
     both = {"0.0001": 0.3, "0.001": 0.6}
     found = [search("a", tried=both), search("b", tried=both), search("a", upstream="low", tried=both)]
-    (figure,) = search_figures(found, {"a": None, "b": None})
+    figure = search_figure(found, {"a": None, "b": None})
+    assert figure is not None
     assert [panel.title for panel in figure.panels] == ["up, UA (UAR), %", "low, UA (UAR), %"]
     assert figure.systems == ("a", "b")
     texts = ["".join(text for text in ElementTree.fromstring(panel.svg()).itertext()) for panel in figure.panels]
     assert all("0.0001" in text and "$" not in text for text in texts)
-    assert search_figures(found[2:], {"a": None, "b": None})[0].systems == ()
-    assert search_figures([search(tried={"0.001": 0.5, "0.01": None})], {"a": None}) == []  # one point
+    alone = search_figure(found[2:], {"a": None, "b": None})
+    assert alone is not None
+    assert alone.systems == ()
+    assert search_figure([search(tried={"0.001": 0.5, "0.01": None})], {"a": None}) is None  # one point
 
 
 # --- in a report ------------------------------------------------------------------------------------------------------

@@ -1,0 +1,1 @@
+"""Compute scores, intervals, differences and ranks from the runs of a study."""

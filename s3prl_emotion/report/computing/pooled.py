@@ -1,0 +1,113 @@
+"""Pool the predictions of a system's runs on a split over folds, as sums for each speaker and seed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from s3prl_emotion.metrics.statistics import CATEGORICAL, DIMENSIONAL, Clusters, confusion_sums, dimensional_sums
+from s3prl_emotion.metrics.statistics.sums import MOMENTS, Array
+from s3prl_emotion.report.reading.predictions import Predictions
+from s3prl_emotion.report.reading.study import RunResult
+
+CLASS_COLUMNS = ("truth", "prediction")
+
+
+class Pool:
+    """Predictions of several runs on one split, with folds merged and seeds kept apart.
+
+    Args:
+        runs: runs of one system, each with its predictions
+    """
+
+    def __init__(self, runs: Sequence[tuple[RunResult, Predictions]]) -> None:
+        ordered = sorted(runs, key=lambda item: (str(item[0].seed), item[0].fold))
+        self.seeds = list(dict.fromkeys(run.seed for run, _ in ordered))
+        self.parts = [[part for run, part in ordered if run.seed == seed] for seed in self.seeds]
+        everything = [part for parts in self.parts for part in parts]
+        self.dimensions = everything[0].dimensions
+        self.classes = _classes(everything)
+        self.clusters = Clusters(
+            [name for part in everything for name in part.speakers.tolist()],
+            [(run.fold, name) for run, part in ordered for name in part.names.tolist()],
+        )
+        self.utterances = round(sum(len(part.names) for part in everything) / len(self.seeds))
+
+    def values(self, column: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Return the true values and the estimates of a dimension over all seeds."""
+        everything = [part for parts in self.parts for part in parts]
+        return (
+            np.concatenate([part.true_values[:, column] for part in everything]),
+            np.concatenate([part.estimates[:, column] for part in everything]),
+        )
+
+    def sums(self, classes: Sequence[str]) -> Array:
+        """Return the sums of each of K speakers: the moments of D dimensions for S seeds, then the counts of C classes.
+
+        Args:
+            classes: all classes that occur; the same for systems that are compared
+
+        Returns:
+            sums ``[K, S * D * 6 + S * 3 * C]``
+        """
+        count, first = len(self.clusters), 0
+        moments, counts = [], []
+        for parts in self.parts:
+            rows = sum(len(part.names) for part in parts)
+            inside = self.clusters.indices[first : first + rows]
+            first += rows
+            for column in range(len(self.dimensions)):
+                true, guess = (
+                    np.concatenate([getattr(part, name)[:, column] for part in parts])
+                    for name in ("true_values", "estimates")
+                )
+                moments.append(dimensional_sums(true, guess, inside, count))
+            if classes:
+                indices = [_indices([getattr(part, name) for part in parts], classes) for name in CLASS_COLUMNS]
+                counts.append(confusion_sums(indices[0], indices[1], inside, count, len(classes)))
+        return np.concatenate([*moments, *counts], axis=1)
+
+
+@dataclass(frozen=True)
+class Measures:
+    """Metrics computed from the totals of a pool, for the bootstrap and the permutation test."""
+
+    seeds: int
+    dimensions: tuple[str, ...]
+    classes: int
+
+    @property
+    def names(self) -> list[str]:
+        """Names of the M metrics."""
+        names = []
+        for metric in DIMENSIONAL if self.dimensions else ():
+            names += [*(f"{metric}.{name}" for name in self.dimensions), f"mean_{metric}"]
+        return names + (list(CATEGORICAL) if self.classes else [])
+
+    def __call__(self, totals: Array) -> Array:
+        """Return metrics ``[..., M]`` from totals ``[..., P]``: the mean over seeds of each seed's metric."""
+        width = self.seeds * len(self.dimensions) * MOMENTS
+        before = totals.shape[:-1]
+        metrics = []
+        if self.dimensions:
+            moments = totals[..., :width].reshape(*before, self.seeds, len(self.dimensions), MOMENTS)
+            for metric in DIMENSIONAL.values():
+                values = metric(moments).mean(axis=-2)
+                metrics += [values, values.mean(axis=-1, keepdims=True)]
+        if self.classes:
+            counts = totals[..., width:].reshape(*before, self.seeds, 3 * self.classes)
+            metrics += [metric(counts).mean(axis=-1)[..., None] for metric in CATEGORICAL.values()]
+        return np.concatenate(metrics, axis=-1)
+
+
+def _classes(parts: Sequence[Predictions]) -> list[str]:
+    """Return the class names that occur, or none if some of the predictions have no classes."""
+    words = [getattr(part, name) for part in parts for name in CLASS_COLUMNS]
+    return [] if any(word is None for word in words) else sorted(set(np.concatenate(words).tolist()))
+
+
+def _indices(words: Sequence[NDArray[np.str_]], classes: Sequence[str]) -> NDArray[np.intp]:
+    return np.searchsorted(np.array(classes), np.concatenate(words))

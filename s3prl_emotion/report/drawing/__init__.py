@@ -1,0 +1,1 @@
+"""Draw figures as SVG for the page and for files of their own."""

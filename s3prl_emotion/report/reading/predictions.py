@@ -1,0 +1,77 @@
+"""Read a run's predictions on a split."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from s3prl_emotion.corpora.corpus import DIMENSIONS
+from s3prl_emotion.errors import LabelError
+
+WORDS = ("FileName", "SpkrID", "Gender", "truth", "prediction")
+COLUMNS = frozenset([*WORDS, *DIMENSIONS, *(f"{name}_pred" for name in DIMENSIONS)])  # not the class probabilities
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """One run's predictions on a split of N utterances, sorted by file name.
+
+    Attributes:
+        names: file names, ``[N]``
+        speakers: speakers, empty strings where they are not known, ``[N]``
+        truth: true classes, ``[N]``, or ``None``
+        prediction: predicted classes, ``[N]``, or ``None``
+        dimensions: names of the D dimensions that have both labels and estimates
+        true_values: labels of the dimensions, ``[N, D]``
+        estimates: estimates of the dimensions, ``[N, D]``
+    """
+
+    names: NDArray[np.str_]
+    speakers: NDArray[np.str_]
+    truth: NDArray[np.str_] | None
+    prediction: NDArray[np.str_] | None
+    dimensions: tuple[str, ...]
+    true_values: NDArray[np.float64]
+    estimates: NDArray[np.float64]
+
+    def same_utterances(self, other: Predictions) -> bool:
+        """Return whether both are of the same utterances with the same labels."""
+        return (
+            np.array_equal(self.names, other.names)
+            and self.dimensions == other.dimensions
+            and np.array_equal(self.true_values, other.true_values)
+            and (self.truth is None) == (other.truth is None)
+            and (self.truth is None or other.truth is None or np.array_equal(self.truth, other.truth))
+        )
+
+
+def read_predictions(path: Path) -> Predictions:
+    """Read ``{split}_{fold}_predictions.csv``, without the utterances that lack a label of a dimension.
+
+    Raises:
+        LabelError: the file is missing or damaged, or has no predictions
+    """
+    import pandas as pd
+
+    try:
+        table = pd.read_csv(
+            path, dtype=dict.fromkeys(WORDS, str), keep_default_na=False, encoding="utf-8", usecols=COLUMNS.__contains__
+        )
+        table = table.sort_values("FileName", kind="stable")
+        dimensions = tuple(name for name in DIMENSIONS if name in table and f"{name}_pred" in table)
+        values = [
+            table[columns].apply(pd.to_numeric, errors="coerce").to_numpy(dtype=np.float64)
+            for columns in ([*dimensions], [f"{name}_pred" for name in dimensions])
+        ]
+        known = np.isfinite(values[0]).all(axis=1)  # a corpus may lack labels for some
+        words = {name: table[name].to_numpy(dtype=str)[known] for name in WORDS if name in table}
+    except (OSError, ValueError, KeyError) as error:
+        raise LabelError(f"{path}: predictions cannot be read ({' '.join(str(error).split())})") from error
+    if not known.any() or not (dimensions or "prediction" in words):
+        raise LabelError(f"{path}: holds no predictions")
+    speakers = words.get("SpkrID", np.full(known.sum(), ""))
+    truth, prediction = words.get("truth"), words.get("prediction")
+    return Predictions(words["FileName"], speakers, truth, prediction, dimensions, values[0][known], values[1][known])

@@ -1,0 +1,79 @@
+"""Agreement with the graders' distributions, and calibration."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
+from typing import Any
+
+from s3prl_emotion.figures.speaker_plots import draw_calibrated
+from s3prl_emotion.report.drawing.figure import INK, PANEL, Figure, Panel, series_style
+from s3prl_emotion.report.sections.base import Place, SplitSection
+from s3prl_emotion.report.sections.cells import Systems, any_has, cells
+from s3prl_emotion.report.table import Table, table_of
+
+COLUMNS = {
+    "ECE": "ECE, %", "JS": "JS (bits)", "KL": "KL (bits)", "entropy_correlation.Pearson": "entropies: Pearson",
+    "entropy_correlation.Spearman": "entropies: Spearman", "entropy.graders": "graders' entropy (bits)",
+    "entropy.model": "model's entropy (bits)", "threshold_F1": "macro-F1 above 1/K, %",
+}  # fmt: skip
+
+
+class Agreement(SplitSection):
+    """Whether probabilities agree with graders, and with how often the predictions are right."""
+
+    title = "Agreement with graders and calibration"
+    note = (
+        "JS and KL: Jensen-Shannon divergence and Kullback-Leibler divergence (graders from model), means over "
+        "utterances. Entropies: whether the model is unsure of what graders disagree about. Macro-F1 above 1/K: a "
+        "class is true, or predicted, where its share exceeds one K-th. ECE: expected calibration error over 15 bins."
+    )
+
+    def tables(self, place: Place) -> Iterator[Table | None]:
+        """Yield agreement and calibration."""
+        yield agreement_table(self.details(place))
+
+    def figures(self, place: Place) -> Iterator[Figure]:
+        """Yield accuracy against confidence; Guo et al. 2017, Fig. 1."""
+        systems = self.details(place)
+        bins = {
+            system: [row for row in details.reliability if row["utterances"]]
+            for system, details in systems.items()
+            if details.reliability
+        }
+        if bins:
+            caption = (
+                "Share of right answers among the utterances whose first hypothesis has a probability around a value; "
+                "dashed: calibrated; below: how many utterances there are (all runs together; bins as in Guo et al. "
+                "2017)."
+            )
+            panel = Panel("Calibration", partial(_draw, bins, tuple(systems)), PANEL[1] + 1.0)
+            yield Figure(place.figure_name("reliability"), caption, tuple(systems), (panel,))
+
+
+def agreement_table(systems: Systems) -> Table | None:
+    """Return agreement with the graders' distributions, and calibration; Mitra et al. 2025, section 4; Guo et al. 2017.
+
+    It is titled ``calibration`` where there is no agreement.
+    """
+    names = [name for name in COLUMNS if any_has(systems, name)]
+    rows = [
+        [system, *cells(details, names)]
+        for system, details in systems.items()
+        if any(name in details.scores for name in names)
+    ]
+    title = "calibration" if names == ["ECE"] else "agreement with graders"
+    return table_of(title, ["system", *(COLUMNS[name] for name in names)], rows)
+
+
+def _draw(bins: Mapping[str, Sequence[Mapping[str, Any]]], systems: Sequence[str], figure: Any) -> None:
+    upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
+    draw_calibrated(upper, lower, INK)
+    for system, rows in bins.items():
+        style = series_style(systems, system)
+        upper.plot(
+            [row["confidence"] for row in rows], [row["accuracy"] for row in rows], **style, markersize=4, linewidth=1.2
+        )
+        middles = [(row["from"] + row["to"]) / 2 for row in rows]
+        lower.plot(middles, [row["utterances"] for row in rows], **style, markersize=2.5, linewidth=1.1)
+    lower.set_ylim(bottom=0)

@@ -1,0 +1,46 @@
+"""How to read the report: what its numbers mean."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from s3prl_emotion.report.computing.scores import Analysis
+from s3prl_emotion.report.sections.base import Section
+
+
+class HowToRead(Section):
+    """What the numbers of the report mean, and where the published ones are from."""
+
+    title = "How to read this"
+    template = "explanation.html.jinja"
+    anchor = "reading"
+    link = title
+    appendix = True
+    always = True
+
+
+def statements(analysis: Analysis) -> Iterator[str]:
+    """Yield sentences that say what the numbers mean."""
+    folds = {run.key for run in analysis.study.runs}
+    yield (
+        "A score is the mean over runs (folds and seeds), each with its best dev checkpoint, and ± their standard "
+        "deviation (n − 1)."
+        if len(folds) > 1
+        else "A score is that of one run, with its best dev checkpoint."
+    )
+    yield (
+        "Brackets hold a 95 % interval of the score of all folds' test predictions taken together (“pooled”; mean "
+        "over seeds): a bootstrap that draws whole speakers "
+        f"({analysis.resamples:,} times), expanded for their small number. It says how the score would vary with other "
+        "speakers, not with other training runs."
+    )
+    if analysis.comparisons:
+        yield (
+            f"Differences are to the baseline, “{analysis.study.baseline}”, on the same utterances, by a paired "
+            "permutation test that swaps whole speakers, two-sided. p-values are corrected by Holm's method over the "
+            f"{analysis.comparisons} comparisons of this report; * marks those below 0.05."
+        )
+    if any(name.startswith("CCC") for part in analysis.parts for name in part.metrics):
+        yield "CCC uses population moments. MSE is on the corpus's scale."
+    if any("UAR" in part.metrics for part in analysis.parts):
+        yield "UA (UAR) is the mean recall over the classes, WA the share of correct utterances."

@@ -1,0 +1,100 @@
+"""Write metrics' names, numbers and scores as readers see them."""
+
+from __future__ import annotations
+
+import math
+
+from s3prl_emotion.report.computing.scores import Difference, Row, Score
+
+NONE = "–"
+MINUS = "−"
+DIMENSION_NAMES = {"EmoAct": "activation", "EmoVal": "valence", "EmoDom": "dominance"}
+LABELS = {"UAR": "UA (UAR), %", "WA": "WA, %", "macro_f1": "macro-F1, %"}
+PERCENT = {"UAR", "WA", "macro_f1", "relative_size", "ECE", "threshold_F1", "paUAR-50", "paUAR-75"}
+SMALLEST_P = 0.001
+
+
+def label(metric: str) -> str:
+    """Return a metric's name for readers: ``CCC valence``."""
+    kind, _, dimension = metric.partition(".")
+    if dimension:
+        return f"{kind} {DIMENSION_NAMES.get(dimension, dimension)}"
+    return LABELS.get(metric, metric.replace("mean_", "mean "))
+
+
+def scale(metric: str) -> int:
+    """Return the factor from a metric's value to the number shown: 100 for shares in percent, else 1."""
+    return 100 if metric.partition(".")[0] in PERCENT else 1
+
+
+def number(value: float | None, metric: str, signed: bool = False) -> str:
+    """Return a value as text: shares in percent with one decimal, other metrics with three decimals."""
+    if value is None or not math.isfinite(value):
+        return NONE
+    factor = scale(metric)
+    text = f"{value:.3f}" if factor == 1 else f"{factor * value:.1f}"
+    if float(text) == 0:
+        text = text.removeprefix("-")
+    text = text.replace("-", MINUS)
+    return f"+{text}" if signed and float(text.replace(MINUS, "-")) > 0 else text
+
+
+def interval(low: float, high: float, metric: str, signed: bool = False) -> str:
+    """Return ``[low, high]``, or nothing where there is no interval."""
+    if not (math.isfinite(low) and math.isfinite(high)):
+        return ""
+    return f"[{number(low, metric, signed)}, {number(high, metric, signed)}]"
+
+
+def p_value(value: float) -> str:
+    """Return a p-value as text: ``p = 0.031``, ``p < 0.001``."""
+    if not math.isfinite(value):
+        return ""
+    return f"p < {SMALLEST_P}" if value < SMALLEST_P else f"p = {value:.3f}"
+
+
+def count(value: float | None) -> str:
+    """Return a number of parameters as text: ``1.65 M``."""
+    if value is None:
+        return NONE
+    for size, unit in ((1e9, " G"), (1e6, " M"), (1e3, " k")):
+        if value >= size:
+            return f"{value / size:.3g}{unit}"
+    return f"{value:.0f}"
+
+
+def duration(seconds: float | None) -> str:
+    """Return a duration as text: ``3 h 07 min``, ``4 min 05 s``, ``41 s``."""
+    if seconds is None:
+        return NONE
+    whole = round(seconds)
+    if whole >= 3600:
+        return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+    return f"{whole // 60} min {whole % 60:02d} s" if whole >= 60 else f"{whole} s"
+
+
+def spread(score: Score) -> str:
+    """Return ``mean ± std``."""
+    std = f" ± {number(score.std, score.metric)}" if math.isfinite(score.std) else ""
+    return number(score.mean, score.metric) + std
+
+
+def pooled(score: Score) -> str:
+    """Return the interval, after the pooled score if that is not the mean over runs: ``pooled 0.738 [0.7, 0.77]``."""
+    bounds = interval(score.low, score.high, score.metric)
+    value = number(score.pooled, score.metric)
+    same = value == number(score.mean, score.metric)
+    return bounds if same or not bounds else f"pooled {value} {bounds}"
+
+
+def difference(gap: Difference | None, metric: str) -> str:
+    """Return a difference with its interval: ``+0.012 [−0.01, +0.03]``."""
+    if gap is None:
+        return ""
+    return f"{number(gap.value, metric, True)} {interval(gap.low, gap.high, metric, True)}".strip()
+
+
+def score_words(row: Row, metric: str) -> str:
+    """Return ``mean ± std [low, high]`` of a system's metric."""
+    score = row.scores.get(metric)
+    return NONE if score is None else ", ".join(filter(None, [spread(score), pooled(score)])).replace(", [", " [")
