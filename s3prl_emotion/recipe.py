@@ -194,7 +194,6 @@ class DataSection(StrictSection):
 class HeadSection(StrictSection):
     """``downstream_expert:`` of every head of this suite; ``modelrc`` is checked by the head itself.
 
-    ``best_metric`` selects ``dev-best.ckpt``: by default WA for heads with classes, mean_CCC for those with dimensions.
     ``layer`` is ``-l`` in the recipe: a number, or ``auto`` for the most salient layer of ``layer_file``, which
     ``s3prl-emotion saliency`` writes. ``embeddings`` saves the input of the head's last layer for every evaluated
     utterance.
@@ -202,7 +201,9 @@ class HeadSection(StrictSection):
 
     datarc: dict[str, Any]
     modelrc: dict[str, Any] = Field(default_factory=dict)
-    best_metric: Literal["WA", "UAR", "macro_f1", "mean_CCC", "joint"] | None = None
+    best_metric: str | None = None
+    """Metric on dev that selects ``dev-best.ckpt``, one of the head's: WA by default for heads with classes (or UAR,
+    macro_f1, …), mean_CCC for those with dimensions, joint (the mean of UAR and mean CCC) for those with both."""
     attention_dir: str | None = None
     embeddings: bool = False
     layer: int | Literal["auto"] | None = None

@@ -19,7 +19,7 @@ from s3prl_emotion.experts.base import Records
 from s3prl_emotion.experts.categorical import CategoricalExpert
 from s3prl_emotion.figures.embeddings import stored_rows
 from s3prl_emotion.masking import pad_features
-from s3prl_emotion.metrics.categorical import unweighted_average_recall
+from s3prl_emotion.metrics.class_scores import unweighted_average_recall
 from s3prl_emotion.recipe import DataSection, HeadSection, StrictSection
 
 from .model import LEVELS, UNKNOWN, VIEWS, AttentiveCNN, MultiViewLoss, levels

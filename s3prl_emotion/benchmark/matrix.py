@@ -127,7 +127,7 @@ class SearchSection(StrictSection):
     system: str | None = None
     folds: list[str] | None = Field(default=None, min_length=1)
     seeds: list[int] | None = Field(default=None, min_length=1)
-    metric: Literal["WA", "UAR", "macro_f1", "mean_CCC", "joint"] | None = None
+    metric: str | None = None
 
 
 class SystemSection(StrictSection):

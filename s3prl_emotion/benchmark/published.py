@@ -8,16 +8,15 @@ from typing import Any
 
 from pydantic import Field
 
-from s3prl_emotion.corpora.corpus import DIMENSIONS
 from s3prl_emotion.errors import ConfigError, nearest
-from s3prl_emotion.metrics.statistics import CATEGORICAL, DIMENSIONAL
+from s3prl_emotion.metrics import registry
 from s3prl_emotion.recipe import StrictSection
 
 SIZE = "relative_size"  # parameters as a share of the baseline's
-METRICS = [f"{metric}.{name}" for metric in DIMENSIONAL for name in DIMENSIONS]
-METRICS += [*(f"mean_{metric}" for metric in DIMENSIONAL), *CATEGORICAL, SIZE]
-LATENT = ("distance_R2", "distance_Spearman", "label_R2")  # of emotion_latent
-METRICS += [f"{metric}.{name}" for metric in LATENT for name in DIMENSIONS]
+METRICS = [
+    *registry.names_by_dimension(registry.of_kind("dimensions", "latent")),
+    *(metric.name for metric in registry.of_kind("mean", "classes", "size")),
+]
 
 
 class PublishedSection(StrictSection):
@@ -92,8 +91,8 @@ def _numbers_of(entry: PublishedSection, upstream: str, where: str) -> list[Publ
 
 
 def _check_range(number: PublishedNumber, where: str) -> None:
-    unbounded = "MSE" in number.metric or number.metric == SIZE
-    if not (number.value >= 0 if unbounded else -1 <= number.value <= 1):
+    metric = registry.find(number.metric)
+    if metric is not None and not metric.low <= number.value <= metric.high:
         raise ConfigError(
             f"{where}: {number.split}, {number.system}: {number.metric} {number.value:g} is out of range; shares are "
             "written as 0.69, not 69"

@@ -18,6 +18,7 @@ from s3prl_emotion.benchmark.matrix import (
 )
 from s3prl_emotion.benchmark.published import published_numbers
 from s3prl_emotion.errors import ConfigError, nearest
+from s3prl_emotion.metrics.registry import best_metrics
 from s3prl_emotion.yaml_files import read_yaml
 
 
@@ -143,6 +144,9 @@ def _check_search(matrix: Matrix, search: SearchSection) -> None:
     where, section = f"{matrix.path}: search", matrix.section
     if len(set(search.learning_rates)) < len(search.learning_rates):
         raise ConfigError(f"{where}.learning_rates: a rate is listed twice")
+    metrics = best_metrics(classes=True, dimensions=True)
+    if search.metric not in (None, *metrics):
+        raise ConfigError(f"{where}.metric: no metric {search.metric!r}; known: {', '.join(metrics)}")
     if "upstream" not in search.per or len(set(search.per)) < len(search.per):
         raise ConfigError(f"{where}.per: must be [upstream] or [upstream, system], got {search.per}")
     for key, named, known in (("folds", search.folds, section.folds), ("seeds", search.seeds, section.seeds)):

@@ -10,6 +10,7 @@ from typing import Any
 
 from s3prl_emotion.benchmark.plan import Choice, Run
 from s3prl_emotion.errors import TrainingError
+from s3prl_emotion.metrics import registry
 
 
 def metric_of(run: Run, metric: str | None) -> str:
@@ -19,14 +20,6 @@ def metric_of(run: Run, metric: str | None) -> str:
     host.register()
     expert = importlib.import_module(f"s3prl.downstream.{run.head}.expert").DownstreamExpert
     return str(metric or run.config["downstream_expert"].get("best_metric") or expert.selection_metrics[0])
-
-
-def score_of(metrics: Mapping[str, Any], metric: str) -> float | None:
-    """Return a score from a run's metrics; ``joint`` is the mean of UAR and mean CCC."""
-    parts = [metrics.get(name) for name in (("UAR", "mean_CCC") if metric == "joint" else (metric,))]
-    values = [float(part) for part in parts if part is not None]
-    complete = len(values) == len(parts) and all(math.isfinite(value) for value in values)
-    return sum(values) / len(values) if complete else None
 
 
 def choose(trials: Sequence[Run], lines: Mapping[str, dict[str, Any]], metric: str) -> Choice:
@@ -43,7 +36,7 @@ def choose(trials: Sequence[Run], lines: Mapping[str, dict[str, Any]], metric: s
     scores: dict[float, list[float | None]] = defaultdict(list)
     for trial in trials:
         line = lines.get(trial.cell.id)
-        score = None if line is None else score_of(line["splits"]["dev"]["metrics"], metric)
+        score = None if line is None else registry.score(line["splits"]["dev"]["metrics"], metric)
         scores[trial.cell.rate or 0.0].append(score)
     tried = {rate: _mean(values) for rate, values in scores.items()}
     best = max((score for score in tried.values() if score is not None), default=None)

@@ -12,13 +12,14 @@ from s3prl_emotion.corpora import Needs, Utterance
 from s3prl_emotion.experts.base import EmotionExpert, Records
 from s3prl_emotion.experts.results import write_categorical
 from s3prl_emotion.loading.class_balance import class_weights
+from s3prl_emotion.metrics.registry import best_metrics
 from s3prl_emotion.metrics.results import float32_mean
 
 
 class CategoricalExpert(EmotionExpert):
     """Base of heads whose targets are class indices ``[B]`` and whose outputs are, or hold, logits ``[B, K]``."""
 
-    selection_metrics = ("WA", "UAR", "macro_f1")
+    selection_metrics = best_metrics(classes=True)
     lowest_score = 0.0
     learns_classes = True
 

@@ -17,6 +17,7 @@ from s3prl_emotion.errors import ConfigError
 from s3prl_emotion.experts.base import EmotionExpert, Records
 from s3prl_emotion.experts.results import write_dimensional
 from s3prl_emotion.losses import concordance_loss
+from s3prl_emotion.metrics.registry import best_metrics
 from s3prl_emotion.recipe import DataSection, HeadSection
 
 SPREADS = tuple(f"{name}Std" for name in DIMENSIONS)
@@ -30,7 +31,7 @@ class DimensionalExpert(EmotionExpert):
     scale; of several corpora, on that of the first.
     """
 
-    selection_metrics: ClassVar[tuple[str, ...]] = ("mean_CCC",)
+    selection_metrics: ClassVar[tuple[str, ...]] = best_metrics(dimensions=True)
     lowest_score = -torch.inf
     learns_classes = False
 

@@ -19,6 +19,7 @@ from s3prl_emotion.experts.base import Records
 from s3prl_emotion.experts.dimensional import DimensionalExpert
 from s3prl_emotion.experts.results import write_multitask
 from s3prl_emotion.loading.class_balance import weights_of_counts
+from s3prl_emotion.metrics import registry
 from s3prl_emotion.recipe import DataSection, HeadSection
 
 
@@ -30,7 +31,7 @@ class MultiTaskExpert(DimensionalExpert):
     evaluate six. ``best_metric: joint``, the mean of UAR and mean CCC, picks a checkpoint that is good at both.
     """
 
-    selection_metrics = ("joint", "UAR", "WA", "macro_f1", "mean_CCC")
+    selection_metrics = registry.best_metrics(classes=True, dimensions=True)
     learns_classes = True
 
     @classmethod
@@ -44,10 +45,11 @@ class MultiTaskExpert(DimensionalExpert):
         """
         section, data, modelrc = super().read_section(downstream_expert, variant, runner)
         best = section.best_metric or cls.selection_metrics[0]
-        if best in ("joint", "mean_CCC") and not cls.dimension_names(modelrc):
+        others = registry.best_metrics(classes=True)
+        if best not in others and not cls.dimension_names(modelrc):
             raise ConfigError(
                 f"downstream_expert.best_metric: {best} needs dimensions, which modelrc.dimension_weight: 0 leaves "
-                "out; choose UAR, WA or macro_f1"
+                f"out; choose {', '.join(others[:-1])} or {others[-1]}"
             )
         return section, data, modelrc
 
@@ -93,10 +95,9 @@ class MultiTaskExpert(DimensionalExpert):
 
     def selection_score(self, curves: dict[str, float], metrics: dict[str, Any]) -> float | None:
         """Return the metric that the recipe names; ``joint`` is the mean of UAR and mean CCC."""
-        if self.best_metric != "joint":
+        if self.best_metric != registry.JOINT:
             return super().selection_score(curves, metrics)
-        parts = [metrics.get("UAR"), metrics.get("mean_CCC")]
-        return None if None in parts else float(np.mean([part for part in parts if part is not None]))
+        return registry.score(metrics, registry.JOINT)
 
     def write_results(
         self, utterances: Sequence[Utterance], records: Records, made_by: dict[str, Any]

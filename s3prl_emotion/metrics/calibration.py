@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from s3prl_emotion.metrics.checks import checked_rows, checked_truth
+from s3prl_emotion.metrics.metric import Metric
 
 CALIBRATION_BINS = 15
 
@@ -78,3 +79,6 @@ def _binned(
     confidence = rows.max(axis=1)
     place = np.clip(np.ceil(confidence * bins).astype(int) - 1, 0, bins - 1)
     return confidence, rows.argmax(axis=1) == true, place
+
+
+METRICS = (Metric("ECE", "probabilities", "ECE", percent=True, better="lower", of_split=expected_calibration_error),)

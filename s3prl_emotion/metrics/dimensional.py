@@ -1,22 +1,19 @@
-"""Metrics of dimensional emotion, each computed once over a whole split.
-
-CCC (population moments), Pearson's correlation and the mean squared error are audmetric's. A value that is not defined
-is ``None``: correlations of fewer than two utterances; Pearson's of a constant; CCC where truth and prediction are the
-same constant. CCC with one constant, or two that differ, is 0.
-"""
+"""Compute all metrics of a split for heads that estimate dimensions."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from s3prl_emotion.errors import LabelError
+from s3prl_emotion.metrics.dimension_scores import METRICS, squared_error
+from s3prl_emotion.metrics.metric import Metric
 
 BIN_WIDTH = 1.0  # on the corpus's scale: one Likert score
+HEADLINE = next(metric for metric in METRICS if metric.headline)  # of speakers and genders
 Vector = NDArray[np.float64]
 
 
@@ -48,8 +45,8 @@ def dimensional_metrics(
     """
     true, guess = _checked(truth, prediction, names, speakers, genders)
     result: dict[str, Any] = {"utterances": len(true)}
-    for name, measure in (("CCC", concordance), ("Pearson", pearson), ("MSE", squared_error)):
-        result |= _by_dimension(name, measure, true, guess, names)
+    for metric in METRICS:
+        result |= _by_dimension(metric, true, guess, names)
     result["MSE_per_bin"] = {
         name: error_per_bin(true[:, column], guess[:, column], bin_width) for column, name in enumerate(names)
     }
@@ -57,32 +54,6 @@ def dimensional_metrics(
         if groups is not None and any(groups):
             result[key] = _by_group(true, guess, names, groups)
     return result
-
-
-def concordance(truth: Vector, prediction: Vector) -> float | None:
-    """CCC of ``[U]`` with ``[U]``, Mitra et al. 2024, eq. 5; population moments."""
-    import audmetric  # deferred: it brings pandas and scipy along, which take a second to import
-
-    if len(truth) > 1 and (_constant(truth) or _constant(prediction)):  # else rounding of the means decides
-        return None if _constant(truth) and _constant(prediction) and truth[0] == prediction[0] else 0.0
-    return _plain(audmetric.concordance_cc(truth, prediction))
-
-
-def pearson(truth: Vector, prediction: Vector) -> float | None:
-    """Pearson's correlation of ``[U]`` with ``[U]``."""
-    import audmetric
-
-    if len(truth) < 2 or _constant(truth) or _constant(prediction):
-        return None
-    with np.errstate(all="ignore"):  # a spread that underflows
-        return _plain(audmetric.pearson_cc(truth, prediction))
-
-
-def squared_error(truth: Vector, prediction: Vector) -> float | None:
-    """Mean squared error of ``[U]`` against ``[U]``."""
-    import audmetric
-
-    return _plain(audmetric.mean_squared_error(truth, prediction))
 
 
 def error_per_bin(truth: Vector, prediction: Vector, width: float = BIN_WIDTH) -> list[dict[str, Any]]:
@@ -109,16 +80,14 @@ def error_per_bin(truth: Vector, prediction: Vector, width: float = BIN_WIDTH) -
 
 
 def _by_dimension(
-    key: str,
-    measure: Callable[[Vector, Vector], float | None],
-    truth: NDArray[np.float64],
-    prediction: NDArray[np.float64],
-    names: Sequence[str],
+    metric: Metric, truth: NDArray[np.float64], prediction: NDArray[np.float64], names: Sequence[str]
 ) -> dict[str, Any]:
-    """``key`` by dimension and its mean over the dimensions where it is defined."""
-    values = {name: measure(truth[:, column], prediction[:, column]) for column, name in enumerate(names)}
+    """Return a metric of each dimension, and its mean over the dimensions where it is defined."""
+    if metric.of_split is None:
+        return {}
+    values = {name: metric.of_split(truth[:, column], prediction[:, column]) for column, name in enumerate(names)}
     defined = [value for value in values.values() if value is not None]
-    return {key: values, f"mean_{key}": float(np.mean(defined)) if defined else None}
+    return {metric.name: values, metric.mean.name: float(np.mean(defined)) if defined else None}
 
 
 def _by_group(
@@ -129,7 +98,7 @@ def _by_group(
         inside = np.array([name == group for name in groups])
         result[group] = {
             "utterances": int(inside.sum()),
-            **_by_dimension("CCC", concordance, truth[inside], prediction[inside], names),
+            **_by_dimension(HEADLINE, truth[inside], prediction[inside], names),
         }
     return result
 
@@ -157,11 +126,3 @@ def _checked(
             " without labels out"
         )
     return true, guess
-
-
-def _constant(values: Vector) -> bool:
-    return bool((values == values[0]).all())
-
-
-def _plain(value: float) -> float | None:
-    return float(value) if math.isfinite(value) else None

@@ -6,6 +6,7 @@ table rounded count as distributions.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,7 +15,8 @@ from numpy.typing import NDArray
 
 from s3prl_emotion.errors import LabelError
 from s3prl_emotion.metrics.checks import Floats, checked_rows
-from s3prl_emotion.metrics.dimensional import pearson
+from s3prl_emotion.metrics.dimension_scores import pearson
+from s3prl_emotion.metrics.metric import Metric
 
 KL_FLOOR = 1e-6  # least probability that a class counts as having been given: no class costs more than 20 bits
 TIE = 1e-6  # a share this little above 1/K is 1/K in float32 or in a table with six digits
@@ -41,8 +43,7 @@ def agreement(graders: NDArray[np.floating[Any]], probabilities: NDArray[np.floa
     floored = ((share > 0) & (guess < KL_FLOOR)).any(axis=1)
     return {
         "utterances": len(share),
-        "JS": float(js_divergence(share, guess).mean()),
-        "KL": float(kl_divergence(share, guess).mean()),
+        **{metric.name: metric.of_split(share, guess) for metric in METRICS if metric.of_split is not None},
         "KL_floored": int(floored.sum()),
         "entropy": {"graders": float(entropy(share).mean()), "model": float(entropy(guess).mean())},
         "entropy_correlation": entropy_correlation(share, guess),
@@ -193,3 +194,20 @@ def _distributions(
             f"grader shares {list(share.shape)} and probabilities {list(guess.shape)} must have the same shape [N, K]"
         )
     return share / share.sum(axis=1, keepdims=True), guess / guess.sum(axis=1, keepdims=True)
+
+
+METRICS = (
+    Metric("JS", "graders", "JS", unit="bits", better="lower", path=("agreement", "JS"),
+           of_split=lambda graders, probabilities: float(js_divergence(graders, probabilities).mean())),
+    Metric("KL", "graders", "KL", unit="bits", better="lower", high=-math.log2(KL_FLOOR), path=("agreement", "KL"),
+           of_split=lambda graders, probabilities: float(kl_divergence(graders, probabilities).mean())),
+    Metric("entropy.graders", "graders", "graders' entropy", unit="bits", better="neither", high=math.inf,
+           path=("agreement", "entropy", "graders")),
+    Metric("entropy.model", "graders", "model's entropy", unit="bits", better="neither", high=math.inf,
+           path=("agreement", "entropy", "model")),
+    Metric("entropy_correlation.Pearson", "graders", "entropies: Pearson", low=-1.0,
+           path=("agreement", "entropy_correlation", "Pearson")),
+    Metric("entropy_correlation.Spearman", "graders", "entropies: Spearman", low=-1.0,
+           path=("agreement", "entropy_correlation", "Spearman")),
+    Metric("threshold_F1", "graders", "macro-F1 above 1/K", percent=True, path=("threshold_F1", "macro_f1")),
+)  # fmt: skip

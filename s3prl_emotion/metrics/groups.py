@@ -30,22 +30,32 @@ from s3prl_emotion.metrics.checks import (
     checked_rows,
     checked_truth,
 )
+from s3prl_emotion.metrics.class_scores import METRICS as CLASS_METRICS
+from s3prl_emotion.metrics.class_scores import class_counts
 from s3prl_emotion.metrics.distribution import rank_correlation
+from s3prl_emotion.metrics.metric import Metric
 
 N_BEST = (1, 2, 3)
 PA_UAR_THRESHOLDS = (50, 75)  # percent
 ALL = "all"  # row of the gender table
 
 
+N_BEST_KEYS = {metric.name: "accuracy" if metric.name == "WA" else metric.name for metric in CLASS_METRICS}  # in JSON
+
+
 @dataclass(frozen=True)
 class GroupScores:
-    """Scores of G groups, ``[G]`` each, NaN for a group without utterances; ``counts [G, K]`` are of the truth."""
+    """Scores of G groups.
+
+    Attributes:
+        counts: utterances of each true class, ``[G, K]``
+        utterances: ``[G]``
+        values: of each metric of classes, by name, ``[G]``; NaN for a group without utterances
+    """
 
     counts: Places
     utterances: Places
-    accuracy: Floats
-    uar: Floats
-    macro_f1: Floats
+    values: dict[str, Floats]
 
 
 def group_metrics(
@@ -125,7 +135,7 @@ def n_best_predictions(truth: Places, probabilities: NDArray[np.floating[Any]], 
 
 
 def score_groups(truth: Places, predicted: Places, place: Places, groups: int, classes: int) -> GroupScores:
-    """WA, UAR and macro-F1 of groups.
+    """Compute the metrics of classes of each group.
 
     Args:
         truth: class indices, ``[N]``
@@ -135,19 +145,13 @@ def score_groups(truth: Places, predicted: Places, place: Places, groups: int, c
         classes: K
     """
     inside = (place >= 0) & (truth >= 0)
-    cell, hit = place[inside] * classes, truth[inside] == predicted[inside]
-    true, guessed, hits = (
-        np.bincount(cells, minlength=groups * classes).reshape(groups, classes)
-        for cells in (cell + truth[inside], cell + predicted[inside], (cell + truth[inside])[hit])
-    )
-    there = true > 0
-    with np.errstate(invalid="ignore"):  # 0/0 of groups without utterances
-        present, total = there.sum(axis=1), true.sum(axis=1)
-        recall = np.divide(hits, true, out=np.zeros(true.shape), where=there)
-        f1 = np.divide(2 * hits, true + guessed, out=np.zeros(true.shape), where=there)
-        return GroupScores(
-            true, total, hits.sum(axis=1) / total, recall.sum(axis=1) / present, f1.sum(axis=1) / present
-        )
+    if inside.any():
+        sums = class_counts(truth[inside], predicted[inside], place[inside], groups, classes)
+    else:
+        sums = np.zeros((groups, 3 * classes))
+    true = sums[:, classes : 2 * classes].astype(np.int64)
+    values = {metric.name: metric.from_sums(sums) for metric in CLASS_METRICS if metric.from_sums}
+    return GroupScores(true, true.sum(axis=1), values)
 
 
 def group_places(names: Sequence[str | None]) -> tuple[list[str], Places]:
@@ -247,18 +251,12 @@ class _Split:
         scores, result = self.scores(len(names), place), {}
         for index, name in enumerate(names):
             by_n = {
-                str(n): {
-                    "accuracy": _plain(part.accuracy[index]),
-                    "UAR": _plain(part.uar[index]),
-                    "macro_f1": _plain(part.macro_f1[index]),
-                }
+                str(n): {N_BEST_KEYS[metric]: _plain(values[index]) for metric, values in part.values.items()}
                 for n, part in scores.items()
             }
             result[name] = {
                 "utterances": int(scores[1].utterances[index]),
-                "WA": by_n["1"]["accuracy"],
-                "UAR": by_n["1"]["UAR"],
-                "macro_f1": by_n["1"]["macro_f1"],
+                **{metric: by_n["1"][key] for metric, key in N_BEST_KEYS.items()},
                 "n_best": by_n,
                 "class_counts": dict(zip(self.classes, scores[1].counts[index].tolist(), strict=True)),
             }
@@ -280,9 +278,12 @@ def _add_pa_uar(entry: dict[str, Any], split: _Split, speaker: tuple[list[str], 
         "min_utterances": split.min_utterances,
     }
     for n, part in scores.items():
-        entry["n_best"][str(n)]["paUAR"] = pa_uar(part.uar[counted].tolist())
+        entry["n_best"][str(n)]["paUAR"] = pa_uar(part.values["UAR"][counted].tolist())
     entry["paUAR"] = dict(entry["n_best"]["1"]["paUAR"])
 
 
 def _plain(value: float) -> float | None:
     return None if np.isnan(value) else float(value)
+
+
+METRICS = tuple(Metric(f"paUAR-{limit}", "speakers", f"paUAR-{limit}", percent=True) for limit in PA_UAR_THRESHOLDS)

@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+from s3prl_emotion.metrics.registry import label
 from s3prl_emotion.report.words import MINUS
 
 TEMPLATES = Path(__file__).with_name("templates")
@@ -27,6 +28,7 @@ def environment(markup: bool = True) -> Any:
         undefined=jinja2.StrictUndefined,
     )  # fmt: skip
     templates.filters |= {"tex": tex, "cell": markdown_cell}
+    templates.globals["label"] = label
     return templates
 
 

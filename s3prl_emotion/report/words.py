@@ -4,35 +4,19 @@ from __future__ import annotations
 
 import math
 
+from s3prl_emotion.metrics.registry import digits, scale
 from s3prl_emotion.report.computing.scores import Difference, Row, Score
 
 NONE = "–"
 MINUS = "−"
-DIMENSION_NAMES = {"EmoAct": "activation", "EmoVal": "valence", "EmoDom": "dominance"}
-LABELS = {"UAR": "UA (UAR), %", "WA": "WA, %", "macro_f1": "macro-F1, %"}
-PERCENT = {"UAR", "WA", "macro_f1", "relative_size", "ECE", "threshold_F1", "paUAR-50", "paUAR-75"}
 SMALLEST_P = 0.001
 
 
-def label(metric: str) -> str:
-    """Return a metric's name for readers: ``CCC valence``."""
-    kind, _, dimension = metric.partition(".")
-    if dimension:
-        return f"{kind} {DIMENSION_NAMES.get(dimension, dimension)}"
-    return LABELS.get(metric, metric.replace("mean_", "mean "))
-
-
-def scale(metric: str) -> int:
-    """Return the factor from a metric's value to the number shown: 100 for shares in percent, else 1."""
-    return 100 if metric.partition(".")[0] in PERCENT else 1
-
-
 def number(value: float | None, metric: str, signed: bool = False) -> str:
-    """Return a value as text: shares in percent with one decimal, other metrics with three decimals."""
+    """Return a value as text, with the digits of its metric: one decimal of a percentage, else three."""
     if value is None or not math.isfinite(value):
         return NONE
-    factor = scale(metric)
-    text = f"{value:.3f}" if factor == 1 else f"{factor * value:.1f}"
+    text = f"{scale(metric) * value:.{digits(metric)}f}"
     if float(text) == 0:
         text = text.removeprefix("-")
     text = text.replace("-", MINUS)

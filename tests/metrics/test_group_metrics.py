@@ -338,8 +338,8 @@ def test_speakers_without_genders() -> None:
 def test_group_that_nobody_is_in_has_no_scores() -> None:
     scores = score_groups(np.array([0]), np.array([0]), np.array([1]), 2, 3)
     assert scores.utterances.tolist() == [0, 1]
-    assert np.isnan([scores.accuracy[0], scores.uar[0], scores.macro_f1[0]]).all()
-    assert [scores.accuracy[1], scores.uar[1], scores.macro_f1[1]] == [1.0, 1.0, 1.0]
+    assert all(np.isnan(values[0]) for values in scores.values.values())
+    assert all(values[1] == 1.0 for values in scores.values.values())
 
 
 @pytest.mark.parametrize(

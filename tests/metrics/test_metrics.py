@@ -14,13 +14,9 @@ from sklearn.metrics import accuracy_score, confusion_matrix, f1_score, recall_s
 
 from s3prl_emotion.errors import EmotionError, LabelError
 from s3prl_emotion.loading.class_balance import class_weights, sampling_weights
-from s3prl_emotion.metrics.calibration import reliability_table
-from s3prl_emotion.metrics.categorical import (
-    categorical_metrics,
-    expected_calibration_error,
-    n_best,
-    unweighted_average_recall,
-)
+from s3prl_emotion.metrics.calibration import expected_calibration_error, reliability_table
+from s3prl_emotion.metrics.categorical import categorical_metrics, n_best
+from s3prl_emotion.metrics.class_scores import unweighted_average_recall
 
 CLASSES = ("ang", "hap", "neu", "sad")
 

@@ -19,16 +19,17 @@ import numpy as np
 import pandas as pd
 import pytest
 from full_disk import fill_disk
+from speaker_statistics import compare_systems, speaker_interval
 
 import s3prl_emotion.cli
 from s3prl_emotion.errors import EmotionError, UsageError
 from s3prl_emotion.metrics.categorical import categorical_metrics
 from s3prl_emotion.metrics.dimensional import dimensional_metrics
-from s3prl_emotion.metrics.statistics import compare_systems, speaker_interval
+from s3prl_emotion.metrics.registry import label
 from s3prl_emotion.report import Score, analyse, load_study, write_report
 from s3prl_emotion.report.environment import tex
 from s3prl_emotion.report.reading.predictions import read_predictions
-from s3prl_emotion.report.words import count, interval, label, number, p_value
+from s3prl_emotion.report.words import count, interval, number, p_value
 
 DIMENSIONS = ("EmoAct", "EmoVal", "EmoDom")
 CLASSES = ("ang", "hap", "neu", "sad")

@@ -7,13 +7,8 @@ Whatever is drawn, swapped or left out here is therefore a whole speaker.
 from __future__ import annotations
 
 from s3prl_emotion.metrics.statistics.bootstrap import Intervals, cluster_bootstrap
-from s3prl_emotion.metrics.statistics.compare import Clusters, Comparison, Interval, compare_systems, speaker_interval
+from s3prl_emotion.metrics.statistics.clusters import Clusters
 from s3prl_emotion.metrics.statistics.holm import holm
 from s3prl_emotion.metrics.statistics.permutation import PairedTest, paired_permutation_test
-from s3prl_emotion.metrics.statistics.sums import CATEGORICAL, DIMENSIONAL, METRICS, confusion_sums, dimensional_sums
 
-__all__ = [
-    "CATEGORICAL", "DIMENSIONAL", "METRICS", "Clusters", "Comparison", "Interval", "Intervals", "PairedTest",
-    "cluster_bootstrap", "compare_systems", "confusion_sums", "dimensional_sums", "holm", "paired_permutation_test",
-    "speaker_interval",
-]  # fmt: skip
+__all__ = ["Clusters", "Intervals", "PairedTest", "cluster_bootstrap", "holm", "paired_permutation_test"]

@@ -29,7 +29,7 @@ import numpy as np
 from scipy import stats
 
 from s3prl_emotion.errors import UsageError
-from s3prl_emotion.metrics.statistics.sums import Array
+from s3prl_emotion.metrics.metric import Array
 
 RESAMPLES = 10_000
 LEVEL = 0.95

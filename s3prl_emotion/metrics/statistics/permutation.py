@@ -14,8 +14,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from s3prl_emotion.errors import UsageError
+from s3prl_emotion.metrics.metric import Array
 from s3prl_emotion.metrics.statistics.bootstrap import CHUNK
-from s3prl_emotion.metrics.statistics.sums import Array
 
 PERMUTATIONS = 10_000
 ROUNDING = 1e-9  # differences that agree to this share are equal

@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from s3prl_emotion.metrics.groups import PA_UAR_THRESHOLDS
+from s3prl_emotion.metrics import registry
+from s3prl_emotion.metrics.groups import N_BEST_KEYS, PA_UAR_THRESHOLDS
 from s3prl_emotion.report.computing.scores import Analysis, Score, score_of
 from s3prl_emotion.report.reading.study import RunResult, Study
 from s3prl_emotion.report.reading.training import (
@@ -26,10 +27,8 @@ from s3prl_emotion.report.reading.training import (
 )
 
 logger = logging.getLogger(__name__)
-GROUP_METRICS = ("WA", "UAR", "macro_f1", "mean_CCC")
-SPEAKER_METRICS = ("UAR", "mean_CCC")
-LATENT_OF_DIMENSION = ("distance_R2", "distance_Spearman", "label_R2")
-LATENT_OF_SPLIT = ("relative_shift", "shift")
+GROUP_METRICS = registry.best_metrics(classes=True) + registry.best_metrics(dimensions=True)
+SPEAKER_METRICS = tuple(metric.name for metric in registry.of_kind("classes", "mean") if metric.headline)
 SPEAKER_RANKS = ("worst", "median", "best")
 
 
@@ -141,17 +140,12 @@ def flat_details(metrics: Mapping[str, Any]) -> dict[str, float]:
     ``UAR.2-best``, ``UAR.Female``, ``paUAR-50.Female.2-best``, ``ECE``, ``JS``, ``KL``, ``entropy.graders``,
     ``entropy_correlation.Pearson``, ``threshold_F1``, ``rho_share.happy``, ``distance_R2.EmoAct``, ``relative_shift``.
     """
-    agreement = metrics.get("agreement") or {}
     flat: dict[str, Any] = dict(_n_best(metrics))
     for gender, entry in (metrics.get("per_gender") or {}).items():
         flat |= {f"{name}.{gender}": entry.get(name) for name in GROUP_METRICS}
         flat |= dict(_n_best(entry, f".{gender}"))
-    flat |= {"ECE": metrics.get("ECE"), "JS": agreement.get("JS"), "KL": agreement.get("KL")}
-    flat |= {f"entropy.{name}": value for name, value in (agreement.get("entropy") or {}).items()}
-    correlation = agreement.get("entropy_correlation") or {}
-    flat |= {f"entropy_correlation.{name}": value for name, value in correlation.items()}
+    flat |= {metric.name: metric.value(metrics) for metric in registry.of_kind("probabilities", "graders")}
     flat |= {f"rho_share.{name}": value for name, value in (metrics.get("UAR_against_share") or {}).items()}
-    flat["threshold_F1"] = (metrics.get("threshold_F1") or {}).get("macro_f1")
     flat |= _of_latent(metrics.get("latent") or {})
     return {name: float(value) for name, value in flat.items() if value is not None and math.isfinite(value)}
 
@@ -160,17 +154,18 @@ def _of_latent(latent: Mapping[str, Any]) -> dict[str, Any]:
     """Return the measures of ``emotion_latent``; Das et al. 2022."""
     dimensions = {name: entry for name, entry in latent.items() if isinstance(entry, dict)}
     measures = {
-        f"{measure}.{name}": entry.get(measure) for name, entry in dimensions.items() for measure in LATENT_OF_DIMENSION
+        f"{metric.name}.{name}": metric.value(entry)
+        for name, entry in dimensions.items()
+        for metric in registry.of_kind("latent")
     }
-    return measures | {name: latent.get(name) for name in LATENT_OF_SPLIT}
+    return measures | {metric.name: metric.value(latent) for metric in registry.of_kind("shift")}
 
 
 def _n_best(entry: Mapping[str, Any], group: str = "") -> Iterator[tuple[str, Any]]:
     by_n = entry.get("n_best") or ({"1": {}} if entry.get("paUAR") else {})
     for n, scores in by_n.items():
         end = f"{group}.{n}-best"
-        names = {"accuracy": "WA", "UAR": "UAR", "macro_f1": "macro_f1"}
-        yield from ((f"{shown}{end}", scores.get(name)) for name, shown in names.items())
+        yield from ((f"{name}{end}", scores.get(key)) for name, key in N_BEST_KEYS.items())
         passed = scores.get("paUAR") or (entry.get("paUAR") if n == "1" else None) or {}
         yield from ((f"paUAR-{limit}{end}", passed.get(str(limit))) for limit in PA_UAR_THRESHOLDS)
 

@@ -6,11 +6,10 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from s3prl_emotion.metrics.registry import ranking
 from s3prl_emotion.report.computing.scores import Analysis, Row, Score
 from s3prl_emotion.report.reading.provenance import Provenance
 from s3prl_emotion.report.superb_track import Track
-
-RANKED_BY = ("UAR", "mean_CCC", "WA", "macro_f1")  # the first of those that most systems have; higher is better
 
 
 @dataclass(frozen=True)
@@ -84,7 +83,8 @@ def leaderboard(analysis: Analysis, provenance: Mapping[tuple[str, str], Provena
 
 
 def _ranking_metric(entries: Sequence[Entry]) -> str | None:
-    counts = {name: sum(entry.score(name) is not None for entry in entries) for name in RANKED_BY}
+    """Return the first of the ranking metrics that most entries have."""
+    counts = {name: sum(entry.score(name) is not None for entry in entries) for name in ranking()}
     best = max(counts, key=lambda name: counts[name])
     return best if counts[best] else None
 

@@ -8,8 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from s3prl_emotion.metrics.statistics import CATEGORICAL, DIMENSIONAL, Clusters, confusion_sums, dimensional_sums
-from s3prl_emotion.metrics.statistics.sums import MOMENTS, Array
+from s3prl_emotion.metrics.class_scores import class_counts
+from s3prl_emotion.metrics.dimension_scores import MOMENTS, dimension_sums
+from s3prl_emotion.metrics.metric import Array
+from s3prl_emotion.metrics.registry import resampled
+from s3prl_emotion.metrics.statistics import Clusters
 from s3prl_emotion.report.reading.predictions import Predictions
 from s3prl_emotion.report.reading.study import RunResult
 
@@ -64,10 +67,10 @@ class Pool:
                     np.concatenate([getattr(part, name)[:, column] for part in parts])
                     for name in ("true_values", "estimates")
                 )
-                moments.append(dimensional_sums(true, guess, inside, count))
+                moments.append(dimension_sums(true, guess, inside, count))
             if classes:
                 indices = [_indices([getattr(part, name) for part in parts], classes) for name in CLASS_COLUMNS]
-                counts.append(confusion_sums(indices[0], indices[1], inside, count, len(classes)))
+                counts.append(class_counts(indices[0], indices[1], inside, count, len(classes)))
         return np.concatenate([*moments, *counts], axis=1)
 
 
@@ -83,9 +86,9 @@ class Measures:
     def names(self) -> list[str]:
         """Names of the M metrics."""
         names = []
-        for metric in DIMENSIONAL if self.dimensions else ():
+        for metric in resampled("dimensions") if self.dimensions else ():
             names += [*(f"{metric}.{name}" for name in self.dimensions), f"mean_{metric}"]
-        return names + (list(CATEGORICAL) if self.classes else [])
+        return names + (list(resampled("classes")) if self.classes else [])
 
     def __call__(self, totals: Array) -> Array:
         """Return metrics ``[..., M]`` from totals ``[..., P]``: the mean over seeds of each seed's metric."""
@@ -94,12 +97,12 @@ class Measures:
         metrics = []
         if self.dimensions:
             moments = totals[..., :width].reshape(*before, self.seeds, len(self.dimensions), MOMENTS)
-            for metric in DIMENSIONAL.values():
+            for metric in resampled("dimensions").values():
                 values = metric(moments).mean(axis=-2)
                 metrics += [values, values.mean(axis=-1, keepdims=True)]
         if self.classes:
             counts = totals[..., width:].reshape(*before, self.seeds, 3 * self.classes)
-            metrics += [metric(counts).mean(axis=-1)[..., None] for metric in CATEGORICAL.values()]
+            metrics += [metric(counts).mean(axis=-1)[..., None] for metric in resampled("classes").values()]
         return np.concatenate(metrics, axis=-1)
 
 

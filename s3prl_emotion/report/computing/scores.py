@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from s3prl_emotion.benchmark.published import PublishedNumber
-from s3prl_emotion.metrics.statistics import CATEGORICAL, DIMENSIONAL
+from s3prl_emotion.metrics import registry
 from s3prl_emotion.report.reading.study import Study
 
 SIGNIFICANT = 0.05
@@ -106,7 +106,7 @@ class Part:
     @property
     def main_metrics(self) -> list[str]:
         """CCC and the metrics of classes."""
-        return [name for name in self.metrics if "CCC" in name or name in CATEGORICAL]
+        return [name for name in self.metrics if (metric := registry.find(name)) is not None and metric.main]
 
     @property
     def other_metrics(self) -> list[str]:
@@ -130,17 +130,19 @@ class Analysis:
 
 def is_tested(metric: str) -> bool:
     """Return whether differences in a metric are tested: CCC of each dimension, UAR and WA, which the others follow."""
-    return metric.startswith("CCC.") or metric in ("UAR", "WA")
+    entry = registry.find(metric)
+    return entry is not None and entry.tested
 
 
 def flat_metrics(metrics: dict[str, Any]) -> dict[str, float]:
     """Return the metrics of a metrics file by the names that reports use; NaN where a metric is not defined."""
     flat: dict[str, Any] = {}
-    for metric in DIMENSIONAL:
-        if isinstance(metrics.get(metric), dict):
-            flat |= {f"{metric}.{name}": value for name, value in metrics[metric].items()}
-            flat[f"mean_{metric}"] = metrics.get(f"mean_{metric}")
-    flat |= {metric: metrics[metric] for metric in CATEGORICAL if metric in metrics}
+    for metric in registry.reported("dimensions"):
+        by_dimension = metric.value(metrics)
+        if isinstance(by_dimension, dict):
+            flat |= {f"{metric.name}.{name}": value for name, value in by_dimension.items()}
+            flat[metric.mean.name] = metric.mean.value(metrics)
+    flat |= {metric.name: metrics[metric.name] for metric in registry.reported("classes") if metric.name in metrics}
     return {name: float("nan") if value is None else float(value) for name, value in flat.items()}
 
 

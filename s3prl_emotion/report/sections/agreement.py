@@ -7,16 +7,13 @@ from functools import partial
 from typing import Any
 
 from s3prl_emotion.figures.speaker_plots import draw_calibrated
+from s3prl_emotion.metrics.registry import label, of_kind
 from s3prl_emotion.report.drawing.figure import INK, PANEL, Figure, Panel, series_style
 from s3prl_emotion.report.sections.base import Place, SplitSection
 from s3prl_emotion.report.sections.cells import Systems, any_has, cells
 from s3prl_emotion.report.table import Table, table_of
 
-COLUMNS = {
-    "ECE": "ECE, %", "JS": "JS (bits)", "KL": "KL (bits)", "entropy_correlation.Pearson": "entropies: Pearson",
-    "entropy_correlation.Spearman": "entropies: Spearman", "entropy.graders": "graders' entropy (bits)",
-    "entropy.model": "model's entropy (bits)", "threshold_F1": "macro-F1 above 1/K, %",
-}  # fmt: skip
+COLUMNS = [metric.name for metric in of_kind("probabilities", "graders")]
 
 
 class Agreement(SplitSection):
@@ -63,7 +60,7 @@ def agreement_table(systems: Systems) -> Table | None:
         if any(name in details.scores for name in names)
     ]
     title = "calibration" if names == ["ECE"] else "agreement with graders"
-    return table_of(title, ["system", *(COLUMNS[name] for name in names)], rows)
+    return table_of(title, ["system", *map(label, names)], rows)
 
 
 def _draw(bins: Mapping[str, Sequence[Mapping[str, Any]]], systems: Sequence[str], figure: Any) -> None:

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from s3prl_emotion.metrics.groups import PA_UAR_THRESHOLDS
+from s3prl_emotion.metrics.registry import label
 from s3prl_emotion.report.computing.details import SplitDetails
 from s3prl_emotion.report.words import NONE, spread
 
 Systems = Mapping[str, SplitDetails]
 PASSED = tuple(f"paUAR-{limit}" for limit in sorted(PA_UAR_THRESHOLDS))
-TITLES = {"macro_f1": "macro-F1, %", "mean_CCC": "mean CCC"}
 
 
 def cell(details: SplitDetails, name: str) -> str:
@@ -36,7 +36,7 @@ def column_title(name: str) -> str:
     kind, _, rest = name.partition(".")
     if rest.endswith(" speaker"):
         return f"{rest}'s {column_title(kind)}"
-    return TITLES.get(kind, f"{kind}, %")
+    return label(kind, short=True)
 
 
 def genders_of(systems: Systems) -> list[str]:

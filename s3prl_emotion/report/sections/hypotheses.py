@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from s3prl_emotion.metrics.groups import N_BEST
+from s3prl_emotion.metrics.groups import N_BEST, N_BEST_KEYS
 from s3prl_emotion.report.computing.details import SplitDetails
 from s3prl_emotion.report.drawing.figure import Figure
 from s3prl_emotion.report.drawing.matrix import Matrix
@@ -52,7 +52,7 @@ class Hypotheses(SplitSection):
 
 def hypotheses_table(systems: Systems) -> Table | None:
     """Return the scores of the n best hypotheses; Mitra et al. 2025, Tables 3 and 4."""
-    names = ("WA", "UAR", "macro_f1", *PASSED)
+    names = (*N_BEST_KEYS, *PASSED)
     rows = []
     for system, details in systems.items():
         for n in N_BEST:

@@ -5,21 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 
 from s3prl_emotion.benchmark.published import PublishedNumber
-from s3prl_emotion.report.computing.details import LATENT_OF_DIMENSION, SplitDetails
+from s3prl_emotion.metrics.registry import DIMENSION_NAMES, names_by_dimension, of_kind
+from s3prl_emotion.report.computing.details import SplitDetails
 from s3prl_emotion.report.computing.scores import Analysis
 from s3prl_emotion.report.sections.base import Place, Scope, Section
 from s3prl_emotion.report.sections.cells import cell
 from s3prl_emotion.report.table import Table
-from s3prl_emotion.report.words import DIMENSION_NAMES, NONE, number, spread
+from s3prl_emotion.report.words import NONE, number, spread
 
 Splits = Mapping[str, Mapping[str, SplitDetails]]
-TITLES = {
-    "distance_R2": "adjusted R², latent distance on label distance",
-    "distance_Spearman": "Spearman's correlation of latent distance and label distance",
-    "label_R2": "adjusted R², label on latent",
-    "relative_shift": "distance from the training latents, in units of their spread",
-    "shift": "distance from the training latents",
-}
+MEASURES = {measure.name: measure for measure in of_kind("latent", "shift")}
 ACCURACY = "balanced accuracy (UAR), %"
 
 
@@ -43,17 +38,16 @@ class LatentRepresentation(Section):
         systems = [
             system
             for system in self.study.systems
-            if any(name.partition(".")[0] in TITLES for own in splits.values() for name in own[system].scores)
+            if any(name.partition(".")[0] in MEASURES for own in splits.values() for name in own[system].scores)
         ]
         if not systems:
             return
         published = {(number.split, number.system, number.metric): number for number in self.study.published
                      if number.upstream == place.upstream}  # fmt: skip
         yield _accuracies(analysis, splits, systems, place.upstream)
-        for measure, title in TITLES.items():
-            of_dimension = measure in LATENT_OF_DIMENSION
-            names = [f"{measure}.{dimension}" for dimension in DIMENSION_NAMES] if of_dimension else [measure]
-            yield _measure_table(title, names, splits, systems, published)
+        for name, measure in MEASURES.items():
+            names = names_by_dimension([measure]) if measure.kind == "latent" else [name]
+            yield _measure_table(measure.label, names, splits, systems, published)
 
 
 def _accuracies(analysis: Analysis, splits: Splits, systems: Sequence[str], upstream: str) -> Table | None:

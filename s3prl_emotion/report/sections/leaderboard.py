@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from s3prl_emotion.metrics.registry import label
 from s3prl_emotion.report.computing.leaderboard import Entry, Leaderboard
 from s3prl_emotion.report.sections.base import Place, Section
 from s3prl_emotion.report.table import Table
-from s3prl_emotion.report.words import NONE, count, label, score_words
+from s3prl_emotion.report.words import NONE, count, score_words
 
 COLUMN_TITLES = {"track": "SUPERB track"}
 

@@ -8,13 +8,13 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
+from s3prl_emotion.metrics.registry import label, scale
 from s3prl_emotion.report.drawing.figure import INK, Figure, Panel, series_style
 from s3prl_emotion.report.reading.searches import Search, rate_words
 from s3prl_emotion.report.sections.base import Place, Section
 from s3prl_emotion.report.table import Table
-from s3prl_emotion.report.words import NONE, label, number, scale
+from s3prl_emotion.report.words import NONE, number
 
-JOINT = "mean of UAR and mean CCC"  # as shares
 FILE = "learning_rates.csv"
 CSV_COLUMNS = ("upstream", "system", "used_by", "metric", "learning_rate", "dev_score", "chosen", "end_of_grid")
 
@@ -59,7 +59,7 @@ def search_table(searches: Sequence[Search]) -> Table | None:
         cells = [_cell(search, rate) for rate in rates]
         end = f"{search.end} tried" if search.end else "no"
         rows.append(
-            [search.system or NONE, search.upstream, rate_words(search.chosen), *cells, end, _metric(search.metric),
+            [search.system or NONE, search.upstream, rate_words(search.chosen), *cells, end, label(search.metric),
              users or NONE]
         )  # fmt: skip
     return Table("learning rates tried on dev", header, rows)
@@ -90,7 +90,7 @@ def search_figure(searches: Sequence[Search], systems: Mapping[str, Any]) -> Fig
         if sum(score is not None for score in search.tried.values()) > 1:
             panels_of.setdefault((search.upstream, search.metric), []).append(search)
     panels = [
-        Panel(", ".join(filter(None, [upstream, _metric(metric)])), partial(_draw, drawn, tuple(systems), metric))
+        Panel(", ".join(filter(None, [upstream, label(metric)])), partial(_draw, drawn, tuple(systems), metric))
         for (upstream, metric), drawn in panels_of.items()
     ]
     caption = "Learning rates: score of each on dev, on a logarithmic axis; rings: the rates that were taken."
@@ -115,10 +115,6 @@ def _draw(searches: Sequence[Search], systems: Sequence[str], metric: str, figur
     axes.xaxis.set_minor_formatter(lambda rate, _: "")
     axes.set_xlabel("learning rate")
     axes.margins(0.08)
-
-
-def _metric(name: str) -> str:
-    return JOINT if name == "joint" else label(name)
 
 
 def _cell(search: Search, rate: float) -> str:

@@ -6,16 +6,17 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
+from s3prl_emotion.metrics.registry import DIMENSION_NAMES, label
 from s3prl_emotion.report.reading.literature import Result, for_orientation
 from s3prl_emotion.report.reading.provenance import Provenance
 from s3prl_emotion.report.reading.study import expert_section
 from s3prl_emotion.report.sections.base import Place, Section
 from s3prl_emotion.report.table import Table
-from s3prl_emotion.report.words import NONE, label
+from s3prl_emotion.report.words import NONE
 
 DESCRIBED_BY = ("system", "upstream", "corpus", "split", "protocol")
 LABELS = {
-    "UAR": "UA (UAR)", "WA": "WA", "size_reduction": "size reduction", "size_mb": "size, MB",
+    "size_reduction": "size reduction", "size_mb": "size, MB",
     "distance_R2": "adjusted R²", "label_R2": "adjusted R²",
     "computation_saved": "computation saved", "relative_improvement": "relative improvement",
     "parameters_million": "parameters, M",
@@ -136,7 +137,7 @@ def _group(source: str, results: Sequence[Result], corpora: Collection[str]) -> 
 
 def _column(result: Result) -> str:
     kind, _, dimension = result.metric.partition(".")
-    name = LABELS.get(kind, kind)
+    name = LABELS.get(kind) or label(kind, unit=False)
     if dimension:
-        name = label(result.metric).replace(kind, name)
+        name += f" {DIMENSION_NAMES.get(dimension, dimension)}"
     return f"{name}{f' ({result.statistic})' if result.statistic else ''}{', %' if result.percent else ''}"

@@ -9,11 +9,11 @@ from typing import Any
 
 import numpy as np
 
+from s3prl_emotion.metrics.registry import label, scale
 from s3prl_emotion.report.computing.scores import Part
 from s3prl_emotion.report.drawing.figure import Figure, Panel, series_style
 from s3prl_emotion.report.sections.base import Place, Scope, Section
 from s3prl_emotion.report.sections.scores import drawn_metrics, drawn_value
-from s3prl_emotion.report.words import label, scale
 
 NOISY = re.compile(r"(.+)_(\d+(?:\.\d+)?)dB")
 

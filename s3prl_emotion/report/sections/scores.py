@@ -9,11 +9,12 @@ from typing import Any
 
 import numpy as np
 
+from s3prl_emotion.metrics.registry import label, scale
 from s3prl_emotion.report.computing.scores import Part, Row, is_tested
 from s3prl_emotion.report.drawing.figure import INK, PANEL, Figure, Panel, series_style
 from s3prl_emotion.report.sections.base import Place, SplitSection
 from s3prl_emotion.report.table import Table, table_of
-from s3prl_emotion.report.words import NONE, count, difference, label, number, p_value, scale, score_words
+from s3prl_emotion.report.words import NONE, count, difference, number, p_value, score_words
 
 
 class Scores(SplitSection):

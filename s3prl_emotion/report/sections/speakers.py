@@ -9,12 +9,13 @@ from typing import Any
 import numpy as np
 
 from s3prl_emotion.metrics.groups import N_BEST
+from s3prl_emotion.metrics.registry import label, scale
 from s3prl_emotion.report.computing.details import GROUP_METRICS, SPEAKER_METRICS, SPEAKER_RANKS, SpeakerPoint
 from s3prl_emotion.report.drawing.figure import Figure, Panel, series_style
 from s3prl_emotion.report.sections.base import Place, SplitSection
 from s3prl_emotion.report.sections.cells import PASSED, Systems, any_has, cells, column_title, genders_of
 from s3prl_emotion.report.table import Table, table_of
-from s3prl_emotion.report.words import NONE, scale
+from s3prl_emotion.report.words import NONE
 
 MOST_POINTS = 1000  # speakers of a system that are drawn in a panel
 
@@ -195,4 +196,4 @@ def _draw_genders(systems: Systems, genders: Sequence[str], metric: str, figure:
 
 
 def _name(metric: str) -> str:
-    return column_title(metric).removesuffix(", %")
+    return label(metric, short=True, unit=False)

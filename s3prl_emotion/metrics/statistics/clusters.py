@@ -1,0 +1,55 @@
+"""The speakers of utterances as clusters, the units that bootstrap and permutation test draw."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Sequence
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from s3prl_emotion.metrics.statistics.bootstrap import FEWEST
+
+FEW_SPEAKERS = 20  # below, 95 % intervals are rough
+
+
+class Clusters:
+    """The utterances' speakers as indices; utterances of unknown speakers are clusters of their own.
+
+    Args:
+        speakers: of each utterance, ``[U]``; ``None``, ``""`` or NaN where not known
+        utterances: what identifies each, ``[U]``, where one stands there several times (for several seeds)
+    """
+
+    def __init__(self, speakers: Sequence[Any], utterances: Sequence[Hashable] | None = None) -> None:
+        names = [_known(name) for name in speakers]
+        self.unknown = sum(name is None for name in names)
+        self.utterances = len(names)
+        places: dict[Hashable, int] = {}
+        rows = range(len(names)) if utterances is None else utterances
+        keys = [("utterance", row) if name is None else name for row, name in zip(rows, names, strict=True)]
+        self.indices: NDArray[np.intp] = np.array([places.setdefault(key, len(places)) for key in keys], dtype=np.intp)
+        self.names = list(places)
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    @cached_property
+    def warnings(self) -> tuple[str, ...]:
+        """What to know before one believes an interval over these clusters."""
+        if self.unknown:
+            part = "no utterance" if self.unknown == self.utterances else f"{self.unknown} utterances"
+            has = "has a known speaker" if self.unknown == self.utterances else "have no known speaker"
+            return (f"{part} {has}: each counts as a speaker of its own, so intervals are too narrow",)
+        if len(self) < FEWEST:
+            return (f"{len(self)} speakers: too few for an interval, which needs {FEWEST}",)
+        if len(self) < FEW_SPEAKERS:
+            return (f"{len(self)} speakers: with fewer than {FEW_SPEAKERS}, intervals are rough",)
+        return ()
+
+
+def _known(name: Any) -> Hashable | None:
+    if name is None or name == "" or (isinstance(name, float) and np.isnan(name)):
+        return None
+    return str(name)
