@@ -1,4 +1,4 @@
-"""Audio of every utterance: the same audio under two names, what cannot be used, silence, clipping, formats."""
+"""Check the audio: duplicates, unusable files, silence, clipping, formats, and lengths."""
 
 from __future__ import annotations
 
@@ -9,26 +9,26 @@ from pathlib import Path
 
 import numpy as np
 
-from s3prl_emotion.audit.confounding import association
+from s3prl_emotion.audit.association import association
 from s3prl_emotion.audit.findings import ERROR, NOTE, WARNING, Finding, finding
 from s3prl_emotion.audit.listing import SEEN, Listing
 from s3prl_emotion.audit.waveform import EMPTY, MISSING, NOT_FINITE, UNREADABLE, Waveform, measure
 from s3prl_emotion.corpora.class_names import NO_CLASS
 
-SILENT = 10 ** (-60 / 20)  # swing of -60 dBFS
+SILENT = 10 ** (-60 / 20)  # amplitude of -60 dBFS
 CLIPPED_MUCH = 1e-3  # share of an utterance's samples
-OFFSET = 0.01  # mean sample, of full scale
-SHORT, LONG = 0.1, 30.0  # s; shorter gives upstreams with 20 ms frames hardly five
-UPSTREAM_RATE = 16_000  # Hz, of every upstream
+OFFSET = 0.01  # mean sample, relative to full scale
+SHORT, LONG = 0.1, 30.0  # s; 0.1 s is five frames of an upstream with 20 ms frames
+UPSTREAM_RATE = 16_000  # Hz; input of every upstream
 LENGTH_TOLERANCE = 0.05  # s that a column Duration may differ from the file
-CONFOUNDED = 0.3  # Cramer's V from which on a format is said to tell the class
+CONFOUNDED = 0.3  # Cramer's V from which on a format predicts the class
 SIGNIFICANT = 0.01
 
 Case = tuple[str, Waveform]
 
 
 def read_audio(listing: Listing, root: Path, jobs: int) -> list[Waveform]:
-    """Read every utterance once, several at a time; one entry a row, the same for rows of the same audio."""
+    """Read the audio of every row, several files at a time; rows with the same audio share the result."""
     from tqdm import tqdm
 
     rows = listing.rows
@@ -38,13 +38,15 @@ def read_audio(listing: Listing, root: Path, jobs: int) -> list[Waveform]:
     ]
     wanted = list(dict.fromkeys(keys))
     with ThreadPoolExecutor(jobs) as pool:  # decoding and hashing let other threads run
-        found = pool.map(lambda key: measure(root / key[0], key[1], key[2]), wanted)
-        known = dict(zip(wanted, tqdm(found, total=len(wanted), desc="audio", disable=None, leave=False), strict=True))
+        measured = pool.map(lambda key: measure(root / key[0], key[1], key[2]), wanted)
+        known = dict(
+            zip(wanted, tqdm(measured, total=len(wanted), desc="audio", disable=None, leave=False), strict=True)
+        )
     return [known[key] for key in keys]
 
 
 def check_audio(listing: Listing, waves: Sequence[Waveform]) -> list[Finding]:
-    """Everything that the audio says; ``waves`` are of the rows."""
+    """Run all checks of audio; ``waves`` is the result of :func:`read_audio`."""
     cases = list(dict(zip(listing.files, waves, strict=True)).items())
     usable = [(name, wave) for name, wave in cases if not wave.problem]
     return [
@@ -63,21 +65,21 @@ def _unusable(cases: Sequence[Case]) -> list[Finding]:
         EMPTY: ("audio-empty", "files without a sample", "replace them or remove the rows"),
         NOT_FINITE: ("audio-not-finite", "files with samples that are NaN or infinite", "replace them"),
     }
-    found = []
-    for problem, (code, what, mend) in texts.items():
+    findings = []
+    for problem, (code, what, fix) in texts.items():
         bad = [
             name if problem == MISSING else f"{name}: {wave.reason}" for name, wave in cases if wave.problem == problem
         ]
-        found += _some(ERROR, code, what, mend, bad)
-    return found
+        findings += _some(ERROR, code, what, fix, bad)
+    return findings
 
 
-def _some(severity: str, code: str, what: str, mend: str, cases: Sequence[str]) -> list[Finding]:
-    return [finding(severity, code, what, mend, cases)] if cases else []
+def _some(severity: str, code: str, what: str, fix: str, cases: Sequence[str]) -> list[Finding]:
+    return [finding(severity, code, what, fix, cases)] if cases else []
 
 
 def _worst(usable: Iterable[Case], value: Callable[[Waveform], float], text: str) -> list[str]:
-    """Names with a value, the greatest first."""
+    """Return names with their values, the greatest first."""
     return [f"{name}: {text.format(value(wave))}" for name, wave in sorted(usable, key=lambda case: -value(case[1]))]
 
 
@@ -115,26 +117,26 @@ def _dbfs(swing: float) -> str:
 def _formats(listing: Listing, waves: Sequence[Waveform], usable: Sequence[Case]) -> list[Finding]:
     rates = Counter(wave.rate for _, wave in usable)
     channels = Counter(wave.channels for _, wave in usable)
-    found = []
+    findings = []
     if len(rates) > 1:
         what = f"several sample rates ({_tally(rates, 'Hz')}){_tells_class(listing, waves, 'rate')}"
         rare = [f"{name}: {wave.rate} Hz" for name, wave in usable if wave.rate != rates.most_common(1)[0][0]]
-        mend = "resample all to the lowest, so that bandwidth tells nothing"
-        found.append(finding(WARNING, "audio-rates", what, mend, rare))
+        fix = "resample all to the lowest, so that bandwidth tells nothing"
+        findings.append(finding(WARNING, "audio-rates", what, fix, rare))
     if rates and min(rates) < UPSTREAM_RATE:
         low = [name for name, wave in usable if wave.rate < UPSTREAM_RATE]
         what = f"utterances below {UPSTREAM_RATE} Hz, which upstreams get with an empty upper band"
-        found.append(finding(NOTE, "audio-narrow", what, "keep it in mind in comparisons", low))
+        findings.append(finding(NOTE, "audio-narrow", what, "keep it in mind in comparisons", low))
     if len(channels) > 1:
         what = (
             f"several numbers of channels ({_tally(channels, 'channel(s)')}){_tells_class(listing, waves, 'channels')}"
         )
         rare = [f"{name}: {wave.channels}" for name, wave in usable if wave.channels != channels.most_common(1)[0][0]]
-        found.append(finding(WARNING, "audio-channels", what, "mix all down the same way", rare))
+        findings.append(finding(WARNING, "audio-channels", what, "mix all down the same way", rare))
     elif channels and max(channels) > 1:
         what = f"audio has {max(channels)} channels, which are averaged"
-        found.append(finding(NOTE, "audio-stereo", what, "check that all channels hold the speaker"))
-    return found
+        findings.append(finding(NOTE, "audio-stereo", what, "check that all channels hold the speaker"))
+    return findings
 
 
 def _tally(counts: Counter[int], unit: str) -> str:
@@ -142,7 +144,7 @@ def _tally(counts: Counter[int], unit: str) -> str:
 
 
 def _tells_class(listing: Listing, waves: Sequence[Waveform], name: str) -> str:
-    """Say so where a format goes with the class."""
+    """Return a remark for the finding if a format predicts the class."""
     pairs = [
         (str(getattr(wave, name)), emotion)
         for wave, emotion in zip(waves, listing.column("emotion"), strict=True)
@@ -157,7 +159,7 @@ def _tells_class(listing: Listing, waves: Sequence[Waveform], name: str) -> str:
 def _lengths(listing: Listing, waves: Sequence[Waveform], usable: Sequence[Case]) -> list[Finding]:
     short = [f"{name}: {wave.seconds:.3f} s" for name, wave in usable if wave.seconds < SHORT]
     long = [case for case in usable if case[1].seconds > LONG]
-    told = {
+    differing = {
         name: f"{name}: {seconds:.2f} s listed, {wave.seconds:.2f} s in the file"
         for name, seconds, wave in zip(listing.files, listing.rows["duration"], waves, strict=True)
         if not wave.problem and abs(seconds - wave.seconds) > LENGTH_TOLERANCE
@@ -170,23 +172,23 @@ def _lengths(listing: Listing, waves: Sequence[Waveform], usable: Sequence[Case]
         ),
         *_some(
             WARNING, "audio-length", "utterances of another length than listed: another file, or a cut one",
-            "check that labels and audio are of the same release", list(told.values()),
+            "check that labels and audio are of the same release", list(differing.values()),
         ),
     ]  # fmt: skip
 
 
 def _duplicates(listing: Listing, waves: Sequence[Waveform]) -> list[Finding]:
-    """Same audio under several names; rows of one and the same name are another matter."""
+    """Check for the same audio under several names; rows with the same name are a finding of their own."""
     groups: dict[str, list[int]] = defaultdict(list)
-    for place, wave in enumerate(waves):
+    for row, wave in enumerate(waves):
         if not wave.problem and wave.swing >= SILENT:
-            groups[wave.core].append(place)
+            groups[wave.core].append(row)
     files = listing.files
     kinds: dict[str, list[str]] = {"leak": [], "labels": [], "plain": []}
     for group in groups.values():
-        names = list(dict.fromkeys(files[place] for place in group))
+        names = list(dict.fromkeys(files[row] for row in group))
         if len(names) > 1:
-            identical = len({waves[place].digest for place in group}) == 1
+            identical = len({waves[row].digest for row in group}) == 1
             text = " = ".join(names) + ("" if identical else " (but for zeros at the ends)")
             kinds[_kind(listing, group)].append(text)
     return [

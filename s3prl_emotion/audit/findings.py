@@ -1,4 +1,4 @@
-"""What an audit finds: one finding a kind of fault, with where, how many, examples, and how to mend it."""
+"""The findings of an audit: one per kind of fault, with where, how many, examples, and how to fix it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 ERROR, WARNING, NOTE = "error", "warning", "note"
 SEVERITIES = (ERROR, WARNING, NOTE)
-KEPT = 50  # examples of a finding that are kept for --json; the report shows fewer
+KEPT = 50  # examples of a finding that --json writes; the printed report shows fewer
 
 
 @dataclass(frozen=True)
@@ -16,26 +16,26 @@ class Finding:
     """One kind of fault.
 
     Attributes:
-        severity: ``error``: results on this corpus are wrong or training fails; ``warning``: they may mislead;
+        severity: ``error``: results on this corpus are wrong or training fails; ``warning``: results may mislead;
             ``note``: worth knowing
-        code: short name of the kind, stable over versions
+        code: short name of the kind of fault, the same in all versions
         what: one sentence
-        mend: how to mend it, or what to keep in mind
+        fix: how to fix it, or what to keep in mind
         where: folds, splits or columns
-        count: how many files, rows or speakers are concerned
+        count: number of files, rows or speakers affected
         examples: up to :data:`KEPT` of them
     """
 
     severity: str
     code: str
     what: str
-    mend: str
+    fix: str
     where: tuple[str, ...] = ()
     count: int = 0
     examples: tuple[str, ...] = ()
 
     def as_json(self) -> dict[str, Any]:
-        """Plain data."""
+        """Return the finding as plain data."""
         return {
             "severity": self.severity,
             "code": self.code,
@@ -43,23 +43,23 @@ class Finding:
             "where": list(self.where),
             "count": self.count,
             "examples": list(self.examples),
-            "mend": self.mend,
+            "mend": self.fix,  # the key is part of the file format
         }
 
 
 def finding(
-    severity: str, code: str, what: str, mend: str, cases: Iterable[object] = (), where: Iterable[str] = ()
+    severity: str, code: str, what: str, fix: str, cases: Iterable[object] = (), where: Iterable[str] = ()
 ) -> Finding:
-    """A finding whose count and examples are its cases, each counted once."""
+    """Return a finding whose count and examples are its cases, each counted once."""
     names = list(dict.fromkeys(str(case) for case in cases))
-    return Finding(severity, code, what, mend, tuple(dict.fromkeys(where)), len(names), tuple(names[:KEPT]))
+    return Finding(severity, code, what, fix, tuple(dict.fromkeys(where)), len(names), tuple(names[:KEPT]))
 
 
 def by_severity(findings: Sequence[Finding]) -> list[Finding]:
-    """Errors first, then warnings, then notes; in the order of their codes."""
+    """Sort findings: errors first, then warnings, then notes; each in the order of their codes."""
     return sorted(findings, key=lambda item: (SEVERITIES.index(item.severity), item.code))
 
 
 def is_clean(findings: Sequence[Finding], strict: bool = False) -> bool:
-    """Whether there are no errors and, if ``strict``, no warnings either."""
+    """Return whether there are no errors and, if ``strict``, no warnings either."""
     return not any(item.severity == ERROR or (strict and item.severity == WARNING) for item in findings)

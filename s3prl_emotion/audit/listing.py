@@ -1,4 +1,4 @@
-"""What every format becomes before it is checked: rows, folds of splits, shares and dimensions."""
+"""The one form that labels of every format are read into: rows, folds with their splits, shares, dimensions."""
 
 from __future__ import annotations
 
@@ -19,34 +19,34 @@ TABLE, SUPERB, EMOBOX, EMO_SUPERB = "table", "superb", "emobox", "emo-superb"
 FORMATS = (TABLE, SUPERB, EMOBOX, EMO_SUPERB)
 TEXTS = ("file", "emotion", "speaker", "gender", "text")
 NUMBERS = ("duration", "start", "end")
-SEEN = ("train", "dev")  # splits that a model is fitted to or chosen by; all others are tests
-Places = NDArray[np.int64]
+SEEN = ("train", "dev")  # splits that training uses, to fit or to select a model; all others are tests
+Indices = NDArray[np.int64]  # of rows
 
 
 @dataclass(frozen=True)
 class Listing:
-    """A corpus as its labels have it, faults and all.
+    """A corpus as its labels describe it, with all their faults.
 
     Attributes:
         source: table, list or folder
         form: one of :data:`FORMATS`
-        rows: one row a labelled utterance; ``file``, ``emotion``, ``speaker``, ``gender`` and ``text`` are words, empty
-            where not known; ``duration``, ``start`` and ``end`` seconds, NaN where not known or for the whole file
-        folds: places in ``rows`` by split, by fold; every split but train and dev is a test
-        classes: those that the source names and those that its rows have
-        shares: of the graders by class; no columns where there are none; same rows
+        rows: one per labelled utterance; ``file``, ``emotion``, ``speaker``, ``gender`` and ``text`` are text, empty if
+            unknown; ``duration``, ``start`` and ``end`` are seconds, NaN if unknown or for a whole file
+        folds: row numbers of each split of each fold; every split except train and dev is a test
+        classes: classes that the source names, then further ones that its rows have
+        shares: shares of the graders, one column per class if there are any; same rows
         dimensions: means and spreads; same rows
-        scale: least and greatest possible mean, where the source says them
-        split_by: how the folds came about, for people
+        scale: lowest and highest possible mean, if the source says so
+        split_by: where the folds come from, for people
         dev_by_design: whether the protocol itself lets train and dev share speakers
         drawn: whether the folds are the suite's own, not the corpus's
-        findings: what reading it has found
+        findings: faults that showed while reading
     """
 
     source: Path
     form: str
     rows: pd.DataFrame
-    folds: dict[str, dict[str, Places]]
+    folds: dict[str, dict[str, Indices]]
     classes: tuple[str, ...]
     split_by: str
     shares: pd.DataFrame = field(default_factory=pd.DataFrame)
@@ -58,7 +58,7 @@ class Listing:
 
     @cached_property
     def files(self) -> NDArray[np.object_]:
-        """Names of the rows: the file, with the segment where it is a part of one."""
+        """Names of the rows: the file, and the segment if the row is only a part of it."""
         return np.array(
             [
                 name if start != start else f"{name} [{start:.3f}-{end:.3f} s]"
@@ -68,50 +68,50 @@ class Listing:
         )
 
     def column(self, name: str) -> NDArray[np.object_]:
-        """A column of words, ``[N]``."""
+        """Return a column of text, ``[N]``."""
         return self.rows[name].to_numpy(dtype=object)
 
 
-class RowBook:
-    """Rows gathered from several lists, each utterance of one class once."""
+class RowCollector:
+    """Collects rows from several lists, each pair of utterance and class once."""
 
     def __init__(self) -> None:
-        self._places: dict[tuple[object, ...], int] = {}
+        self._numbers: dict[tuple[object, ...], int] = {}
         self._rows: list[dict[str, object]] = []
 
     def add(self, **values: object) -> int:
-        """Place of an utterance; the same place for the same file, segment and class."""
+        """Add an utterance and return its row number; the same file, segment and class have the same number."""
         key = (values["file"], values["emotion"], values.get("start"), values.get("end"))
-        if key not in self._places:
-            self._places[key] = len(self._rows)
+        if key not in self._numbers:
+            self._numbers[key] = len(self._rows)
             self._rows.append(values)
-        return self._places[key]
+        return self._numbers[key]
 
     def frame(self) -> pd.DataFrame:
-        """All rows, as :class:`Listing` has them."""
+        """Return all rows in the form of :attr:`Listing.rows`."""
         return complete_rows(pd.DataFrame(self._rows))
 
 
 def complete_rows(rows: pd.DataFrame) -> pd.DataFrame:
-    """Give rows every column; unknown speakers, however they are written, become ``""``."""
-    columns = {name: _words(rows, name) for name in TEXTS} | {
+    """Add missing columns, and replace all spellings of an unknown speaker by ``""``."""
+    columns = {name: _texts(rows, name) for name in TEXTS} | {
         name: pd.to_numeric(rows[name], errors="coerce") if name in rows else np.nan for name in NUMBERS
     }
     frame = pd.DataFrame(columns, index=rows.index)
     return frame.assign(speaker=frame["speaker"].where(~frame["speaker"].str.lower().isin(UNKNOWN_SPEAKERS), ""))
 
 
-def _words(rows: pd.DataFrame, name: str) -> pd.Series:
+def _texts(rows: pd.DataFrame, name: str) -> pd.Series:
     if name not in rows:
         return pd.Series("", index=rows.index, dtype=object)
     return rows[name].fillna("").astype(str).str.strip()
 
 
 def class_names(emotions: Iterable[str], named: Sequence[str] = ()) -> tuple[str, ...]:
-    """Classes that the source names, in its order, then further ones that rows have."""
+    """Return the classes that the source names, in its order, then further ones that rows have."""
     return (*named, *sorted(set(emotions) - NO_CLASS - set(named)))
 
 
-def places(chosen: Iterable[int]) -> Places:
-    """Places in the rows as an array."""
+def as_indices(chosen: Iterable[int]) -> Indices:
+    """Indices in the rows as an array."""
     return np.fromiter(chosen, dtype=np.int64)

@@ -1,4 +1,4 @@
-"""An audit as text for people and as JSON for machines."""
+"""Report an audit as text for people and as JSON for machines."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from rich.text import Text
 from s3prl_emotion.audit.findings import ERROR, NOTE, SEVERITIES, WARNING, Finding, by_severity
 from s3prl_emotion.audit.run import Audit
 
-SHOWN = 5  # examples and places of a finding in the report
-SHOWN_ROWS = 18  # splits in the table of classes: six folds of three
+SHOWN = 5  # examples of a finding in the printed report, and places where it occurs
+SHOWN_ROWS = 18  # rows of the table of classes: six folds with three splits each
 COLOURS = {ERROR: "red", WARNING: "yellow", NOTE: "cyan"}
 
 
 def print_report(audit: Audit, strict: bool) -> None:
-    """Print it to standard output."""
+    """Print the report to standard output."""
     Console(width=160, soft_wrap=True, highlight=False, markup=False).print(Group(*_parts(audit, strict)))
 
 
@@ -32,8 +32,8 @@ def _parts(audit: Audit, strict: bool) -> Iterator[RenderableType]:
     for item in by_severity(audit.findings):
         yield _lines(item)
     counts = {name: sum(item.severity == name for item in audit.findings) for name in SEVERITIES}
-    told = ", ".join(f"{count} {name}{'' if count == 1 else 's'}" for name, count in counts.items())
-    yield Text(f"{'clean' if audit.is_clean(strict) else 'not clean'}: {told}", style="bold")
+    summary = ", ".join(f"{count} {name}{'' if count == 1 else 's'}" for name, count in counts.items())
+    yield Text(f"{'clean' if audit.is_clean(strict) else 'not clean'}: {summary}", style="bold")
 
 
 def _facts(audit: Audit) -> Iterator[str]:
@@ -71,7 +71,7 @@ def _lines(item: Finding) -> Text:
         text.append(f"\n{'':8}in {_some(item.where)}")
     if item.examples and item.examples != item.where:
         text.append(f"\n{'':8}{_some(item.examples, item.count)}")
-    return text.append(f"\n{'':8}mend: {item.mend}")
+    return text.append(f"\n{'':8}fix: {item.fix}")
 
 
 def _some(names: tuple[str, ...], number: int | None = None) -> str:
@@ -80,7 +80,7 @@ def _some(names: tuple[str, ...], number: int | None = None) -> str:
 
 
 def as_json(audit: Audit, strict: bool) -> dict[str, Any]:
-    """Plain data: facts, counts of the classes, and findings."""
+    """Return an audit as plain data: facts, counts of the classes, and findings."""
     return {
         "source": str(audit.listing.source),
         "format": audit.listing.form,

@@ -1,30 +1,30 @@
-"""A whole audit: labels and, where a folder is named, audio."""
+"""Run all checks on a corpus: labels, splits and, if its folder is given, audio."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from s3prl_emotion.audit.audio_checks import check_audio, read_audio
 from s3prl_emotion.audit.findings import Finding, is_clean
-from s3prl_emotion.audit.labels_checks import associations, check_labels, class_counts
+from s3prl_emotion.audit.label_checks import associations, check_labels, class_counts
 from s3prl_emotion.audit.listing import Listing
-from s3prl_emotion.audit.splits import check_splits, speaker_independent
+from s3prl_emotion.audit.split_checks import check_splits, speaker_independent
 from s3prl_emotion.audit.waveform import Waveform
 
 
 @dataclass(frozen=True)
 class Audit:
-    """Findings, and what there is to know beside them.
+    """The result of an audit.
 
     Attributes:
-        listing: what was checked
-        findings: of all checks
+        listing: the corpus that was checked
+        findings: findings of all checks
         facts: utterances, speakers, genders, whether splits are speaker-independent, associations, audio
-        counts: of the classes by fold and split
+        counts: number of utterances by fold, split and class
     """
 
     listing: Listing
@@ -33,7 +33,7 @@ class Audit:
     counts: dict[str, dict[str, dict[str, int]]]
 
     def is_clean(self, strict: bool = False) -> bool:
-        """Whether there are no errors and, if ``strict``, no warnings either."""
+        """Return whether there are no errors and, if ``strict``, no warnings either."""
         return is_clean(self.findings, strict)
 
 
@@ -41,9 +41,9 @@ def audit(listing: Listing, root: Path | None = None, jobs: int = 1) -> Audit:
     """Check a corpus.
 
     Args:
-        listing: from :func:`~s3prl_emotion.audit.reading.read_listing`
-        root: folder below which its files lie; ``None``: audio is not read
-        jobs: threads that read audio
+        listing: from :func:`~s3prl_emotion.audit.formats.read_listing`
+        root: audio folder; ``None``: audio is not read
+        jobs: number of threads that read audio
     """
     ties = associations(listing)
     waves = read_audio(listing, root, jobs) if root is not None else []
@@ -56,7 +56,10 @@ def audit(listing: Listing, root: Path | None = None, jobs: int = 1) -> Audit:
         "speakers": len(set(speakers) - {""}),
         "genders": dict(Counter(genders[genders != ""]).most_common()),
         "speaker_independent": speaker_independent(listing),
-        "associations": {name: asdict(tie) for name, tie in ties.items()},
+        "associations": {
+            name: {"cramers_v": tie.cramers_v, "told": tie.explained, "p_value": tie.p_value}
+            for name, tie in ties.items()
+        },
         "audio": _audio_facts(listing, waves) if root is not None else None,
     }
     return Audit(listing, tuple(findings), facts, class_counts(listing))

@@ -1,4 +1,4 @@
-"""Who speaks, as file names tell it: published lists leave the speaker out, or put something else in its place."""
+"""Find the speaker in file names, for published lists without speakers or with something else in their place."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from s3prl_emotion.corpora.superb import speaker_of
 from s3prl_emotion.errors import UsageError
 
-# The first group is the speaker; the pattern is searched in the path. Names are EmoBox's folders. Corpora whose file
-# names do not tell the speaker (MELD, MSP-Podcast, MER2023, RESD, ...) are not here.
+# EmoBox's folders, and patterns that are searched in the path; the first group is the speaker. Corpora whose file names
+# do not contain the speaker (MELD, MSP-Podcast, MER2023, RESD, ...) are not here.
 PATTERNS = {
     "aesdd": r"\((\d+)\)[a-z]?\.\w+$",  # a03 (4).wav: actor 4
     "asvpesd": r"/actor_(\d+)/",
@@ -31,40 +31,40 @@ PATTERNS = {
     "tess": r"/([OY]AF?)_[^/]+$",
     "urdu": r"/(S[FM]\d+)_F?\d+_[^/]+$",
 }
-PLAIN_NUMBER = re.compile(r"\d+")  # a leading zero makes no other actor: (04) is (4)
+PLAIN_NUMBER = re.compile(r"\d+")  # leading zeros do not matter: actor (04) is actor (4)
 
 
 def compiled(pattern: str) -> re.Pattern[str]:
-    """A pattern of the user's.
+    """Compile a pattern of the user's.
 
     Raises:
-        UsageError: no regular expression, or it has no group
+        UsageError: not a regular expression, or it has no group
     """
     try:
-        found = re.compile(pattern)
+        expression = re.compile(pattern)
     except re.error as error:
-        raise UsageError(f"--speaker_pattern {pattern!r}: no regular expression ({error})") from error
-    if not found.groups:
-        raise UsageError(f"--speaker_pattern {pattern!r}: put what names the speaker in brackets, as in '(\\d\\d)[ab]'")
-    return found
+        raise UsageError(f"--speaker_pattern {pattern!r}: not a regular expression ({error})") from error
+    if not expression.groups:
+        raise UsageError(f"--speaker_pattern {pattern!r}: put the speaker's part in brackets, as in '(\\d\\d)[ab]'")
+    return expression
 
 
 def speakers_of(files: Sequence[str], pattern: re.Pattern[str]) -> list[str]:
-    """Speaker of each file, ``""`` where the name does not tell."""
-    found = []
+    """Return the speaker of each file, ``""`` if the pattern is not in its name."""
+    speakers = []
     for name in files:
         match = pattern.search(f"/{name}")
-        told = next((group for group in match.groups() if group), "") if match else ""
-        found.append(told.lstrip("0") or told if PLAIN_NUMBER.fullmatch(told) else told)
-    return found
+        speaker = next((group for group in match.groups() if group), "") if match else ""
+        speakers.append(speaker.lstrip("0") or speaker if PLAIN_NUMBER.fullmatch(speaker) else speaker)
+    return speakers
 
 
 def iemocap_speakers(files: Sequence[str]) -> list[tuple[str, str]] | None:
-    """Speaker and gender of IEMOCAP's utterances; ``None`` unless every file is named as in IEMOCAP."""
-    found = []
+    """Return speaker and gender of each file; ``None`` unless every file is named as in IEMOCAP."""
+    pairs = []
     for name in files:
         speaker, gender = speaker_of(name, "")
         if not speaker:
             return None
-        found.append((speaker, gender or ""))
-    return found or None
+        pairs.append((speaker, gender or ""))
+    return pairs or None

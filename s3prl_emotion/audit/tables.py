@@ -1,4 +1,4 @@
-"""Label tables, and the CSV files of EMO-SUPERB, as listings."""
+"""Read label tables, and the CSV files of EMO-SUPERB."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from s3prl_emotion.audit.findings import ERROR, NOTE, WARNING, Finding, finding
-from s3prl_emotion.audit.listing import EMO_SUPERB, TABLE, Listing, Places, RowBook, class_names, complete_rows
+from s3prl_emotion.audit.listing import EMO_SUPERB, TABLE, Indices, Listing, RowCollector, class_names, complete_rows
 from s3prl_emotion.audit.speakers import iemocap_speakers, speakers_of
 from s3prl_emotion.corpora.folds import OFFICIAL, drawn_folds, natural_order
 from s3prl_emotion.corpora.grader_shares import consensus
@@ -23,11 +23,11 @@ OURS = {
     "FileName": "file", "EmoClass": "emotion", "SpkrID": "speaker", "Gender": "gender", "Text": "text",
     "Duration": "duration",
 }  # fmt: skip
-MOST_DRAWN = 5  # folds that are drawn where a table has none, as by default in training
+MOST_DRAWN = 5  # folds that are drawn if a table has none: the default in training
 
 
 def read_label_table(path: Path, pattern: re.Pattern[str] | None) -> Listing:
-    """Read a label table, whatever is wrong with its rows.
+    """Read a label table; faults in its rows become findings.
 
     Raises:
         LabelError: not readable, empty, or without file names or any label
@@ -42,20 +42,20 @@ def read_label_table(path: Path, pattern: re.Pattern[str] | None) -> Listing:
 
 
 def read_emo_superb(path: Path, pattern: re.Pattern[str] | None) -> Listing:
-    """Read one fold of EMO-SUPERB, ``labels_consensus_1.csv``, or a folder that holds several.
+    """Read one fold of EMO-SUPERB, ``labels_consensus_1.csv``, or a folder with several.
 
-    Shares are in columns between FileName and the dimensions; ``config.json`` beside the file has the scale. There
-    is no consensus column: the class is the one with the largest share, if one alone has it.
+    Shares are in the columns between FileName and the dimensions; ``config.json`` beside the file has the scale. There
+    is no consensus column: the class is the one with the largest share, unless several tie.
 
     Raises:
-        LabelError: no such file, not readable, empty, or not in that layout
+        LabelError: no such file, not readable, empty, or not in that format
     """
     if not path.is_dir():
         return _emo_superb_fold(path, pattern)
-    found = sorted(path.glob("labels_consensus_*.csv*"), key=lambda name: [len(name.name), name.name])
-    if not found:
+    files = sorted(path.glob("labels_consensus_*.csv*"), key=lambda file: [len(file.name), file.name])
+    if not files:
         raise LabelError(f"{path}: no labels_consensus_1.csv and the like in it")
-    return _joined(path, {f"fold{number}": _emo_superb_fold(name, pattern) for number, name in enumerate(found, 1)})
+    return _joined(path, {f"fold{number}": _emo_superb_fold(file, pattern) for number, file in enumerate(files, 1)})
 
 
 def _emo_superb_fold(path: Path, pattern: re.Pattern[str] | None) -> Listing:
@@ -74,11 +74,16 @@ def _emo_superb_fold(path: Path, pattern: re.Pattern[str] | None) -> Listing:
 
 
 def _scale(path: Path) -> tuple[float, float] | None:
-    """Least and greatest mean that EMO-SUPERB's ``config.json`` names."""
+    """Read the lowest and highest possible mean from EMO-SUPERB's ``config.json``."""
     try:
         section = json.loads(path.read_text(encoding="utf-8"))["dimensional"]
         return float(section["min_score"]), float(section["max_score"])
-    except (OSError, ValueError, KeyError, TypeError):  # it is not beside every copy, nor has every corpus dimensions
+    except (
+        OSError,
+        ValueError,
+        KeyError,
+        TypeError,
+    ):  # some copies come without the file, and some corpora without dimensions
         return None
 
 
@@ -92,11 +97,13 @@ def _listing(
 ) -> Listing:
     if table.empty:
         raise LabelError(f"{path}: the table has no rows")
-    found: list[Finding] = []
+    findings: list[Finding] = []
     unnamed = table["FileName"].isna()
     if unnamed.any():
-        lines = [f"line {place + 2}" for place in np.flatnonzero(unnamed)]
-        found.append(finding(ERROR, "file-unnamed", "rows have no FileName", "name the file or remove the row", lines))
+        lines = [f"line {row + 2}" for row in np.flatnonzero(unnamed)]
+        findings.append(
+            finding(ERROR, "file-unnamed", "rows have no FileName", "name the file or remove the row", lines)
+        )
         table = table[~unnamed]
     table = table.reset_index(drop=True)
     if table.empty:
@@ -104,7 +111,7 @@ def _listing(
     table["EmoClass"] = spell_out_letters(table["EmoClass"].fillna(""))
     shares, wrong = _numbers(table, share_names)
     dimensions, more = _numbers(table, [name for name in NUMBER_COLUMNS if name in table])
-    found += wrong + more
+    findings += wrong + more
     if not (table["EmoClass"] != "").any() and shares.columns.empty and dimensions.columns.empty:
         raise LabelError(f"{path}: no column EmoClass, nor shares, nor dimensions: no labels to check")
     labelled = table
@@ -112,20 +119,20 @@ def _listing(
         labelled = table.assign(EmoClass=consensus(table, shares.fillna(0.0)))
     rows = complete_rows(labelled.rename(columns=OURS)[[name for key, name in OURS.items() if key in labelled]])
     rows, more = _with_speakers(rows, form, pattern)
-    found += more
+    findings += more
     split_by, drawn, folds, more = _folds(table, rows, path)
     classes = class_names(rows["emotion"], list(shares.columns) if form == EMO_SUPERB else ())
     named = dimensions.drop(columns="Duration", errors="ignore")
     return Listing(
-        path, form, rows, folds, classes, split_by, shares, named, scale, drawn=drawn, findings=(*found, *more)
+        path, form, rows, folds, classes, split_by, shares, named, scale, drawn=drawn, findings=(*findings, *more)
     )
 
 
 def _numbers(table: pd.DataFrame, names: Sequence[str]) -> tuple[pd.DataFrame, list[Finding]]:
-    """Columns as numbers, NaN where empty or no finite number; the latter is a fault."""
+    """Return columns as numbers, NaN where a cell is empty or not a finite number; the latter is a finding."""
     text = table[list(names)]
     numbers = text.apply(pd.to_numeric, errors="coerce").astype(float).replace([np.inf, -np.inf], np.nan)
-    found = []
+    findings = []
     for name in names:
         wrong = numbers[name].isna() & text[name].notna()
         if wrong.any():
@@ -133,56 +140,64 @@ def _numbers(table: pd.DataFrame, names: Sequence[str]) -> tuple[pd.DataFrame, l
                 f"{file}: {value}" for file, value in zip(table["FileName"][wrong], text[name][wrong], strict=True)
             ]
             what = f"{name} holds what is no finite number"
-            found.append(finding(ERROR, "not-a-number", what, "write a number or leave the cell empty", cases, [name]))
-    return numbers, found
+            findings.append(
+                finding(ERROR, "not-a-number", what, "write a number or leave the cell empty", cases, [name])
+            )
+    return numbers, findings
 
 
 def _with_speakers(
     rows: pd.DataFrame, form: str, pattern: re.Pattern[str] | None
 ) -> tuple[pd.DataFrame, list[Finding]]:
-    """Speakers by the user's pattern, by IEMOCAP's file names in EMO-SUPERB, else as the column has them."""
+    """Set the speakers from the user's pattern, from IEMOCAP's file names in EMO-SUPERB, or from the column."""
     if pattern is not None:
         return rows.assign(speaker=speakers_of(rows["file"].tolist(), pattern)), []
     true = iemocap_speakers(rows["file"].tolist())
     if true is None:
         return rows, []
-    told = pd.Series([speaker for speaker, _ in true], index=rows.index)
+    actual = pd.Series([speaker for speaker, _ in true], index=rows.index)
     given = rows["speaker"]
-    mixed = sorted({name for name in given.unique() if name and told[given == name].nunique() > 1})
+    mixed = sorted({name for name in given.unique() if name and actual[given == name].nunique() > 1})
     if form != EMO_SUPERB:
         if not mixed:
             return rows, []
-        cases = [f"{name}: {', '.join(sorted(told[given == name].unique()))}" for name in mixed]
+        cases = [f"{name}: {', '.join(sorted(actual[given == name].unique()))}" for name in mixed]
         what = "SpkrID stands for several speakers, as IEMOCAP's file names tell"
         return rows, [
             finding(WARNING, "speaker-column", what, "write the true speakers into SpkrID", cases, ["SpkrID"])
         ]
-    found = []
+    findings = []
     if mixed:
         what = "SpkrID is the session, not the speaker: speakers are taken from IEMOCAP's file names"
-        cases = [f"{name}: {', '.join(sorted(told[given == name].unique()))}" for name in mixed]
-        found.append(finding(NOTE, "speaker-column", what, "do not use SpkrID as the speaker", cases, ["SpkrID"]))
-    return rows.assign(speaker=told), found
+        cases = [f"{name}: {', '.join(sorted(actual[given == name].unique()))}" for name in mixed]
+        findings.append(finding(NOTE, "speaker-column", what, "do not use SpkrID as the speaker", cases, ["SpkrID"]))
+    return rows.assign(speaker=actual), findings
 
 
 def _folds(
     table: pd.DataFrame, rows: pd.DataFrame, path: Path
-) -> tuple[str, bool, dict[str, dict[str, Places]], list[Finding]]:
-    """By column Fold, else Split_Set, else drawn, as in training: how, whether drawn, the folds, and faults."""
+) -> tuple[str, bool, dict[str, dict[str, Indices]], list[Finding]]:
+    """Split by the column Fold, by Split_Set, or by drawing folds, in this order of preference, as training does.
+
+    Returns:
+        where the folds come from, whether they are drawn, the folds, and findings
+    """
     for column, how in (("Fold", "column Fold, each fold tested in turn"), ("Split_Set", "column Split_Set")):
         if column not in table:
             continue
         empty = table[column].isna()
-        found = []
+        findings = []
         if empty.any():
-            mend = f"fill {column} in or remove the rows"
-            found.append(finding(ERROR, "split-empty", f"{column} is empty", mend, table["FileName"][empty], [column]))
+            fix = f"fill {column} in or remove the rows"
+            findings.append(
+                finding(ERROR, "split-empty", f"{column} is empty", fix, table["FileName"][empty], [column])
+            )
         names = table[column].fillna("").str.strip()
-        return how, False, (_by_fold(names) if column == "Fold" else _by_partition(names)), found
+        return how, False, (_by_fold(names) if column == "Fold" else _by_partition(names)), findings
     return _drawn(rows, path)
 
 
-def _by_fold(names: pd.Series) -> dict[str, dict[str, Places]]:
+def _by_fold(names: pd.Series) -> dict[str, dict[str, Indices]]:
     known = sorted(set(names) - {""}, key=natural_order)
     return {
         fold: {
@@ -193,7 +208,7 @@ def _by_fold(names: pd.Series) -> dict[str, dict[str, Places]]:
     }
 
 
-def _by_partition(names: pd.Series) -> dict[str, dict[str, Places]]:
+def _by_partition(names: pd.Series) -> dict[str, dict[str, Indices]]:
     names = names.map(lambda name: OFFICIAL.get(name.lower(), name))
     parts = {
         name: np.flatnonzero(names == name).astype(np.int64) for name in sorted(set(names) - {""}, key=natural_order)
@@ -202,15 +217,15 @@ def _by_partition(names: pd.Series) -> dict[str, dict[str, Places]]:
     return {"fold1": {name: parts[name] for name in [*order, *(name for name in parts if name not in order)]}}
 
 
-def _drawn(rows: pd.DataFrame, path: Path) -> tuple[str, bool, dict[str, dict[str, Places]], list[Finding]]:
-    """Folds as training draws them from a table without any."""
+def _drawn(rows: pd.DataFrame, path: Path) -> tuple[str, bool, dict[str, dict[str, Indices]], list[Finding]]:
+    """Draw folds as training does for a table without any."""
     speakers = set(rows["speaker"])
     if "" in speakers or len(speakers) < 3:
         what = "there are no splits, and none that are speaker-disjoint can be drawn: "
         what += "speakers are not known" if "" in speakers else f"{len(speakers)} speaker(s), of three at least"
         cases = rows["file"][rows["speaker"] == ""]
-        mend = "add the columns SpkrID, and Fold or Split_Set where the corpus has official ones"
-        return "none", True, {}, [finding(ERROR, "no-splits", what, mend, cases)]
+        fix = "add the columns SpkrID, and Fold or Split_Set where the corpus has official ones"
+        return "none", True, {}, [finding(ERROR, "no-splits", what, fix, cases)]
     number = min(MOST_DRAWN, len(speakers))
     config = DataSection(labels=str(path), num_folds=number, train_batch_size=1, eval_batch_size=1)
     frame = rows.rename(columns={"emotion": "EmoClass", "speaker": "SpkrID", "file": "FileName"})
@@ -219,24 +234,24 @@ def _drawn(rows: pd.DataFrame, path: Path) -> tuple[str, bool, dict[str, dict[st
 
 
 def _joined(path: Path, parts: dict[str, Listing]) -> Listing:
-    """Several folds of EMO-SUPERB over the same utterances as one listing; an utterance's labels are its first ones."""
-    book = RowBook()
+    """Join several folds of EMO-SUPERB over the same utterances; the first fold's labels of an utterance are kept."""
+    collector = RowCollector()
     firsts: dict[int, tuple[str, int]] = {}
-    folds: dict[str, dict[str, Places]] = {}
+    folds: dict[str, dict[str, Indices]] = {}
     for fold, part in parts.items():
         known = ({key: value for key, value in row.items() if value == value} for row in part.rows.to_dict("records"))
-        own = [book.add(**values) for values in known]  # without NaN, which equals nothing
-        for row, place in enumerate(own):
-            firsts.setdefault(place, (fold, row))
-        own_places = np.array(own, dtype=np.int64)
-        folds[fold] = {split: own_places[chosen] for split, chosen in part.folds["fold1"].items()}
+        own = [collector.add(**values) for values in known]  # without NaN, which equals nothing
+        for row, joined in enumerate(own):
+            firsts.setdefault(joined, (fold, row))
+        numbers = np.array(own, dtype=np.int64)
+        folds[fold] = {split: numbers[chosen] for split, chosen in part.folds["fold1"].items()}
     first = next(iter(parts.values()))
-    pairs = [firsts[place] for place in range(len(firsts))]
+    pairs = [firsts[joined] for joined in range(len(firsts))]
     shares = pd.DataFrame([parts[fold].shares.iloc[row] for fold, row in pairs]).reset_index(drop=True)
     dimensions = pd.DataFrame([parts[fold].dimensions.iloc[row] for fold, row in pairs]).reset_index(drop=True)
-    rows = book.frame()
-    found = {(item.code, item.where): item for part in parts.values() for item in part.findings}
+    rows = collector.frame()
+    findings = {(item.code, item.where): item for part in parts.values() for item in part.findings}
     return Listing(
         path, EMO_SUPERB, rows, folds, class_names(rows["emotion"], list(shares.columns)), "one file a fold",
-        shares, dimensions, first.scale, findings=tuple(found.values()),
+        shares, dimensions, first.scale, findings=tuple(findings.values()),
     )  # fmt: skip

@@ -1,4 +1,4 @@
-"""One pass over an audio file: what is in it, whether it can be used, and a hash of what is heard."""
+"""Measure an audio file in one pass: level, clipping, offset, and hashes of its samples."""
 
 from __future__ import annotations
 
@@ -10,28 +10,28 @@ import soundfile
 import xxhash
 from numpy.typing import NDArray
 
-BLOCK = 1 << 18  # frames read at a time: hours of audio take no more memory than seconds
+BLOCK = 1 << 18  # frames read at a time, so that hours of audio take no more memory than seconds
 RUN = 3  # consecutive samples at full scale that count as clipped: a single one may be a peak
-FULL_SCALE = 1 - 2.0**-15  # the greatest sample of 16 bits; also near enough for more bits and floats
+FULL_SCALE = 1 - 2.0**-15  # the greatest 16-bit sample; close enough for more bits and floats too
 FULL_SCALE_8_BITS = 1 - 2.0**-7
 MISSING, UNREADABLE, EMPTY, NOT_FINITE = "missing", "unreadable", "empty", "not-finite"
 
 
 @dataclass(frozen=True)
 class Waveform:
-    """What one file, or a segment of it, holds; numbers are 0 where ``problem`` says that it cannot be used.
+    """Measures of a file or of a segment of it; numbers are 0 if ``problem`` says that it cannot be used.
 
     Attributes:
         problem: ``missing``, ``unreadable``, ``empty``, ``not-finite``, or ``""``
-        reason: in the decoder's words
-        rate: samples a second
-        channels: how many
+        reason: the decoder's message
+        rate: Hz
+        channels: number of channels
         seconds: length
-        swing: half the distance from the lowest to the highest sample, in [0, 1]; an offset does not count
+        swing: half the distance from the lowest to the highest sample, in [0, 1]; independent of an offset
         offset: mean of all samples (DC)
-        clipped: share of samples that stand in runs of at least :data:`RUN` at full scale, in [0, 1]
-        digest: hash of the samples, channels averaged
-        core: the same without zeros at both ends
+        clipped: share of samples in runs of at least :data:`RUN` samples at full scale, in [0, 1]
+        digest: hash of the samples, averaged over channels
+        core: the same hash without zeros at both ends
     """
 
     problem: str = ""
@@ -64,7 +64,7 @@ def _read(file: soundfile.SoundFile, frames: int) -> Waveform:
     meter = _Meter(file.channels, FULL_SCALE_8_BITS if file.subtype in ("PCM_U8", "PCM_S8") else FULL_SCALE)
     while meter.frames < frames:
         block = file.read(min(BLOCK, frames - meter.frames), dtype="float32", always_2d=True)
-        if not len(block):  # a header that promises more than there is
+        if not len(block):  # the header promises more frames than the file has
             break
         if not np.isfinite(block).all():
             return Waveform(NOT_FINITE, "samples are NaN or infinite", file.samplerate, file.channels)
@@ -75,15 +75,18 @@ def _read(file: soundfile.SoundFile, frames: int) -> Waveform:
 
 
 class _Meter:
-    """Running measures over blocks ``[n, channels]``; how the file is cut into blocks does not matter."""
+    """Accumulates the measures over blocks ``[n, channels]``; the size of the blocks does not matter."""
 
     def __init__(self, channels: int, full_scale: float) -> None:
         self.frames = 0
         self._full_scale = full_scale
         self._low, self._high, self._sum, self._clipped = np.inf, -np.inf, 0.0, 0
-        self._runs = np.zeros(channels, dtype=np.int64)  # samples at full scale that end the last block
+        self._runs = np.zeros(channels, dtype=np.int64)  # samples at full scale at the end of the last block
         self._all, self._core = xxhash.xxh3_128(), xxhash.xxh3_128()
-        self._begun, self._zeros = False, 0  # zeros since the last other sample: the core's only if one follows
+        self._begun, self._zeros = (
+            False,
+            0,
+        )  # zeros so far after the last nonzero sample; part of the core only if another follows
 
     def add(self, block: NDArray[np.float32]) -> None:
         self.frames += len(block)
@@ -97,7 +100,7 @@ class _Meter:
         self._add_core(mono)
 
     def _count_runs(self, full: NDArray[np.bool_], channel: int) -> None:
-        """Count samples in finished runs; one that reaches the block's end is carried over."""
+        """Count samples in finished runs; a run that reaches the block's end is carried over."""
         if full.all():
             self._runs[channel] += len(full)
             return

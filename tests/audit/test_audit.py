@@ -23,7 +23,7 @@ from sklearn.metrics import mutual_info_score
 from sklearn.metrics.cluster import expected_mutual_information
 
 from s3prl_emotion.audit import Audit, audit, read_listing, waveform
-from s3prl_emotion.audit.confounding import association
+from s3prl_emotion.audit.association import association
 from s3prl_emotion.audit.speakers import PATTERNS, compiled, speakers_of
 from s3prl_emotion.audit.waveform import measure
 from s3prl_emotion.cli import main
@@ -485,7 +485,7 @@ def test_association_agrees_with_its_definition(strength: float) -> None:
     table = np.array([[sum((speakers == a) & (classes == b)) for b in range(4)] for a in range(6)])
     chance = expected_mutual_information(table.astype(np.int64), 300)
     entropy = mutual_info_score(classes, classes)
-    assert tie.told == pytest.approx(
+    assert tie.explained == pytest.approx(
         max(0, (mutual_info_score(speakers, classes) - chance) / (entropy - chance)), abs=0.01
     )
     assert (tie.p_value == 1 / 500) == (strength > 0)
@@ -494,10 +494,10 @@ def test_association_agrees_with_its_definition(strength: float) -> None:
 def test_association_of_equals_and_of_singles() -> None:
     tie = association(["a", "b"] * 50, ["x", "y"] * 50)
     assert tie is not None
-    assert (tie.cramers_v, tie.told) == (pytest.approx(1.0, abs=1e-6), pytest.approx(1.0))
+    assert (tie.cramers_v, tie.explained) == (pytest.approx(1.0, abs=1e-6), pytest.approx(1.0))
     alone = association([f"s{number}" for number in range(40)], ["x", "y"] * 20)
     assert alone is not None
-    assert (alone.cramers_v, alone.told, alone.p_value) == (0.0, 0.0, 1.0)  # each once: nothing can be said
+    assert (alone.cramers_v, alone.explained, alone.p_value) == (0.0, 0.0, 1.0)  # each once: nothing can be said
     assert association(["a", "a"], ["x", "y"]) is None
 
 
@@ -744,8 +744,8 @@ def test_warnings_count_when_strict(mini: Mini, capsys: pytest.CaptureFixture[st
         (["{root}", "--no_audio", "--format", "superb"], "no SessionN folders"),
         (["{root}", "--no_audio", "--format", "emo-superb"], "no labels_consensus_1.csv"),
         (["{labels}", "--no_audio", "--jobs", "0"], "--jobs 0: must be 1 or more"),
-        (["{labels}", "--no_audio", "--speaker_pattern", "("], "no regular expression"),
-        (["{labels}", "--no_audio", "--speaker_pattern", "s."], "put what names the speaker in brackets"),
+        (["{labels}", "--no_audio", "--speaker_pattern", "("], "not a regular expression"),
+        (["{labels}", "--no_audio", "--speaker_pattern", "s."], "put the speaker.s part in brackets"),
         (["{labels}", "--no_audio", "--json", "nowhere/a.json"], "nowhere/a.json: could not be written"),
     ],
 )  # fmt: skip

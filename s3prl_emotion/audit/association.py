@@ -1,4 +1,4 @@
-"""How much one category tells of another, above what it would by chance: speakers of emotions, and so on."""
+"""Measure how well one category predicts another beyond chance, such as speakers and emotions."""
 
 from __future__ import annotations
 
@@ -14,27 +14,28 @@ SEED = 0
 
 @dataclass(frozen=True)
 class Association:
-    """Between two categories.
+    """Association between two categories.
 
     Attributes:
-        cramers_v: in [0, 1], corrected for bias (Bergsma 2013), so that independent categories have about 0 even with
-            many small groups
-        told: share of the second's entropy that the first tells, above what permuted labels tell; at most 1
-        p_value: that permuted labels tell as much
+        cramers_v: in [0, 1], corrected for bias (Bergsma 2013), so that it is about 0 for independent categories, even
+            with many small groups
+        explained: share of the second category's entropy that the first explains, beyond what it explains of permuted
+            labels; in [0, 1]
+        p_value: probability that the first explains as much of permuted labels
     """
 
     cramers_v: float
-    told: float
+    explained: float
     p_value: float
 
 
 def association(left: Sequence[str], right: Sequence[str], resamples: int = RESAMPLES) -> Association | None:
-    """Measure it; ``None`` where one of the two has a single value.
+    """Measure the association; ``None`` if one of the categories has a single value.
 
     Args:
-        left: say speakers, ``[N]``
-        right: say emotions, ``[N]``
-        resamples: permutations of ``right``
+        left: such as speakers, ``[N]``
+        right: such as emotions, ``[N]``
+        resamples: number of permutations of ``right``
     """
     lefts, rows = np.unique(np.asarray(left, dtype=str), return_inverse=True)
     rights, columns = np.unique(np.asarray(right, dtype=str), return_inverse=True)
@@ -51,9 +52,9 @@ def association(left: Sequence[str], right: Sequence[str], resamples: int = RESA
     margins = _entropy(np.bincount(rows), number) + entropy
     generator = np.random.default_rng(SEED)
     chance = np.array([margins - _entropy(counts(generator.permutation(columns)), number) for _ in range(resamples)])
-    told = margins - _entropy(observed, number)
-    p_value = (1 + int((chance >= told - 1e-12).sum())) / (1 + resamples)
-    above = (told - chance.mean()) / max(entropy - chance.mean(), 1e-12)
+    information = margins - _entropy(observed, number)  # mutual information, nats
+    p_value = (1 + int((chance >= information - 1e-12).sum())) / (1 + resamples)
+    above = (information - chance.mean()) / max(entropy - chance.mean(), 1e-12)
     return Association(_cramers_v(observed.reshape(shape)), float(np.clip(above, 0.0, 1.0)), p_value)
 
 

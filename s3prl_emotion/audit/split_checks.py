@@ -1,4 +1,4 @@
-"""Splits: who and what stands on both sides, what is listed twice, and what is empty."""
+"""Check splits: speakers, files and transcripts shared between them, duplicates, and empty splits."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from s3prl_emotion.audit.findings import ERROR, NOTE, WARNING, Finding, finding
-from s3prl_emotion.audit.listing import SEEN, TABLE, Listing, Places
+from s3prl_emotion.audit.listing import SEEN, TABLE, Indices, Listing
 from s3prl_emotion.corpora.normalise import normalise
 
 YES, NO, UNKNOWN = "yes", "no", "unknown"
 
 
 def check_splits(listing: Listing) -> list[Finding]:
-    """Everything that the splits say."""
+    """Run all checks of splits."""
     return [
         *_twice(listing),
         *_empty(listing),
@@ -30,7 +30,7 @@ def check_splits(listing: Listing) -> list[Finding]:
 
 
 def speaker_independent(listing: Listing) -> str:
-    """Whether no test speaker is in train or dev: ``yes``, ``no``, or ``unknown`` where speakers or splits are not."""
+    """Return whether no test speaker is in train or dev: ``yes``, ``no``, or ``unknown``."""
     if any(item.code == "speaker-overlap" for item in _shared_speakers(listing)):
         return NO
     incomplete = not listing.folds or bool(_empty(listing))
@@ -39,13 +39,13 @@ def speaker_independent(listing: Listing) -> str:
 
 @dataclass(frozen=True)
 class _Pair:
-    """Two splits of a fold, the first of them seen in training."""
+    """Two splits of a fold, the first of them used in training."""
 
     fold: str
     seen: str
     other: str
-    inside: Places
-    outside: Places
+    inside: Indices
+    outside: Indices
 
     @property
     def where(self) -> str:
@@ -53,7 +53,7 @@ class _Pair:
 
 
 def _pairs(listing: Listing) -> Iterator[_Pair]:
-    """Every train or dev with every test, and train with dev."""
+    """Yield every pair of train or dev with a test, and the pair of train and dev."""
     for fold, splits in listing.folds.items():
         for seen in SEEN:
             for other in splits:
@@ -80,18 +80,18 @@ def _shared_speakers(listing: Listing) -> list[Finding]:
         for name in set(splits) - set(SEEN):
             tests += len(splits[name])
             affected += int(np.isin(speakers[splits[name]].astype(str), [*seen]).sum()) if seen else 0
-    found = []
+    findings = []
     if leaks:
         cases = [name for names in leaks.values() for name in names]
         what = f"test speakers are also in train or dev: {affected} of {tests} test utterances"
-        mend = (
+        fix = (
             "split by speaker: s3prl-emotion draws speaker-disjoint folds where a table has neither Fold nor Split_Set"
         )
-        found.append(finding(ERROR, "speaker-overlap", what, mend, cases, leaks))
+        findings.append(finding(ERROR, "speaker-overlap", what, fix, cases, leaks))
     if dev:
         cases = [name for names in dev.values() for name in names]
-        found.append(_dev_finding(listing, cases, list(dev)))
-    return found
+        findings.append(_dev_finding(listing, cases, list(dev)))
+    return findings
 
 
 def _dev_finding(listing: Listing, cases: list[str], where: list[str]) -> Finding:
@@ -111,12 +111,12 @@ def _unknown_speakers(listing: Listing) -> list[Finding]:
         return []
     if unknown.all():
         what = "no speaker is known: nobody can tell whether test speakers are in train"
-        mend = "add the column SpkrID" if listing.form == TABLE else "tell them by --speaker_pattern"
-        return [finding(WARNING, "speaker-unknown", what, mend)]
+        fix = "add the column SpkrID" if listing.form == TABLE else "tell them by --speaker_pattern"
+        return [finding(WARNING, "speaker-unknown", what, fix)]
     cases = listing.files[unknown]
     what = "utterances of unknown speakers, who may be in train as well as in test"
-    mend = "leave them out of test, or find out who speaks"
-    return [finding(NOTE, "speaker-partly-unknown", what, mend, cases)]
+    fix = "leave them out of test, or find out who speaks"
+    return [finding(NOTE, "speaker-partly-unknown", what, fix, cases)]
 
 
 def _shared_files(listing: Listing) -> list[Finding]:
@@ -132,36 +132,36 @@ def _shared_files(listing: Listing) -> list[Finding]:
 
 
 def _twice(listing: Listing) -> list[Finding]:
-    """Listed twice in one list; with two classes anywhere."""
-    found = []
+    """Check for utterances that are listed twice in a list, or that have two classes."""
+    findings = []
     files, rows = listing.files, range(len(listing.rows))
     lists = [("", rows)] if listing.form == TABLE else _lists(listing)
     twice: dict[str, str] = {}
     for where, chosen in lists:
         twice |= {name: where for name, count in Counter(files[list(chosen)]).items() if count > 1}
     if twice:
-        places = [where for where in twice.values() if where]
-        found.append(
-            finding(ERROR, "file-twice", "utterances are listed twice", "remove one row of each", twice, places)
+        lists_at_fault = [where for where in twice.values() if where]
+        findings.append(
+            finding(ERROR, "file-twice", "utterances are listed twice", "remove one row of each", twice, lists_at_fault)
         )
     classes = defaultdict(set)
     for name, emotion in zip(files, listing.column("emotion"), strict=True):
         classes[name].add(emotion)
-    torn = [f"{name}: {', '.join(sorted(found_))}" for name, found_ in classes.items() if len(found_) > 1]
+    torn = [f"{name}: {', '.join(sorted(emotions))}" for name, emotions in classes.items() if len(emotions) > 1]
     if torn:
-        found.append(finding(ERROR, "file-classes", "utterances have two classes", "keep the right one", torn))
-    return found
+        findings.append(finding(ERROR, "file-classes", "utterances have two classes", "keep the right one", torn))
+    return findings
 
 
 def _lists(listing: Listing) -> list[tuple[str, list[int]]]:
-    """Each split; SUPERB's train list is train and dev together."""
-    found = []
+    """Return the row numbers of each list; SUPERB's train list is train and dev together."""
+    findings = []
     for fold, splits in listing.folds.items():
         parts = {name: chosen.tolist() for name, chosen in splits.items()}
         if listing.dev_by_design and "dev" in parts:
             parts["train"] = parts["train"] + parts.pop("dev")
-        found += [(f"{fold}: {name}", chosen) for name, chosen in parts.items()]
-    return found
+        findings += [(f"{fold}: {name}", chosen) for name, chosen in parts.items()]
+    return findings
 
 
 def _empty(listing: Listing) -> list[Finding]:
@@ -177,7 +177,7 @@ def _empty(listing: Listing) -> list[Finding]:
 
 
 def _tested_twice(listing: Listing) -> list[Finding]:
-    """A file that several folds test on counts more than others in scores over folds."""
+    """Check for files that several folds test on: they would count more in scores over all folds."""
     count: Counter[str] = Counter()
     for splits in listing.folds.values():
         count.update({file for split in set(splits) - set(SEEN) for file in listing.files[splits[split]]})
@@ -189,7 +189,7 @@ def _tested_twice(listing: Listing) -> list[Finding]:
 
 
 def _shared_texts(listing: Listing) -> list[Finding]:
-    """How many test utterances say what is also said in train: worth knowing where a head reads transcripts."""
+    """Count test utterances whose transcript also occurs in train, which matters to heads that read transcripts."""
     words = listing.column("text")
     if (words == "").all():
         return []
@@ -207,5 +207,5 @@ def _shared_texts(listing: Listing) -> list[Finding]:
     if not shared:
         return []
     what = f"transcripts of test are also said in train: {affected} of {tests} test utterances"
-    mend = "expected of corpora with fixed sentences; a head that reads text may then learn sentences"
-    return [finding(NOTE, "text-overlap", what, mend, shared, where)]
+    fix = "expected of corpora with fixed sentences; a head that reads text may then learn sentences"
+    return [finding(NOTE, "text-overlap", what, fix, shared, where)]

@@ -1,4 +1,4 @@
-"""Labels: balance of classes in every split, ties between speakers and classes, shares and dimensions."""
+"""Check labels: class balance, association of speakers with classes, grader shares, and dimensions."""
 
 from __future__ import annotations
 
@@ -8,27 +8,27 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from s3prl_emotion.audit.confounding import Association, association
+from s3prl_emotion.audit.association import Association, association
 from s3prl_emotion.audit.findings import ERROR, NOTE, WARNING, Finding, finding
 from s3prl_emotion.audit.listing import EMO_SUPERB, SEEN, Listing
 from s3prl_emotion.corpora.class_names import NO_CLASS
 from s3prl_emotion.corpora.corpus import DIMENSIONS
 from s3prl_emotion.corpora.label_table import SHARE_TOLERANCE
 
-IMBALANCE = 10  # times that the largest class has of the smallest
+IMBALANCE = 10  # ratio of the largest to the smallest class
 SHIFT = 0.25  # total variation distance between the classes of train and of test
-CONFOUNDED = 0.3  # Cramer's V from which on speakers tell the class
+CONFOUNDED = 0.3  # Cramer's V from which on speakers predict the class
 SIGNIFICANT = 0.01
-ONE_GENDER = 0.1  # share of a gender under which it hardly counts
-FEW = 10  # utterances of a class in a test under which its recall moves in steps of a tenth and more
-TIE = 1e-6  # shares closer than this are level
+ONE_GENDER = 0.1  # share below which a gender hardly counts
+FEW = 10  # utterances of a class in a test; with fewer, its recall moves in steps of more than a tenth
+TIE = 1e-6  # shares closer than this are equal
 # Scales in use, narrowest first: 0-1, -1-1, SAM's and IEMOCAP's 1-5, MSP-Podcast's 1-7, CMU-MOSEI's -3-3, 1-9, percent
 SCALES = ((0, 1), (-1, 1), (1, 5), (1, 7), (-3, 3), (1, 9), (0, 100))
-STRAY = 0.01  # share of values that may lie outside of the scale that the others show
+STRAY = 0.01  # share of values that may be outside the scale that fits the others
 
 
 def class_counts(listing: Listing) -> dict[str, dict[str, dict[str, int]]]:
-    """Utterances of each class, by fold and split."""
+    """Count the utterances of each class, by fold and split."""
     emotions = listing.column("emotion")
     return {
         fold: {
@@ -40,20 +40,20 @@ def class_counts(listing: Listing) -> dict[str, dict[str, dict[str, int]]]:
 
 
 def associations(listing: Listing) -> dict[str, Association]:
-    """What speakers and genders tell of the class, and which are known."""
+    """Measure how well speakers and genders, where known, predict the class."""
     emotions = listing.column("emotion")
-    found = {}
+    measured = {}
     for name in ("speaker", "gender"):
         values = listing.column(name)
         known = (values != "") & ~np.isin(emotions.astype(str), [*NO_CLASS])
         tie = association(values[known], emotions[known]) if known.any() else None
         if tie is not None:
-            found[name] = tie
-    return found
+            measured[name] = tie
+    return measured
 
 
 def check_labels(listing: Listing, ties: dict[str, Association]) -> list[Finding]:
-    """Everything that labels say; ``ties`` is what :func:`associations` gave."""
+    """Run all checks of labels; ``ties`` is the result of :func:`associations`."""
     return [
         *_unlabelled(listing),
         *_classes(listing),
@@ -74,50 +74,50 @@ def _unlabelled(listing: Listing) -> list[Finding]:
 
 
 def _classes(listing: Listing) -> list[Finding]:
-    """Classes that nobody has, that train or a test lacks, that are rare; and imbalance."""
+    """Check for empty classes, classes missing in train or a test, rare classes, and imbalance."""
     totals: Counter[str] = Counter(listing.column("emotion").tolist())
     empty = [name for name in listing.classes if not totals[name]]
-    found = []
+    findings = []
     if empty:
         what = "classes that are named, but of which there is no utterance"
-        found.append(finding(ERROR, "class-empty", what, "do not name them, or find their utterances", empty))
+        findings.append(finding(ERROR, "class-empty", what, "do not name them, or find their utterances", empty))
     if len(listing.classes) == 1:
         what = f"there is one class alone, {listing.classes[0]}"
-        found.append(finding(ERROR, "class-single", what, "check the column of classes"))
+        findings.append(finding(ERROR, "class-single", what, "check the column of classes"))
     absent: dict[str, list[str]] = defaultdict(list)
-    rare, places = [], []
+    rare, where = [], []
     for fold, splits in class_counts(listing).items():
         for split, counts in splits.items():
-            labelled = sum(counts.values()) > 0  # an empty split is another finding
+            labelled = sum(counts.values()) > 0  # an empty split is a finding of its own
             for name in set(listing.classes) - set(empty):
                 if not counts[name] and labelled:
                     absent["train" if split == "train" else "test"].append(f"{fold}: {split}: {name}")
                 elif counts[name] < FEW and split not in SEEN and labelled:
                     rare.append(f"{fold}: {split}: {name} {counts[name]}")
-                    places.append(f"{fold}: {split}")
+                    where.append(f"{fold}: {split}")
     if absent["train"]:
         what = "classes of which train has no utterance: they cannot be learnt"
-        found.append(
+        findings.append(
             finding(ERROR, "class-untrained", what, "change the split or the classes", sorted(absent["train"]))
         )
     if absent["test"]:
         what = "classes of which dev or test has no utterance: their recall is not defined, UAR is over fewer classes"
-        mend = "change the split or the classes, or score all folds together"
-        found.append(finding(WARNING, "class-untested", what, mend, sorted(absent["test"])))
+        fix = "change the split or the classes, or score all folds together"
+        findings.append(finding(WARNING, "class-untested", what, fix, sorted(absent["test"])))
     if rare:
         what = f"classes with fewer than {FEW} utterances in a test: their recall is coarse"
-        found.append(finding(NOTE, "class-rare", what, "read UAR with its interval", sorted(rare), places))
+        findings.append(finding(NOTE, "class-rare", what, "read UAR with its interval", sorted(rare), where))
     sizes = [totals[name] for name in listing.classes if totals[name]]
     if len(sizes) > 1 and max(sizes) >= IMBALANCE * min(sizes):
         cases = [f"{name} {totals[name]}" for name in sorted(listing.classes, key=lambda name: -totals[name])]
         what = f"the largest class has {max(sizes) / min(sizes):.0f} times as many utterances as the smallest"
-        mend = "compare by UAR, not by accuracy; datarc.class_weights or balanced_sampling help in training"
-        found.append(finding(WARNING, "class-imbalance", what, mend, cases))
-    return found
+        fix = "compare by UAR, not by accuracy; datarc.class_weights or balanced_sampling help in training"
+        findings.append(finding(WARNING, "class-imbalance", what, fix, cases))
+    return findings
 
 
 def _shift(listing: Listing) -> list[Finding]:
-    """Whether a test has other shares of classes than train, more than chance explains."""
+    """Check whether class proportions of a test differ from those of train, beyond chance."""
     cases = []
     for fold, splits in class_counts(listing).items():
         train = np.array([*splits.get("train", {}).values()], dtype=float)
@@ -142,7 +142,7 @@ def _p_value(train: Any, test: Any) -> float:
 
 
 def _confounded(listing: Listing, ties: dict[str, Association]) -> list[Finding]:
-    found = []
+    findings = []
     emotions = listing.column("emotion")
     for name, tie in ties.items():
         if tie.cramers_v < CONFOUNDED or tie.p_value > SIGNIFICANT:
@@ -153,29 +153,29 @@ def _confounded(listing: Listing, ties: dict[str, Association]) -> list[Finding]
                 by_value[value].add(emotion)
         fewest = sorted(by_value.items(), key=lambda item: (len(item[1]), item[0]))
         cases = [f"{value}: {', '.join(sorted(classes))}" for value, classes in fewest]
-        what = f"the {name} tells the class (Cramer's V {tie.cramers_v:.2f}, {tie.told:.0%} of its entropy)"
-        mend = f"a model may learn {name}s in place of emotions; test on {name}s with all classes"
-        found.append(finding(WARNING, f"{name}-confounded", what, mend, cases))
-    return found
+        what = f"the {name} tells the class (Cramer's V {tie.cramers_v:.2f}, {tie.explained:.0%} of its entropy)"
+        fix = f"a model may learn {name}s in place of emotions; test on {name}s with all classes"
+        findings.append(finding(WARNING, f"{name}-confounded", what, fix, cases))
+    return findings
 
 
 def _genders(listing: Listing) -> list[Finding]:
     genders, speakers = listing.column("gender"), listing.column("speaker")
     known = Counter(genders[genders != ""])
-    found = []
+    findings = []
     if known and (len(known) < 2 or min(known.values()) < ONE_GENDER * sum(known.values())):
         cases = [f"{name} {count}" for name, count in known.most_common()]
         what = "one gender has hardly any utterances"
-        found.append(finding(NOTE, "gender-balance", what, "read scores by gender with care", cases))
+        findings.append(finding(NOTE, "gender-balance", what, "read scores by gender with care", cases))
     of_speaker = defaultdict(set)
     for speaker, gender in zip(speakers, genders, strict=True):
         if speaker and gender:
             of_speaker[speaker].add(gender)
-    both = [f"{name}: {', '.join(sorted(told))}" for name, told in sorted(of_speaker.items()) if len(told) > 1]
+    both = [f"{name}: {', '.join(sorted(known))}" for name, known in sorted(of_speaker.items()) if len(known) > 1]
     if both:
         what = "speakers have two genders: the column of speakers or of genders is wrong"
-        found.append(finding(WARNING, "speaker-genders", what, "check both columns", both))
-    return found
+        findings.append(finding(WARNING, "speaker-genders", what, "check both columns", both))
+    return findings
 
 
 def _shares(listing: Listing) -> list[Finding]:
@@ -187,31 +187,33 @@ def _shares(listing: Listing) -> list[Finding]:
     sums = values.sum(axis=1)
     off = ~missing & ~negative & (np.abs(sums - 1) > SHARE_TOLERANCE)
     columns = tuple(str(name) for name in shares.columns)
-    found = []
+    findings = []
     if missing.any():
         what = "rows lack shares of some class"
-        found.append(finding(ERROR, "shares-missing", what, "write 0 where nobody heard it", files[missing], columns))
+        findings.append(
+            finding(ERROR, "shares-missing", what, "write 0 where nobody heard it", files[missing], columns)
+        )
     if negative.any():
         what = "rows have negative shares"
-        found.append(finding(ERROR, "shares-negative", what, "count the votes again", files[negative], columns))
+        findings.append(finding(ERROR, "shares-negative", what, "count the votes again", files[negative], columns))
     if off.any():
         cases = [f"{name}: {total:.4g}" for name, total in zip(files[off], sums[off], strict=True)]
         what = f"rows whose shares do not sum to 1 within {SHARE_TOLERANCE:g}"
-        found.append(finding(ERROR, "shares-sum", what, "divide by the sum", cases, columns))
+        findings.append(finding(ERROR, "shares-sum", what, "divide by the sum", cases, columns))
     least = np.nanmin(values) if not np.isnan(values).all() else 0.0
     if least > 0:
         what = f"no share is below {least:.4g}: the shares are smoothed"
-        mend = "undo the smoothing before votes are counted or entropies compared"
-        found.append(finding(NOTE, "shares-smoothed", what, mend))
-    return found
+        fix = "undo the smoothing before votes are counted or entropies compared"
+        findings.append(finding(NOTE, "shares-smoothed", what, fix))
+    return findings
 
 
 def _consensus(listing: Listing) -> list[Finding]:
-    """Rows whose class has a smaller share than another."""
+    """Check for rows whose class has a smaller share than another class."""
     shares = listing.shares
     if shares.columns.empty or listing.form == EMO_SUPERB:  # there the class is taken from the shares
         return []
-    names = {str(name).lower(): place for place, name in enumerate(shares.columns)}
+    names = {str(name).lower(): index for index, name in enumerate(shares.columns)}
     values, cases = shares.to_numpy(dtype=float), []
     for row, (file, emotion) in enumerate(zip(listing.files, listing.column("emotion"), strict=True)):
         own = names.get(emotion.lower())
@@ -227,21 +229,23 @@ def _consensus(listing: Listing) -> list[Finding]:
 def _dimensions(listing: Listing) -> list[Finding]:
     means = [name for name in DIMENSIONS if name in listing.dimensions]
     spreads = [f"{name}Std" for name in DIMENSIONS if f"{name}Std" in listing.dimensions]
-    found = []
+    findings = []
     for name in (*means, *spreads):
         values = listing.dimensions[name]
         empty = values.isna()
         if empty.any():
-            mend = "fill it in, or leave the rows out where dimensions are learnt"
-            found.append(finding(WARNING, "dimension-missing", f"{name} is empty", mend, listing.files[empty], [name]))
+            fix = "fill it in, or leave the rows out where dimensions are learnt"
+            findings.append(
+                finding(WARNING, "dimension-missing", f"{name} is empty", fix, listing.files[empty], [name])
+            )
         if name in means and values.nunique() == 1 and len(values) > 1:
             what = f"{name} is the same everywhere, so that its CCC means nothing"
-            found.append(finding(ERROR, "dimension-constant", what, "check the column", [], [name]))
+            findings.append(finding(ERROR, "dimension-constant", what, "check the column", [], [name]))
         negative = values < 0
         if name in spreads and negative.any():
             what = f"{name} is a standard deviation, but negative"
-            found.append(finding(ERROR, "spread-negative", what, "check it", listing.files[negative], [name]))
-    return found + _out_of_scale(listing, listing.dimensions[means])
+            findings.append(finding(ERROR, "spread-negative", what, "check it", listing.files[negative], [name]))
+    return findings + _out_of_scale(listing, listing.dimensions[means])
 
 
 def _out_of_scale(listing: Listing, means: pd.DataFrame) -> list[Finding]:
@@ -250,7 +254,7 @@ def _out_of_scale(listing: Listing, means: pd.DataFrame) -> list[Finding]:
     scale, margin = listing.scale or _scale_of(known), 0.0
     if scale is None or not len(known):
         return []
-    if listing.scale is None:  # a guess: 1-7 may look like 1-5
+    if listing.scale is None:  # the scale is a guess: 1-7 may look like 1-5
         margin = (scale[1] - scale[0]) / 2
     wrong = (values < scale[0]) | (values > scale[1] + margin)
     if not wrong.any():
@@ -265,7 +269,7 @@ def _out_of_scale(listing: Listing, means: pd.DataFrame) -> list[Finding]:
 
 
 def _scale_of(known: Any) -> tuple[float, float] | None:
-    """The narrowest scale in use that holds all values but a few strays."""
+    """Return the narrowest common scale that contains all but a few stray values."""
     strays = max(1, int(STRAY * len(known)))
     fits = [scale for scale in SCALES if ((known < scale[0]) | (known > scale[1])).sum() <= strays]
     return fits[0] if fits else None

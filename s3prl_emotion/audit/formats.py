@@ -1,12 +1,12 @@
-"""Which of the formats it is, and reading it."""
+"""Read labels in any of the known formats: label table, SUPERB, EmoBox, EMO-SUPERB."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 from s3prl_emotion.audit.listing import EMO_SUPERB, EMOBOX, FORMATS, SUPERB, TABLE, Listing
-from s3prl_emotion.audit.lists import read_emobox, read_superb
 from s3prl_emotion.audit.speakers import compiled
+from s3prl_emotion.audit.split_lists import read_emobox, read_superb
 from s3prl_emotion.audit.tables import read_emo_superb, read_label_table
 from s3prl_emotion.corpora.label_table import read_rows
 from s3prl_emotion.errors import LabelError, UsageError, nearest
@@ -15,16 +15,16 @@ AUTO = "auto"
 
 
 def read_listing(source: Path, form: str = AUTO, speaker_pattern: str | None = None) -> Listing:
-    """Read labels, whatever is wrong with their rows.
+    """Read labels; faults in their rows become findings, not errors.
 
     Args:
         source: a label table, SUPERB's ``meta_data``, an EmoBox corpus's folder or list, EMO-SUPERB's file or folder
         form: one of :data:`~s3prl_emotion.audit.listing.FORMATS`, or ``auto``
-        speaker_pattern: regular expression, searched in ``/`` and the file's name; its group is the speaker
+        speaker_pattern: regular expression for ``/`` and the file's path; its first group is the speaker
 
     Raises:
-        UsageError: unknown format, or a pattern that is none
-        LabelError: missing, or not in the format at all
+        UsageError: unknown format, or an invalid pattern
+        LabelError: missing, or not in that format
     """
     if form not in (AUTO, *FORMATS):
         raise UsageError(f"--format {form}: not one of {', '.join((AUTO, *FORMATS))}{nearest(form, FORMATS)}")
@@ -41,7 +41,7 @@ def read_listing(source: Path, form: str = AUTO, speaker_pattern: str | None = N
 
 
 def _guess(source: Path) -> str:
-    """Tell the format by names of files, and by the columns of a table."""
+    """Return the format, judging by file names and by the columns of a table."""
     if source.is_dir():
         if any(source.glob("Session*/*_meta_data.json")):
             return SUPERB

@@ -1,4 +1,4 @@
-"""SUPERB's ``meta_data`` and EmoBox's JSONL files as listings."""
+"""Read the split lists of SUPERB (``meta_data``) and of EmoBox (JSONL)."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from s3prl_emotion.audit.findings import ERROR, NOTE, Finding, finding
-from s3prl_emotion.audit.listing import EMOBOX, SEEN, SUPERB, Listing, Places, RowBook, class_names, places
+from s3prl_emotion.audit.listing import EMOBOX, SEEN, SUPERB, Indices, Listing, RowCollector, as_indices, class_names
 from s3prl_emotion.audit.speakers import PATTERNS, compiled, iemocap_speakers, speakers_of
 from s3prl_emotion.corpora.folds import natural_order
 from s3prl_emotion.corpora.superb import drawn_validation, read_entries, speaker_of
@@ -19,12 +19,12 @@ from s3prl_emotion.errors import LabelError
 from s3prl_emotion.recipe import DataSection
 
 SPLITS = ("train", "test")
-# emodb_test_fold_1.jsonl; emodb_test_fold1.jsonl is an older edition of the same fold, which EmoBox keeps beside it.
+# emodb_test_fold_1.jsonl; EmoBox also keeps an older edition of the same fold, emodb_test_fold1.jsonl.
 LIST_NAME = re.compile(r"(?P<corpus>.+)_(?P<split>train|valid|test)_fold(?P<new>_?)(?P<fold>\d+)\.jsonl")
 
 
 def read_superb(folder: Path, pattern: re.Pattern[str] | None) -> Listing:
-    """Read SUPERB's split lists; dev is drawn from train as the stock task draws it.
+    """Read SUPERB's split lists; dev is drawn from train as s3prl's own task does.
 
     Raises:
         LabelError: no lists, or malformed ones
@@ -32,8 +32,8 @@ def read_superb(folder: Path, pattern: re.Pattern[str] | None) -> Listing:
     sessions = sorted(folder.glob("Session*"), key=lambda path: natural_order(path.name))
     if not sessions:
         raise LabelError(f"{folder}: no SessionN folders with SUPERB's split lists")
-    book = RowBook()
-    folds: dict[str, dict[str, Places]] = {}
+    collector = RowCollector()
+    folds: dict[str, dict[str, Indices]] = {}
     named: dict[str, None] = {}
     strangers, where = [], []
     for session in sessions:
@@ -45,37 +45,37 @@ def read_superb(folder: Path, pattern: re.Pattern[str] | None) -> Listing:
             unknown = [f"{name}: {label}" for name, label, _ in entries if label not in labels]
             strangers += unknown
             where += [str(path.relative_to(folder))] if unknown else []
-            lists[split] = [_superb_row(book, *entry, pattern) for entry in entries]
+            lists[split] = [_superb_row(collector, *entry, pattern) for entry in entries]
         folds[session.name.replace("Session", "fold")] = _with_dev(lists)
-    found = []
+    findings = []
     if strangers:
         what = "classes that the list's own 'labels' does not number"
-        found.append(
+        findings.append(
             finding(ERROR, "class-unknown", what, "add them to 'labels' or mend the entries", strangers, where)
         )
-    rows = book.frame()
+    rows = collector.frame()
     if rows.empty:
         raise LabelError(f"{folder}: its lists have no entries")
     classes = class_names(rows["emotion"], list(named))
     how = "SUPERB's lists; dev drawn from train"
-    return Listing(folder, SUPERB, rows, folds, classes, how, dev_by_design=True, findings=tuple(found))
+    return Listing(folder, SUPERB, rows, folds, classes, how, dev_by_design=True, findings=tuple(findings))
 
 
-def _superb_row(book: RowBook, name: str, label: str, dialogue: str, pattern: re.Pattern[str] | None) -> int:
+def _superb_row(collector: RowCollector, name: str, label: str, dialogue: str, pattern: re.Pattern[str] | None) -> int:
     speaker, gender = speaker_of(name, dialogue)
     if pattern is not None:
         speaker = speakers_of([name], pattern)[0]
-    return book.add(file=name, emotion=label, speaker=speaker, gender=gender or "")
+    return collector.add(file=name, emotion=label, speaker=speaker, gender=gender or "")
 
 
-def _with_dev(lists: dict[str, list[int]]) -> dict[str, Places]:
+def _with_dev(lists: dict[str, list[int]]) -> dict[str, Indices]:
     listed = lists["train"]
     ratio = DataSection.model_fields["valid_ratio"].default
     train, dev = drawn_validation(len(listed), ratio)
     return {
-        "train": places(listed[place] for place in train),
-        "dev": places(listed[place] for place in dev),
-        "test": places(lists["test"]),
+        "train": as_indices(listed[index] for index in train),
+        "dev": as_indices(listed[index] for index in dev),
+        "test": as_indices(lists["test"]),
     }
 
 
@@ -90,17 +90,17 @@ class _Split:
 def read_emobox(source: Path, pattern: re.Pattern[str] | None) -> Listing:
     """Read a corpus of EmoBox: its folder, one of its fold folders, or one JSONL file.
 
-    Entries have ``wav`` and ``emo`` (in older files ``audio`` and ``label``), segments ``start_time`` and ``end_time``,
-    and no speaker: it is taken from file names where they tell it.
+    Entries have ``wav`` and ``emo`` (in older files ``audio`` and ``label``), and for segments ``start_time`` and
+    ``end_time``. They have no speaker, which is taken from the file names if these contain it.
 
     Raises:
         LabelError: no lists, or malformed ones
     """
-    splits, found = _splits(source)
+    splits, findings = _splits(source)
     mapped = _label_map(source)
-    spellings = {key.lower(): value for key, value in mapped.items()}  # a class in other letters is no further class
-    book = RowBook()
-    folds: dict[str, dict[str, Places]] = defaultdict(dict)
+    spellings = {key.lower(): value for key, value in mapped.items()}  # a class in other case is not another class
+    collector = RowCollector()
+    folds: dict[str, dict[str, Indices]] = defaultdict(dict)
     unknown: list[str] = []
     corpus = splits[0].corpus
     for item in splits:
@@ -111,30 +111,32 @@ def read_emobox(source: Path, pattern: re.Pattern[str] | None) -> Listing:
             if mapped and emotion not in mapped:
                 unknown.append(f"{name}: {emotion}")
             label, length = mapped.get(emotion, spellings.get(emotion.lower(), emotion)), entry.get("length")
-            own.append(book.add(file=name, emotion=label, start=start, end=end, duration=length))
-        folds[item.fold][item.split] = places(own)
-    rows = book.frame()
+            own.append(collector.add(file=name, emotion=label, start=start, end=end, duration=length))
+        folds[item.fold][item.split] = as_indices(own)
+    rows = collector.frame()
     if rows.empty:
         raise LabelError(f"{source}: its lists have no entries")
     if unknown:
         what = "classes that label_map.json does not name"
-        found.append(finding(ERROR, "class-unknown", what, "add them to label_map.json or mend the entries", unknown))
+        findings.append(
+            finding(ERROR, "class-unknown", what, "add them to label_map.json or mend the entries", unknown)
+        )
     rows = rows.assign(**_speakers(rows["file"].tolist(), corpus, pattern))
     ordered = {fold: _in_order(folds[fold]) for fold in sorted(folds, key=natural_order)}
     if all("dev" not in parts for parts in ordered.values()):
         what = "no valid lists: EmoBox draws a fifth of train at random, so that train and dev share speakers"
-        found.append(finding(NOTE, "dev-drawn", what, "hold whole speakers out for validation"))
+        findings.append(finding(NOTE, "dev-drawn", what, "hold whole speakers out for validation"))
     named = list(dict.fromkeys(mapped.values()))
     classes = class_names(rows["emotion"], named)
-    return Listing(source, EMOBOX, rows, ordered, classes, "EmoBox's lists", findings=tuple(found))
+    return Listing(source, EMOBOX, rows, ordered, classes, "EmoBox's lists", findings=tuple(findings))
 
 
-def _in_order(parts: dict[str, Places]) -> dict[str, Places]:
+def _in_order(parts: dict[str, Indices]) -> dict[str, Indices]:
     return {split: parts[split] for split in (*SEEN, "test") if split in parts}
 
 
 def _splits(source: Path) -> tuple[list[_Split], list[Finding]]:
-    """The lists of the newest edition of each fold."""
+    """Return the lists of the newest edition of each fold."""
     paths = [source] if source.is_file() else sorted(source.rglob("*_fold*.jsonl"))
     editions: dict[str, dict[bool, list[_Split]]] = defaultdict(lambda: defaultdict(list))
     for path in paths:
@@ -148,16 +150,16 @@ def _splits(source: Path) -> tuple[list[_Split], list[Finding]]:
     corpora = sorted({item.corpus for item in chosen})
     if len(corpora) > 1:
         raise LabelError(f"{source}: lists of several corpora ({', '.join(corpora[:4])}); name one corpus's folder")
-    passed = [item.path.name for both in editions.values() if len(both) > 1 for item in both[min(both)]]
+    skipped = [item.path.name for both in editions.values() if len(both) > 1 for item in both[min(both)]]
     what = "older lists of the same folds lie beside the newer ones, and are passed over"
-    return chosen, [finding(NOTE, "older-lists", what, "use one edition only", passed)] if passed else []
+    return chosen, [finding(NOTE, "older-lists", what, "use one edition only", skipped)] if skipped else []
 
 
 def _label_map(source: Path) -> dict[str, str]:
-    """EmoBox's names for a corpus's own classes, from ``label_map.json`` in the corpus's folder."""
+    """Read EmoBox's names for a corpus's own classes from ``label_map.json`` in the corpus's folder."""
     folder = source if source.is_dir() else source.parent
-    for place in (folder, folder.parent):
-        path = place / "label_map.json"
+    for candidate in (folder, folder.parent):
+        path = candidate / "label_map.json"
         if path.is_file():
             try:
                 return {str(key): str(value) for key, value in json.loads(path.read_text(encoding="utf-8")).items()}
@@ -184,7 +186,7 @@ def _entries(path: Path) -> Iterable[dict[str, Any]]:
 
 
 def _utterance(entry: dict[str, Any], path: Path) -> tuple[str, str, float | None, float | None]:
-    """File, class, and begin and end in the file (s) where the entry is a part of it."""
+    """Return file and class, and for a segment its start and end in the file (s)."""
     name, emotion = entry.get("wav", entry.get("audio")), entry.get("emo", entry.get("label"))
     if not isinstance(name, str) or not isinstance(emotion, str) or not name:
         raise LabelError(f"{path}: an entry lacks 'wav' or 'emo', so not EmoBox's: {json.dumps(entry)[:80]}")
