@@ -1,4 +1,4 @@
-"""Emotions of audio files and waveforms, from a trained head's checkpoint alone.
+"""Predict emotions of audio files and waveforms with a trained head; its checkpoint is all that is needed.
 
 import s3prl_emotion
 
@@ -7,7 +7,7 @@ prediction = predictor.predict(waveform, rate)  # [N] or [N, C]
 prediction.label, prediction.probabilities, prediction.dimensions
 """
 
-from s3prl_emotion.predict.answers import Judgement, Prediction, Window
+from s3prl_emotion.predict.prediction import Prediction, SpanPrediction, Window
 from s3prl_emotion.predict.predictor import Predictor, load
 
-__all__ = ["Judgement", "Prediction", "Predictor", "Window", "load"]
+__all__ = ["Prediction", "Predictor", "SpanPrediction", "Window", "load"]

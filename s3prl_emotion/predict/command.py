@@ -1,4 +1,4 @@
-"""``s3prl-emotion predict``: emotions of audio files, by a trained head."""
+"""``s3prl-emotion predict``: predict emotions of audio files with a trained head."""
 
 from __future__ import annotations
 
@@ -7,35 +7,40 @@ from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
 from s3prl_emotion.errors import INTERRUPTED, PROGRAM, AudioError, UsageError
-from s3prl_emotion.predict.flags import add_trained_model
+from s3prl_emotion.predict.arguments import ModelArguments, add_model_arguments
 
 
 def add_arguments(parser: ArgumentParser) -> None:
-    """Declare what follows the command's name."""
-    add_trained_model(parser)
+    """Declare the command's arguments."""
+    add_model_arguments(parser)
     add = parser.add_argument
-    add("paths", nargs="+", metavar="FILES", help="audio files, folders with all audio in them, - for a list on stdin")
-    add("--out", type=Path, metavar="FILE", help=".csv, .json or .jsonl; by default CSV on the standard output")
-    add("--format", metavar="FORMAT", help="csv, json or jsonl, where the suffix of --out does not say")
-    add("--nbest", type=int, metavar="N", help="also the N most probable classes, by rank")
-    add("--attention", type=Path, metavar="DIR", help="keep the weights of the frames there, a .npz for each file")
-    add("--batch_size", type=int, metavar="N", help="utterances or windows that the head sees at once (default: 8)")
-    add("--jobs", type=int, default=1, metavar="N", help="processes, each with a model of its own")
+    add(
+        "paths",
+        nargs="+",
+        metavar="FILES",
+        help="audio files, folders with audio, or - for a list on standard input",
+    )
+    add("--out", type=Path, metavar="FILE", help=".csv, .json or .jsonl (default: CSV on standard output)")
+    add("--format", metavar="FORMAT", help="csv, json or jsonl (default: by the suffix of --out)")
+    add("--nbest", type=int, metavar="N", help="also write the N most probable classes, by rank")
+    add("--attention", type=Path, metavar="DIR", help="write the attention weights of each file to a .npz in DIR")
+    add("--batch_size", type=int, metavar="N", help="utterances or windows per batch of the head (default: 8)")
+    add("--jobs", type=int, default=1, metavar="N", help="number of processes, each with its own copy of the model")
 
 
 def run(args: Namespace) -> int:
-    """Judge, write, and report what could not be judged.
+    """Predict, write the results, and report the files that failed.
 
     Raises:
-        UsageError: an option is not right, no audio is named, or the upstream cannot be built
-        CheckpointError: the checkpoint is not right
-        AudioError: files could not be judged; the others are written
+        UsageError: an option is out of range, there is no audio, or the upstream cannot be built
+        CheckpointError: the checkpoint is missing, damaged or of another kind
+        AudioError: some files failed; the results of the others are written
     """
     try:
         return _predict(args)
     except KeyboardInterrupt:
-        lost = f"; {args.out} is not written" if args.out is not None else ""
-        sys.stderr.write(f"{PROGRAM}: error: interrupted{lost}\n")
+        unwritten = f"; {args.out} is not written" if args.out is not None else ""
+        sys.stderr.write(f"{PROGRAM}: error: interrupted{unwritten}\n")
         return INTERRUPTED
 
 
@@ -45,7 +50,7 @@ def _predict(args: Namespace) -> int:
     files = collect(args.paths, sys.stdin)
     _check(args)
     from s3prl_emotion.predict.files import Options, check_attention
-    from s3prl_emotion.predict.jobs import Loading, judging
+    from s3prl_emotion.predict.jobs import workers
     from s3prl_emotion.predict.output import Layout, read_format, shown, written
     from s3prl_emotion.predict.predictor import BATCH_SIZE
     from s3prl_emotion.predict.windows import Windows
@@ -54,22 +59,21 @@ def _predict(args: Namespace) -> int:
     if args.attention is not None:
         check_attention(args.attention, files)
     options = Options(windows, args.attention, args.batch_size or BATCH_SIZE)
-    loading = Loading(args.ckpt, args.device, args.upstream_ckpt, args.upstream_model_config, args.upstream_path)
     from tqdm import tqdm
 
     failed = 0
-    with judging(loading, args.jobs) as judge:
-        layout = Layout(judge.about, args.nbest, windows is not None, args.attention is not None)
+    with workers(ModelArguments.of(args), args.jobs) as worker:
+        layout = Layout(worker.about, args.nbest, windows is not None, args.attention is not None)
         progress = tqdm(total=len(files), unit="file", desc="predict", dynamic_ncols=True, disable=None)
         with written(args.out, kind, layout) as writer, progress as bar:
-            for result in judge.judge(files, options):
+            for result in worker.predict(files, options):
                 writer.write(result)
                 bar.update()
                 if result.error is not None:
                     failed += 1
                     tqdm.write(f"{shown(result.name)}: {result.error}", file=sys.stderr)
     if failed:
-        raise AudioError(f"{failed} of {len(files)} files could not be judged, as told above; the others are written")
+        raise AudioError(f"{failed} of {len(files)} files failed, as reported above; the others are written")
     return 0
 
 
@@ -77,4 +81,4 @@ def _check(args: Namespace) -> None:
     if args.batch_size is not None and args.batch_size < 1:
         raise UsageError(f"--batch_size {args.batch_size}: must be 1 or more")
     if args.out is not None and (args.out.is_dir() or not args.out.resolve().parent.is_dir()):
-        raise UsageError(f"--out {args.out}: {'is a folder' if args.out.is_dir() else 'its folder is not there'}")
+        raise UsageError(f"--out {args.out}: {'is a folder' if args.out.is_dir() else 'its folder does not exist'}")

@@ -1,4 +1,4 @@
-"""Audio files to results: read, judge, keep attention; what cannot be judged becomes a result that says why."""
+"""Predict audio files: read, predict and write attention; a file that fails becomes a result that says why."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from numpy.typing import NDArray
 from s3prl_emotion.audio import load_audio
 from s3prl_emotion.errors import AudioError, UsageError
 from s3prl_emotion.files.writing import write_arrays
-from s3prl_emotion.predict.answers import Prediction
 from s3prl_emotion.predict.inputs import AudioFile
+from s3prl_emotion.predict.prediction import Prediction
 from s3prl_emotion.predict.predictor import BATCH_SIZE, Predictor, Utterance
 from s3prl_emotion.predict.windows import Windows
 
 
 @dataclass(frozen=True)
 class Options:
-    """How files are judged.
+    """How files are predicted.
 
     Attributes:
-        windows: of long audio
-        attention: folder for frames' weights
-        batch_size: utterances or windows that the head sees at once
+        windows: how to split long audio; ``None`` for no windows
+        attention: folder for the attention weights; ``None`` for no weights
+        batch_size: utterances or windows per batch of the head
     """
 
     windows: Windows | None = None
@@ -37,7 +37,7 @@ class Options:
 
 @dataclass(frozen=True)
 class FileResult:
-    """What is said of a file, or why nothing is; and where its frames' weights are."""
+    """The prediction for a file or the reason why there is none, and the file with its attention weights."""
 
     name: str
     prediction: Prediction | None = None
@@ -45,34 +45,35 @@ class FileResult:
     attention: str | None = None
 
 
-def judge_files(predictor: Predictor, files: Sequence[AudioFile], options: Options) -> Iterator[FileResult]:
-    """Judge files in their order.
+def predict_files(predictor: Predictor, files: Sequence[AudioFile], options: Options) -> Iterator[FileResult]:
+    """Predict files in their order.
 
     Raises:
-        UsageError: the head weighs no frames
+        UsageError: attention was requested and the head has none
         TrainingError: attention cannot be written
     """
     predictions = predictor.stream(_read(files), options.windows, options.attention is not None, options.batch_size)
-    for file, found in zip(files, predictions, strict=True):
-        if isinstance(found, AudioError):
-            yield FileResult(file.path, error=str(found).removeprefix(f"{file.path}: "))
+    for file, result in zip(files, predictions, strict=True):
+        if isinstance(result, AudioError):
+            yield FileResult(file.path, error=str(result).removeprefix(f"{file.path}: "))
             continue
-        kept = None
+        written = None
         if options.attention is not None:
-            kept = str(_keep(attention_file(options.attention, file), found, predictor.about.frame_shift))
-        yield FileResult(file.path, _without_attention(found), attention=kept)
+            path = attention_file(options.attention, file)
+            written = str(_write_attention(path, result, predictor.about.frame_shift))
+        yield FileResult(file.path, _without_attention(result), attention=written)
 
 
 def attention_file(folder: Path, file: AudioFile) -> Path:
-    """Where the frames' weights of a file are kept."""
+    """Return the path of a file's attention weights."""
     return folder / f"{file.relative}.npz"
 
 
 def check_attention(folder: Path, files: Iterable[AudioFile]) -> None:
-    """Refuse two files whose weights would be kept in one.
+    """Refuse two files whose weights would have the same path.
 
     Raises:
-        UsageError: names both
+        UsageError: names both files
     """
     seen: dict[str, AudioFile] = {}
     for file in files:
@@ -96,31 +97,32 @@ def _read(files: Sequence[AudioFile]) -> Iterator[Utterance]:
 
 
 def is_text(name: str) -> bool:
-    """Whether a file's name is UTF-8, rather than any bytes."""
+    """Return whether a file's name is valid UTF-8."""
     try:
         name.encode()
-    except UnicodeEncodeError:  # Python stands in surrogates for bytes that are none
+    except UnicodeEncodeError:  # Python decodes invalid bytes of file names to surrogates
         return False
     return True
 
 
-def _keep(path: Path, found: Prediction, frame_shift: float) -> Path:
-    """Write ``weights [T]``, or with windows ``weights_1 [T]``, … and ``start``, ``end`` (s); and ``frame_shift``."""
+def _write_attention(path: Path, prediction: Prediction, frame_shift: float) -> Path:
+    """Write ``frame_shift`` (s) and ``weights [T]``; with windows ``weights_1 [T]``, … and ``start``, ``end`` (s)."""
     arrays: dict[str, NDArray[Any]] = {"frame_shift": np.float64(frame_shift)}
-    if found.windows:
-        arrays |= {f"weights_{n}": np.asarray(item.judgement.attention) for n, item in enumerate(found.windows, 1)}
-        arrays["start"] = np.array([item.start for item in found.windows])
-        arrays["end"] = np.array([item.end for item in found.windows])
+    if prediction.windows:
+        for number, window in enumerate(prediction.windows, 1):
+            arrays[f"weights_{number}"] = np.asarray(window.prediction.attention)
+        arrays["start"] = np.array([window.start for window in prediction.windows])
+        arrays["end"] = np.array([window.end for window in prediction.windows])
     else:
-        arrays["weights"] = np.asarray(found.attention)
+        arrays["weights"] = np.asarray(prediction.attention)
     path.parent.mkdir(parents=True, exist_ok=True)
     return write_arrays(path, arrays)
 
 
-def _without_attention(found: Prediction) -> Prediction:
-    """Weights are in their file by now; a result should stay small."""
+def _without_attention(prediction: Prediction) -> Prediction:
+    """Return a smaller copy, to be sent between processes; the weights are in their file."""
     windows = tuple(
-        dataclasses.replace(item, judgement=dataclasses.replace(item.judgement, attention=None))
-        for item in found.windows
+        dataclasses.replace(window, prediction=dataclasses.replace(window.prediction, attention=None))
+        for window in prediction.windows
     )
-    return dataclasses.replace(found, attention=None, windows=windows)
+    return dataclasses.replace(prediction, attention=None, windows=windows)

@@ -1,4 +1,4 @@
-"""Which audio files are meant: files, folders with all that is in them, and lists on the standard input."""
+"""Collect the audio files to predict: files, all audio in folders, and lists on standard input."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ STDIN = "-"
 
 @dataclass(frozen=True)
 class AudioFile:
-    """A file to judge.
+    """A file to predict.
 
     Attributes:
         path: as the user wrote it, or below the folder that the user wrote
-        relative: its path below that folder; the file's name where it was named itself
+        relative: path below that folder; the file's name if the user wrote the file itself
     """
 
     path: str
@@ -28,27 +28,27 @@ class AudioFile:
 
 
 def collect(words: Sequence[str], stdin: TextIO) -> list[AudioFile]:
-    """Audio files that the words mean, each once, in the order of the words and sorted within a folder.
+    """Return the audio files that the words name, each once, in the order of the words and sorted within a folder.
 
-    A file that is named is taken whatever it is called, and even if it is not there: that shows when it is read. Of
-    folders, files with the suffixes of audio formats are taken, not hidden ones (``.name``). Links are followed.
+    A file is returned whatever its suffix, and even if it does not exist: reading it reports that. Folders yield the
+    files with suffixes of audio formats, except hidden ones (``.name``). Links are followed.
 
     Args:
         words: files, folders, or ``-`` for lines of them on ``stdin``
-        stdin: where ``-`` reads from
+        stdin: standard input
 
     Raises:
-        UsageError: no audio file among all that
+        UsageError: the words name no audio file
     """
-    found: dict[str, AudioFile] = {}
+    files: dict[str, AudioFile] = {}
     for file in _files(words, stdin):
-        found.setdefault(os.path.abspath(file.path), file)
-    if not found:
+        files.setdefault(os.path.abspath(file.path), file)
+    if not files:
         raise UsageError(
             f"{' '.join(words[:3])}{' …' if len(words) > 3 else ''}: no audio file there "
             f"({', '.join(sorted(SUFFIXES))})"
         )
-    return list(found.values())
+    return list(files.values())
 
 
 def _files(words: Iterable[str], stdin: TextIO) -> Iterator[AudioFile]:
@@ -64,12 +64,12 @@ def _files(words: Iterable[str], stdin: TextIO) -> Iterator[AudioFile]:
 
 
 def _inside(root: str, folder: str, above: frozenset[str]) -> Iterator[str]:
-    """Paths below ``root`` of the audio files in its ``folder``, sorted; ``above``: real folders that hold it."""
-    place = os.path.join(root, folder)
-    real = os.path.realpath(place)
-    if real in above:  # a link back up
+    """Yield the audio files in a folder below ``root``, sorted; ``above`` holds the real folders above it."""
+    joined = os.path.join(root, folder)
+    real = os.path.realpath(joined)
+    if real in above:  # a link to a folder above
         return
-    for name in sorted(os.listdir(place)):
+    for name in sorted(os.listdir(joined)):
         path = os.path.join(folder, name)
         if name.startswith("."):
             continue

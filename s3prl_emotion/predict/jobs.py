@@ -1,4 +1,4 @@
-"""Files judged in this process, or in several that have a model each; results come in order and are the same."""
+"""Predict files in this process or in several, each with its own model; results and their order are the same."""
 
 from __future__ import annotations
 
@@ -12,77 +12,61 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import ExitStack, contextmanager, redirect_stdout
-from dataclasses import dataclass
 from multiprocessing import resource_tracker
 from typing import Any
 
 from s3prl_emotion.errors import UsageError
-from s3prl_emotion.predict.files import FileResult, Options, judge_files
+from s3prl_emotion.predict.arguments import ModelArguments
+from s3prl_emotion.predict.files import FileResult, Options, predict_files
 from s3prl_emotion.predict.inputs import AudioFile
-from s3prl_emotion.predict.predictor import About, Predictor, load
+from s3prl_emotion.predict.predictor import About, Predictor
 
-AHEAD = 2  # batches for each process that are given out before the first is back
-
-
-@dataclass(frozen=True)
-class Loading:
-    """Arguments of :func:`~s3prl_emotion.predict.predictor.load`."""
-
-    ckpt: str
-    device: str | None = None
-    upstream_ckpt: str | None = None
-    upstream_model_config: str | None = None
-    upstream_path: str | None = None
-
-    def load(self) -> Predictor:
-        """Load."""
-        return load(**vars(self))
+AHEAD = 2  # batches per process that are submitted before the first result is back
 
 
-class Here:
-    """Judges in this process."""
+class ThisProcess:
+    """Predicts in this process."""
 
-    def __init__(self, loading: Loading) -> None:
-        with redirect_stdout(sys.stderr):  # upstreams may print, results go to the standard output
-            self.predictor = loading.load()
+    def __init__(self, arguments: ModelArguments) -> None:
+        self.predictor = arguments.load()
         self.about = self.predictor.about
 
-    def judge(self, files: Sequence[AudioFile], options: Options) -> Iterator[FileResult]:
-        """Judge files, ``batch_size`` of them at a time."""
+    def predict(self, files: Sequence[AudioFile], options: Options) -> Iterator[FileResult]:
+        """Predict files, ``batch_size`` of them at a time."""
         for batch in _batches(files, options):
-            with redirect_stdout(sys.stderr):
-                results = list(judge_files(self.predictor, batch, options))
+            with redirect_stdout(sys.stderr):  # upstreams may print; standard output holds the results
+                results = list(predict_files(self.predictor, batch, options))
             yield from results
 
 
 class Processes:
-    """Judges in processes of its own, each with its own model: for many cores, or a GPU that one does not fill.
+    """Predicts in several processes, each with its own model: for many cores, or a GPU that one does not fill.
 
-    Each takes ``batch_size`` files at a time. The cores are divided among them, unless ``OMP_NUM_THREADS`` says how
-    many threads each has.
+    Each process gets ``batch_size`` files at a time. They share the cores evenly, unless ``OMP_NUM_THREADS`` sets their
+    number of threads.
     """
 
-    def __init__(self, loading: Loading, jobs: int) -> None:
+    def __init__(self, arguments: ModelArguments, jobs: int) -> None:
         threads = None if "OMP_NUM_THREADS" in os.environ else max(1, len(os.sched_getaffinity(0)) // jobs)
         self.jobs = jobs
         self.pool = ProcessPoolExecutor(
-            jobs, multiprocessing.get_context("spawn"), initializer=_begin, initargs=(loading, threads)
+            jobs, multiprocessing.get_context("spawn"), initializer=_begin, initargs=(arguments, threads)
         )
         self.about: About = self._result(self._submit(_about))
 
-    def judge(self, files: Sequence[AudioFile], options: Options) -> Iterator[FileResult]:
-        """Judge files, with a bounded number of batches given out."""
-        out: deque[Future[list[FileResult]]] = deque()
+    def predict(self, files: Sequence[AudioFile], options: Options) -> Iterator[FileResult]:
+        """Predict files, with a bounded number of batches submitted ahead."""
+        submitted: deque[Future[list[FileResult]]] = deque()
         for batch in _batches(files, options):
-            out.append(self._submit(_judge, batch, options))
-            if len(out) >= AHEAD * self.jobs:
-                yield from self._result(out.popleft())
-        while out:
-            yield from self._result(out.popleft())
+            submitted.append(self._submit(_predict, batch, options))
+            if len(submitted) >= AHEAD * self.jobs:
+                yield from self._result(submitted.popleft())
+        while submitted:
+            yield from self._result(submitted.popleft())
 
     def _submit(self, function: Callable[..., Any], *args: Any) -> Future[Any]:
-        """Submit with Ctrl-C held back, so that processes started here never see it: this one ends them."""
-        resource_tracker.ensure_running()  # it is started with a mask of its own
+        """Submit with SIGINT blocked, so that a process started here never sees Ctrl-C; this process ends it."""
+        resource_tracker.ensure_running()  # starts it before SIGINT is blocked
         before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         try:
             return self.pool.submit(function, *args)
@@ -99,28 +83,28 @@ class Processes:
 
 
 @contextmanager
-def judging(loading: Loading, jobs: int) -> Iterator[Here | Processes]:
-    """What judges files: in this process for one job, else in processes that end with the context.
+def workers(arguments: ModelArguments, jobs: int) -> Iterator[ThisProcess | Processes]:
+    """Yield what predicts files: this process for one job, else several processes, which end with the context.
 
     Raises:
         UsageError: ``jobs`` is below 1
-        CheckpointError: as :func:`~s3prl_emotion.predict.predictor.load`
+        CheckpointError: as :func:`s3prl_emotion.load`
     """
     if jobs < 1:
         raise UsageError(f"--jobs {jobs}: must be 1 or more")
     if jobs == 1:
-        yield Here(loading)
+        yield ThisProcess(arguments)
         return
     others = set(multiprocessing.active_children())
     with ExitStack() as stack:
         stack.callback(_end, others)
-        processes = Processes(loading, jobs)
+        processes = Processes(arguments, jobs)
         yield processes
         processes.pool.shutdown()
 
 
 def _end(others: set[Any]) -> None:
-    """End the processes that were not there before, whatever they are at."""
+    """End the processes that were started since, whatever they are doing."""
     for process in set(multiprocessing.active_children()) - others:
         process.terminate()
         process.join()
@@ -132,46 +116,46 @@ def _batches(files: Sequence[AudioFile], options: Options) -> Iterator[Sequence[
 
 
 def _died() -> UsageError:
-    return UsageError("--jobs: a process died, most often for lack of memory, since each holds a model; take fewer")
+    return UsageError("--jobs: a process died, most often for lack of memory, since each holds a model; use fewer")
 
 
 # --- in the processes ------------------------------------------------------------------------------------------------
 
 
-class _Own:
-    """What a process keeps from one batch to the next."""
+class _Worker:
+    """The state of a process: it keeps its model from one batch to the next."""
 
-    loading: Loading
+    arguments: ModelArguments
     predictor: Predictor | None = None
 
     @classmethod
     def get(cls) -> Predictor:
-        """Load at the first call, so that an error reaches the caller."""
+        """Return the model; the first call loads it, so that an error reaches the caller."""
         if cls.predictor is None:
-            cls.predictor = cls.loading.load()
+            cls.predictor = cls.arguments.load()
         return cls.predictor
 
 
-def _begin(loading: Loading, threads: int | None) -> None:
+def _begin(arguments: ModelArguments, threads: int | None) -> None:
     import torch
 
     threading.Thread(target=_leave_with_parent, daemon=True).start()
-    sys.stdout = sys.stderr  # results go to the standard output of the process that asked
+    sys.stdout = sys.stderr  # only the main process writes to standard output
     if threads is not None:
         torch.set_num_threads(threads)
-    _Own.loading = loading
+    _Worker.arguments = arguments
 
 
 def _leave_with_parent() -> None:
     parent = multiprocessing.parent_process()
     if parent is not None:
         parent.join()
-        os._exit(1)  # nothing is left to be done, and nobody to give it to
+        os._exit(1)  # nobody is left to receive results
 
 
 def _about() -> About:
-    return _Own.get().about
+    return _Worker.get().about
 
 
-def _judge(files: Sequence[AudioFile], options: Options) -> list[FileResult]:
-    return list(judge_files(_Own.get(), files, options))
+def _predict(files: Sequence[AudioFile], options: Options) -> list[FileResult]:
+    return list(predict_files(_Worker.get(), files, options))

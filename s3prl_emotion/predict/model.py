@@ -1,6 +1,6 @@
-"""Upstream, featurizer and head of a checkpoint, built as the checkpoint's experiment was and without its corpus.
+"""Rebuild upstream, featurizer and head from a checkpoint, without its corpus.
 
-To be imported after :func:`s3prl_emotion.register`, as s3prl's runner is.
+Import after :func:`s3prl_emotion.register`, since this module imports s3prl's runner.
 """
 
 from __future__ import annotations
@@ -29,16 +29,16 @@ from s3prl_emotion.upstreams.source import failing_on
 
 
 class TrainedModel(SuiteRunner):
-    """The suite's runner without training: what ``-m inference`` builds, and how it computes.
+    """The suite's runner without training: builds and computes the same as ``-m inference``.
 
     Args:
-        args: command line of the experiment, as :func:`restore` completes it
+        args: command line of the experiment, completed by :func:`restore`
         config: its recipe
         state: the checkpoint
     """
 
     def __init__(self, args: Namespace, config: dict[str, Any], state: dict[str, Any]) -> None:
-        self.args, self.config, self.init_ckpt = args, config, state  # the host's own would read the file again
+        self.args, self.config, self.init_ckpt = args, config, state  # s3prl's __init__ would read the file again
         self.is_suite, self.host_order = True, is_superb(config)
         self.device = torch.device(args.device)
         self.upstream = self._get_upstream()
@@ -55,26 +55,26 @@ class TrainedModel(SuiteRunner):
             return super()._get_upstream()
         except CheckpointError:
             raise
-        except Exception as error:  # upstreams are others' code, which fails in whatever way
+        except Exception as error:  # upstreams are foreign code and fail in any way
             what = f"{name} (-k {ckpt})" if ckpt else name
             detail = one_line(error) if isinstance(error, EmotionError) else " ".join(str(error).split())[:300]
             raise UsageError(
-                f"{self.args.init_ckpt}: its upstream {what} cannot be built: {detail}; where its files were moved, "
+                f"{self.args.init_ckpt}: its upstream {what} cannot be built: {detail}; if its files were moved, "
                 "name its checkpoint with -k and its options with -g"
             ) from error
 
     def frames(self, waveform: Tensor, name: str) -> Tensor:
-        """Features ``[T, D]`` of a waveform ``[N]`` that the upstream sees alone, T >= 1.
+        """Return the features ``[T, D]``, T >= 1, of a waveform ``[N]``, which is a batch of its own.
 
         Raises:
-            AudioError: the upstream fails on it, gives no frame, or memory does not suffice
+            AudioError: the upstream fails or gives no frame, or the GPU's memory does not suffice
         """
         naming = failing_on(self.args.upstream, [waveform], name) if self.host_order else nullcontext()
         try:
             with torch.no_grad(), naming:
                 feature = self.features([waveform], [[name]])[0]
         except torch.cuda.OutOfMemoryError as error:
-            raise AudioError(f"{name}: the GPU's memory does not suffice for it at once; take --window") from error
+            raise AudioError(f"{name}: the GPU's memory does not suffice for the whole file; use --window") from error
         pad_features([feature], [name])
         return feature
 
@@ -86,24 +86,24 @@ def restore(
     upstream_model_config: str | None = None,
     upstream_path: str | None = None,
 ) -> TrainedModel:
-    """Build what a checkpoint holds; random generators are left as they were.
+    """Rebuild the model of a checkpoint; random generators keep their state.
 
     Args:
-        ckpt: checkpoint of one of the suite's heads, or an experiment directory, whose ``dev-best.ckpt`` it then is
+        ckpt: checkpoint of one of the suite's heads, or an experiment directory with a ``dev-best.ckpt``
         device: by default cuda where there is one, else cpu
-        upstream_ckpt: of the upstream, where it is no longer where the experiment had it
-        upstream_model_config: its options, likewise
-        upstream_path: folders with upstream adapters; never taken from the checkpoint, for their code is run
+        upstream_ckpt: the upstream's checkpoint, if it was moved since training
+        upstream_model_config: the upstream's options, if they were moved since training
+        upstream_path: folders with upstream adapters; never taken from the checkpoint, since their code is run
 
     Raises:
-        CheckpointError: missing, damaged, of another kind, or of a head that needs more than audio
-        UsageError: the device is not there, or the upstream cannot be found or built
+        CheckpointError: the checkpoint is missing, damaged, of another kind, or its head needs more than audio
+        UsageError: the device does not exist, or the upstream cannot be found or built
     """
     host.register_search_path(upstream_path)
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     check_device(device)
     path = _file(Path(ckpt))
-    state = load_checkpoint(path, mmap=True)  # the optimizer's part is never looked at
+    state = load_checkpoint(path, mmap=True)  # the optimizer's state is never read
     args, config = copy.copy(state["Args"]), copy.deepcopy(state["Config"])
     _check(path, args, config)
     config["downstream_expert"] |= {"attention_dir": None, "embeddings": False}
@@ -129,10 +129,10 @@ def _file(path: Path) -> Path:
 
 
 def _check(path: Path, args: Namespace, config: dict[str, Any]) -> None:
-    """Refuse what is no checkpoint of a head that audio alone suffices for.
+    """Refuse a checkpoint unless its head is one of the suite's and needs only audio.
 
     Raises:
-        CheckpointError: says what it is
+        CheckpointError: says what the checkpoint is of
     """
     head, upstream = getattr(args, "downstream", None), getattr(args, "upstream", None)
     if not is_suite_head(head):
@@ -146,8 +146,8 @@ def _check(path: Path, args: Namespace, config: dict[str, Any]) -> None:
         check_recipe(config)
         host.find_upstream(str(upstream))
     except UsageError as error:
-        told = getattr(args, "upstream_path", None)
-        where = f", {told} in training" if told else ""
+        trained_with = getattr(args, "upstream_path", None)
+        where = f", {trained_with} in training" if trained_with else ""
         raise CheckpointError(f"{path}: {error}; name the folder of its adapter with --upstream_path{where}") from error
     except EmotionError as error:
         raise CheckpointError(f"{path}: {one_line(error)}") from error
@@ -156,6 +156,6 @@ def _check(path: Path, args: Namespace, config: dict[str, Any]) -> None:
     for key, what in expert.beyond_audio.items():
         if modelrc.get(key):
             raise CheckpointError(
-                f"{path}: {head} with modelrc.{key} takes {what} besides audio, so it cannot judge audio alone; use "
+                f"{path}: {head} with modelrc.{key} takes {what} besides audio, so audio is not enough; use "
                 "run_downstream.py -m evaluate, or a head that was trained without it"
             )

@@ -1,4 +1,4 @@
-"""Results as CSV, JSON or JSON lines, written as they come; files appear whole or not at all."""
+"""Write results as CSV, JSON or JSON lines while they come; a file appears whole or not at all."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ from typing import Any, TextIO
 from s3prl_emotion import __version__
 from s3prl_emotion.errors import UsageError, nearest
 from s3prl_emotion.files.writing import writing_text
-from s3prl_emotion.predict.answers import Judgement
 from s3prl_emotion.predict.files import FileResult
+from s3prl_emotion.predict.prediction import SpanPrediction
 from s3prl_emotion.predict.predictor import About
 
 
 @dataclass(frozen=True)
 class Layout:
-    """What is written.
+    """Which parts of a result are written.
 
     Attributes:
-        about: the checkpoint
-        nbest: so many classes by rank, ``None`` for none
-        windows: whether there is a time line
-        attention: whether weights were kept
+        about: the model
+        nbest: number of classes by rank; ``None`` for none
+        windows: whether to write windows
+        attention: whether to write the path of the attention weights
     """
 
     about: About
@@ -45,7 +45,7 @@ class Layout:
 
 
 class Writer(ABC):
-    """Writes results into an open file."""
+    """Writes results to an open file."""
 
     def __init__(self, file: TextIO, layout: Layout) -> None:
         self.file, self.layout = file, layout
@@ -55,11 +55,11 @@ class Writer(ABC):
         """Write one result."""
 
     def end(self) -> None:  # noqa: B027 - most formats end where the last result does
-        """Write what comes after the last result."""
+        """Write the end of the file."""
 
 
 class CsvWriter(Writer):
-    """A row for each file, and with windows one more for each window, below it."""
+    """Writes a row for each file, followed by a row for each of its windows."""
 
     def __init__(self, file: TextIO, layout: Layout) -> None:
         super().__init__(file, layout)
@@ -82,61 +82,61 @@ class CsvWriter(Writer):
         self._row(common | {"start": 0.0, "end": result.prediction.duration} | self._cells(result.prediction))
         for number, item in enumerate(result.prediction.windows, 1):
             times = {"window": number, "start": item.start, "end": item.end}
-            self._row({"FileName": shown(result.name)} | times | self._cells(item.judgement))
+            self._row({"FileName": shown(result.name)} | times | self._cells(item.prediction))
 
     def _row(self, cells: dict[str, Any]) -> None:
         values = [cells.get(name, "") for name in self.columns]
         self.table.writerow([f"{value:.7g}" if isinstance(value, float) else value for value in values])
 
-    def _cells(self, judgement: Judgement) -> dict[str, Any]:
-        cells: dict[str, Any] = {"prediction": judgement.label}
-        cells |= {f"p_{name}": value for name, value in judgement.probabilities.items()}
-        cells |= {f"{name}_pred": value for name, value in judgement.dimensions.items()}
-        ranked = judgement.nbest(len(self.ranks))
+    def _cells(self, prediction: SpanPrediction) -> dict[str, Any]:
+        cells: dict[str, Any] = {"prediction": prediction.label}
+        cells |= {f"p_{name}": value for name, value in prediction.probabilities.items()}
+        cells |= {f"{name}_pred": value for name, value in prediction.dimensions.items()}
+        ranked = prediction.nbest(len(self.ranks))
         return cells | {column: name for column, (name, _) in zip(self.ranks, ranked, strict=True)}
 
 
 class JsonLinesWriter(Writer):
-    """An object a line for each file."""
+    """Writes a line with a JSON object for each file."""
 
     def write(self, result: FileResult) -> None:
         """Write a line."""
         self.file.write(f"{self.text(result)}\n")
 
     def text(self, result: FileResult) -> str:
-        """A result as JSON in one line."""
+        """Return a result as JSON in one line."""
         return json.dumps(self.record(result), allow_nan=False)
 
     def record(self, result: FileResult) -> dict[str, Any]:
-        """A result as plain data."""
+        """Return a result as plain data."""
         record: dict[str, Any] = {"file": shown(result.name), "error": result.error}
         if result.prediction is None:
             return record
-        record |= {"duration": rounded(result.prediction.duration)} | self._said(result.prediction)
+        record |= {"duration": rounded(result.prediction.duration)} | self._values(result.prediction)
         if self.layout.attention:
             record["attention"] = result.attention
         if self.layout.windows:
             record["windows"] = [
-                {"start": rounded(item.start), "end": rounded(item.end)} | self._said(item.judgement)
+                {"start": rounded(item.start), "end": rounded(item.end)} | self._values(item.prediction)
                 for item in result.prediction.windows
             ]
         return record
 
-    def _said(self, judgement: Judgement) -> dict[str, Any]:
-        said: dict[str, Any] = {}
+    def _values(self, prediction: SpanPrediction) -> dict[str, Any]:
+        values: dict[str, Any] = {}
         if self.layout.about.classes:
-            said["prediction"] = judgement.label
-            said["probabilities"] = {name: rounded(value) for name, value in judgement.probabilities.items()}
+            values["prediction"] = prediction.label
+            values["probabilities"] = {name: rounded(value) for name, value in prediction.probabilities.items()}
         if self.layout.nbest:
-            pairs = judgement.nbest(self.layout.nbest)
-            said["nbest"] = [{"class": name, "probability": rounded(value)} for name, value in pairs]
+            pairs = prediction.nbest(self.layout.nbest)
+            values["nbest"] = [{"class": name, "probability": rounded(value)} for name, value in pairs]
         if self.layout.about.dimensions:
-            said["dimensions"] = {name: rounded(value) for name, value in judgement.dimensions.items()}
-        return said
+            values["dimensions"] = {name: rounded(value) for name, value in prediction.dimensions.items()}
+        return values
 
 
 class JsonWriter(JsonLinesWriter):
-    """One object: ``model``, what the checkpoint is, and ``predictions``, a list of what JSON lines hold."""
+    """Writes one JSON object: ``model`` describes the checkpoint, ``predictions`` lists the objects of JSON lines."""
 
     def __init__(self, file: TextIO, layout: Layout) -> None:
         super().__init__(file, layout)
@@ -145,7 +145,7 @@ class JsonWriter(JsonLinesWriter):
         self.comma = ""
 
     def write(self, result: FileResult) -> None:
-        """Write an element."""
+        """Write an element of the list."""
         self.file.write(f"{self.comma}\n{self.text(result)}")
         self.comma = ","
 
@@ -158,15 +158,15 @@ WRITERS: dict[str, type[Writer]] = {"csv": CsvWriter, "json": JsonWriter, "jsonl
 
 
 def read_format(name: str | None, out: Path | None) -> str:
-    """The format that ``--format`` names, else the one of the file's suffix, else CSV.
+    """Return the format that ``--format`` names, or that of the file's suffix, or CSV.
 
     Raises:
-        UsageError: there is no such format
+        UsageError: no such format
     """
     if name is None and out is not None:
         name = out.suffix.removeprefix(".").lower()
         if name not in WRITERS:
-            raise UsageError(f"--out {out}: its suffix tells no format; end it in .csv, .json or .jsonl, or --format")
+            raise UsageError(f"--out {out}: its suffix is no format; use .csv, .json or .jsonl, or set --format")
     name = name or "csv"
     if name not in WRITERS:
         raise UsageError(f"--format {name}: no such format{nearest(name, WRITERS)}")
@@ -175,12 +175,12 @@ def read_format(name: str | None, out: Path | None) -> str:
 
 @contextmanager
 def written(out: Path | None, name: str, layout: Layout) -> Iterator[Writer]:
-    """A writer into ``out``, which appears when the context ends well, or to the standard output.
+    """Yield a writer to a file, which appears once the context ends without an error, or to standard output.
 
     Args:
-        out: the file, or ``None``
+        out: the file; ``None`` for standard output
         name: csv, json or jsonl
-        layout: what is written
+        layout: which parts to write
 
     Raises:
         UsageError: the file cannot be written
@@ -193,10 +193,10 @@ def written(out: Path | None, name: str, layout: Layout) -> Iterator[Writer]:
 
 
 def rounded(value: float) -> float:
-    """To seven digits, which is what float32 tells apart."""
+    """Round to seven digits, the precision of float32."""
     return float(f"{value:.7g}")
 
 
 def shown(name: str) -> str:
-    """A file's name as text; bytes that are no UTF-8 are escaped."""
+    """Return a file's name as text, with bytes that are not UTF-8 escaped."""
     return os.fsencode(name).decode("utf-8", "backslashreplace")

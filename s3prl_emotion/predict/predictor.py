@@ -1,4 +1,4 @@
-"""The predictor: waveforms in, what the head says of them out."""
+"""Predict waveforms with a trained head and its upstream."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from torch import Tensor
 from s3prl_emotion import host
 from s3prl_emotion.audio import SAMPLE_RATE
 from s3prl_emotion.errors import AudioError, UsageError
-from s3prl_emotion.predict.answers import Judgement, Prediction, Window, averaged
+from s3prl_emotion.predict.prediction import Prediction, SpanPrediction, Window, average
 from s3prl_emotion.predict.waveforms import as_waveform, plain
 from s3prl_emotion.predict.windows import Windows
 
@@ -25,23 +25,23 @@ if TYPE_CHECKING:
     from s3prl_emotion.predict.model import TrainedModel
 
 BATCH_SIZE = 8
-BATCH_SECONDS = 600.0  # padded audio that the head sees at once
-Utterance = tuple[str, "NDArray[np.float32] | AudioError"]  # name, and waveform [N] at 16 kHz or why there is none
+BATCH_SECONDS = 600.0  # padded audio in a batch of the head
+Utterance = tuple[str, "NDArray[np.float32] | AudioError"]  # name, and waveform [N] at 16 kHz or an error
 
 
 @dataclass(frozen=True)
 class About:
-    """What a checkpoint is.
+    """Description of a trained model.
 
     Attributes:
-        checkpoint: its file
-        head: ``-d``
-        upstream: ``-u``
-        classes: in the order of the outputs; empty where the head learns none
-        dimensions: names of the numbers that the head gives; empty where it gives none
-        attends: whether the head weighs frames
-        step: of training
-        frame_shift: from one frame to the next (s)
+        checkpoint: path of the checkpoint
+        head: name of the head (``-d``)
+        upstream: name of the upstream (``-u``)
+        classes: classes in the order of the outputs; empty for a head without classes
+        dimensions: names of the dimensions; empty for a head without dimensions
+        attends: whether the head has attention over frames
+        step: training step of the checkpoint
+        frame_shift: time from one frame to the next (s)
     """
 
     checkpoint: str
@@ -55,42 +55,42 @@ class About:
 
 
 @dataclass
-class _Open:
-    """An utterance that is not judged to its end."""
+class _Pending:
+    """An utterance whose prediction is not complete."""
 
     name: str
     samples: int = 0
     spans: list[tuple[int, int]] = field(default_factory=list)
-    judged: list[Judgement] = field(default_factory=list)
+    predictions: list[SpanPrediction] = field(default_factory=list)
     error: AudioError | None = None
 
     def is_done(self) -> bool:
-        return self.error is not None or len(self.judged) == len(self.spans)
+        return self.error is not None or len(self.predictions) == len(self.spans)
 
     def result(self, windowed: bool) -> Prediction | AudioError:
         if self.error is not None:
             return self.error
         duration = self.samples / SAMPLE_RATE
         if not windowed:
-            return Prediction(**vars(self.judged[0]), duration=duration)
+            return Prediction(**vars(self.predictions[0]), duration=duration)
         seconds = [(start / SAMPLE_RATE, end / SAMPLE_RATE) for start, end in self.spans]
-        return averaged(
-            [Window(*times, judgement) for times, judgement in zip(seconds, self.judged, strict=True)], duration
-        )
+        windows = [Window(*times, item) for times, item in zip(seconds, self.predictions, strict=True)]
+        return average(windows, duration)
 
 
-_Group = list[tuple[_Open, Tensor]]
+_Group = list[tuple[_Pending, Tensor]]
 
 
 class Predictor:
     """A trained head with its upstream.
 
-    The upstream sees each utterance, or each window of one, alone; the head sees up to ``batch_size`` at once, with
-    padding that no result depends on. So results are those of ``run_downstream.py -m inference``, whatever is beside.
+    The upstream computes each utterance, or each window, as a batch of its own; the head computes up to ``batch_size``
+    at once, and its results do not depend on the padding. So every result is that of ``run_downstream.py -m
+    inference``, whatever else is in the batch.
 
     Attributes:
-        about: what the checkpoint is
-        rate: at which the upstream takes audio (Hz); other rates are resampled
+        about: description of the model
+        rate: sampling rate of the upstream (Hz); other rates are resampled
     """
 
     rate = SAMPLE_RATE
@@ -112,12 +112,12 @@ class Predictor:
 
     @property
     def classes(self) -> tuple[str, ...]:
-        """In the order of the outputs; empty where the head learns none."""
+        """Classes in the order of the outputs; empty for a head without classes."""
         return self.about.classes
 
     @property
     def dimensions(self) -> tuple[str, ...]:
-        """Names of the numbers that the head gives; empty where it gives none."""
+        """Names of the dimensions; empty for a head without dimensions."""
         return self.about.dimensions
 
     @property
@@ -136,16 +136,16 @@ class Predictor:
         return self._expert.label_moments
 
     def predict(self, waveform: ArrayLike | Tensor, rate: int = SAMPLE_RATE, **options: Any) -> Prediction:
-        """Judge one waveform.
+        """Predict one waveform.
 
         Args:
             waveform: ``[N]`` or ``[N, C]``, floats in [-1, 1]; channels are averaged
-            rate: Hz; what is not 16 kHz is resampled
-            options: as of :meth:`predict_batch`
+            rate: sampling rate (Hz); other rates than 16 kHz are resampled
+            options: ``window``, ``hop``, ``attention``, ``batch_size`` of :meth:`predict_batch`
 
         Raises:
-            AudioError: no samples, NaN, too short for the upstream
-            UsageError: not a waveform; windows or attention that cannot be
+            AudioError: no samples, NaN, or too short for the upstream
+            UsageError: not a waveform, or windows or attention that are not possible
         """
         return self.predict_batch([waveform], rate, **options)[0]
 
@@ -158,27 +158,27 @@ class Predictor:
         attention: bool = False,
         batch_size: int = BATCH_SIZE,
     ) -> list[Prediction]:
-        """Judge waveforms; each result is what :meth:`predict` gives.
+        """Predict waveforms; each result is the same as that of :meth:`predict`.
 
         Args:
-            waveforms: each as of :meth:`predict`
-            rate: of all of them (Hz)
-            window: take them apart into windows of so many s
-            hop: from one window to the next (s), half a window by default
-            attention: give the frames' weights too
-            batch_size: utterances or windows that the head sees at once
+            waveforms: waveforms, each as for :meth:`predict`
+            rate: their sampling rate (Hz)
+            window: length of the windows to split them into (s); ``None`` for no windows
+            hop: time from one window to the next (s); half a window by default
+            attention: return the attention weights too
+            batch_size: utterances or windows per batch of the head
 
         Raises:
-            AudioError: names the first waveform that cannot be judged by its number, from 0
-            UsageError: not a waveform; windows or attention that cannot be
+            AudioError: a waveform cannot be predicted; names the first one by its number, from 0
+            UsageError: not a waveform, or windows or attention that are not possible
         """
         utterances = ((f"waveform {n}", as_waveform(item, rate, f"waveform {n}")) for n, item in enumerate(waveforms))
-        found = []
+        predictions = []
         for result in self.stream(utterances, Windows.read(window, hop), attention, batch_size):
             if isinstance(result, AudioError):
                 raise result
-            found.append(result)
-        return found
+            predictions.append(result)
+        return predictions
 
     def stream(
         self,
@@ -187,47 +187,47 @@ class Predictor:
         attention: bool = False,
         batch_size: int = BATCH_SIZE,
     ) -> Iterator[Prediction | AudioError]:
-        """Judge utterances one after the other, with no more than a batch of them in memory.
+        """Predict utterances one after the other, with no more than a batch of them in memory.
 
         Args:
-            utterances: name, and waveform ``[N]`` at 16 kHz or the error that comes in its place
-            windows: take them apart
-            attention: give the frames' weights too
-            batch_size: utterances or windows that the head sees at once
+            utterances: name of each, and its waveform ``[N]`` at 16 kHz or an error in its place
+            windows: how to split them; ``None`` for no windows
+            attention: return the attention weights too
+            batch_size: utterances or windows per batch of the head
 
         Yields:
-            in the order of the utterances what the head says, or why it cannot
+            the prediction for each utterance in order, or the error that prevents it
 
         Raises:
-            UsageError: the head weighs no frames, or ``batch_size`` is below 1
+            UsageError: attention was requested and the head has none, or ``batch_size`` is below 1
         """
         if batch_size < 1:
             raise UsageError(f"--batch_size {batch_size}: must be 1 or more")
         if attention and not self.about.attends:
-            raise UsageError(f"--attention: {self.head} as it was trained weighs no frames; leave it out")
-        waiting: deque[_Open] = deque()
+            raise UsageError(f"--attention: {self.head} as it was trained has no attention; leave it out")
+        waiting: deque[_Pending] = deque()
         group: _Group = []
         for name, waveform in utterances:
-            item = _Open(name)
+            item = _Pending(name)
             waiting.append(item)
             for feature in self._features(item, waveform, windows):
                 if group and (len(group) >= batch_size or self._is_long(group, feature)):
-                    self._judge(group, attention)
+                    self._predict(group, attention)
                     group = []
                 group.append((item, feature))
             while waiting and waiting[0].is_done():
                 yield waiting.popleft().result(windows is not None)
         if group:
-            self._judge(group, attention)
+            self._predict(group, attention)
         for item in waiting:
             yield item.result(windows is not None)
 
     # --- inside ----------------------------------------------------------------------------------------------------
 
     def _features(
-        self, item: _Open, waveform: NDArray[np.float32] | AudioError, windows: Windows | None
+        self, item: _Pending, waveform: NDArray[np.float32] | AudioError, windows: Windows | None
     ) -> Iterator[Tensor]:
-        """Features ``[T, D]`` of each window of an utterance; ends at the first that fails, which ``item`` notes."""
+        """Yield the features ``[T, D]`` of each window of an utterance, until an error, which ``item`` keeps."""
         if isinstance(waveform, AudioError):
             item.error = plain(waveform)
             return
@@ -243,24 +243,24 @@ class Predictor:
             yield feature
 
     def _is_long(self, group: _Group, feature: Tensor) -> bool:
-        """Whether a batch with one more would hold too much padded audio."""
+        """Return whether a batch with one more utterance would hold too much padded audio."""
         longest = max(len(feature), *(len(other) for _, other in group))
         return longest * (len(group) + 1) * self.about.frame_shift > BATCH_SECONDS
 
-    def _judge(self, group: _Group, attention: bool) -> None:
-        """Let the head judge a batch, and note in each utterance what it said."""
+    def _predict(self, group: _Group, attention: bool) -> None:
+        """Compute a batch, and add each prediction to its utterance."""
         expert, features = self._expert, [feature for _, feature in group]
         names = [item.name for item, _ in group]
         with torch.no_grad():
             output = expert.model(*expert.inputs(None, features, names))
         weights = expert.attention_weights(features, names) if attention else [None] * len(group)
-        for (item, _), answer, weight in zip(group, expert.describe(output), weights, strict=True):
-            if not all(map(math.isfinite, answer.values())):
+        for (item, _), values, weight in zip(group, expert.describe(output), weights, strict=True):
+            if not all(map(math.isfinite, values.values())):
                 item.error = item.error or AudioError(f"{item.name}: the head's answer is not finite")
-            item.judged.append(
-                Judgement(
-                    probabilities={name: answer[name] for name in self.classes},
-                    dimensions={name: answer[name] for name in self.dimensions},
+            item.predictions.append(
+                SpanPrediction(
+                    probabilities={name: values[name] for name in self.classes},
+                    dimensions={name: values[name] for name in self.dimensions},
                     attention=weight,
                 )
             )
@@ -274,7 +274,7 @@ def load(
     upstream_path: str | None = None,
 ) -> Predictor:
     """Load a trained head and its upstream from a checkpoint, without its corpus; see :func:`s3prl_emotion.load`."""
-    host.register()  # ahead of the import: s3prl's runner cannot be imported before it is mended
+    host.register()  # ahead of the import: s3prl must be patched before its runner can be imported
     from s3prl_emotion.predict.model import restore
 
     return Predictor(restore(ckpt, device, upstream_ckpt, upstream_model_config, upstream_path))

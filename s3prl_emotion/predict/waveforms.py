@@ -1,4 +1,4 @@
-"""Waveforms of Python callers: checked, and brought to what upstreams take."""
+"""Check waveforms of Python callers and convert them to the 16 kHz mono that upstreams take."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import Tensor
 from s3prl_emotion.audio import to_16k_mono
 from s3prl_emotion.errors import AudioError, UsageError
 
-MOST_CHANNELS = 64  # more are an array the other way round
+MOST_CHANNELS = 64  # an array with more is [C, N]
 FOR_LABELS = re.compile(r"; [^;]*\b(leave it out of the labels|the FileName column)\b[^;]*$")
 
 
@@ -19,8 +19,8 @@ def as_waveform(samples: ArrayLike | Tensor, rate: int, name: str) -> NDArray[np
     """Check samples ``[N]`` or ``[N, C]`` and turn them into a waveform ``[N']`` at 16 kHz.
 
     Raises:
-        UsageError: other shapes, integers, or a rate that is none
-        AudioError: no samples, NaN or infinite ones
+        UsageError: another shape, integers, or an impossible rate
+        AudioError: no samples, or NaN or infinite samples
     """
     array = samples.detach().cpu().numpy() if isinstance(samples, Tensor) else np.asarray(samples)
     if array.ndim not in (1, 2) or (array.ndim == 2 and not 1 <= array.shape[1] <= MOST_CHANNELS):
@@ -37,5 +37,5 @@ def as_waveform(samples: ArrayLike | Tensor, rate: int, name: str) -> NDArray[np
 
 
 def plain(error: AudioError) -> AudioError:
-    """The error without advice about label tables, of which there are none here."""
+    """Return the error without its advice about label tables, which a prediction does not use."""
     return AudioError(FOR_LABELS.sub("", str(error)))

@@ -1,4 +1,4 @@
-"""Long audio in windows of equal length: where each begins and ends."""
+"""Split long audio into windows of equal length."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from s3prl_emotion.errors import UsageError
 
 @dataclass(frozen=True)
 class Windows:
-    """How audio is taken apart.
+    """How audio is split into windows.
 
     Attributes:
-        length: of a window (s)
-        hop: from one window's start to the next one's (s)
+        length: length of a window (s)
+        hop: time from one window's start to the next (s)
     """
 
     length: float
@@ -23,10 +23,10 @@ class Windows:
 
     @classmethod
     def read(cls, length: float | None, hop: float | None) -> Windows | None:
-        """Check ``--window`` and ``--hop``; ``None`` without windows. The hop is half a window by default.
+        """Check ``--window`` and ``--hop``; return ``None`` without a window. The hop is half a window by default.
 
         Raises:
-            UsageError: a hop without a window, not positive, or one that would leave audio out
+            UsageError: a hop without a window, a length or hop of 0, or a hop longer than the window
         """
         if length is None:
             if hop is not None:
@@ -37,15 +37,15 @@ class Windows:
             if not (math.isfinite(value) and round(value * SAMPLE_RATE) >= 1):
                 raise UsageError(f"{flag} {value:g}: must be above 0 s, by a sample (1/{SAMPLE_RATE} s) at least")
         if hop > length:
-            raise UsageError(f"--hop {hop:g}: would leave audio out between windows of {length:g} s; take at most that")
+            raise UsageError(f"--hop {hop:g}: would leave audio out between windows of {length:g} s; use at most that")
         return cls(length, hop)
 
     def spans(self, samples: int) -> list[tuple[int, int]]:
-        """First sample of each window, and the one after its last, of audio of so many samples at 16 kHz.
+        """Return the span ``[start, stop)`` of each window in audio of ``samples`` samples at 16 kHz.
 
-        A window starts every ``hop`` as long as it lies within the audio; where the last of them ends before the audio
-        does, one more ends with it. So all are equally long, none is too short for an upstream that takes one of them,
-        and no sample is left out. Audio that is no longer than a window is one window.
+        A window starts every ``hop`` while it lies within the audio; if the last one ends before the audio does, one
+        more window ends with the audio. So all windows have the same length and cover every sample. Audio that is not
+        longer than a window is one window.
         """
         length, hop = round(self.length * SAMPLE_RATE), round(self.hop * SAMPLE_RATE)
         if samples <= length:

@@ -1,1 +1,1 @@
-"""A web page and an HTTP interface for judging audio by a trained head: ``s3prl-emotion serve``."""
+"""A web page and an HTTP interface that predict emotions of audio with a trained head."""

@@ -1,4 +1,4 @@
-"""Who may ask: requests that another site made a browser send are refused. And what browsers may do with the page."""
+"""Refuse requests that another site made a browser send, and set the headers that protect the page."""
 
 from __future__ import annotations
 
@@ -26,23 +26,23 @@ HEADERS = {
 
 
 def is_local(host: str) -> bool:
-    """Whether a host's name or address means this machine alone."""
+    """Return whether a host's name or address is reachable from this machine only."""
     if host.lower().rstrip(".") == "localhost":
         return True
     try:
         return ipaddress.ip_address(host).is_loopback
-    except ValueError:  # another name
+    except ValueError:  # a name, not an address
         return False
 
 
 def check(method: str, headers: Headers, local: bool) -> None:
-    """Refuse what a page of another site makes a browser send.
+    """Refuse a request that a page of another site made a browser send.
 
     Args:
         method: of the request
         headers: of the request
-        local: whether only this machine reaches the server. Then its name in the request must be a local one: a
-            foreign name that was made to resolve to 127.0.0.1 ("DNS rebinding") is another site's.
+        local: whether only this machine can reach the server. The request must then name a local host, since a foreign
+            name that resolves to 127.0.0.1 ("DNS rebinding") belongs to another site.
 
     Raises:
         Refused: 403
@@ -59,7 +59,7 @@ def check(method: str, headers: Headers, local: bool) -> None:
 
 
 def _netloc(url: str) -> str:
-    """Host and port of a web address in lower case, empty where it is none."""
+    """Return host and port of a web address in lower case; empty for anything else."""
     try:
         parts = urlsplit(url)
     except ValueError:
@@ -70,18 +70,18 @@ def _netloc(url: str) -> str:
 def _name(url: str) -> str:
     try:
         return urlsplit(url).hostname or ""
-    except ValueError:  # brackets that hold no address
+    except ValueError:  # brackets without an address
         return ""
 
 
 class Guard:
-    """Checks each request, and puts :data:`HEADERS` on each answer."""
+    """Middleware that checks each request and adds :data:`HEADERS` to each response."""
 
     def __init__(self, app: ASGIApp, local: bool) -> None:
         self.app, self.local = app, local
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one request."""
+        """Handle one request."""
         if scope["type"] != "http":
             return
 
@@ -95,7 +95,7 @@ class Guard:
         try:
             check(scope["method"], Headers(scope=scope), self.local)
         except Refused as refused:
-            answer = JSONResponse({"error": refused.line}, refused.status)
-            await answer(scope, receive, with_headers)
+            response = JSONResponse({"error": refused.line}, refused.status)
+            await response(scope, receive, with_headers)
             return
         await self.app(scope, receive, with_headers)

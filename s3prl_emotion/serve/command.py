@@ -1,4 +1,4 @@
-"""``s3prl-emotion serve``: a web page on this machine that judges audio by a trained head."""
+"""``s3prl-emotion serve``: a local web page that predicts emotions of audio with a trained head."""
 
 from __future__ import annotations
 
@@ -8,31 +8,31 @@ import sys
 from argparse import ArgumentParser, Namespace
 
 from s3prl_emotion.errors import INTERRUPTED, UsageError
-from s3prl_emotion.predict.flags import add_trained_model
+from s3prl_emotion.predict.arguments import ModelArguments, add_model_arguments
 
 logger = logging.getLogger(__name__)
 
 
 def add_arguments(parser: ArgumentParser) -> None:
-    """Declare what follows the command's name."""
-    add_trained_model(parser)
+    """Declare the command's arguments."""
+    add_model_arguments(parser)
     add = parser.add_argument
-    add("--host", default="127.0.0.1", help="address to listen on (default: 127.0.0.1, this machine alone)")
-    add("--port", type=int, default=7860, help="default: 7860; 0 for any that is free")
+    add("--host", default="127.0.0.1", help="address to listen on (default: 127.0.0.1, this machine only)")
+    add("--port", type=int, default=7860, help="port to listen on; 0 for any free one (default: 7860)")
     add("--open", action="store_true", help="open the page in the web browser")
-    add("--max_mb", type=float, default=50.0, metavar="MB", help="of one upload, all its files together (default: 50)")
-    add("--max_seconds", type=float, default=600.0, metavar="S", help="of each file's audio (default: 600)")
-    add("--max_files", type=int, default=16, metavar="N", help="in one upload (default: 16)")
-    add("--max_waiting", type=int, default=8, metavar="N", help="uploads at once; more are turned away (default: 8)")
+    add("--max_mb", type=float, default=50.0, metavar="MB", help="largest upload, all its files together (default: 50)")
+    add("--max_seconds", type=float, default=600.0, metavar="S", help="longest audio of a file (default: 600)")
+    add("--max_files", type=int, default=16, metavar="N", help="most files in an upload (default: 16)")
+    add("--max_waiting", type=int, default=8, metavar="N", help="most uploads at a time; more are refused (default: 8)")
 
 
 def run(args: Namespace) -> int:
-    """Load, listen, and serve until Ctrl-C.
+    """Load the model and serve until Ctrl-C.
 
     Raises:
-        UsageError: an option is not right, the port is taken, the extra is not installed, or the upstream cannot be
+        UsageError: an option is out of range, the port is in use, the extra is not installed, or the upstream cannot be
             built
-        CheckpointError: the checkpoint is not right
+        CheckpointError: the checkpoint is missing, damaged or of another kind
     """
     try:
         import python_multipart  # noqa: F401
@@ -40,7 +40,7 @@ def run(args: Namespace) -> int:
         import uvicorn  # noqa: F401
     except ImportError as error:
         raise UsageError(
-            f"serve: {error.name} is not installed; pip install 's3prl-emotion[serve]', or judge files with predict"
+            f"serve: {error.name} is not installed; pip install 's3prl-emotion[serve]', or use predict"
         ) from error
     try:
         return _serve(args)
@@ -57,31 +57,29 @@ def _serve(args: Namespace) -> int:
     limits = Limits(args.max_mb, args.max_seconds, args.max_files, args.max_waiting)
     windows = Windows.read(args.window, args.hop)
     with bound(args.host, args.port) as listener:
-        from s3prl_emotion.predict.jobs import Here, Loading
         from s3prl_emotion.serve.access import is_local
         from s3prl_emotion.serve.application import application
-        from s3prl_emotion.serve.judging import Judge
         from s3prl_emotion.serve.listening import Server, address_of, listen
+        from s3prl_emotion.serve.worker import Worker
 
-        loading = Loading(args.ckpt, args.device, args.upstream_ckpt, args.upstream_model_config, args.upstream_path)
-        judge = Judge(Here(loading).predictor, limits, windows)
+        worker = Worker(ModelArguments.of(args).load(), limits, windows)
         local = is_local(listener.getsockname()[0])
         if not local:
-            logger.warning("--host %s: whoever reaches this machine can upload audio and see the page", args.host)
+            logger.warning("--host %s: everyone who can reach this machine can use the page", args.host)
         listen(listener)
-        server = Server(application(judge, local), lambda: _tell(address_of(listener), args.open))
+        server = Server(application(worker, local), lambda: _announce(address_of(listener), args.open))
         try:
             server.run(sockets=[listener])
         finally:
-            judge.close()
-            if judge.is_busy:  # nobody waits for the answer, and a thread cannot be ended
+            worker.close()
+            if worker.is_busy:  # nobody waits for the result, and a thread cannot be ended
                 sys.stderr.write("stopped\n")
                 sys.stderr.flush()
                 os._exit(INTERRUPTED)
     return 0
 
 
-def _tell(address: str, with_browser: bool) -> None:
+def _announce(address: str, with_browser: bool) -> None:
     sys.stdout.write(f"{address}  (Ctrl-C ends it)\n")
     sys.stdout.flush()
     if with_browser:

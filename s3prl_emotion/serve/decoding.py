@@ -1,4 +1,4 @@
-"""Uploaded audio to waveforms, within limits whatever its header says."""
+"""Decode uploaded audio, within limits that do not trust its header."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from s3prl_emotion.errors import AudioError
 from s3prl_emotion.predict.waveforms import plain
 from s3prl_emotion.serve.limits import Limits
 
-NAME = "the audio"  # in messages, in place of what the client calls it
+NAME = "the audio"  # the file's name in messages, since the client's name is shown beside them
 
 
 def read_audio(file: BinaryIO, limits: Limits) -> NDArray[np.float32]:
-    """Waveform ``[N]`` at 16 kHz, as :func:`s3prl_emotion.audio.load_audio` reads it from a file.
+    """Return the waveform ``[N]`` at 16 kHz, as :func:`s3prl_emotion.audio.load_audio` reads it from a file.
 
     Channels are averaged block by block, so that memory holds one channel of at most ``limits.seconds``.
 
     Raises:
-        AudioError: empty, unreadable or too long audio, a sampling rate that no device has, samples that are NaN
+        AudioError: empty, unreadable or too long audio, an impossible sampling rate, or NaN samples
     """
     if not file.read(1):
         raise AudioError("the file is empty (0 bytes)")
@@ -34,21 +34,21 @@ def read_audio(file: BinaryIO, limits: Limits) -> NDArray[np.float32]:
                 _check_length(sound.frames, sound.samplerate, limits)
             return to_16k_mono(_decode(sound, limits)[:, None], sound.samplerate, NAME)
     except AudioError as error:
-        raise AudioError(told_plainly(error)) from error
+        raise AudioError(short_message(error)) from error
     except (soundfile.SoundFileError, OSError, RuntimeError, TypeError) as error:
-        told = getattr(error, "error_string", "no audio that libsndfile knows")
+        reason = getattr(error, "error_string", "no audio that libsndfile knows")
         raise AudioError(
-            f"unreadable audio ({' '.join(str(told).split())}); send WAV, FLAC, Ogg, Opus, MP3 or AIFF"
+            f"unreadable audio ({' '.join(str(reason).split())}); send WAV, FLAC, Ogg, Opus, MP3 or AIFF"
         ) from error
 
 
-def told_plainly(error: AudioError) -> str:
-    """An error's line without the stand-in for the name and advice on label tables."""
+def short_message(error: AudioError) -> str:
+    """Return an error's message without the file's name and without advice about label tables."""
     return str(plain(error)).removeprefix(f"{NAME}: ")
 
 
 def _decode(sound: Forward, limits: Limits) -> NDArray[np.float32]:
-    """All channels' mean ``[N]`` at the file's own rate."""
+    """Return the mean of the channels ``[N]`` at the file's own rate."""
     blocks, frames = [np.zeros(0, np.float32)], 0
     for block in sound.decoded():
         frames += len(block)

@@ -1,4 +1,4 @@
-"""What is taken from a client, and how it is told that something is not."""
+"""Limits on uploads, and the exception that refuses a request."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from s3prl_emotion.errors import UsageError
 
 
-class Refused(Exception):  # noqa: N818 - no fault of this process
-    """A request that gets an HTTP status and one line instead of an answer."""
+class Refused(Exception):  # noqa: N818 - not an error of the server
+    """A request is refused with an HTTP status and a one-line message."""
 
     def __init__(self, status: int, line: str) -> None:
         super().__init__(line)
@@ -18,13 +18,13 @@ class Refused(Exception):  # noqa: N818 - no fault of this process
 
 @dataclass(frozen=True)
 class Limits:
-    """How much is taken.
+    """Limits on uploads: bytes, seconds, files, waiting requests.
 
     Attributes:
-        megabytes: of one upload, all its files together (10^6 bytes)
-        seconds: of each file's audio
-        files: in one upload
-        waiting: uploads that are received, wait or are judged at once
+        megabytes: largest upload, all its files together (10^6 bytes)
+        seconds: longest audio of a file (s)
+        files: most files in an upload
+        waiting: most uploads that are received, waiting or predicted at a time
     """
 
     megabytes: float = 50.0
@@ -42,5 +42,5 @@ class Limits:
 
     @property
     def size(self) -> int:
-        """Of one upload (bytes)."""
+        """Largest upload (bytes)."""
         return max(1, int(self.megabytes * 1e6))

@@ -1,4 +1,4 @@
-"""The server on its address."""
+"""Listen on an address, and serve an application there."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from starlette.types import ASGIApp
 
 from s3prl_emotion.errors import UsageError
 
-PATIENCE = 2  # s for answers under way when the server is told to end
+PATIENCE = 2  # s that running requests get to finish when the server ends
 
 
 def bound(host: str, port: int) -> socket.socket:
-    """A socket that is bound to an address.
+    """Return a socket that is bound to an address.
 
     Raises:
-        UsageError: the address is not one of this machine's, or another process has the port
+        UsageError: the address is not this machine's, or another process uses the port
     """
     if not 0 <= port <= 65535:
-        raise UsageError(f"--port {port}: must be from 0 (any that is free) to 65535")
+        raise UsageError(f"--port {port}: must be from 0 (any free port) to 65535")
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
     except (OSError, UnicodeError) as error:
@@ -36,10 +36,10 @@ def bound(host: str, port: int) -> socket.socket:
 
 
 def listen(listener: socket.socket) -> None:
-    """Take connections from now on.
+    """Accept connections from now on.
 
     Raises:
-        UsageError: another process has the port since
+        UsageError: another process started to use the port since
     """
     try:
         listener.listen()
@@ -50,11 +50,11 @@ def listen(listener: socket.socket) -> None:
 
 def _taken(where: str, error: OSError) -> UsageError:
     reason = error.strerror or error
-    return UsageError(f"--host {where}: cannot listen there ({reason}); take another --port, 0 for any that is free")
+    return UsageError(f"--host {where}: cannot listen there ({reason}); use another --port, or 0 for any free one")
 
 
 def address_of(listener: socket.socket) -> str:
-    """The web address of a bound socket."""
+    """Return the web address of a bound socket."""
     host, port = listener.getsockname()[:2]
     return f"http://[{host}]:{port}/" if ":" in host else f"http://{host}:{port}/"
 
@@ -64,11 +64,11 @@ class Server(uvicorn.Server):
 
     Args:
         app: the application
-        ready: called once requests are answered
+        ready: called once the server accepts requests
     """
 
     def __init__(self, app: ASGIApp, ready: Callable[[], None]) -> None:
-        # Failures are logged by the application itself, so that each is told once.
+        # The application logs failures itself; with uvicorn's log each would appear twice.
         super().__init__(
             uvicorn.Config(
                 app, http="h11", ws="none", lifespan="off", log_config=None, log_level="critical", access_log=False,
@@ -78,6 +78,6 @@ class Server(uvicorn.Server):
         self.ready = ready
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Begin to answer."""
+        """Start the server, then call ``ready``."""
         await super().startup(sockets)
         self.ready()

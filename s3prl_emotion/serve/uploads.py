@@ -1,4 +1,4 @@
-"""Receiving files: counted while they come, in files without a name, which are gone with their process."""
+"""Receive uploaded files, within limits that are checked while the bytes arrive."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from s3prl_emotion.serve.limits import Limits, Refused
 
 logger = logging.getLogger(__name__)
 
-LONGEST_NAME = 120  # characters that are shown
-OTHER_FIELDS = 8  # of a form, beside files
-FIELD_SIZE = 65_536  # bytes of each of them
+LONGEST_NAME = 120  # characters of a file's name that are shown
+OTHER_FIELDS = 8  # form fields besides files
+FIELD_SIZE = 65_536  # bytes of each such field
 ENVELOPE = 4096  # bytes of multipart lines around each file or field
-SILENCE = 30.0  # s without a byte after which a client counts as gone
-LONGEST = 600.0  # s in which an upload must be whole
-DRAINED = 10.0  # s for which the rest of a refused upload is thrown away, so that the client reads the answer
+SILENCE = 30.0  # s without a byte, after which an upload is refused
+LONGEST = 600.0  # s within which an upload must be complete
+DRAINED = 10.0  # s for which the rest of a refused upload is discarded, so that the client reads the response
 
 
 async def receive(request: Request, limits: Limits) -> list[UploadFile]:
-    """Files of a multipart upload, in their order; the caller closes them.
+    """Return the files of a multipart upload, in their order; the caller closes them.
 
-    The size is counted as bytes come, whatever ``Content-Length`` says. What is large is kept in temporary files that
-    have no name in any folder.
+    The size is counted as the bytes arrive, whatever ``Content-Length`` says. Large files are kept in temporary files
+    without a name, which vanish with the process.
 
     Raises:
         Refused: not multipart (415), malformed, no files or too many (400), too large (413), too slow (408)
@@ -45,7 +45,7 @@ async def receive(request: Request, limits: Limits) -> list[UploadFile]:
 
 
 def shown(name: str) -> str:
-    """What a client calls its file, for people to read: without folders, control characters and excess."""
+    """Return a client's file name in a form to show: no folders, no control characters, shortened."""
     last = name.replace("\\", "/").rpartition("/")[2]
     text = "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in last)
     return text if len(text) <= LONGEST_NAME else f"{text[: LONGEST_NAME - 1]}…"
@@ -60,18 +60,18 @@ async def _parse(request: Request, stream: AsyncGenerator[bytes, None], limits: 
         form = await parser.parse()
     except MultiPartException as error:
         raise Refused(400, f"the upload cannot be read: {error.message}") from error
-    except ValueError as error:  # a codec that the request names for its file names
+    except ValueError as error:  # an encoding of file names that the request declares
         raise Refused(400, "the upload cannot be read: file names must be UTF-8") from error
     files = [value for _, value in form.multi_items() if isinstance(value, UploadFile)]
-    found = [file for file in files if file.filename or file.size]  # a form's field without a file has neither
-    if not found:
+    filled = [file for file in files if file.filename or file.size]  # an empty field of a form has neither
+    if not filled:
         await form.close()
         raise Refused(400, "no file in the upload; send at least one, as curl -F file=@speech.wav does")
-    return found
+    return filled
 
 
 async def _counted(stream: AsyncGenerator[bytes, None], limits: Limits) -> AsyncGenerator[bytes, None]:
-    """Chunks of the body, up to the limits of size and time."""
+    """Yield chunks of the body, up to the limits on size and time."""
     most = limits.size + ENVELOPE * (limits.files + OTHER_FIELDS)
     received, end = 0, asyncio.get_running_loop().time() + LONGEST
     while True:
@@ -89,7 +89,7 @@ async def _counted(stream: AsyncGenerator[bytes, None], limits: Limits) -> Async
 
 
 async def _drain(stream: AsyncGenerator[bytes, None]) -> None:
-    """Throw away what still comes for a while: a client that is still sending does not read an answer."""
+    """Discard the rest of an upload for a while, since a client reads the response only after sending."""
 
     async def rest() -> None:
         async for _ in stream:
@@ -97,5 +97,5 @@ async def _drain(stream: AsyncGenerator[bytes, None]) -> None:
 
     try:
         await asyncio.wait_for(rest(), DRAINED)
-    except (asyncio.TimeoutError, ClientDisconnect, RuntimeError) as error:  # RuntimeError: it was read to its end
+    except (asyncio.TimeoutError, ClientDisconnect, RuntimeError) as error:  # RuntimeError: it was read completely
         logger.debug("the rest of a refused upload: %r", error)

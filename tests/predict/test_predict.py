@@ -1,4 +1,4 @@
-"""``s3prl-emotion predict`` and ``s3prl_emotion.load``: judgements are those of ``-m inference``, for any files."""
+"""``s3prl-emotion predict`` and ``s3prl_emotion.load``: predictions equal those of ``-m inference``, for any files."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ from s3prl_emotion.errors import AudioError, CheckpointError, UsageError
 from s3prl_emotion.experts.base import EmotionExpert
 from s3prl_emotion.files.checkpoint import load_checkpoint
 from s3prl_emotion.predict import files
-from s3prl_emotion.predict.answers import Judgement
 from s3prl_emotion.predict.inputs import collect
+from s3prl_emotion.predict.prediction import SpanPrediction
 from s3prl_emotion.predict.windows import Windows
 
 DATA, MODEL = "downstream_expert.datarc", "downstream_expert.modelrc"
@@ -140,7 +140,7 @@ def inferred(cli: Cli, monkeypatch: pytest.MonkeyPatch, ckpt: Path, audio: Path)
 
 
 @pytest.mark.parametrize("name", SYSTEMS)
-def test_each_file_is_judged_as_by_inference_whatever_is_beside_it(
+def test_each_file_is_predicted_as_by_inference_in_any_batch(
     name: str, cli: Cli, trained: Trained, shelf: Path, monkeypatch: pytest.MonkeyPatch
 ):
     ckpt, files = trained(name), sorted((shelf / "audio").iterdir())
@@ -193,8 +193,8 @@ def test_attributes_and_ranks(trained: Trained, shelf: Path):
     assert found.attention is not None
     assert len(found.attention) == (0.8 * RATE - 400) // 160 + 1
     assert found.attention.sum() == pytest.approx(1, abs=1e-5)
-    assert Judgement({"a": 0.5, "b": 0.5}, {}).label == "a"
-    assert Judgement({}, {"EmoAct": 3.0}).label is None
+    assert SpanPrediction({"a": 0.5, "b": 0.5}, {}).label == "a"
+    assert SpanPrediction({}, {"EmoAct": 3.0}).label is None
 
 
 def test_kinds_of_waveforms(trained: Trained, tmp_path: Path):
@@ -232,7 +232,7 @@ def test_waveforms_that_are_none(trained: Trained, waveform: Any, rate: Any, err
         s3prl_emotion.load(trained("corr_attn")).predict(waveform, rate)
 
 
-def test_silence_is_judged(trained: Trained):
+def test_silence_is_predicted(trained: Trained):
     for name in ("corr_attn", "tcgru", "acnn"):
         found = s3prl_emotion.load(trained(name)).predict(np.zeros(8000), RATE)
         values = [*found.probabilities.values(), *found.dimensions.values()]
@@ -242,7 +242,7 @@ def test_silence_is_judged(trained: Trained):
 def test_options_that_cannot_be(trained: Trained):
     predictor = s3prl_emotion.load(trained("tcgru"))
     for options, match in (
-        ({"attention": True}, "emotion_tcgru as it was trained weighs no frames"),
+        ({"attention": True}, "emotion_tcgru as it was trained has no attention"),
         ({"batch_size": 0}, "--batch_size 0"),
         ({"hop": 1.0}, "--hop 1: needs --window"),
         ({"window": 0.0}, "--window 0: must be above 0"),
@@ -282,7 +282,7 @@ def test_spans_cover_all_and_are_equally_long(samples: int, length: int, hop: in
     assert all(0 < step <= hop for step in steps)
 
 
-def test_time_line_is_the_windows_judged_alone(predict: Predict, trained: Trained, shelf: Path):
+def test_windows_are_predicted_as_files_of_their_own(predict: Predict, trained: Trained, shelf: Path):
     ckpt, file = trained("multitask"), shelf / "audio/5.wav"  # 1.3 s
     predictor, (wave, _) = s3prl_emotion.load(ckpt), soundfile.read(file, dtype="float32")
     times = [(0.0, 0.5), (0.3, 0.8), (0.6, 1.1), (0.8, 1.3)]
@@ -290,7 +290,7 @@ def test_time_line_is_the_windows_judged_alone(predict: Predict, trained: Traine
     values = np.array([[*one.probabilities.values(), *one.dimensions.values()] for one in alone])
     found = predictor.predict(wave, window=0.5, hop=0.3)
     assert [(item.start, item.end) for item in found.windows] == times
-    got = [[*one.judgement.probabilities.values(), *one.judgement.dimensions.values()] for one in found.windows]
+    got = [[*one.prediction.probabilities.values(), *one.prediction.dimensions.values()] for one in found.windows]
     np.testing.assert_allclose(got, values, atol=1e-6)
     whole = [*found.probabilities.values(), *found.dimensions.values()]
     np.testing.assert_allclose(whole, values.mean(axis=0), atol=1e-6)
@@ -390,7 +390,7 @@ def test_attention_is_kept_for_each_file(predict: Predict, trained: Trained, she
     outcome = predict("--ckpt", ckpt, "speech/deep", "other", "--attention", "weights", code=1)
     assert "would both be weights/0.wav.npz; name the folder that holds both" in errors(outcome)[0]
     outcome = predict("--ckpt", trained("tcgru"), "speech", "--attention", "w", "--out", "a.csv", code=1)
-    assert "--attention: emotion_tcgru as it was trained weighs no frames" in errors(outcome)[0]
+    assert "--attention: emotion_tcgru as it was trained has no attention" in errors(outcome)[0]
     assert not Path("a.csv").exists()
     assert not list(Path().glob(".*partial"))
 
@@ -475,7 +475,7 @@ def test_unreadable_files_are_reported_and_skipped(name: str, predict: Predict, 
         assert "label" not in row["error"]
         assert "FileName" not in row["error"]
     assert errors(outcome) == [
-        f"s3prl-emotion: error: {len(reasons)} of 8 files could not be judged, as told above; the others are written"
+        f"s3prl-emotion: error: {len(reasons)} of 8 files failed, as reported above; the others are written"
     ]
     for stem, reason in reasons.items():
         assert len([line for line in outcome.err.splitlines() if f"{stem}.wav" in line and reason in line]) == 1
@@ -494,9 +494,9 @@ def test_unreadable_files_are_reported_and_skipped(name: str, predict: Predict, 
         (["--ckpt", "in", "in"], "in: holds no dev-best.ckpt; name a checkpoint file"),
         (["--ckpt", "in/a_good.wav", "in"], "damaged or not a checkpoint"),
         (["--ckpt", "GOOD", "empty"], "empty: no audio file there"),
-        (["--ckpt", "GOOD", "in", "--out", "found.xml"], "found.xml: its suffix tells no format"),
+        (["--ckpt", "GOOD", "in", "--out", "found.xml"], "found.xml: its suffix is no format"),
         (["--ckpt", "GOOD", "in", "--format", "jsn"], "no such format; nearest: json"),
-        (["--ckpt", "GOOD", "in", "--out", "nowhere/found.csv"], "its folder is not there"),
+        (["--ckpt", "GOOD", "in", "--out", "nowhere/found.csv"], "its folder does not exist"),
         (["--ckpt", "GOOD", "in", "--out", "in"], "is a folder"),
         (["--ckpt", "GOOD", "in", "--nbest", "5"], "--nbest 5: emotion_corr_attn has 4 classes"),
         (["--ckpt", "GOOD", "in", "--nbest", "0"], "--nbest 0"),
@@ -637,7 +637,7 @@ def test_jobs_give_the_same_in_the_same_order(predict: Predict, trained: Trained
 def test_errors_of_processes(predict: Predict, trained: Trained, shelf: Path):
     for words, match in (
         (("--ckpt", "none.ckpt"), "none.ckpt: no such checkpoint"),
-        (("--ckpt", trained("tcgru"), "--attention", "w"), "--attention: emotion_tcgru as it was trained weighs no"),
+        (("--ckpt", trained("tcgru"), "--attention", "w"), "--attention: emotion_tcgru as it was trained has no"),
     ):
         lines = errors(predict(*words, shelf / "audio", "--jobs", "2", "--out", "found.csv", code=1))
         assert len(lines) == 1
@@ -699,7 +699,7 @@ def test_folder_of_ten_thousand_files(predict: Predict, trained: Trained):
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     outcome = predict("--ckpt", ckpt, "in", "--out", "found.csv", "--batch_size", "32", code=1)
     grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024  # MB of the highest mark
-    assert "1 of 10000 files could not be judged" in errors(outcome)[0]
+    assert "1 of 10000 files failed" in errors(outcome)[0]
     table = rows(Path("found.csv").read_text())
     assert [row["FileName"] for row in table] == [f"in/{n // 1000}/{n:05}.wav" for n in range(10_000)]
     assert [row["FileName"] for row in table if row["error"]] == ["in/5/05555.wav"]

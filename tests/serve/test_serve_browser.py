@@ -59,8 +59,8 @@ from pathlib import Path
 class Finder:
     def find_spec(self, name, path=None, target=None):
         if name == "s3prl_emotion.serve.application":
-            from s3prl_emotion.serve import judging
-            judging.read_audio = lambda *given: (Path(os.environ["SLOW"]).touch(), time.sleep(60))
+            from s3prl_emotion.serve import worker
+            worker.read_audio = lambda *given: (Path(os.environ["SLOW"]).touch(), time.sleep(60))
 
 sys.meta_path.insert(0, Finder())
 """
@@ -158,7 +158,7 @@ class Opened:
     @property
     def cards(self) -> Any:
         """Cards that are done."""
-        return self.page.locator(".card[data-state=judged], .card[data-state=failed]")
+        return self.page.locator(".card[data-state=done], .card[data-state=failed]")
 
     def card(self, name: str) -> Any:
         return self.cards.filter(has=self.page.get_by_role("heading", name=name, exact=True))
@@ -180,7 +180,7 @@ def test_uploads_become_cards(browser: Any, attending: str, shelf: Path, width: 
     opened = Opened(browser, attending, width, scheme)
     assert not opened.overflows()
     opened.upload(shelf / "0.wav", shelf / HOSTILE, shelf / "broken.wav")
-    assert opened.page.locator("#state").inner_text() == "2 judged, 1 not"
+    assert opened.page.locator("#state").inner_text() == "2 done, 1 failed"
     names = opened.page.locator(".card h2").all_inner_texts()
     assert names == ["0.wav", HOSTILE, "broken.wav"]
     assert opened.page.locator(".card img").count() == 0
@@ -252,7 +252,7 @@ def test_the_microphone(browser: Any, attending: str, tmp_path: Path):
     record.click()
     opened.cards.first.wait_for()
     card = opened.card("recording 1.wav")
-    assert card.get_attribute("data-state") == "judged"
+    assert card.get_attribute("data-state") == "done"
     assert 0.8 < float(card.locator(".top .facts").inner_text().rstrip(" s")) < 3
     card.locator("audio").evaluate("audio => audio.play()")  # the WAV is one that the browser plays too
     assert record.inner_text() == "Record"
@@ -265,13 +265,13 @@ def test_the_microphone(browser: Any, attending: str, tmp_path: Path):
     [
         (
             "navigator.mediaDevices.getUserMedia = () => Promise.reject(new DOMException('', 'NotAllowedError'))",
-            "The microphone is not allowed; allow it for this page in the browser, or choose a file.",
+            "Access to the microphone was denied; allow it for this page in the browser, or choose a file.",
         ),
         (
             "navigator.mediaDevices.getUserMedia = () => Promise.reject(new DOMException('', 'NotFoundError'))",
-            "There is no microphone; connect one, or choose a file.",
+            "No microphone was found; connect one, or choose a file.",
         ),
-        ("delete Navigator.prototype.mediaDevices", "only to pages on this machine (localhost) or over https"),
+        ("delete Navigator.prototype.mediaDevices", "only on pages of this machine (localhost) or over https"),
     ],
 )
 def test_without_a_microphone(browser: Any, attending: str, change: str, line: str):
@@ -324,7 +324,7 @@ def test_too_much_is_told_before_it_is_sent(browser: Any, attending: str, tmp_pa
     soundfile.write(tmp_path / "long.flac", np.zeros(7200 * 8000, np.float32), 8000)
     opened = Opened(browser, attending)
     opened.upload(tmp_path / "large.wav", tmp_path / "long.flac")
-    assert opened.card("large.wav").locator(".error").inner_text() == "the file has 2.1 MB; at most 2 MB are taken"
+    assert opened.card("large.wav").locator(".error").inner_text() == "the file has 2.1 MB; at most 2 MB are allowed"
     assert opened.card("long.flac").locator(".error").inner_text() == "audio is longer than 20 s (7200 s); cut it"
     assert opened.requests.count(f"{attending}predict") == 1
     opened.page.get_by_role("button", name="Clear").click()
@@ -333,7 +333,9 @@ def test_too_much_is_told_before_it_is_sent(browser: Any, attending: str, tmp_pa
         path.write_bytes(b"no")
     opened.page.set_input_files("#files", [str(path) for path in many])
     opened.cards.nth(3).wait_for()
-    assert "6 files at once are too many; the first 4 are taken." in opened.page.locator("#complaint").inner_text()
+    assert (
+        "6 files at a time are too many; only the first 4 were added." in opened.page.locator("#complaint").inner_text()
+    )
     assert opened.page.locator(".card").count() == 4
     opened.close()
 
@@ -380,7 +382,7 @@ def test_ended_while_it_receives(shelf: Path, tmp_path: Path, ended: signal.Sign
     assert list(tmp_path.iterdir()) == before
 
 
-def test_interrupted_while_it_judges(shelf: Path, tmp_path: Path):
+def test_interrupted_while_a_file_is_processed(shelf: Path, tmp_path: Path):
     slow = tmp_path / "slow"
     slow.mkdir()
     (slow / "sitecustomize.py").write_text(SLOW)
@@ -393,7 +395,7 @@ def test_interrupted_while_it_judges(shelf: Path, tmp_path: Path):
             begun = time.monotonic()
             process.send_signal(signal.SIGINT)
             assert process.wait(20) == 130
-            assert time.monotonic() - begun < 10  # judging takes 60 s
+            assert time.monotonic() - begun < 10  # decoding takes 60 s
         assert process.stderr is not None
         told = process.stderr.read()
         assert told.endswith("stopped\n")

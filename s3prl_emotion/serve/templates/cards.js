@@ -1,4 +1,4 @@
-// A card for each file: waiting, judged or failed. All text from files goes in as text, never as markup.
+// A card for each file: waiting, done or failed. Text from files is inserted as text, never as markup.
 import { bars, circumplex, html, number, percent, seconds, showTime, timeline, waveform } from "./drawing.js";
 
 const MARGIN = 16; // px at each side of a card's content
@@ -10,7 +10,7 @@ const NAMES = {
 export function card(name) {
   const node = html("li", { class: "card", "data-state": "waiting" });
   const status = html("p", { class: "facts" }, "waiting …");
-  node.append(html("div", { class: "top" }, html("h2", {}, name)), status, html("progress", { "aria-label": "being judged" }));
+  node.append(html("div", { class: "top" }, html("h2", {}, name)), status, html("progress", { "aria-label": "in progress" }));
   return { node, tell: (text) => { status.textContent = text; } };
 }
 
@@ -39,8 +39,8 @@ function dimensions(result, about) {
     const { picture, beyond } = circumplex(result.dimensions, moments, result.windows);
     part.append(picture);
     notes.push("Centre: mean of the training labels; circle: two standard deviations.");
-    if (beyond) notes.push("The point lies further out than drawn.");
-    if (result.windows && result.windows.length > 1) notes.push("Line: from window to window.");
+    if (beyond) notes.push("The point lies outside of the drawing.");
+    if (result.windows && result.windows.length > 1) notes.push("The line connects successive windows.");
   }
   const list = html("dl", { class: "numbers" });
   for (const [name, value] of Object.entries(result.dimensions)) {
@@ -51,9 +51,9 @@ function dimensions(result, about) {
   return part;
 }
 
-/** Fills a card with what the server said. Returns what frees the player's audio. */
+/** Fills a card with the server's response. Returns a function that frees the player's audio. */
 export function showResult(node, file, result, about) {
-  node.dataset.state = "judged";
+  node.dataset.state = "done";
   node.replaceChildren();
   const top = html("div", { class: "top" }, html("h2", {}, file.name), html("span", { class: "facts" }, seconds(result.duration)));
   node.append(top);
@@ -64,19 +64,19 @@ export function showResult(node, file, result, about) {
   const drawings = [];
   const width = Math.max(280, node.clientWidth - 2 * MARGIN); // so that text in drawings keeps its size
   const free = player(node, file, drawings);
-  const said = html("div", { class: "said" });
-  if (result.probabilities) said.append(html("div", { class: "classes" }, html("h3", {}, "Probabilities"), bars(result.probabilities)));
-  if (result.dimensions) said.append(dimensions(result, about));
-  node.append(said);
+  const values = html("div", { class: "values" });
+  if (result.probabilities) values.append(html("div", { class: "classes" }, html("h3", {}, "Probabilities"), bars(result.probabilities)));
+  if (result.dimensions) values.append(dimensions(result, about));
+  node.append(values);
   const title = html("h3", {}, "Waveform");
-  if (result.attention) title.append(" and ", html("span", { class: "attended" }, "attention"), " (dotted: even weights)");
+  if (result.attention) title.append(" and ", html("span", { class: "attended" }, "attention"), " (dotted: uniform weights)");
   const wave = waveform(result.waveform, result.attention, result.duration, width);
   drawings.push(wave);
   node.append(title, wave.picture);
   if (result.windows && result.probabilities) {
     const line = timeline(result.windows, about.classes, result.duration, width);
     drawings.push(line);
-    node.append(html("h3", {}, "Time line (the fuller, the more probable)"), line.picture);
+    node.append(html("h3", {}, "Time line (stronger colour: more probable)"), line.picture);
   }
   return free;
 }

@@ -47,8 +47,8 @@ export function circumplex(dimensions, moments, windows) {
   const label = (x, y, text, anchor = "middle") => svg("text", { x, y, "text-anchor": anchor }, text);
   const tick = (name, side) => number(moments[name].mean + side * 2 * moments[name].std);
   const point = scaled(dimensions);
-  const said = `valence ${number(dimensions.EmoVal)}, activation ${number(dimensions.EmoAct)}`;
-  const picture = svg("svg", { viewBox: "-34 0 288 222", class: "circle", role: "img", "aria-label": `Circumplex: ${said}` },
+  const text = `valence ${number(dimensions.EmoVal)}, activation ${number(dimensions.EmoAct)}`;
+  const picture = svg("svg", { viewBox: "-34 0 288 222", class: "circle", role: "img", "aria-label": `Circumplex: ${text}` },
     svg("circle", { class: "rim", cx: 110, cy: 110, r: reach }),
     svg("line", { class: "axis", x1: 110 - reach, y1: 110, x2: 110 + reach, y2: 110 }),
     svg("line", { class: "axis", x1: 110, y1: 110 - reach, x2: 110, y2: 110 + reach }),
@@ -77,7 +77,7 @@ function timeAxis(picture, duration, { width, top, left }) {
   picture.append(svg("line", { class: "now", x1: left, x2: left, y1: 0, y2: top, visibility: "hidden" }));
 }
 
-/** Moves the line that shows where the player is. */
+/** Moves the line that shows the player's position. */
 export function showTime({ picture, width, left }, share) {
   const line = picture.querySelector(".now");
   const x = left + (width - left) * share;
@@ -86,7 +86,7 @@ export function showTime({ picture, width, left }, share) {
   line.setAttribute("visibility", "visible");
 }
 
-/** The waveform, and over it how much weight a frame has relative to even weights. */
+/** The waveform, and over it the frames' weights relative to uniform weights. */
 export function waveform(outline, attention, duration, width) {
   const height = 110;
   const { low, high } = outline;
@@ -112,7 +112,7 @@ export function waveform(outline, attention, duration, width) {
   return { picture, width, left: 0 };
 }
 
-/** Probabilities of the classes in each window, a row a class; each window up to half the way to its neighbours. */
+/** Probabilities of the classes in each window, a row per class; a window reaches halfway to its neighbours. */
 export function timeline(windows, classes, duration, width) {
   const [row, left] = [20, 90];
   const height = row * classes.length;

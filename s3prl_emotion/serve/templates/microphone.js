@@ -1,12 +1,12 @@
-// The microphone as a WAV file: browsers' own recorders write formats that the server's libsndfile does not read.
+// Records the microphone as WAV, since libsndfile on the server cannot read the formats of browsers' own recorders.
 const HEADER = 44; // bytes
 const WHY = {
-  NotAllowedError: "The microphone is not allowed; allow it for this page in the browser, or choose a file.",
-  NotFoundError: "There is no microphone; connect one, or choose a file.",
+  NotAllowedError: "Access to the microphone was denied; allow it for this page in the browser, or choose a file.",
+  NotFoundError: "No microphone was found; connect one, or choose a file.",
   NotReadableError: "The microphone is in use by another program or does not work; choose a file instead.",
 };
 
-/** 16-bit mono WAV of blocks of samples. */
+/** Returns a 16-bit mono WAV of blocks of samples. */
 export function wav(blocks, rate) {
   const length = blocks.reduce((sum, block) => sum + block.length, 0);
   const view = new DataView(new ArrayBuffer(HEADER + 2 * length));
@@ -45,7 +45,7 @@ export class Microphone {
 
   async start() {
     if (!navigator.mediaDevices || !window.AudioWorkletNode) {
-      throw new Error("This browser gives the microphone only to pages on this machine (localhost) or over https; choose a file instead.");
+      throw new Error("This browser allows the microphone only on pages of this machine (localhost) or over https; choose a file instead.");
     }
     try {
       this.stream = await navigator.mediaDevices.getUserMedia({

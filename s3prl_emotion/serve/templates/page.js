@@ -1,9 +1,9 @@
-// Takes files, sends each to the server and shows what it says.
+// Sends files to the server and shows the results.
 import { card, showError, showResult } from "./cards.js";
 import { Microphone } from "./microphone.js";
 
-const AT_ONCE = 2; // uploads of this page
-const TRIES = 30; // of a server that is busy
+const AT_ONCE = 2; // uploads at a time
+const TRIES = 30; // while the server is busy
 const LONGEST_NAME = 120;
 const byId = (id) => document.getElementById(id);
 const about = await (await fetch("/about")).json();
@@ -20,7 +20,7 @@ function complain(text) {
 function tellState() {
   const open = waiting.length + running;
   const failed = results.filter((item) => item.error).length;
-  const done = `${results.length - failed} judged` + (failed ? `, ${failed} not` : "");
+  const done = `${results.length - failed} done` + (failed ? `, ${failed} failed` : "");
   byId("state").textContent = open ? `${open} to do; ${done}` : results.length ? done : "";
   byId("tools").hidden = !results.length;
 }
@@ -30,7 +30,7 @@ const shorter = (name) => (name.length > LONGEST_NAME ? name.slice(0, LONGEST_NA
 function take(files) {
   complain("");
   const some = files.slice(0, about.limits.files);
-  if (some.length < files.length) complain(`${files.length} files at once are too many; the first ${some.length} are taken.`);
+  if (some.length < files.length) complain(`${files.length} files at a time are too many; only the first ${some.length} were added.`);
   const nodes = [];
   for (const file of some) {
     const named = new File([file], shorter(file.name), { type: file.type });
@@ -45,12 +45,12 @@ function take(files) {
 function next() {
   while (running < AT_ONCE && waiting.length) {
     running += 1;
-    judge(waiting.shift()).finally(() => { running -= 1; next(); });
+    predict(waiting.shift()).finally(() => { running -= 1; next(); });
   }
   tellState();
 }
 
-async function judge({ file, node, tell }) {
+async function predict({ file, node, tell }) {
   let result;
   try {
     result = await ask(file, tell);
@@ -64,16 +64,16 @@ async function judge({ file, node, tell }) {
 
 async function ask(file, tell) {
   if (file.size > about.limits.megabytes * 1e6) {
-    return { error: `the file has ${(file.size / 1e6).toFixed(1)} MB; at most ${about.limits.megabytes} MB are taken` };
+    return { error: `the file has ${(file.size / 1e6).toFixed(1)} MB; at most ${about.limits.megabytes} MB are allowed` };
   }
   for (let tries = 0; ; tries += 1) {
-    tell("is judged …");
+    tell("in progress …");
     const form = new FormData();
     form.append("file", file);
     const response = await fetch("/predict", { method: "POST", body: form });
     const answer = await response.json();
     if (response.status !== 503 || tries === TRIES) return answer.results ? answer.results[0] : { error: answer.error };
-    tell("the server is busy; waits for its turn …");
+    tell("the server is busy; waiting …");
     await new Promise((resolve) => setTimeout(resolve, 1000 + 1000 * Math.random()));
   }
 }
@@ -117,7 +117,7 @@ byId("record").addEventListener("click", async () => {
     await microphone.start();
     byId("recording").hidden = false;
     byId("record").setAttribute("aria-pressed", "true");
-    byId("record").textContent = "Stop and judge";
+    byId("record").textContent = "Stop and predict";
   } catch (error) {
     complain(error.message);
   }
@@ -136,7 +136,7 @@ function save(name, type, text) {
 
 function cell(value) {
   let text = String(value ?? "");
-  if (typeof value === "string" && /^[=+\-@\t\r]/.test(text)) text = "'" + text; // a spreadsheet would compute it
+  if (typeof value === "string" && /^[=+\-@\t\r]/.test(text)) text = "'" + text; // or a spreadsheet would execute it
   return /[",\n\r]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text;
 }
 

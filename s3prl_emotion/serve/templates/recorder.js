@@ -1,4 +1,4 @@
-// In the browser's audio thread: gathers samples into blocks and sends them to the page.
+// Runs in the browser's audio thread: collects samples into blocks and sends them to the page.
 const LENGTH = 4096; // samples
 
 class Recorder extends AudioWorkletProcessor {

@@ -1,4 +1,4 @@
-"""Results as plain data: what ``predict`` writes as JSON lines, and what the page draws."""
+"""Turn results into plain data: the JSON lines of ``predict``, plus what the page draws."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from numpy.typing import NDArray
 
 from s3prl_emotion import __version__
 from s3prl_emotion.audio import SAMPLE_RATE
-from s3prl_emotion.predict.answers import Prediction
 from s3prl_emotion.predict.files import FileResult
 from s3prl_emotion.predict.output import JsonLinesWriter, Layout, rounded
+from s3prl_emotion.predict.prediction import Prediction
 from s3prl_emotion.predict.predictor import Predictor
 from s3prl_emotion.predict.windows import Windows
 from s3prl_emotion.serve.limits import Limits
 
-POINTS = 600  # of a waveform's or an attention's drawing
+POINTS = 600  # of the drawn waveform and attention curve
 
 
 def about(predictor: Predictor, limits: Limits, windows: Windows | None) -> dict[str, Any]:
-    """What the model is and what is taken. Of the checkpoint's path the last two parts, where it lies is no one's."""
+    """Describe the model and the limits; of the checkpoint's path only the last two parts, as the rest is private."""
     known = asdict(predictor.about)
     path = Path(known["checkpoint"])
     known["checkpoint"] = "/".join(path.parts[-2:]).lstrip("/")
@@ -37,30 +37,30 @@ def about(predictor: Predictor, limits: Limits, windows: Windows | None) -> dict
 
 
 def failed(name: str, line: str) -> dict[str, Any]:
-    """A file that could not be judged."""
+    """Return the response for a file that could not be predicted."""
     return {"file": name, "error": line}
 
 
-def answer(
-    name: str, predictor: Predictor, found: Prediction, waveform: NDArray[np.float32], windowed: bool
+def predicted(
+    name: str, predictor: Predictor, prediction: Prediction, waveform: NDArray[np.float32], windowed: bool
 ) -> dict[str, Any]:
-    """What is said of a file.
+    """Return the response for a file.
 
     Args:
-        name: of the file, as it is shown
-        predictor: that judged it
-        found: its judgement
+        name: name of the file, as it is shown
+        predictor: the model
+        prediction: its prediction for the file
         waveform: ``[N]`` at 16 kHz
-        windowed: whether it was taken apart
+        windowed: whether the file was split into windows
 
     Returns:
-        an object as of ``predict --format jsonl``, with ``waveform`` (``low`` and ``high`` of at most 600 equal
-        stretches) and, for heads that attend, ``attention``: of at most 600 equal stretches how much weight a frame
-        has, relative to even weights (1)
+        the object of ``predict --format jsonl``; with ``waveform``: ``low`` and ``high`` of at most 600 equal spans;
+        and, for heads with attention, ``attention``: the mean weight in each of at most 600 equal spans, relative to
+        uniform weights (1)
     """
     writer = JsonLinesWriter(io.StringIO(), Layout(predictor.about, windows=windowed))
-    record = writer.record(FileResult(name, found)) | {"waveform": _outline(waveform)}
-    weights = _relative(found)
+    record = writer.record(FileResult(name, prediction)) | {"waveform": _outline(waveform)}
+    weights = _relative_weights(prediction)
     if weights is not None:
         record["attention"] = [rounded(value) for value in weights]
     return record
@@ -74,30 +74,30 @@ def _outline(waveform: NDArray[np.float32]) -> dict[str, list[float]]:
     }
 
 
-def _relative(found: Prediction) -> list[float] | None:
-    """Weights times frames over equal stretches of the audio; where windows overlap, their mean."""
-    samples = round(found.duration * SAMPLE_RATE)
-    if found.windows:
-        parts = [(item.start, item.end, item.judgement.attention) for item in found.windows]
+def _relative_weights(prediction: Prediction) -> list[float] | None:
+    """Return weights times number of frames over equal spans of the audio; their mean where windows overlap."""
+    samples, duration = round(prediction.duration * SAMPLE_RATE), prediction.duration
+    if prediction.windows:
+        parts = [(item.start, item.end, item.prediction.attention) for item in prediction.windows]
     else:
-        parts = [(0.0, found.duration, found.attention)]
+        parts = [(0.0, duration, prediction.attention)]
     if any(weights is None for _, _, weights in parts):
         return None
     longest = max(len(np.atleast_1d(np.asarray(weights))) for _, _, weights in parts)
     covered = max(end - start for start, end, _ in parts)
-    number = int(min(POINTS, max(1, round(longest * found.duration / covered)), samples))
+    number = int(min(POINTS, max(1, round(longest * duration / covered)), samples))
     total, times = np.zeros(number), np.zeros(number)
     for start, end, weights in parts:
         curve = np.asarray(weights, np.float64) * len(np.asarray(weights))
-        first = min(int(start / found.duration * number), number - 1)
-        last = max(first + 1, min(number, round(end / found.duration * number)))
+        first = min(int(start / duration * number), number - 1)
+        last = max(first + 1, min(number, round(end / duration * number)))
         total[first:last] += _resized(curve, last - first)
         times[first:last] += 1
     return (total / np.maximum(times, 1)).tolist()
 
 
 def _resized(curve: NDArray[np.float64], number: int) -> NDArray[np.float64]:
-    """A step function of ``[T]`` equal steps as one of ``number``: the mean over each new step."""
+    """Resample a step function of ``[T]`` equal steps to ``number`` steps: the mean over each new step."""
     if len(curve) == number:
         return curve
     integral = np.concatenate([[0.0], np.cumsum(curve)])
