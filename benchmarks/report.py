@@ -1,8 +1,8 @@
-"""`s3prl-emotion report` over 1,000 runs: seconds and peak memory of the whole command.
+"""Measure `s3prl-emotion report` over 1,000 runs: seconds and peak memory of the whole command.
 
 25 systems x 4 upstreams x 5 folds x 2 seeds of four-class emotion recognition at IEMOCAP's size (5,531 utterances of 10
-speakers), each run with what a real one leaves: predictions, metrics, a learning curve and the weights of 25 layers.
-The directory is made in a temporary folder, outside of what is timed.
+speakers), each run with the files of a real one: predictions, metrics, a learning curve and the weights of 25 layers.
+The runs are written to a temporary folder before the clock starts.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ VERSIONS = {"s3prl-emotion": "1", "torch": "2"}
 
 
 def main() -> None:
-    """Make the directory, report, and print what it took."""
+    """Write the runs, report on them, and print time and memory."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--systems", type=int, default=25)
     parser.add_argument("--upstreams", type=int, default=4)
     parser.add_argument("--seeds", type=int, default=2)
-    parser.add_argument("--folder", type=Path, help="keep the directory here (default: a temporary one)")
+    parser.add_argument("--folder", type=Path, help="where to write the runs (default: a temporary folder)")
     parser.add_argument("--profile", type=Path, metavar="FILE", help="write cProfile's statistics")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
@@ -58,7 +58,7 @@ def main() -> None:
 
 
 def write_benchmark(folder: Path, systems: int, upstreams: int, seeds: int) -> int:
-    """A benchmark's directory as ``s3prl-emotion benchmark`` leaves it; returns how many runs it holds."""
+    """Write a directory like those of ``s3prl-emotion benchmark``, and return its number of runs."""
     folder.mkdir(parents=True, exist_ok=True)
     names = {f"system {number}": ("mean", "mean_std", "corr", "corr_attn")[number % 4] for number in range(systems)}
     lines: list[dict[str, Any]] = []
@@ -79,7 +79,7 @@ def write_benchmark(folder: Path, systems: int, upstreams: int, seeds: int) -> i
 
 
 def _run(folder: Path, upstream: str, system: str, number: int, pooling: str, fold: int, seed: int) -> dict[str, Any]:
-    """Make one run's files; returns its line for ``results.jsonl``."""
+    """Write one run's files, and return its line for ``results.jsonl``."""
     import torch
     from tensorboardX import SummaryWriter
 

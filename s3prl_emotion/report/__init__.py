@@ -1,4 +1,4 @@
-"""Tables, figures and one page from a benchmark's directory, or from experiment directories."""
+"""Report on a benchmark or on experiments: tables, figures and one HTML page."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``s3prl-emotion report``: tables, figures and one page from a benchmark's directory or from experiments."""
+"""``s3prl-emotion report``: tables, figures and one HTML page about a benchmark or about experiments."""
 
 from __future__ import annotations
 
@@ -8,26 +8,28 @@ from pathlib import Path
 
 from s3prl_emotion.errors import UsageError
 
-FEWEST = 1000  # resamples under which tails are not told
+MIN_RESAMPLES = 1000  # fewer say little about the tails
 
 
 def add_arguments(parser: ArgumentParser) -> None:
-    """Declare what follows the command's name."""
+    """Add the arguments of the command."""
     parser.add_argument(
         "folders",
         type=Path,
         nargs="+",
         metavar="DIR",
-        help="a benchmark's directory; or experiment directories, which are compared with the first",
+        help="a benchmark's directory, or experiment directories, which are compared with the first one",
     )
     parser.add_argument("--out", type=Path, metavar="DIR", help="where to write (default: DIR; of several, report)")
-    parser.add_argument("--resamples", type=int, default=10_000, metavar="N", help="of bootstrap and permutation tests")
+    parser.add_argument(
+        "--resamples", type=int, default=10_000, metavar="N", help="resamples of the bootstrap and of permutation tests"
+    )
 
 
 def run(args: Namespace) -> int:
-    """Analyse, write, and say where."""
-    if args.resamples < FEWEST:
-        raise UsageError(f"--resamples {args.resamples}: at least {FEWEST}, or 95 % intervals mean nothing")
+    """Read the folders, write the report, and print its files."""
+    if args.resamples < MIN_RESAMPLES:
+        raise UsageError(f"--resamples {args.resamples}: at least {MIN_RESAMPLES}, or 95 % intervals mean nothing")
     from s3prl_emotion.report import analyse, load_study, write_report
 
     study = load_study(args.folders)

@@ -1,9 +1,9 @@
-"""Which of SUPERB's tracks a system belongs to.
+"""Find which of SUPERB's tracks a system belongs to.
 
 SUPERB's rules: *constrained* compares frozen representations under the same downstream, of which only a few
-hyper-parameters of training may be tuned (Yang et al. 2021 search the learning rate alone); *less constrained* allows
-other downstreams on a frozen upstream; *unconstrained* allows anything, a fine-tuned upstream among it. The downstream
-of its emotion task is mean pooling, as ``recipes/superb/emotion_corr_attn.yaml`` has it.
+hyper-parameters of training may be tuned (Yang et al. 2021 search only the learning rate); *less constrained* allows
+other downstreams on a frozen upstream; *unconstrained* allows anything, including a fine-tuned upstream. The downstream
+of its emotion task is mean pooling, as in ``recipes/superb/emotion_corr_attn.yaml``.
 """
 
 from __future__ import annotations
@@ -33,22 +33,22 @@ UPSTREAM = {  # SUPERB: the weighted sum of all hidden states
 
 @dataclass(frozen=True)
 class Track:
-    """SUPERB's track that a system belongs to, and why; no name where SUPERB has no such task."""
+    """A track of SUPERB with the reason why a system belongs to it; without a name if SUPERB has no such task."""
 
     name: str = ""
     reason: str = ""
 
 
 def superb_track(head: str | None, config: Mapping[str, Any], upstream: Mapping[str, Any] | None = None) -> Track:
-    """The track of a system.
+    """Return the track of a system.
 
     Args:
-        head: its name
-        config: its recipe, as a metrics file has it (``config``); empty where it is not known
-        upstream: its options, as a metrics file has them (``upstream``)
+        head: name of the head, or ``None`` if it is not known
+        config: recipe, as a metrics file has it (``config``); empty if it is not known
+        upstream: options of the upstream, as a metrics file has them (``upstream``)
 
     Returns:
-        the track; ``unknown`` where the recipe is not known or not one of this suite's
+        the track; ``unknown`` if the recipe is not known or not one of this suite's
     """
     options = upstream or {}
     if head is None or head in WITHOUT_CLASSES:
@@ -83,7 +83,9 @@ def _superb_settings() -> dict[str, Any]:
 
 
 def _settings(config: Mapping[str, Any]) -> dict[str, Any]:
-    """What the constrained track fixes, defaults filled in; places, logging, seeds and evaluation's batches left out.
+    """Return the settings that the constrained track fixes, with defaults filled in.
+
+    Paths, logging, seeds and the batches of evaluation are not among them.
 
     Raises:
         ConfigError: not a recipe of this suite
@@ -95,7 +97,7 @@ def _settings(config: Mapping[str, Any]) -> dict[str, Any]:
     data = DataSection.read(section["datarc"], "downstream_expert.datarc")
     found = HEAD_DEFAULTS | {key: value for key, value in (section.get("modelrc") or {}).items() if key != "num_heads"}
     found |= {key: getattr(runner, key) for key in RUNNER} | {key: getattr(data, key) for key in DATA}
-    # SUPERB's 4 x 8 utterances a step may as well be 32 x 1: the gradient is that of their mean
+    # SUPERB's 4 x 8 utterances a step equal 32 x 1: the gradient is that of their mean
     found["utterances a step"] = data.train_batch_size * runner.gradient_accumulate_steps
     found |= {f"optimizer.{key}": value for key, value in (config.get("optimizer") or {}).items() if key != "lr"}
     found |= {key: config[key] for key in ("scheduler", "specaug") if config.get(key)}

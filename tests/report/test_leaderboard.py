@@ -132,7 +132,7 @@ def test_a_missing_metrics_file_leaves_the_track_unknown(tmp_path: Path):
     tracks = {(entry.head, entry.track.name) for entry in board_of(folder).entries}
     assert tracks == {("emotion_corr_attn", "unknown"), ("emotion_multitask", "less constrained")}
     write_report(analyse(load_study([folder]), resamples=1000), folder)
-    assert "is not told by its recipes" in (folder / "report.md").read_text()
+    assert "recipes do not say which corpus it uses" in (folder / "report.md").read_text()
 
 
 # --- the page without its script --------------------------------------------------------------------------------------
@@ -206,7 +206,7 @@ def test_durations(seconds: float | None, words: str):
         ({}, []),
     ],
 )
-def test_corpora_are_told_by_recipes(tmp_path: Path, data: dict[str, str], corpora: list[str]):
+def test_recipes_name_the_corpora(tmp_path: Path, data: dict[str, str], corpora: list[str]):
     folder = write_study(tmp_path, folds=["fold1"], splits=["test"])
     for path in folder.rglob("*_metrics.json"):
         values = json.loads(path.read_text())
@@ -410,4 +410,4 @@ def test_a_report_says_that_figures_are_missing(tmp_path: Path, monkeypatch: pyt
     files = write_report(analyse(load_study([folder]), resamples=1000), folder)
     assert [path.name for path in files] == ["report.html", "report.md", "report.tex", "report.csv"]
     for path in files[:2]:
-        assert "figures are not drawn, since they are too many" in path.read_text()
+        assert "figures are not drawn, since there are too many" in path.read_text()

@@ -223,9 +223,7 @@ def test_too_few_speakers_for_significance(tmp_path: Path):
         table["SpkrID"] = table["SpkrID"].replace({f"fold1-s{number}": "fold1-s0" for number in range(6)})
         table.to_csv(path, index=False)
     part = analyse(load_study([folder]), resamples=1000).parts[0]
-    text = (
-        "7 speakers: no difference can be significant here, since the smallest p-value there can be is 0.016, times 6"
-    )
+    text = "7 speakers: no difference can be significant here, since the smallest possible p-value is 0.016, times 6"
     assert f"{text} comparisons" in part.warnings
     p_values = [row.scores["CCC.EmoAct"].difference for row in part.rows[1:]]
     assert all(found is not None and found.exact and found.p_value >= 2 / 2**7 for found in p_values)
@@ -267,7 +265,7 @@ def test_missing_runs_are_named_with_the_reason(tmp_path: Path):
     state.write_text(json.dumps({"error": "no room\non the disk"}))
     study = load_study([folder])
     assert study.missing == {
-        "up | whole | fold2 | seed 1": "was run as an earlier version of the matrix has it",
+        "up | whole | fold2 | seed 1": "was run from an earlier version of the matrix",
         "up | half | fold2 | seed 1": "no room on the disk",
         "up | half | fold2 | seed 2": "not run yet",
     }
@@ -288,7 +286,7 @@ def test_systems_of_other_utterances_are_not_compared(tmp_path: Path):
     path = folder / "runs/up/1/fold2-1/exp/test_fold2_predictions.csv"
     path.write_text("".join(path.read_text().splitlines(keepends=True)[:-1]))
     part = analyse(load_study([folder]), resamples=1000).parts[0]
-    assert "80 % <CCS> & co_1 and whole are not compared: other utterances or labels in fold2" in part.warnings
+    assert "80 % <CCS> & co_1 and whole are not compared: their utterances or labels differ in fold2" in part.warnings
     assert part.rows[1].scores["CCC.EmoVal"].difference is None
     assert part.rows[2].scores["CCC.EmoVal"].difference is not None
 
@@ -408,7 +406,7 @@ def test_one_experiment_writes_into_itself(tmp_path: Path):
         (["none"], "none: no such folder"),
         (["empty"], "neither a benchmark's directory .results.jsonl. nor an experiment's"),
         (["exp", "exp"], "exp: is named twice"),
-        (["bench", "exp"], "bench: is a benchmark's directory; a report is of one benchmark"),
+        (["bench", "exp"], "bench: is a benchmark's directory; report on one benchmark"),
         (["unfinished"], "no finished run in results.jsonl"),
     ],
 )
@@ -427,7 +425,7 @@ def test_command_line_errors(tmp_path: Path, capsys: Any):
     (tmp_path / "file").touch()
     for words, message in (
         (["--resamples", "10"], "--resamples 10: at least 1000"),
-        (["--out", str(tmp_path / "file" / "x")], "cannot be made"),
+        (["--out", str(tmp_path / "file" / "x")], "cannot be created"),
     ):
         assert s3prl_emotion.cli.main(["report", str(tmp_path / "exp"), *words]) == 1
         assert message in capsys.readouterr().err

@@ -210,7 +210,7 @@ def test_speakers(tmp_path: Path):
     found = of(tmp_path, runs)
     table = tabled(speakers_table(found.splits["up", "test"]))
     assert {head: cells[0] for head, cells in table.items()} == {
-        "system": "a", "speakers": "3", "left out": "2", "of one class": "1", "least utterances": "2",
+        "system": "a", "speakers": "3", "left out": "2", "single-class": "1", "min. utterances": "2",
         "paUAR-50, %": "25.0 ± 35.4", "paUAR-75, %": "0.0 ± 0.0",
         "worst speaker's UAR, %": "30.0 ± 14.1",  # of 0.2 and 0.4
         "median speaker's UAR, %": "40.0 ± 0.0", "best speaker's UAR, %": "50.0 ± 14.1",
@@ -232,7 +232,7 @@ def test_speakers_of_dimensions(tmp_path: Path):
     table = tabled(speakers_table(of(tmp_path, {("a", "f1", 1): metrics}).splits["up", "test"]))
     assert "worst speaker's UAR, %" not in table
     assert table["median speaker's mean CCC"] == ["0.250"]
-    assert (table["speakers"], table["left out"], table["of one class"]) == (["1"], ["1"], ["–"])
+    assert (table["speakers"], table["left out"], table["single-class"]) == (["1"], ["1"], ["–"])
 
 
 def test_correlation_with_the_share_of_a_class(tmp_path: Path):
@@ -433,13 +433,13 @@ def test_curves_of_a_resumed_and_torn_run(tmp_path: Path):
     assert learning_curves(tmp_path / "none", "fold1") == {}
 
 
-def test_a_damaged_file_of_curves_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture):
+def test_a_damaged_file_of_curves_is_reported(tmp_path: Path, caplog: pytest.LogCaptureFixture):
     path = curves(tmp_path, "fold1", {"dev-acc": [(5, 0.25)]})
     content = path.read_bytes()
     path.write_bytes(content + (4).to_bytes(8, "little") + b"\0" * 4 + b"\xff" * 4 + b"\0" * 4)
     with caplog.at_level(logging.WARNING):
         assert learning_curves(tmp_path, "fold1")["dev-acc"].values.tolist() == [0.25]
-    assert "learning curves end where it cannot be read" in caplog.text
+    assert "learning curves stop where the file cannot be read" in caplog.text
 
 
 def curve(steps: Sequence[int], values: Sequence[float]) -> Curve:
@@ -608,7 +608,7 @@ def test_many_speakers_are_thinned_and_that_is_said(tmp_path: Path):
     metrics = {"recall": dict.fromkeys(CLASSES, 1.0), "per_speaker": per_speaker}
     benchmark(tmp_path, {("a", "f1", 1): metrics})
     scatter = figures_of(Speakers, tmp_path)["up-test-speaker_scatter"]
-    assert "Of 1500 speakers one in 2 is drawn." in scatter.caption
+    assert "One in 2 of the 1500 speakers is drawn." in scatter.caption
     assert scatter.drawn[0].count("<use") < 800
 
 

@@ -82,7 +82,7 @@ def test_more_than_the_most_are_left_out_and_that_is_said(tmp_path: Path):
     assert list(found.planes["up", "test"]) == [system for system, _, _ in runs[:MOST_PLANES]]
     assert found.warnings == (
         f"utterance embeddings are laid out for the first {MOST_PLANES} of {MOST_PLANES + 2} systems and upstreams "
-        "that have them; s3prl-emotion tsne shows those of any other run",
+        "that have them; s3prl-emotion tsne plots those of any run",
     )
 
 
@@ -259,7 +259,7 @@ def test_what_cannot_be_shown_is_said_and_the_rest_is(
     found = planes_of(load_study([tmp_path]))
     assert list(found.planes["up", "test"]) == ["b"]
     assert len(found.warnings) == 1
-    assert found.warnings[0].startswith("no utterance embeddings are shown of up, a, test, fold1: ")
+    assert found.warnings[0].startswith("some utterance embeddings are not shown: up, a, test, fold1: ")
     assert message in found.warnings[0]
     assert message in caplog.text
     if break_it is damaged:

@@ -216,8 +216,8 @@ def test_a_warning_heads_the_page(tmp_path: Path):
     lines = [line | {"search": {**CHOICE, "rate": 1e-4}} for line in lines]
     (folder / "results.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     assert load_study([folder]).warnings == (
-        "the best learning rate lies at an end of those that were tried, so that a better one may lie beyond (whole "
-        "on up: 0.0001 is the lowest); widen search.learning_rates",
+        "the best learning rate is at an end of the range tried, so a better one may lie beyond (whole on up: "
+        "0.0001 is the lowest); widen search.learning_rates",
     )
 
 

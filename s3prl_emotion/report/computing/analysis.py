@@ -77,7 +77,7 @@ class _Analyst:
             try:
                 read.append((run, read_predictions(run.splits[self.split].predictions)))
             except LabelError as error:
-                self._warn(f"no intervals of {run.system}, {self.split}: {error}")
+                self._warn(f"no intervals for {run.system}, {self.split}: {error}")
                 return []
         kinds = {(part.dimensions, part.truth is None) for _, part in read}
         return read if len(kinds) == 1 else []
@@ -143,15 +143,15 @@ class _Analyst:
             if other is None:
                 continue
             if not part.same_utterances(other[1]):
-                self._warn(
-                    f"{system} and {self.study.baseline} are not compared: other utterances or labels in {run.fold}"
-                )
+                why = f"their utterances or labels differ in {run.fold}"
+                self._warn(f"{system} and {self.study.baseline} are not compared: {why}")
                 return [], []
             ours.append((run, part))
             theirs.append(other)
         if baseline and len(ours) < max(len(baseline), len(self.read[system])):
-            what = f"over the {len(ours)} runs that both have" if ours else "not at all: they share no fold and seed"
-            self._warn(f"{system} and {self.study.baseline} are compared {what}")
+            how = f"compared over the {len(ours)} runs that both have" if ours else (
+                "not compared: they share no fold and seed")  # fmt: skip
+            self._warn(f"{system} and {self.study.baseline} are {how}")
         return ours, theirs
 
     def _published(self, system: str) -> dict[str, PublishedNumber]:
@@ -212,7 +212,7 @@ def _with_power(part: Part, comparisons: int) -> Part:
     if not tested or smallest * comparisons < SIGNIFICANT:
         return part
     text = (
-        f"{part.speakers} speakers: no difference can be significant here, since the smallest p-value there can be is "
+        f"{part.speakers} speakers: no difference can be significant here, since the smallest possible p-value is "
         f"{smallest:.2g}, times {comparisons} comparisons"
     )
     return dataclasses.replace(part, warnings=(*part.warnings, text))

@@ -178,7 +178,7 @@ def _of_system(runs: Sequence[RunResult], split: str, study: Study, files: dict[
         whole = run.splits[split].whole()
         if not whole:
             path = run.splits[split].beside("_metrics.json")
-            logger.warning("%s: missing or damaged; scores of its speakers are not shown", path)
+            logger.warning("%s: missing or damaged; its speakers' scores are not shown", path)
         files |= dict.fromkeys(saliency_paths(whole.get("config"), study.folder))
         tables.append(flat_details(metrics) | _add_speakers(details, metrics, whole.get("per_speaker") or {}))
         for gender, entry in (metrics.get("per_gender") or {}).items():

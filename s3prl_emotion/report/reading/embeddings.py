@@ -89,12 +89,12 @@ def planes_of(study: Study) -> Planes:
             except EmotionError as error:
                 where = ", ".join(filter(None, [upstream, system, split, run.fold]))
                 damaged.append(f"{where}: {' '.join(str(error).split())}")
-                logger.warning("no utterance embeddings are shown of %s", damaged[-1])
-    warnings = [f"no utterance embeddings are shown of {_some(damaged)}"] if damaged else []
+                logger.warning("utterance embeddings are not shown: %s", damaged[-1])
+    warnings = [f"some utterance embeddings are not shown: {_some(damaged)}"] if damaged else []
     if left_out:
         warnings.append(
             f"utterance embeddings are laid out for the first {MOST_PLANES} of {given} systems and upstreams that have "
-            "them; s3prl-emotion tsne shows those of any other run"
+            "them; s3prl-emotion tsne plots those of any run"
         )
     return Planes(shown, tuple(warnings))
 
@@ -153,7 +153,7 @@ def _from_label_table(run: RunResult, split: str, embeddings: Embeddings) -> Kno
     try:
         return known_of(embeddings, run.splits[split].beside(SUFFIX), table)
     except EmotionError as error:
-        logger.info("%s tells nothing of the utterance embeddings: %s", table, error)
+        logger.info("%s is not used for the utterance embeddings: %s", table, error)
         return {}
 
 

@@ -85,8 +85,8 @@ def end_warning(searches: Sequence[Search]) -> str | None:
     )
     more = f"; and {len(at_end) - MOST_NAMED} more" if len(at_end) > MOST_NAMED else ""
     return (
-        f"the best learning rate lies at an end of those that were tried, so that a better one may lie beyond "
-        f"({named}{more}); widen search.learning_rates"
+        f"the best learning rate is at an end of the range tried, so a better one may lie beyond ({named}{more}); "
+        "widen search.learning_rates"
     )
 
 

@@ -118,7 +118,7 @@ def load_study(folders: Sequence[Path]) -> Study:
         return _of_experiments(list(folders))
     if len(folders) > 1:
         raise UsageError(
-            f"{benchmarks[0]}: is a benchmark's directory; a report is of one benchmark, or of experiment directories"
+            f"{benchmarks[0]}: is a benchmark's directory; report on one benchmark, or on experiment directories"
         )
     return _of_benchmark(benchmarks[0])
 
@@ -134,7 +134,7 @@ def _of_benchmark(folder: Path) -> Study:
             finished.append(line)
         else:
             state = read_json(folder / entry.get("folder", "") / "state.json")
-            outdated = "was run as an earlier version of the matrix has it" if line is not None else "not run yet"
+            outdated = "was run from an earlier version of the matrix" if line is not None else "not run yet"
             missing[name] = " ".join(str(state.get("error") or outdated).split())
     if not runs:
         raise UsageError(f"{folder}: no finished run in {RESULTS}; s3prl-emotion benchmark fills it")

@@ -76,7 +76,7 @@ def learning_curves(expdir: Path, fold: str) -> dict[str, Curve]:
                     if where == f"emotion-{fold}" and CURVES.fullmatch(name) and np.isfinite(value.simple_value):
                         points.setdefault(name, {})[event.step] = value.simple_value
         except (OSError, DecodeError) as error:
-            logger.warning("%s: learning curves end where it cannot be read (%s)", path, error)
+            logger.warning("%s: learning curves stop where the file cannot be read (%s)", path, error)
     return {name: _curve(values) for name, values in points.items()}
 
 
@@ -109,7 +109,7 @@ def _weights_of_checkpoint(run: RunResult, path: Path) -> Array:
     try:
         featurizer = load_checkpoint(path, mmap=True).get("Featurizer") or {}
     except CheckpointError as error:
-        logger.warning("no weights of layers are shown of a run: %s", error)
+        logger.warning("layer weights of a run are not shown: %s", error)
         return nothing
     raw = featurizer.get("weights")
     return nothing if raw is None else raw.double().reshape(-1).softmax(dim=0).numpy()
@@ -128,7 +128,7 @@ def layer_saliency(paths: Iterable[Path]) -> list[LayerSaliency]:
         try:
             file = SaliencyFile.read(path)
         except ConfigError as error:
-            logger.warning("no saliency of layers is shown of it: %s", error)
+            logger.warning("saliency of layers is not shown: %s", error)
             continue
         if file.method == "pca" or len(file.layers) < 2:
             continue

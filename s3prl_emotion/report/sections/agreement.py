@@ -17,13 +17,13 @@ COLUMNS = [metric.name for metric in of_kind("probabilities", "graders")]
 
 
 class Agreement(SplitSection):
-    """Whether probabilities agree with graders, and with how often the predictions are right."""
+    """Whether probabilities agree with the graders, and with how often predictions are right."""
 
     title = "Agreement with graders and calibration"
     note = (
         "JS and KL: Jensen-Shannon divergence and Kullback-Leibler divergence (graders from model), means over "
-        "utterances. Entropies: whether the model is unsure of what graders disagree about. Macro-F1 above 1/K: a "
-        "class is true, or predicted, where its share exceeds one K-th. ECE: expected calibration error over 15 bins."
+        "utterances. Entropies: whether the model is unsure where graders disagree. Macro-F1 above 1/K: each of the K "
+        "classes is true, or predicted, if its share exceeds 1/K. ECE: expected calibration error over 15 bins."
     )
 
     def tables(self, place: Place) -> Iterator[Table | None]:
@@ -40,9 +40,8 @@ class Agreement(SplitSection):
         }
         if bins:
             caption = (
-                "Share of right answers among the utterances whose first hypothesis has a probability around a value; "
-                "dashed: calibrated; below: how many utterances there are (all runs together; bins as in Guo et al. "
-                "2017)."
+                "Accuracy of the first hypothesis against its probability; dashed: perfect calibration; below: number "
+                "of utterances (all runs together; bins as in Guo et al. 2017)."
             )
             panel = Panel("Calibration", partial(_draw, bins, tuple(systems)), PANEL[1] + 1.0)
             yield Figure(place.figure_name("reliability"), caption, tuple(systems), (panel,))

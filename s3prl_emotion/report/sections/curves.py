@@ -30,8 +30,8 @@ class LearningCurves(TrainingSection):
         names = {name for details in systems.values() for run in details.curves for name in run}
         if names:
             caption = (
-                "Learning curves: each run (faint) and the mean over runs as far as all of them go. Loss is that of "
-                "the training batches since the last time it was logged, and of all of dev's batches."
+                "Learning curves: each run (faint) and the mean over runs, up to the end of the shortest. Training "
+                "loss is over the batches since the previous log entry, dev loss over all batches of dev."
             )
             order = sorted(names, key=lambda name: (name == "train-loss", name == "dev-loss", name))
             panels = tuple(Panel(TITLES.get(name, name), partial(_draw, systems, name)) for name in order)

@@ -54,9 +54,9 @@ def _caption(system: str, plane: Plane) -> str:
     drawn = f"{MOST_POINTS} of {plane.total:,} utterances, drawn with seed {SEED}" if plane.total > MOST_POINTS else (
         f"all {plane.total} utterances")  # fmt: skip
     return (
-        f"{system}: what its last layer is given of each utterance of {plane.split}, by t-SNE (as Neumann and Vu 2019, "
-        f"Figs. 3 and 4). Of the first run that kept it ({run}); {drawn}; perplexity {plane.perplexity:.3g}. Axes have "
-        "no meaning, nor have distances between groups that lie far apart."
+        f"{system}: input of the last layer for each utterance of {plane.split}, by t-SNE (as Neumann and Vu 2019, "
+        f"Figs. 3 and 4). From the first run that saved it ({run}); {drawn}; perplexity {plane.perplexity:.3g}. Axes "
+        "have no meaning, nor do distances between groups that lie far apart."
     )
 
 
@@ -79,7 +79,7 @@ def _draw(plane: Plane, values: NDArray[Any] | None, figure: Any) -> None:
             handletextpad=0.1, columnspacing=0.8,
         )  # fmt: skip
     else:
-        axes.set_xlabel(f"{len(words)} of them", fontsize=8.5)
+        axes.set_xlabel(f"{len(words)} values", fontsize=8.5)
 
 
 def _draw_numbers(points: NDArray[np.float64], values: NDArray[np.float64], figure: Any) -> None:
@@ -101,7 +101,7 @@ def _draw_numbers(points: NDArray[np.float64], values: NDArray[np.float64], figu
     scale.grid(False)
     scale.spines[:].set_visible(False)
     if not known.all():
-        axes.set_xlabel(f"grey: not known of {int((~known).sum())}", fontsize=8.5)
+        axes.set_xlabel(f"grey: {int((~known).sum())} unknown", fontsize=8.5)
 
 
 def _framed(axes: Any) -> Any:

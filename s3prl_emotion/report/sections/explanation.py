@@ -23,21 +23,20 @@ def statements(analysis: Analysis) -> Iterator[str]:
     """Yield sentences that say what the numbers mean."""
     folds = {run.key for run in analysis.study.runs}
     yield (
-        "A score is the mean over runs (folds and seeds), each with its best dev checkpoint, and ± their standard "
-        "deviation (n − 1)."
+        "A score is the mean over runs (folds and seeds), each with its best dev checkpoint; ± is the standard "
+        "deviation over runs (n − 1)."
         if len(folds) > 1
-        else "A score is that of one run, with its best dev checkpoint."
+        else "A score is that of one run with its best dev checkpoint."
     )
     yield (
-        "Brackets hold a 95 % interval of the score of all folds' test predictions taken together (“pooled”; mean "
-        "over seeds): a bootstrap that draws whole speakers "
-        f"({analysis.resamples:,} times), expanded for their small number. It says how the score would vary with other "
-        "speakers, not with other training runs."
+        "Brackets hold a 95 % interval of the score over the test predictions of all folds together (“pooled”; mean "
+        f"over seeds): a bootstrap that draws whole speakers ({analysis.resamples:,} times), widened for small numbers "
+        "of speakers. It says how the score would vary with other speakers, not with other training runs."
     )
     if analysis.comparisons:
         yield (
-            f"Differences are to the baseline, “{analysis.study.baseline}”, on the same utterances, by a paired "
-            "permutation test that swaps whole speakers, two-sided. p-values are corrected by Holm's method over the "
+            f"Differences are to the baseline, “{analysis.study.baseline}”, on the same utterances; p-values are of a "
+            "paired, two-sided permutation test that swaps whole speakers, corrected by Holm's method over the "
             f"{analysis.comparisons} comparisons of this report; * marks those below 0.05."
         )
     if any(name.startswith("CCC") for part in analysis.parts for name in part.metrics):

@@ -21,7 +21,7 @@ class Hypotheses(SplitSection):
 
     title = "Classes and hypotheses"
     note = (
-        "n-best: where the true class is among the n most probable ones, it counts as the prediction. paUAR-X is the "
+        "n-best: the prediction counts as correct if the true class is among the n most probable ones. paUAR-X is the "
         "share of speakers whose UAR is above X %."
     )
 
@@ -38,14 +38,16 @@ class Hypotheses(SplitSection):
             if details.confusion is not None
         ]
         if panels:
-            caption = "Confusions of all runs added up: per cent of the true class, and utterances in brackets."
+            caption = (
+                "Confusions summed over all runs: percentage of the true class, and number of utterances in brackets."
+            )
             yield Figure(place.figure_name("confusion"), caption, (), tuple(panels))
         for index, (system, details) in enumerate(systems.items()):
             panels = _hypotheses(details)
             if panels:
                 caption = (
-                    f"{system}: first and second hypothesis of each true class, per cent of its utterances (as Mitra "
-                    "et al. 2025, Fig. 5). Outlined: where the first is right (row), and where the second is (column)."
+                    f"{system}: first and second hypothesis of each true class, as percentages of its utterances (as "
+                    "Mitra et al. 2025, Fig. 5). Outlined: the first is right (row), the second is right (column)."
                 )
                 yield Figure(place.figure_name(f"hypotheses-{index}"), caption, (), tuple(panels))
 

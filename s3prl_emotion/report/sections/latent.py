@@ -25,10 +25,10 @@ class LatentRepresentation(Section):
     scope = Scope.UPSTREAM
     style = "together"
     note = (
-        "Mean over runs (folds and seeds) ± standard deviation (n − 1). Balanced accuracy is over the classes that "
-        "stand with it. Distances: over all pairs of at most 1,000 utterances. Distance from the training latents: "
-        "2-Wasserstein distance of normal distributions with the mean and covariance of both; 0 where a corpus lies as "
-        "the training split does."
+        "Mean over runs (folds and seeds) ± standard deviation (n − 1). Balanced accuracy is over the classes in "
+        "brackets. Distances: over all pairs of at most 1,000 utterances. Distance from the training latents: "
+        "2-Wasserstein distance between normal distributions with the means and covariances of both; 0 if a corpus is "
+        "distributed as the training split is."
     )
 
     def tables(self, place: Place) -> Iterator[Table | None]:

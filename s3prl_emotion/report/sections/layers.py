@@ -23,8 +23,8 @@ class Layers(TrainingSection):
 
     title = "Layers and cost"
     note = (
-        "Parameters of the upstream: of the layers up to the one that is taken, and of all. Seconds are those of the "
-        "training process with its evaluations; a run that fills the feature store pays for the runs that read from it."
+        "Parameters of the upstream: up to the layer that is used, and of the whole model. Training seconds include "
+        "evaluations on dev; a run that fills the feature store also spends the time that later runs save."
     )
 
     def tables(self, place: Place) -> Iterator[Table | None]:
@@ -36,8 +36,8 @@ class Layers(TrainingSection):
         systems = self.details(place)
         if any(details.weights for details in systems.values()):
             caption = (
-                "Weights that were learnt of the upstream's layers (softmax), in the best dev checkpoint: each run "
-                "(faint) and the mean over runs; dotted: all alike."
+                "Learned weights of the upstream's layers (softmax) in the best dev checkpoint: each run (faint) and "
+                "the mean over runs; dotted: equal weights."
             )
             panels = (Panel("weights of layers", partial(_draw_weights, systems)),)
             yield Figure(place.figure_name("layer_weights"), caption, tuple(systems), panels)
@@ -79,8 +79,8 @@ def saliency_figure(name: str, saliency: Sequence[LayerSaliency]) -> Figure:
     panels = [Panel(target, partial(_draw_saliency, saliency, target)) for target in targets]
     best = ", ".join(str(layer) for layer in sorted({item.best for item in saliency}))
     caption = (
-        f"Saliency of layers ({saliency[0].method.upper()}; Mitra et al. 2025, eq. 3, Figs. 2 and 3): of each training "
-        f"split (faint) and their mean; stars: the most salient. By the mean over targets: layer {best}."
+        f"Saliency of layers ({saliency[0].method.upper()}; Mitra et al. 2025, eq. 3, Figs. 2 and 3): each training "
+        f"split (faint) and their mean; stars: the most salient layer. By the mean over targets: layer {best}."
     )
     return Figure(name, caption, (), tuple(panels))
 

@@ -27,8 +27,8 @@ class LearningRates(Section):
     link = title
     style = "together"
     note = (
-        "Scores on dev, the mean over the search's folds and seeds; the best one's rate is taken, the lower of equal "
-        "ones. No test split is looked at, and runs of the search count in no score above. –: not tried, failed: no "
+        "Dev scores, mean over the search's folds and seeds; the rate with the best score (*) is chosen, the lower of "
+        "equal ones. No test split is used, and the search's runs count in no score above. –: not tried; failed: no "
         "score."
     )
 
@@ -93,7 +93,7 @@ def search_figure(searches: Sequence[Search], systems: Mapping[str, Any]) -> Fig
         Panel(", ".join(filter(None, [upstream, label(metric)])), partial(_draw, drawn, tuple(systems), metric))
         for (upstream, metric), drawn in panels_of.items()
     ]
-    caption = "Learning rates: score of each on dev, on a logarithmic axis; rings: the rates that were taken."
+    caption = "Learning rates: dev score of each, on a logarithmic axis; rings: the rates chosen."
     shown = {search.system for drawn in panels_of.values() for search in drawn}
     series = tuple(systems) if len(shown) > 1 else ()
     return Figure("learning_rates", caption, series, tuple(panels)) if panels else None

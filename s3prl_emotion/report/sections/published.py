@@ -80,7 +80,7 @@ class PublishedResults(Section):
         if not self.groups:
             return ""
         if not self.corpora:
-            return "Which corpus this study is on is not told by its recipes: compare only what is of the same data."
+            return "This study's recipes do not say which corpus it uses: compare only numbers of the same data."
         return (
             f"This study's data: {', '.join(self.corpora)}. Numbers of other data cannot be compared with the scores "
             "above."

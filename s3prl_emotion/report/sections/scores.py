@@ -53,15 +53,15 @@ class Scores(SplitSection):
             height = 0.75 + 0.34 * len(part.rows)
             draw = partial(_draw_scores, part, systems, self.study.baseline)
             caption = (
-                "Scores of all folds' predictions together, with 95 % intervals over speakers; dotted: the baseline."
+                "Scores over all folds' predictions together, with 95 % intervals over speakers; dotted: the baseline."
             )
             panels = tuple(Panel(label(name), partial(draw, name), height) for name in metrics)
             yield Figure(place.figure_name("scores"), caption, systems, panels)
         dimensions = dict.fromkeys(name for row in part.rows for name in row.bins)
         if dimensions:
             caption = (
-                "Mean squared error of utterances by their true value, and how many there are of each "
-                "(as Mitra et al. 2024, Fig. 4)."
+                "Mean squared error by true value, and the number of utterances of each value (as Mitra et al. 2024, "
+                "Fig. 4)."
             )
             draw, height = partial(_draw_bins, part, systems), PANEL[1] + 0.4
             panels = tuple(Panel(label(f"MSE.{name}"), partial(draw, name), height) for name in dimensions)

@@ -25,9 +25,9 @@ class Speakers(SplitSection):
 
     title = "Speakers and genders"
     note = (
-        "Worst, median and best are those of each run; ± is the standard deviation over runs (n − 1). Speakers with "
-        "fewer than the least utterances are left out of their scores and of paUAR. UAR against the share of a class: "
-        "Spearman's correlation over the speakers of a run."
+        "The worst, median and best speaker are those of each run; ± is the standard deviation over runs (n − 1). "
+        "Speakers with fewer utterances than the minimum have no scores and do not count in paUAR. UAR against the "
+        "share of a class: Spearman's correlation over the speakers of a run."
     )
 
     def tables(self, place: Place) -> Iterator[Table | None]:
@@ -61,7 +61,7 @@ def speakers_table(systems: Systems) -> Table | None:
             known = any(point.counts for point in counted)
             numbers = [str(len(counted)), str(len(points) - len(counted)), str(single) if known else NONE]
             rows.append([system, *numbers, str(details.min_utterances), *cells(details, names)])
-    header = ["system", "speakers", "left out", "of one class", "least utterances"]
+    header = ["system", "speakers", "left out", "single-class", "min. utterances"]
     return table_of("speakers", [*header, *map(column_title, names)], rows)
 
 
@@ -116,7 +116,7 @@ def _scatter(systems: Systems) -> tuple[str, list[Panel]]:
     panels = [Panel(name, partial(_draw_scatter, points, tuple(systems), name)) for name in classes]
     largest = max(map(len, points.values()), default=0)
     step = -(-largest // MOST_POINTS)
-    thinned = f" Of {largest} speakers one in {step} is drawn." if step > 1 else ""
+    thinned = f" One in {step} of the {largest} speakers is drawn." if step > 1 else ""
     caption = (
         "UAR of each speaker against the share of the class in the speaker's utterances (as Mitra et al. 2025, Fig. "
         f"4).{thinned}"
@@ -149,7 +149,7 @@ def _sorted_speakers(systems: Systems) -> tuple[str, list[Panel]]:
             draw = partial(_draw_sorted_speakers, scores, tuple(systems), metric)
             panels.append(Panel(f"{_name(metric)} of speakers", draw))
     caption = (
-        "Every speaker's score (mean over the runs that test the speaker), each system from its worst to its best."
+        "Each speaker's score (mean over the runs that test the speaker), from each system's worst to its best speaker."
     )
     return caption, panels
 
@@ -173,7 +173,7 @@ def _genders(systems: Systems) -> tuple[str, list[Panel]]:
         for metric in SPEAKER_METRICS
         if any(any_has(systems, f"{metric}.{gender}") for gender in genders)
     ]
-    return "Scores over the utterances of each gender: mean over runs, and their standard deviation (n − 1).", panels
+    return "Scores over the utterances of each gender: mean and standard deviation over runs (n − 1).", panels
 
 
 def _draw_genders(systems: Systems, genders: Sequence[str], metric: str, figure: Any) -> None:

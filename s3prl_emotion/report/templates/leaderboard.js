@@ -1,4 +1,4 @@
-// Sorts and filters the leaderboard; without it the table is plain and whole.
+// Sorts and filters the leaderboard; without this script the table is complete, just not interactive.
 (() => {
   "use strict";
   const table = document.getElementById("board");
@@ -16,7 +16,7 @@
 
   const empty = document.createElement("p");
   empty.className = "board-none";
-  empty.textContent = "No entry fits these filters.";
+  empty.textContent = "No entry matches these filters.";
   empty.hidden = true;
   table.after(empty);
 
@@ -28,7 +28,7 @@
 
   function compare(first, second) {
     const [one, other] = [value(first), value(second)];
-    if (one === null || other === null) return (one === null) - (other === null); // what is missing stays last
+    if (one === null || other === null) return (one === null) - (other === null); // missing values stay last
     const order = typeof one === "number" ? one - other : words.compare(one, other);
     return descending ? -order : order;
   }
@@ -74,7 +74,7 @@
   });
   controls.addEventListener("input", update);
   controls.addEventListener("submit", (event) => event.preventDefault());
-  controls.addEventListener("reset", () => setTimeout(() => { // after the fields are as they were
+  controls.addEventListener("reset", () => setTimeout(() => { // after the form has reset its fields
     for (const [, select] of filters) if (select) select.value = "";
     [column, descending] = [0, false];
     update();

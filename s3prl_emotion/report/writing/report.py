@@ -41,7 +41,7 @@ def write_report(analysis: Analysis, folder: Path) -> list[Path]:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise UsageError(f"{folder}: cannot be made ({error.strerror}); name another with --out") from error
+        raise UsageError(f"{folder}: cannot be created ({error.strerror}); choose another with --out") from error
     results = Results(analysis)
     sections = [section(results) for section in SECTIONS]
     chapters, dropped = _within_budget(arrange(results, sections))
@@ -52,7 +52,7 @@ def write_report(analysis: Analysis, folder: Path) -> list[Path]:
     content: dict[str, Any] = {
         "study": study, "analysis": analysis, "warnings": warnings, "statements": list(statements(analysis)),
         "chapters": chapters,
-        "by_section": sorted(chapters, key=lambda chapter: chapter.order),  # Markdown, LaTeX: all splits, then latents
+        "by_section": sorted(chapters, key=lambda chapter: chapter.order),  # for Markdown and LaTeX
         "figures": figures,
     }  # fmt: skip
     page = {
@@ -80,7 +80,7 @@ def _within_budget(chapters: Sequence[Chapter]) -> tuple[list[Chapter], list[str
     chosen = within_budget(figures)
     missing = sum(figure.name not in chosen for figure in figures)
     warning = (
-        f"{missing} of {len(figures)} figures are not drawn, since they are too many; all numbers stand in the tables"
+        f"{missing} of {len(figures)} figures are not drawn, since there are too many; all numbers are in the tables"
     )
     return with_figures(chapters, chosen), [warning] if missing else []
 
