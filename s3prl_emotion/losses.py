@@ -1,4 +1,4 @@
-"""Losses that several heads share."""
+"""Losses that several heads share: minus the concordance correlation coefficient (CCC)."""
 
 from __future__ import annotations
 
@@ -7,32 +7,33 @@ from torch import Tensor
 
 from s3prl_emotion.errors import EmotionError
 
-# σx² + σy² + (μx - μy)² below this counts as 0/0: its reciprocal would overflow float32 in the gradient. Standard
-# deviations would have to be under 1e-15, where labels span 1 to 7.
+# If σx² + σy² + (μx - μy)² is smaller, CCC counts as 0/0, since the reciprocal would overflow float32 in the gradient.
+# That takes standard deviations below 1e-15, where labels span 1 to 7.
 LEAST_DENOMINATOR = 1e-30
-# The same where the gradient goes back to float16, which ends at 65504: standard deviations under 1e-4, a tenth of what
+# The same where gradients are float16, whose largest value is 65504: standard deviations below 1e-4, a tenth of what
 # float16 resolves at 1.
 LEAST_DENOMINATOR_HALF = 1e-8
 
 
 def concordance_loss(prediction: Tensor, target: Tensor, weights: Tensor | None = None) -> Tensor:
-    """Minus the mean concordance correlation coefficient of the columns; Mitra et al. 2024, eqs. 4-5.
+    """Return minus the mean concordance correlation coefficient of the columns; Mitra et al. 2024, eqs. 4-5.
 
-    ``CCC = 2 ρ σx σy / (σx² + σy² + (μx - μy)²)``, where ``ρ σx σy`` is the covariance; population moments (÷ B). The
-    paper's alpha = beta = 1/3 are the equal weights that are the default here; Mitra et al. 2025, eq. 4, says the same
-    of any number of columns.
+    ``CCC = 2 ρ σx σy / (σx² + σy² + (μx - μy)²)``, where ``ρ σx σy`` is the covariance, with population moments (÷ B).
+    This is the differentiable form, on tensors, of :func:`s3prl_emotion.metrics.dimension_scores.concordance`. The
+    paper's alpha = beta = 1/3 are the equal weights that are the default here; Mitra et al. 2025, eq. 4, has the same
+    loss for any number of columns.
 
-    A column in which prediction and target are constant and equal is 0/0: its CCC is defined as 0, with gradient 0, as
-    that of constants that differ is, so that nothing is gained by collapsing to a constant. B = 1 is always such a
-    case: the loss is 0 and so is its gradient.
+    CCC is 0/0 in a column where prediction and target are the same constant. It is defined as 0 there, with gradient 0,
+    like that of two different constants, so that a model gains nothing by collapsing to a constant. With B = 1 this is
+    always the case: loss and gradient are 0.
 
     Args:
         prediction: ``[B, N]``, B >= 1
         target: ``[B, N]``, finite
-        weights: of the columns, ``[N]``, not negative, not all 0; divided by their sum
+        weights: weights of the columns, ``[N]``, none negative and not all 0; they are divided by their sum
 
     Returns:
-        scalar in [-1, 1]; float64 where an input is float64, else float32, in which its statistics are computed too
+        scalar in [-1, 1]; it and its statistics are float64 if an input is, otherwise float32
 
     Raises:
         EmotionError: shapes that do not fit, or B = 0
@@ -52,10 +53,10 @@ def concordance_loss(prediction: Tensor, target: Tensor, weights: Tensor | None 
 
 
 def _concordance(prediction: Tensor, target: Tensor) -> Tensor:
-    """CCC of each column, ``[N]``; eq. 5."""
+    """Return the CCC of each column, ``[N]``; eq. 5."""
     kind = torch.promote_types(torch.promote_types(prediction.dtype, target.dtype), torch.float32)
     x, y = prediction.to(kind), target.to(kind)
-    # Measured from their first rows, constant columns have moments of exactly 0, not the rounding of their means.
+    # Relative to their first rows, constant columns have moments of exactly 0 instead of rounding errors.
     x_from, y_from = x[:1].detach(), y[:1].detach()
     x, y = x - x_from, y - y_from
     x_mean, y_mean = x.mean(dim=0, keepdim=True), y.mean(dim=0, keepdim=True)
@@ -64,6 +65,6 @@ def _concordance(prediction: Tensor, target: Tensor) -> Tensor:
     denominator = x.square().mean(dim=0) + y.square().mean(dim=0) + apart.square().squeeze(0)
     half = torch.float16 in (prediction.dtype, target.dtype)
     defined = denominator > (LEAST_DENOMINATOR_HALF if half else LEAST_DENOMINATOR)
-    # Both branches of a `where` pass gradients back: the unused one must be finite too.
+    # Both branches of a `where` pass gradients back, so the unused one must be finite too.
     ccc = 2 * (x * y).mean(dim=0) / torch.where(defined, denominator, 1.0)
     return torch.where(defined, ccc, 0.0)

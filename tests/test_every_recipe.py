@@ -57,7 +57,7 @@ ABOUT = {"split", "fold", "loss", "head", "seed", "upstream", "versions", "confi
 MODULES = (  # what most runs import
     "undrawn", "transformers.models.hubert.modeling_hubert", "transformers.models.wavlm.modeling_wavlm",
     "transformers.models.whisper.modeling_whisper", "transformers.models.bert.modeling_bert", "sklearn.svm",
-    "transformers.models.auto.tokenization_auto", "sklearn.metrics", "audmetric", "s3prl.run_downstream",
+    "transformers.models.auto.tokenization_auto", "sklearn.metrics", "s3prl.run_downstream",
     "s3prl_emotion.training.preflight", "s3prl_emotion.training.summary", "s3prl_emotion.corpora.extra_splits",
     *(f"s3prl_emotion.{name}.command" for name in ("benchmark", "degrade", "rae", "saliency", "transcribe")),
 )  # fmt: skip

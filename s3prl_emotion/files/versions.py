@@ -7,6 +7,7 @@ from importlib import metadata
 
 from s3prl_emotion import __version__
 
+# audmetric is the tests' reference for the metrics; its version stays part of the files' format.
 PACKAGES = ("s3prl", "torch", "torchaudio", "transformers", "numpy", "audmetric", "scikit-learn", "scipy")
 
 

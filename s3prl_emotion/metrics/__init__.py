@@ -1,1 +1,1 @@
-"""Metrics of a split, per group and over speakers, and the files that hold them."""
+"""Metrics of a split and of its groups, statistics over speakers, and the result files that hold them."""

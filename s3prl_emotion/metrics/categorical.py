@@ -10,17 +10,17 @@ from numpy.typing import NDArray
 
 from s3prl_emotion.metrics import registry
 from s3prl_emotion.metrics.calibration import reliability_table
-from s3prl_emotion.metrics.checks import Places, check_groups, checked_rows, checked_truth
+from s3prl_emotion.metrics.checks import Indices, check_groups, checked_rows, checked_truth
 from s3prl_emotion.metrics.groups import (
     N_BEST,
     N_BEST_KEYS,
-    group_places,
+    group_indices,
     n_best_predictions,
     pa_uar,
     score_groups,
 )
 
-MAIN = tuple(metric for metric in registry.of_kind("classes") if metric.tested)  # of speakers, genders and n-best
+MAIN = tuple(metric for metric in registry.of_kind("classes") if metric.tested)  # for speakers, genders and n-best
 
 
 def categorical_metrics(
@@ -34,16 +34,16 @@ def categorical_metrics(
 
     Args:
         truth: class index of each utterance, ``[N]``, N >= 1
-        probabilities: of each class, ``[N, K]``, rows sum to 1; the most probable class is the prediction
+        probabilities: probability of each class, ``[N, K]``, rows sum to 1; the most probable class is the prediction
         classes: names, ``[K]``
-        speakers: of each utterance, where known
-        genders: of each utterance, where known
+        speakers: speaker of each utterance, ``[N]``, ``None`` where unknown
+        genders: gender of each utterance, ``[N]``, ``None`` where unknown
 
     Returns:
         plain numbers, lists and dicts, ready for JSON: ``utterances``; the metrics of classes, ``WA``, ``UAR``,
         ``macro_f1`` in [0, 1]; ``recall`` by class (``None`` where the class does not occur); ``confusion`` (rows
-        truth, columns prediction); ``n_best``; the metrics of probabilities, ``ECE``; ``reliability``; and
-        ``per_speaker``, ``per_gender``, ``paUAR`` where speakers and genders are known
+        truth, columns prediction); ``n_best``; the metrics of probabilities, ``ECE``; ``reliability``; with speakers
+        ``per_speaker`` and ``paUAR``, with genders ``per_gender``
 
     Raises:
         LabelError: shapes or class indices that do not fit, or rows that are no distributions
@@ -70,29 +70,26 @@ def categorical_metrics(
     return result
 
 
-def n_best(truth: Sequence[int] | Places, probabilities: NDArray[np.floating[Any]], n: int) -> dict[str, float | None]:
-    """Return ``accuracy`` and ``UAR`` when the true class among the ``n`` most probable ones counts as a hit.
+def n_best(truth: Sequence[int] | Indices, probabilities: NDArray[np.floating[Any]], n: int) -> dict[str, float | None]:
+    """Return ``accuracy`` and ``UAR``, each in [0, 1], if the true class may be any of the ``n`` most probable ones.
 
     Args:
         truth: class indices, ``[N]``, N >= 1
         probabilities: ``[N, K]``; ties go to the first class
-        n: from 1
-
-    Returns:
-        both in [0, 1]
+        n: at least 1
     """
     true = np.asarray(truth)
     predicted = n_best_predictions(true, probabilities, n)
     return {N_BEST_KEYS[metric.name]: metric.of_split(true, predicted) for metric in MAIN if metric.of_split}
 
 
-def _scores(kind: registry.Kind, truth: Places, prediction: NDArray[Any]) -> dict[str, float | None]:
+def _scores(kind: registry.Kind, truth: Indices, prediction: NDArray[Any]) -> dict[str, float | None]:
     return {metric.name: metric.of_split(truth, prediction) for metric in registry.of_kind(kind) if metric.of_split}
 
 
-def _by_group(truth: Places, predicted: Places, groups: Sequence[str | None], classes: int) -> dict[str, Any]:
-    names, place = group_places(groups)
-    scores = score_groups(truth, predicted, place, len(names), classes)
+def _by_group(truth: Indices, predicted: Indices, groups: Sequence[str | None], classes: int) -> dict[str, Any]:
+    names, group = group_indices(groups)
+    scores = score_groups(truth, predicted, group, len(names), classes)
     return {
         name: {"utterances": int(count)} | {metric.name: float(scores.values[metric.name][index]) for metric in MAIN}
         for index, (name, count) in enumerate(zip(names, scores.utterances, strict=True))

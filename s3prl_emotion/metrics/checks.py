@@ -1,4 +1,4 @@
-"""Checks of what metrics of classes are computed from, once, where it comes in."""
+"""Validate the inputs of the metrics of classes: distributions, class indices, groups."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from numpy.typing import ArrayLike, NDArray
 
 from s3prl_emotion.errors import LabelError
 
-NO_CLASS = -1  # index of an utterance without a class, e.g. without consensus; any negative index is read as this
-SUM_TOLERANCE = 1e-3  # how far a row of probabilities or grader shares may sum from 1, as in label tables
+NO_CLASS = -1  # index of an utterance without a class, e.g. without consensus; all negative indices mean the same
+SUM_TOLERANCE = 1e-3  # largest distance of a row's sum from 1; label tables round grader shares
 Floats = NDArray[np.float64]
-Places = NDArray[np.int64]
+Indices = NDArray[np.int64]
 
 
 def checked_rows(rows: ArrayLike, what: str, classes: int | None = None) -> Floats:
-    """Distributions over classes, checked but not changed.
+    """Validate distributions over classes and return them unchanged.
 
     Args:
         rows: ``[N, K]``, N >= 1
-        what: of the rows, for the message, e.g. ``probabilities``
-        classes: K, where known
+        what: name of the rows in messages, e.g. ``probabilities``
+        classes: K, where it is known
 
     Returns:
         ``[N, K]`` in float64
@@ -33,10 +33,12 @@ def checked_rows(rows: ArrayLike, what: str, classes: int | None = None) -> Floa
     try:
         values = np.asarray(rows, dtype=np.float64)
     except (TypeError, ValueError) as error:  # rows of different lengths, or words
-        raise LabelError(f"{what}: no table of numbers ({error}); give one row an utterance") from error
+        raise LabelError(f"{what}: not a table of numbers ({error}); give one row for each utterance") from error
     if values.ndim != 2 or 0 in values.shape or classes not in (None, values.shape[1]):
         width = "K" if classes is None else classes
-        raise LabelError(f"{what}: shape {list(values.shape)}, expected [N, {width}], a column for each class, N >= 1")
+        raise LabelError(
+            f"{what}: shape {list(values.shape)}, expected [N, {width}] with N >= 1, one column for each class"
+        )
     wrong = ~np.isfinite(values) | (values < 0)
     if wrong.any():
         row, column = np.argwhere(wrong)[0].tolist()
@@ -50,16 +52,16 @@ def checked_rows(rows: ArrayLike, what: str, classes: int | None = None) -> Floa
     return values
 
 
-def checked_truth(truth: Sequence[int] | NDArray[Any], shape: tuple[int, ...], none: bool = False) -> Places:
-    """Class indices, checked.
+def checked_truth(truth: Sequence[int] | NDArray[Any], shape: tuple[int, ...], none: bool = False) -> Indices:
+    """Validate class indices.
 
     Args:
         truth: ``[N]``
-        shape: of the probabilities, N and K
-        none: whether negative values are allowed, for utterances without a class
+        shape: shape of the probabilities, ``(N, K)``
+        none: allow negative values, which stand for utterances without a class
 
     Returns:
-        ``[N]``, negative values as :data:`NO_CLASS`
+        ``[N]`` in int64, negative values as :data:`NO_CLASS`
 
     Raises:
         LabelError: another length, or a value that is no class index
@@ -70,7 +72,7 @@ def checked_truth(truth: Sequence[int] | NDArray[Any], shape: tuple[int, ...], n
             f"true classes: shape {list(values.shape)} for {utterances} utterances; give one index for each"
         )
     if values.dtype.kind not in "iu":
-        raise LabelError(f"true classes: {values.dtype.name} values; give class indices, which are whole numbers")
+        raise LabelError(f"true classes: {values.dtype.name} values; give class indices (whole numbers)")
     values = values.astype(np.int64)
     wrong = (values >= classes) | ((values < 0) & (not none))
     if wrong.any():
@@ -81,7 +83,7 @@ def checked_truth(truth: Sequence[int] | NDArray[Any], shape: tuple[int, ...], n
 
 
 def check_classes(classes: Sequence[str]) -> None:
-    """Refuse classes that are named twice: scores by class would be lost.
+    """Raise an error if a class is named twice, since scores are stored by name.
 
     Raises:
         LabelError: a class is named twice
@@ -92,11 +94,13 @@ def check_classes(classes: Sequence[str]) -> None:
 
 
 def check_groups(utterances: int, **groups: Sequence[str | None] | None) -> None:
-    """Refuse speakers or genders that do not belong to the utterances one by one.
+    """Raise an error unless there is one speaker, or gender, for each utterance.
 
     Raises:
         LabelError: another length
     """
     for name, values in groups.items():
         if values is not None and len(values) != utterances:
-            raise LabelError(f"{name}: {len(values)} for {utterances} utterances; give one for each, None if unknown")
+            raise LabelError(
+                f"{name}: {len(values)} for {utterances} utterances; give one for each, None where it is unknown"
+            )

@@ -12,8 +12,8 @@ from s3prl_emotion.errors import LabelError
 from s3prl_emotion.metrics.dimension_scores import METRICS, squared_error
 from s3prl_emotion.metrics.metric import Metric
 
-BIN_WIDTH = 1.0  # on the corpus's scale: one Likert score
-HEADLINE = next(metric for metric in METRICS if metric.headline)  # of speakers and genders
+BIN_WIDTH = 1.0  # one Likert score on the corpus's scale
+HEADLINE = next(metric for metric in METRICS if metric.headline)  # the metric of speakers and genders
 Vector = NDArray[np.float64]
 
 
@@ -25,23 +25,24 @@ def dimensional_metrics(
     genders: Sequence[str | None] | None = None,
     bin_width: float = BIN_WIDTH,
 ) -> dict[str, Any]:
-    """All metrics of a split, Mitra et al. 2024, eq. 5, Table 2, Fig. 4.
+    """Compute all metrics of a split, once over the whole of it; Mitra et al. 2024, eq. 5, Table 2, Fig. 4.
 
     Args:
         truth: ``[U, D]``, U >= 1, on the corpus's scale
-        prediction: ``[U, D]``, same scale; where it is not finite, what depends on it is ``None``
-        names: of the dimensions, ``[D]``, e.g. ``EmoAct``
-        speakers: of each utterance, where known
-        genders: of each utterance, where known
-        bin_width: of the label bins, see :func:`error_per_bin`
+        prediction: ``[U, D]``, on the same scale; metrics of values that are not finite are ``None``
+        names: names of the dimensions, ``[D]``, e.g. ``EmoAct``
+        speakers: speaker of each utterance, ``[U]``, ``None`` where unknown
+        genders: gender of each utterance, ``[U]``, ``None`` where unknown
+        bin_width: width of the label bins, see :func:`error_per_bin`
 
     Returns:
-        plain numbers, lists and dicts, ready for JSON: ``utterances``; ``CCC``, ``Pearson``, ``MSE`` by dimension, and
-        ``mean_CCC``, ``mean_Pearson``, ``mean_MSE`` over the dimensions where they are defined; ``MSE_per_bin`` by
-        dimension; ``per_speaker``, ``per_gender`` (``utterances``, ``CCC`` by dimension, ``mean_CCC``), where known
+        plain numbers, lists and dicts, ready for JSON: ``utterances``; the metrics of dimensions, ``CCC``,
+        ``Pearson``, ``MSE``, by dimension, and their means ``mean_CCC``, ``mean_Pearson``, ``mean_MSE`` over the
+        dimensions where they are defined; ``MSE_per_bin`` by dimension; with speakers and genders ``per_speaker`` and
+        ``per_gender`` (``utterances``, ``CCC`` by dimension, ``mean_CCC``). What is not defined is ``None``.
 
     Raises:
-        LabelError: shapes that do not fit, no utterance, or a truth that is not finite
+        LabelError: shapes that do not fit, no utterance, or a true value that is not finite
     """
     true, guess = _checked(truth, prediction, names, speakers, genders)
     result: dict[str, Any] = {"utterances": len(true)}
@@ -57,10 +58,10 @@ def dimensional_metrics(
 
 
 def error_per_bin(truth: Vector, prediction: Vector, width: float = BIN_WIDTH) -> list[dict[str, Any]]:
-    """MSE of the utterances whose true value lies in each bin, Mitra et al. 2024, Fig. 4.
+    """Compute the mean squared error in bins of the true value; Mitra et al. 2024, Fig. 4.
 
-    The paper bins by 7-point Likert score and leaves the edges open: here bins are centred on the multiples of
-    ``width``, so that with width 1 the bin of score 3 holds 2.5 <= truth < 3.5.
+    The paper bins by 7-point Likert score without naming the edges. Here bins are centred on the multiples of
+    ``width``: with width 1, the bin of score 3 holds 2.5 <= truth < 3.5.
 
     Args:
         truth: ``[U]``, finite
@@ -69,13 +70,17 @@ def error_per_bin(truth: Vector, prediction: Vector, width: float = BIN_WIDTH) -
 
     Returns:
         the bins that hold utterances, lowest first, each with ``centre``, ``utterances`` and ``MSE``
+
+    Example:
+        >>> error_per_bin(np.array([2.5, 3.0, 4.0]), np.array([2.5, 4.0, 4.0]))
+        [{'centre': 3.0, 'utterances': 2, 'MSE': 0.5}, {'centre': 4.0, 'utterances': 1, 'MSE': 0.0}]
     """
-    places = np.floor(truth / width + 0.5)
+    bins = np.floor(truth / width + 0.5)
     result = []
-    for place in np.unique(places):
-        inside = places == place
+    for bin_ in np.unique(bins):
+        inside = bins == bin_
         mse = squared_error(truth[inside], prediction[inside])
-        result.append({"centre": float(place * width), "utterances": int(inside.sum()), "MSE": mse})
+        result.append({"centre": float(bin_ * width), "utterances": int(inside.sum()), "MSE": mse})
     return result
 
 
@@ -109,7 +114,7 @@ def _checked(
     names: Sequence[str],
     *groups: Sequence[str | None] | None,
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Truth and prediction in float64, checked."""
+    """Validate truth and prediction and return them in float64."""
     true, guess = np.asarray(truth, dtype=np.float64), np.asarray(prediction, dtype=np.float64)
     if true.ndim != 2 or true.shape != guess.shape or true.shape[1] != len(names) or len(true) == 0:
         raise LabelError(
@@ -122,7 +127,7 @@ def _checked(
     if not np.isfinite(true).all():
         row, column = np.argwhere(~np.isfinite(true))[0].tolist()
         raise LabelError(
-            f"dimensional metrics: the true {names[column]} of utterance {row} is {true[row, column]}; leave utterances"
-            " without labels out"
+            f"dimensional metrics: the true {names[column]} of utterance {row} is {true[row, column]}; leave out"
+            " utterances without labels"
         )
     return true, guess

@@ -1,7 +1,7 @@
-"""How far a head's distribution agrees with that of the graders, over all classes that the head has learnt.
+"""Agreement of predicted distributions with those of the graders: divergences, entropies, EMO-SUPERB's macro-F1.
 
-All measures are in bits (logarithms to base 2). Rows are divided by their sums first, so that shares which a label
-table rounded count as distributions.
+All measures are in bits (logarithms to base 2) and over all classes that the head has learnt. Rows are divided by their
+sums first, since label tables round the graders' shares.
 """
 
 from __future__ import annotations
@@ -18,23 +18,23 @@ from s3prl_emotion.metrics.checks import Floats, checked_rows
 from s3prl_emotion.metrics.dimension_scores import pearson
 from s3prl_emotion.metrics.metric import Metric
 
-KL_FLOOR = 1e-6  # least probability that a class counts as having been given: no class costs more than 20 bits
-TIE = 1e-6  # a share this little above 1/K is 1/K in float32 or in a table with six digits
-DECIMALS = 9  # values that differ by less are ties: sums in another order would decide
+KL_FLOOR = 1e-6  # lower probabilities count as this one, so that no class costs more than 20 bits
+TIE = 1e-6  # shares that exceed 1/K by less equal it: float32, or a table with six digits
+DECIMALS = 9  # values equal to so many decimals are ties; below, the order of a summation would decide
 
 
 def agreement(graders: NDArray[np.floating[Any]], probabilities: NDArray[np.floating[Any]]) -> dict[str, Any]:
-    """Agreement of a split with its graders.
+    """Compute how far the predicted distributions of a split agree with those of its graders.
 
     Args:
         graders: shares of the graders, ``[N, K]``, N >= 1, rows sum to 1
-        probabilities: of the head, ``[N, K]``, same order of classes
+        probabilities: predicted distributions, ``[N, K]``, same order of classes
 
     Returns:
-        plain numbers and dicts, ready for JSON: ``utterances``; ``JS`` and ``KL``, means over the utterances of
-        :func:`js_divergence` and :func:`kl_divergence`; ``KL_floored``, how many utterances have a class that graders
-        chose and whose probability is below :data:`KL_FLOOR`; ``entropy``, means of ``graders`` and ``model``;
-        ``entropy_correlation``, see :func:`entropy_correlation`
+        plain numbers and dicts, ready for JSON: ``utterances``; the means ``JS`` and ``KL`` of :func:`js_divergence`
+        and :func:`kl_divergence`; ``KL_floored``, the number of utterances with a class that graders chose and whose
+        probability is below :data:`KL_FLOOR`; the mean ``entropy`` of ``graders`` and ``model``; and
+        :func:`entropy_correlation`
 
     Raises:
         LabelError: shapes that do not fit, or rows that are no distributions
@@ -51,35 +51,39 @@ def agreement(graders: NDArray[np.floating[Any]], probabilities: NDArray[np.floa
 
 
 def js_divergence(graders: NDArray[np.floating[Any]], probabilities: NDArray[np.floating[Any]]) -> Floats:
-    """Jensen-Shannon divergence (not its square root, the distance) of each utterance; Lin 1991.
+    """Return the Jensen-Shannon divergence (not its square root, the distance) of each utterance; Lin 1991.
 
-    ``JS = (KL(p || m) + KL(q || m)) / 2`` with ``m = (p + q) / 2``: 0 where both are equal, 1 where no class is shared.
+    ``JS = (KL(p || m) + KL(q || m)) / 2`` with ``m = (p + q) / 2``
 
     Args:
         graders: ``[N, K]``
         probabilities: ``[N, K]``
 
     Returns:
-        ``[N]`` in bits, in [0, 1]
+        ``[N]`` in bits, in [0, 1]: 0 where both are equal, 1 where they share no class
 
     Raises:
-        LabelError: see :func:`agreement`
+        LabelError: shapes that do not fit, or rows that are no distributions
+
+    Example:
+        >>> js_divergence(np.array([[1.0, 0.0], [0.5, 0.5]]), np.array([[0.0, 1.0], [0.5, 0.5]])).tolist()
+        [1.0, 0.0]
     """
     from scipy.special import rel_entr
 
     share, guess = _distributions(graders, probabilities)
-    # scipy.spatial.distance.jensenshannon takes a root, which is NaN where rounding leaves -1e-17 for equal rows.
+    # scipy.spatial.distance.jensenshannon takes the root, which is NaN where rounding leaves -1e-17 for equal rows.
     middle = np.maximum((share + guess) / 2, np.finfo(float).tiny)
     total = (rel_entr(share, middle) + rel_entr(guess, middle)).sum(axis=1)
     return np.clip(total / (2 * np.log(2)), 0.0, 1.0)
 
 
 def kl_divergence(graders: NDArray[np.floating[Any]], probabilities: NDArray[np.floating[Any]]) -> Floats:
-    """Kullback-Leibler divergence ``KL(graders || model)`` of each utterance.
+    """Return the Kullback-Leibler divergence ``KL(graders || model) = Σ_k p_k log2(p_k / q_k)`` of each utterance.
 
-    It is infinite where the model gives 0 to a class that a grader chose. Here probabilities below :data:`KL_FLOOR`
-    count as that (the row is not divided by its sum again), so that it ends at ``log2(1 / KL_FLOOR)``, 19.93 bits. What
-    falls below 0 by this is 0.
+    It would be infinite where the model gives 0 to a class that a grader chose. Probabilities below :data:`KL_FLOOR`
+    therefore count as this value, without rescaling the row, which limits the divergence to ``log2(1 / KL_FLOOR)``,
+    19.93 bits. Values that this makes negative are set to 0.
 
     Args:
         graders: ``[N, K]``
@@ -89,7 +93,11 @@ def kl_divergence(graders: NDArray[np.floating[Any]], probabilities: NDArray[np.
         ``[N]`` in bits, in [0, 19.94)
 
     Raises:
-        LabelError: see :func:`agreement`
+        LabelError: shapes that do not fit, or rows that are no distributions
+
+    Example:
+        >>> kl_divergence(np.array([[1.0, 0.0]]), np.array([[0.25, 0.75]])).tolist()
+        [2.0]
     """
     from scipy.special import rel_entr
 
@@ -98,7 +106,7 @@ def kl_divergence(graders: NDArray[np.floating[Any]], probabilities: NDArray[np.
 
 
 def entropy(rows: NDArray[np.floating[Any]]) -> Floats:
-    """Shannon entropy of distributions ``[N, K]``: ``[N]`` in bits, in [0, log2 K]."""
+    """Return the Shannon entropy of distributions ``[N, K]``: ``[N]`` in bits, in [0, log2 K]."""
     from scipy import stats
 
     return np.asarray(stats.entropy(np.asarray(rows, dtype=np.float64), base=2, axis=1), dtype=np.float64)
@@ -107,27 +115,32 @@ def entropy(rows: NDArray[np.floating[Any]]) -> Floats:
 def entropy_correlation(
     graders: NDArray[np.floating[Any]], probabilities: NDArray[np.floating[Any]]
 ) -> dict[str, float | None]:
-    """Whether the model is unsure of what the graders disagree about: correlation of both entropies.
+    """Correlate the entropies of graders and model: whether the model is unsure where the graders disagree.
 
     Args:
         graders: ``[N, K]``
         probabilities: ``[N, K]``
 
     Returns:
-        ``Pearson`` and ``Spearman`` in [-1, 1]; ``None`` where one entropy is the same for all utterances, as with
-        consensus classes for graders, and for one utterance
+        ``Pearson`` and ``Spearman`` in [-1, 1]; ``None`` for a single utterance, and where an entropy is the same for
+        all utterances, as that of consensus classes is
 
     Raises:
-        LabelError: see :func:`agreement`
+        LabelError: shapes that do not fit, or rows that are no distributions
     """
     share, guess = (entropy(rows).round(DECIMALS) for rows in _distributions(graders, probabilities))
     return {"Pearson": pearson(share, guess), "Spearman": rank_correlation(share, guess)}
 
 
 def rank_correlation(first: NDArray[np.floating[Any]], second: NDArray[np.floating[Any]]) -> float | None:
-    """Spearman's correlation of ``[N]`` with ``[N]``; ``None`` for a constant or N < 2.
+    """Return Spearman's correlation of ``[N]`` with ``[N]``; values that are equal to nine decimals are ties.
 
-    Values that are equal to nine decimals are ties.
+    Returns:
+        in [-1, 1]; ``None`` for fewer than two values or where one is constant
+
+    Example:
+        >>> rank_correlation(np.array([1.0, 2.0, 3.0]), np.array([1.0, 4.0, 9.0]))
+        1.0
     """
     from scipy import stats
 
@@ -138,15 +151,15 @@ def rank_correlation(first: NDArray[np.floating[Any]], second: NDArray[np.floati
 def threshold_f1(
     graders: NDArray[np.floating[Any]], probabilities: NDArray[np.floating[Any]], classes: Sequence[str]
 ) -> dict[str, Any]:
-    """EMO-SUPERB's macro-F1, over the whole split; Wu et al. 2024, "EMO-SUPERB: An in-depth look at SER".
+    """Compute EMO-SUPERB's macro-F1 over the whole split; Wu et al. 2024, "EMO-SUPERB: An in-depth look at SER".
 
-    An utterance may have several emotions: a class is true where its share of the graders exceeds 1/K, and predicted
-    where its probability does. F1 of each class over both binary matrices, then the mean: scikit-learn's
-    ``f1_score(average="macro", zero_division=0)``. How it is read here, where more than one reading is possible:
+    An utterance may have several emotions: a class is true if its share of the graders exceeds 1/K, and predicted if
+    its probability does. The score is the mean over the classes of F1 on these two binary matrices, scikit-learn's
+    ``f1_score(average="macro", zero_division=0)``. Where the paper leaves a choice:
 
-    - K counts all classes that the head has learnt, and all utterances are looked at, those without consensus too.
-    - A share of just 1/K (or at most 1e-6 above) does not exceed it. Only a row that is the same for all classes has
-      nothing above 1/K: it has no class, which is right where the other has none either; such rows are counted.
+    - K counts all classes that the head has learnt, and all utterances count, also those without consensus.
+    - A share of exactly 1/K, or at most 1e-6 above it, does not exceed it. So only a row that is the same for all
+      classes has no class; it is right where the other row has none either. Such rows are counted.
     - A class that is neither true nor predicted in the split counts as 0 in the mean, scikit-learn's default. It is
       listed in ``absent``, and its own F1 is ``None``.
 
@@ -156,17 +169,19 @@ def threshold_f1(
         classes: names, ``[K]``
 
     Returns:
-        ready for JSON: ``utterances``, ``threshold`` (1/K), ``macro_f1`` in [0, 1], ``F1`` by class, ``absent``,
-        ``without_class``: rows of ``graders`` and of ``model`` with nothing above 1/K
+        ready for JSON: ``utterances``, ``threshold`` (1/K), ``macro_f1`` in [0, 1], ``F1`` by class, ``absent``, and
+        ``without_class``, the number of rows of ``graders`` and of ``model`` with nothing above 1/K
 
     Raises:
-        LabelError: see :func:`agreement`; or fewer than two classes
+        LabelError: shapes that do not fit, rows that are no distributions, or fewer than two classes
     """
     from sklearn.metrics import f1_score
 
     share, guess = _distributions(graders, probabilities)
     if share.shape[1] != len(classes) or len(classes) < 2:
-        raise LabelError(f"graders: {share.shape[1]} columns for {len(classes)} classes; give one each, of two or more")
+        raise LabelError(
+            f"graders: {share.shape[1]} columns for {len(classes)} classes; give one for each of two or more classes"
+        )
     limit = 1 / len(classes)
     true, predicted = share > limit + TIE, guess > limit + TIE
     scores: list[float] = f1_score(true.astype(int), predicted.astype(int), average=None, zero_division=0).tolist()
@@ -187,7 +202,7 @@ def threshold_f1(
 def _distributions(
     graders: NDArray[np.floating[Any]], probabilities: NDArray[np.floating[Any]]
 ) -> tuple[Floats, Floats]:
-    """Both checked and divided by their sums."""
+    """Validate both and divide their rows by their sums."""
     share, guess = checked_rows(graders, "grader shares"), checked_rows(probabilities, "probabilities")
     if share.shape != guess.shape:
         raise LabelError(

@@ -1,4 +1,4 @@
-"""Files that an evaluated split leaves in the experiment directory, each whole or not at all."""
+"""Write the files that an evaluated split leaves in the experiment directory, and describe what made them."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ from s3prl_emotion.files.writing import write_json, write_text
 
 
 def config_hash(config: dict[str, Any]) -> str:
-    """SHA-256 of a recipe, whatever the order of its keys."""
+    """Return the SHA-256 of a recipe, which does not depend on the order of its keys."""
     return hashlib.sha256(json.dumps(config, sort_keys=True, default=str).encode()).hexdigest()
 
 
 def provenance(head: str, downstream_expert: dict[str, Any], arguments: dict[str, Any]) -> dict[str, Any]:
-    """What a result file records about how it was made.
+    """Return what a metrics file records of how it was made: head, seed, upstream, versions, recipe.
 
     Args:
         head: name of the head
-        downstream_expert: that section of the recipe
+        downstream_expert: this section of the recipe
         arguments: the recipe's other sections and the command line, as the host's runner passes them
     """
     recipe = {key: arguments[key] for key in ("runner", "optimizer", "scheduler", "specaug") if arguments.get(key)}
@@ -45,7 +45,7 @@ def provenance(head: str, downstream_expert: dict[str, Any], arguments: dict[str
 
 
 def model_size(model: nn.Module) -> dict[str, Any]:
-    """Number of parameters of a head, and their size in MB (10^6 bytes)."""
+    """Return the number of parameters of a head, and their size in MB (10^6 bytes)."""
     parameters = list(model.parameters())
     megabytes = sum(item.numel() * item.element_size() for item in parameters) / 1e6
     return {"num_parameters": sum(item.numel() for item in parameters), "model_size_mb": round(megabytes, 3)}
@@ -54,7 +54,7 @@ def model_size(model: nn.Module) -> dict[str, Any]:
 def write_host_lists(
     folder: Path, stem: str, utterances: Sequence[Utterance], truth: Sequence[str], predicted: Sequence[str]
 ) -> None:
-    """Write the host's ``{stem}_predict.txt`` and ``{stem}_truth.txt``: a line an utterance, its file's stem first."""
+    """Write the host's ``{stem}_predict.txt`` and ``{stem}_truth.txt``: a line for each utterance."""
     for kind, values in (("predict", predicted), ("truth", truth)):
         lines = [f"{Path(item.name).stem} {value}\n" for item, value in zip(utterances, values, strict=True)]
         write_text(folder / f"{stem}_{kind}.txt", "".join(lines))
@@ -69,7 +69,7 @@ def write_predictions(
         folder: experiment directory
         stem: ``{split}_{fold}``
         utterances: in the order of the rows, ``[N]``
-        columns: by name, ``[N]`` each, words or numbers; they follow FileName, SpkrID and Gender
+        columns: words or numbers by name, ``[N]`` each, written after FileName, SpkrID and Gender
     """
     table = io.StringIO()
     writer = csv.writer(table, lineterminator="\n")
@@ -90,5 +90,5 @@ def write_metrics(folder: Path, stem: str, values: dict[str, Any]) -> Path:
 
 
 def float32_mean(values: Sequence[float]) -> float:
-    """Mean as s3prl's experts log it, in float32, so that ``log.log`` agrees with stock tasks to the digit."""
+    """Return the mean in float32, as s3prl's experts log it, so that ``log.log`` equals that of stock tasks."""
     return torch.tensor(values, dtype=torch.float32).mean().item()

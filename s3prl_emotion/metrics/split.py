@@ -1,8 +1,8 @@
-"""All of a split's metrics for a head that learns the graders' distribution; Mitra et al. 2025.
+"""Compute all metrics of a split for heads that learn the graders' distribution; Mitra et al. 2025.
 
-Such a head may have learnt more classes than are evaluated (nine and six in the paper), and it learns from utterances
-without consensus too, which have no true class. So UAR and all that needs a true class is computed over the evaluated
-classes and the utterances that have one of them; agreement with the graders over all classes and all utterances.
+Such a head may learn more classes than are evaluated (nine and six in the paper), and it learns from utterances without
+consensus, which have no true class. UAR and everything else that needs a true class is therefore computed over the
+evaluated classes and the utterances that have one of them, agreement with the graders over all classes and utterances.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from s3prl_emotion.errors import LabelError, nearest
 from s3prl_emotion.metrics.categorical import categorical_metrics
-from s3prl_emotion.metrics.checks import NO_CLASS, Floats, Places, check_classes, checked_rows, checked_truth
+from s3prl_emotion.metrics.checks import NO_CLASS, Floats, Indices, check_classes, checked_rows, checked_truth
 from s3prl_emotion.metrics.distribution import agreement, threshold_f1
 from s3prl_emotion.metrics.groups import group_metrics
 
@@ -25,21 +25,21 @@ GROUPS = ("per_speaker", "per_gender")
 
 @dataclass(frozen=True)
 class Restricted:
-    """What is left of a split over the evaluated classes.
+    """A split restricted to the evaluated classes.
 
     Attributes:
-        classes: the evaluated ones, ``[E]``, which index what follows
-        kept: indices of the utterances that have one of them, ``[M]``, ascending
-        truth: class indices, ``[M]``
+        classes: names of the evaluated classes, ``[E]``
+        kept: indices of the utterances of these classes in the split, ``[M]``, ascending
+        truth: indices into ``classes``, ``[M]``
         probabilities: ``[M, E]``, rows sum to 1
-        no_consensus: how many utterances have no class at all
-        other_class: how many have a class that is not evaluated
-        no_mass: how many of the kept have probability 0 in all evaluated classes, and were given 1/E in each
+        no_consensus: number of utterances without a class
+        other_class: number of utterances of a class that is not evaluated
+        no_mass: number of kept utterances whose probability is 0 in all evaluated classes; they get 1/E in each
     """
 
     classes: tuple[str, ...]
-    kept: Places
-    truth: Places
+    kept: Indices
+    truth: Indices
     probabilities: Floats
     no_consensus: int
     other_class: int
@@ -47,24 +47,25 @@ class Restricted:
 
 
 def restrict_classes(
-    truth: Sequence[int] | Places,
+    truth: Sequence[int] | Indices,
     probabilities: NDArray[np.floating[Any]],
     classes: Sequence[str],
     evaluated: Sequence[str],
 ) -> Restricted:
-    """Restrict a split to the classes that are evaluated: what the model would say if it knew no others.
+    """Restrict a split to the classes that are evaluated, as if the model knew no others.
 
     Args:
         truth: index into ``classes`` of each utterance, ``[N]``; negative where there is no consensus
         probabilities: ``[N, K]``, rows sum to 1
-        classes: that the head has learnt, ``[K]``
-        evaluated: names of two or more of them, in the order wanted, which also decides ties
+        classes: names of the classes that the head has learnt, ``[K]``
+        evaluated: names of two or more of them; ties go to the one that comes first here
 
     Returns:
-        utterances of the evaluated classes, their probabilities there divided by their sums
+        the utterances of the evaluated classes, with the probabilities of these classes divided by their sum
 
     Raises:
-        LabelError: a class that is not known, named twice or fewer than two, no utterance left, or bad input
+        LabelError: a class is unknown or named twice, fewer than two are evaluated, no utterance is left, or the input
+            is not valid
     """
     check_classes(classes)
     check_classes(evaluated)
@@ -72,13 +73,15 @@ def restrict_classes(
     true = checked_truth(truth, rows.shape, none=True)
     unknown = [name for name in evaluated if name not in classes]
     if unknown:
-        raise LabelError(f"evaluated classes: {unknown[0]!r} is none the head has learnt{nearest(unknown[0], classes)}")
+        raise LabelError(
+            f"evaluated classes: {unknown[0]!r} is not one that the head has learnt{nearest(unknown[0], classes)}"
+        )
     if len(evaluated) < 2:
         raise LabelError(f"evaluated classes: {', '.join(evaluated) or 'none'}; name two or more")
     columns = [list(classes).index(name) for name in evaluated]
-    place = np.full(len(classes) + 1, NO_CLASS)  # its last is for utterances without a class
-    place[columns] = range(len(columns))
-    kept = np.flatnonzero(place[true] >= 0)
+    index_of = np.full(len(classes) + 1, NO_CLASS)  # the last entry is for utterances without a class
+    index_of[columns] = range(len(columns))
+    kept = np.flatnonzero(index_of[true] >= 0)
     if not len(kept):
         raise LabelError(f"no utterance of the split has one of the classes {', '.join(evaluated)}; evaluate others")
     inside = rows[kept][:, columns]
@@ -88,7 +91,7 @@ def restrict_classes(
     return Restricted(
         classes=tuple(evaluated),
         kept=kept,
-        truth=place[true[kept]],
+        truth=index_of[true[kept]],
         probabilities=np.divide(inside, mass, out=even, where=mass > 0),
         no_consensus=none,
         other_class=len(true) - none - len(kept),
@@ -97,9 +100,9 @@ def restrict_classes(
 
 
 def hypothesis_pairs(
-    truth: Sequence[int] | Places, probabilities: NDArray[np.floating[Any]], classes: Sequence[str]
+    truth: Sequence[int] | Indices, probabilities: NDArray[np.floating[Any]], classes: Sequence[str]
 ) -> dict[str, dict[str, Any]]:
-    """For each true class, how often which class comes first and which second; Mitra et al. 2025, Fig. 5.
+    """Count, for each true class, the pairs of first and second hypothesis; Mitra et al. 2025, Fig. 5.
 
     Args:
         truth: class indices, ``[N]``
@@ -107,9 +110,9 @@ def hypothesis_pairs(
         classes: names, ``[K]``
 
     Returns:
-        by true class: ``utterances``, and ``shares`` of them, ``[K, K]``, rows the first hypothesis, columns the
-        second, so that the row of the true class holds what the first gets right and its column what the second does;
-        the diagonal is 0, all sum to 1; ``None`` where the class does not occur
+        by true class: ``utterances``, and ``shares`` of them, ``[K, K]``, which sum to 1, rows the first hypothesis,
+        columns the second; ``None`` where the class does not occur. The first hypothesis is right in the row of the
+        true class, the second in its column.
 
     Raises:
         LabelError: shapes or class indices that do not fit, fewer than two classes, or rows that are no distributions
@@ -118,7 +121,7 @@ def hypothesis_pairs(
     rows = checked_rows(probabilities, "probabilities", len(classes))
     true, number = checked_truth(truth, rows.shape), len(classes)
     if number < 2:
-        raise LabelError("a second hypothesis needs two classes or more")
+        raise LabelError(f"classes: {number} of them; a second hypothesis needs two or more")
     first, second = np.argsort(-rows, axis=1, kind="stable")[:, :2].T
     cells = np.bincount((true * number + first) * number + second, minlength=number**3).reshape([number] * 3)
     totals = cells.sum(axis=(1, 2)).tolist()
@@ -129,7 +132,7 @@ def hypothesis_pairs(
 
 
 def split_metrics(
-    truth: Sequence[int] | Places,
+    truth: Sequence[int] | Indices,
     probabilities: NDArray[np.floating[Any]],
     classes: Sequence[str],
     evaluated: Sequence[str] | None = None,
@@ -139,37 +142,38 @@ def split_metrics(
     min_utterances: int = 1,
     dimensional: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """All metrics of a split, once over the whole of it.
+    """Compute all metrics of a split, once over the whole of it.
 
     Args:
         truth: index into ``classes`` of each utterance, ``[N]``, N >= 1; negative where there is no consensus
         probabilities: ``[N, K]``, rows sum to 1
-        classes: that the head has learnt, ``[K]``
-        evaluated: those that UAR and the like are about, ``[E]``; all by default
-        graders: shares of the graders, ``[N, K]``, order of ``classes``; a row of NaN where they are not known
-        speakers: of each utterance, where known
-        genders: of each utterance, where known
+        classes: names of the classes that the head has learnt, ``[K]``
+        evaluated: names of the classes that are evaluated, ``[E]``; all by default
+        graders: shares of the graders, ``[N, K]``, in the order of ``classes``; rows of NaN where they are unknown
+        speakers: speaker of each utterance, ``[N]``, ``None`` where unknown
+        genders: gender of each utterance, ``[N]``, ``None`` where unknown
         min_utterances: speakers with fewer evaluated utterances are left out of paUAR
-        dimensional: :func:`~s3prl_emotion.metrics.dimensional.dimensional_metrics` of the same split, to be joined
+        dimensional: metrics of the split's dimensions, from
+            :func:`~s3prl_emotion.metrics.dimensional.dimensional_metrics`, to be joined
 
     Returns:
         plain numbers, lists and dicts, ready for JSON, in this order:
 
-        - ``classes`` and ``evaluated_classes``, names. Lists over classes follow ``evaluated_classes``.
+        - ``classes`` and ``evaluated_classes``, names. Lists over classes are in the order of ``evaluated_classes``.
         - ``counts``: ``utterances`` N, ``evaluated`` M, ``no_consensus``, ``other_class``, ``no_mass`` as in
           :class:`Restricted`
         - over the M utterances and E classes: ``utterances``, ``WA``, ``UAR``, ``macro_f1``, ``recall``, ``confusion``,
           ``ECE``, ``reliability`` as in :func:`~s3prl_emotion.metrics.categorical.categorical_metrics`;
           ``hypotheses`` as in :func:`hypothesis_pairs`
-        - ``n_best``, and where known ``per_speaker``, ``speakers``, ``paUAR``, ``UAR_against_share``, ``per_gender`` as
-          in :func:`~s3prl_emotion.metrics.groups.group_metrics`
+        - ``n_best``, and with speakers and genders ``per_speaker``, ``speakers``, ``paUAR``, ``UAR_against_share``,
+          ``per_gender`` as in :func:`~s3prl_emotion.metrics.groups.group_metrics`
         - over all utterances with ``graders`` and K classes: ``agreement`` and ``threshold_F1`` as in
           :mod:`~s3prl_emotion.metrics.distribution`
-        - with ``dimensional``: its keys, but ``dimension_utterances`` for its ``utterances``, in the whole and in each
+        - with ``dimensional``: its keys, except that its ``utterances`` becomes ``dimension_utterances``, also in each
           entry of ``per_speaker`` and ``per_gender``
 
     Raises:
-        LabelError: input that does not fit, see the functions named above
+        LabelError: the input is not valid, see the functions named above
     """
     rows = checked_rows(probabilities, "probabilities", len(classes))
     part = restrict_classes(truth, rows, classes, classes if evaluated is None else evaluated)
@@ -195,38 +199,40 @@ def split_metrics(
 
 
 def join_dimensions(metrics: Mapping[str, Any], dimensional: Mapping[str, Any]) -> dict[str, Any]:
-    """Metrics of classes and of dimensions as one, group by group.
+    """Join the metrics of classes with those of dimensions, group by group.
 
     Args:
-        metrics: of :func:`split_metrics`
-        dimensional: of :func:`~s3prl_emotion.metrics.dimensional.dimensional_metrics`, same utterances
+        metrics: from :func:`split_metrics`
+        dimensional: from :func:`~s3prl_emotion.metrics.dimensional.dimensional_metrics`, of the same utterances
 
     Returns:
-        both; ``utterances`` is that of the classes, ``dimension_utterances`` that of the dimensions
+        both; ``utterances`` counts those with a class, ``dimension_utterances`` those with dimensions
 
     Raises:
-        LabelError: the dimensions' groups are not among those of the classes
+        LabelError: the dimensions have a speaker or gender that the classes lack
     """
     result = dict(metrics) | _renamed({key: value for key, value in dimensional.items() if key not in GROUPS})
     for key in GROUPS:
-        mine, theirs = metrics.get(key, {}), dimensional.get(key, {})
-        others = [name for name in theirs if name not in mine]
+        of_classes, of_dimensions = metrics.get(key, {}), dimensional.get(key, {})
+        others = [name for name in of_dimensions if name not in of_classes]
         if others:
-            raise LabelError(f"dimensional metrics: {key} has {others[0]!r}, the classes' has not; give the same split")
-        if mine:
-            result[key] = {name: dict(entry) | _renamed(theirs.get(name, {})) for name, entry in mine.items()}
+            raise LabelError(f"dimensional metrics: {key} has {others[0]!r}, the classes have not; give the same split")
+        if of_classes:
+            result[key] = {
+                name: dict(entry) | _renamed(of_dimensions.get(name, {})) for name, entry in of_classes.items()
+            }
     return result
 
 
 def metrics_without_classes(
     dimensional: Mapping[str, Any], evaluated: Sequence[str], utterances: int
 ) -> dict[str, Any]:
-    """Metrics of a split of which only dimensions are known, under the same keys as in :func:`split_metrics`.
+    """Return the metrics of a split whose classes are unknown, under the keys of :func:`split_metrics`.
 
     Args:
-        dimensional: of :func:`~s3prl_emotion.metrics.dimensional.dimensional_metrics`
-        evaluated: names of the classes that UAR would be about
-        utterances: of the split
+        dimensional: from :func:`~s3prl_emotion.metrics.dimensional.dimensional_metrics`
+        evaluated: names of the classes that would be evaluated
+        utterances: number of utterances of the split
 
     Returns:
         ``evaluated_classes``, ``counts``, and the keys of ``dimensional``
@@ -239,15 +245,15 @@ def metrics_without_classes(
 def _with_shares(
     graders: NDArray[np.floating[Any]], rows: Floats
 ) -> tuple[NDArray[np.floating[Any]], NDArray[np.floating[Any]]]:
-    """Both of the utterances whose shares are known; what does not fit is left for the metrics to refuse."""
+    """Return the shares and probabilities of the utterances with known shares; the metrics check the shapes."""
     known = ~np.isnan(graders).all(axis=-1)
     if graders.shape != rows.shape or known.all() or not known.any():
         return graders, rows
     return graders[known], rows[known]
 
 
-def _whole(part: Restricted, utterances: int) -> tuple[Places, Floats]:
-    """Truth ``[N]`` and probabilities ``[N, E]`` with the left-out utterances back in, as ones that are not scored."""
+def _whole(part: Restricted, utterances: int) -> tuple[Indices, Floats]:
+    """Return truth ``[N]`` and probabilities ``[N, E]`` of all utterances; those left out are not scored."""
     truth = np.full(utterances, NO_CLASS)
     rows = np.full((utterances, len(part.classes)), 1 / len(part.classes))
     truth[part.kept], rows[part.kept] = part.truth, part.probabilities

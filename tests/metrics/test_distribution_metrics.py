@@ -283,7 +283,7 @@ EVEN = np.full((2, 4), 0.25)
         (EVEN, np.array([[0.25] * 4, [0.5, 0.75, -0.25, 0]]), "class 2 of utterance 1 is -0.25"),
         (EVEN, np.array([[0.25] * 4, [0.25, 0.25, 0.25, 0.248]]), "utterance 1 sums to 0.998, not to 1"),
         (np.zeros((2, 4)), EVEN, "grader shares: the row of utterance 0 sums to 0,"),
-        ([[0.5, 0.5], [1.0]], EVEN, "grader shares: no table of numbers"),
+        ([[0.5, 0.5], [1.0]], EVEN, "grader shares: not a table of numbers"),
     ],
 )
 def test_bad_input(graders: Any, model: Any, message: str) -> None:
@@ -298,5 +298,5 @@ def test_bad_input(graders: Any, model: Any, message: str) -> None:
 @pytest.mark.parametrize("classes", [["one"], ["a", "b", "c"]])
 def test_threshold_f1_needs_a_name_for_each_of_two_classes(classes: list[str]) -> None:
     rows = np.ones((2, 1)) if len(classes) == 1 else EVEN
-    with pytest.raises(LabelError, match=r"columns for .* classes; give one each, of two or more"):
+    with pytest.raises(LabelError, match=r"columns for .* classes; give one for each of two or more classes"):
         threshold_f1(rows, rows, classes)

@@ -17,7 +17,6 @@ from s3prl_emotion.errors import EmotionError, LabelError
 from s3prl_emotion.metrics.categorical import categorical_metrics, n_best
 from s3prl_emotion.metrics.groups import (
     correlations_with_shares,
-    gender_table,
     group_metrics,
     n_best_predictions,
     pa_uar,
@@ -162,7 +161,7 @@ def paper_like_split() -> tuple[list[int], Array, list[str], list[str]]:
     return truth, np.array(rows), list("aabbccccd"), ["Female"] * 4 + ["Male"] * 5
 
 
-def test_speakers_and_gender_table_by_hand() -> None:
+def test_speakers_and_genders_by_hand() -> None:
     metrics = group_metrics(*paper_like_split()[:2], CLASSES, *paper_like_split()[2:])
     uars = {n: [metrics["per_speaker"][s]["n_best"][n]["UAR"] for s in "abcd"] for n in "123"}
     assert uars == {"1": [1, 0.5, 0.5, 0], "2": [1, 1, 0.5, 0], "3": [1, 1, 0.5, 1]}
@@ -172,15 +171,18 @@ def test_speakers_and_gender_table_by_hand() -> None:
         "all": 4, "counted": 4, "left_out": 0, "one_class": 1, "min_utterances": 1, "several_genders": 0
     }  # fmt: skip
     assert metrics["paUAR"] == {"50": 1 / 4, "75": 1 / 4}
-    keys = ("gender", "n_best", "speakers", "paUAR-75", "paUAR-50")
-    assert [tuple(row[key] for key in keys) for row in gender_table(metrics)] == [
-        ("all", 1, 4, 0.25, 0.25), ("all", 2, 4, 0.5, 0.5), ("all", 3, 4, 0.75, 0.75),
-        ("Female", 1, 2, 0.5, 0.5), ("Female", 2, 2, 1.0, 1.0), ("Female", 3, 2, 1.0, 1.0),
-        ("Male", 1, 2, 0.0, 0.0), ("Male", 2, 2, 0.0, 0.0), ("Male", 3, 2, 0.5, 0.5),
-    ]  # fmt: skip
+    rows = {
+        name: [(part["n_best"][n]["paUAR"]["75"], part["n_best"][n]["paUAR"]["50"]) for n in "123"]
+        for name, part in [("all", metrics), *metrics["per_gender"].items()]
+    }
+    assert rows == {
+        "all": [(0.25, 0.25), (0.5, 0.5), (0.75, 0.75)],
+        "Female": [(0.5, 0.5), (1.0, 1.0), (1.0, 1.0)],
+        "Male": [(0.0, 0.0), (0.0, 0.0), (0.5, 0.5)],
+    }
+    assert [part["speakers"]["counted"] for part in metrics["per_gender"].values()] == [2, 2]
     # pooled over the women: ang 2 of 2, hap 1 of 2; then both
-    assert [row["UAR"] for row in gender_table(metrics)[3:5]] == [0.75, 1.0]
-    assert list(gender_table(metrics)[0]) == ["gender", "n_best", "speakers", "left_out", "UAR", "paUAR-75", "paUAR-50"]
+    assert [metrics["per_gender"]["Female"]["n_best"][n]["UAR"] for n in "12"] == [0.75, 1.0]
 
 
 def test_min_utterances_leaves_speakers_out_of_pa_uar_alone() -> None:
@@ -205,7 +207,7 @@ def test_no_speaker_has_enough_utterances() -> None:
     assert metrics["per_gender"]["Female"]["paUAR"] == {"50": None, "75": None}
     assert metrics["UAR_against_share"] == dict.fromkeys(CLASSES)
     assert metrics["speakers"]["counted"] == 0
-    assert all(row["paUAR-50"] is None for row in gender_table(metrics))
+    assert all(scores["paUAR"]["50"] is None for scores in metrics["n_best"].values())
     json.dumps(metrics, allow_nan=False)
 
 
@@ -311,15 +313,12 @@ def test_result_is_plain_json(dtype: type[np.floating[Any]]) -> None:
     truth, rows, speakers, genders = random_split(1)
     metrics = group_metrics(truth, rows.astype(dtype), CLASSES, speakers, genders, 3)
     assert json.loads(json.dumps(metrics, allow_nan=False)) == metrics
-    assert json.loads(json.dumps(gender_table(metrics), allow_nan=False)) == gender_table(metrics)
 
 
 @pytest.mark.parametrize("unknown", [None, [None, None], ["", ""]])
 def test_unknown_groups_are_left_out(unknown: list[str | None] | None) -> None:
     metrics = group_metrics([0, 1], certain([0, 1]), CLASSES, unknown, unknown)
     assert list(metrics) == ["n_best"]
-    with pytest.raises(LabelError, match="the gender table is about speakers"):
-        gender_table(metrics)
 
 
 def test_genders_without_speakers() -> None:
@@ -332,7 +331,6 @@ def test_speakers_without_genders() -> None:
     metrics = group_metrics([0, 1], certain([0, 1]), CLASSES, ["a", "b"])
     assert "per_gender" not in metrics
     assert "several_genders" not in metrics["speakers"]
-    assert [row["gender"] for row in gender_table(metrics)] == ["all"] * 3
 
 
 def test_group_that_nobody_is_in_has_no_scores() -> None:

@@ -1,7 +1,7 @@
-"""Statistics that respect speakers: intervals, comparisons of two systems, and correction for many comparisons.
+"""Statistics over speakers: intervals, tests between two systems, and correction for many comparisons.
 
-Utterances of a speaker are alike, so 1,000 utterances of 10 speakers say little more about new speakers than the 10 do.
-Whatever is drawn, swapped or left out here is therefore a whole speaker.
+Utterances of a speaker are alike: 1,000 utterances of 10 speakers say little more about new speakers than 10 utterances
+do. So the bootstrap draws whole speakers, and the permutation test swaps them.
 """
 
 from __future__ import annotations

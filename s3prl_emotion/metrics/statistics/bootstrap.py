@@ -1,13 +1,13 @@
-"""Bootstrap intervals that draw whole speakers, expanded so that they hold what they promise with few of them.
+"""Compute bootstrap intervals that draw whole speakers and keep their coverage with few of them.
 
-The percentile interval of a cluster bootstrap is too narrow with few clusters: of the intervals of 10 simulated
-speakers 84 to 91 % held the true value where 95 % should. The expanded percentile interval (Hesterberg 2015, "What
-teachers should know about the bootstrap") takes quantiles further out: those of Student's t with K - 1 degrees of
-freedom, times the factor by which the bootstrap's spread is too small. For a mean that is sqrt(K / (K - 1)),
-which is the ratio of the jackknife's standard error to the bootstrap's; here the ratio is measured, since for CCC and
-speakers with unequally many utterances it is larger. It stays within the metric's range. Share (%) of 95 % intervals
-that held the true value, on 2,000 simulated corpora each, with skewed numbers of utterances and predictions biased by
-speaker (``coverage`` in ``tests/metrics/test_statistics.py``):
+The percentile interval of a cluster bootstrap is too narrow with few clusters: with 10 simulated speakers, 84 to 91 %
+of 95 % intervals held the true value. The expanded percentile interval (Hesterberg 2015, "What teachers should know
+about the bootstrap") takes quantiles further out: those of Student's t with K - 1 degrees of freedom, times the factor
+by which the bootstrap's spread is too small. For a mean this factor is sqrt(K / (K - 1)), the ratio of the standard
+error of the jackknife to that of the bootstrap. Here the ratio is measured, since it is larger for CCC and for speakers
+with unequal numbers of utterances. The interval stays within the metric's range. Share (%) of 95 % intervals that held
+the true value, on 2,000 simulated corpora each, with skewed numbers of utterances and predictions biased by speaker
+(``coverage`` in ``tests/metrics/test_statistics.py``):
 
     speakers  CCC   Pearson  MSE   UAR   WA    macro-F1
     10        96.1  97.1     89.8  94.4  93.2  94.0
@@ -15,8 +15,8 @@ speaker (``coverage`` in ``tests/metrics/test_statistics.py``):
     50        95.0  95.3     92.3  94.2  94.4  94.7
     100       94.9  95.3     93.3  94.5  94.1  95.1
 
-Of other corrections, BCa with the jackknife's acceleration did worse than the plain percentile for CCC (86 % with 20
-speakers); bootstrap-t does better for MSE (94 % with 100), at the price of much wider intervals with few speakers.
+Two other corrections were tried: BCa with the jackknife's acceleration is worse than the plain percentile for CCC (86 %
+with 20 speakers); bootstrap-t is better for MSE (94 % with 100) at the price of much wider intervals with few speakers.
 """
 
 from __future__ import annotations
@@ -33,13 +33,13 @@ from s3prl_emotion.metrics.metric import Array
 
 RESAMPLES = 10_000
 LEVEL = 0.95
-FEWEST = 5  # clusters: an interval ends at its most extreme cluster, so that of 4 holds 1 - 2 / 2^4 = 88 % at most
-CHUNK = 2_000_000  # weights in memory at once (16 MB)
+FEWEST = 5  # clusters: an interval reaches to its most extreme cluster, so with 4 it holds 1 - 2 / 2^4 = 88 % at most
+CHUNK = 2_000_000  # most weights in memory at once (16 MB)
 
 
 @dataclass(frozen=True)
 class Intervals:
-    """Metrics ``values [M]`` with bounds ``low [M]`` and ``high [M]``, NaN where there are none."""
+    """Metrics ``values [M]`` with bounds ``low [M]`` and ``high [M]``, NaN where there is no interval."""
 
     values: Array
     low: Array
@@ -55,18 +55,18 @@ def cluster_bootstrap(
     resamples: int = RESAMPLES,
     seed: int = 0,
 ) -> Intervals:
-    """Expanded percentile intervals of functions of sums over clusters.
+    """Compute expanded percentile intervals of metrics that are functions of sums over clusters.
 
     Args:
-        sums: of each cluster, ``[K, P]``
-        metrics: totals ``[..., P]`` to metrics ``[..., M]``; NaN where not defined
-        level: of confidence, in (0, 1)
-        resamples: how often K clusters are drawn with replacement
-        seed: of the draw; the same seed gives the same draw for the same K
+        sums: sums of each cluster, ``[K, P]``
+        metrics: function of totals ``[..., P]`` that returns metrics ``[..., M]``, NaN where they are not defined
+        level: level of confidence, in (0, 1)
+        resamples: number of times that K clusters are drawn with replacement
+        seed: seed of the draw; for the same K, the same seed gives the same draw
 
     Returns:
-        metrics of all clusters together with their intervals; none (NaN) with fewer than 5 clusters, or where a
-        metric is not defined in half of the resamples
+        the metrics of all clusters and their intervals; NaN with fewer than 5 clusters, or where a metric is not
+        defined in half of the resamples
 
     Raises:
         UsageError: ``level`` or ``resamples`` out of range, or no cluster
@@ -88,7 +88,7 @@ def cluster_bootstrap(
 
 
 def _expanded(drawn: Array, left_out: Array, level: float) -> tuple[float, float]:
-    """Bounds from the metric of each resample ``[B]`` and of all clusters but one ``[K]``."""
+    """Return the bounds, from the metric of each resample ``[B]`` and of all clusters but one ``[K]``."""
     count = len(left_out)
     resamples = len(drawn)
     drawn, left_out = drawn[np.isfinite(drawn)], left_out[np.isfinite(left_out)]
@@ -104,7 +104,7 @@ def _expanded(drawn: Array, left_out: Array, level: float) -> tuple[float, float
 
 
 def _draws(count: int, resamples: int, seed: int) -> Iterator[Array]:
-    """How often each of ``count`` clusters was drawn, ``[b, count]`` at a time."""
+    """Yield how often each of ``count`` clusters is drawn, ``[b, count]`` at a time."""
     if count * resamples <= CHUNK:
         yield _few_draws(count, resamples, seed)
         return
@@ -116,12 +116,12 @@ def _draws(count: int, resamples: int, seed: int) -> Iterator[Array]:
 
 @lru_cache(maxsize=4)
 def _few_draws(count: int, resamples: int, seed: int) -> Array:
-    """The systems of a report share speakers, and so their draws."""
+    """Return the draws of one chunk, cached since the systems of a report share their speakers."""
     weights = _weights(np.random.default_rng(seed), resamples, count)
     weights.flags.writeable = False
     return weights
 
 
 def _weights(generator: np.random.Generator, rows: int, count: int) -> Array:
-    places = generator.integers(0, count, size=(rows, count)) + count * np.arange(rows)[:, None]
-    return np.bincount(places.ravel(), minlength=rows * count).reshape(rows, count).astype(np.float64)
+    drawn = generator.integers(0, count, size=(rows, count)) + count * np.arange(rows)[:, None]
+    return np.bincount(drawn.ravel(), minlength=rows * count).reshape(rows, count).astype(np.float64)

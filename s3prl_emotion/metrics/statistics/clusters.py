@@ -1,4 +1,4 @@
-"""The speakers of utterances as clusters, the units that bootstrap and permutation test draw."""
+"""Group utterances by speaker into the clusters that bootstrap and permutation test draw."""
 
 from __future__ import annotations
 
@@ -15,29 +15,34 @@ FEW_SPEAKERS = 20  # below, 95 % intervals are rough
 
 
 class Clusters:
-    """The utterances' speakers as indices; utterances of unknown speakers are clusters of their own.
+    """Utterances grouped by speaker; each utterance of an unknown speaker is a cluster of its own.
 
     Args:
-        speakers: of each utterance, ``[U]``; ``None``, ``""`` or NaN where not known
-        utterances: what identifies each, ``[U]``, where one stands there several times (for several seeds)
+        speakers: speaker of each utterance, ``[U]``; ``None``, ``""`` or NaN where unknown
+        utterances: identity of each utterance, ``[U]``, needed where one occurs several times (for several seeds)
+
+    Attributes:
+        indices: cluster of each utterance, ``[U]``
+        unknown: number of utterances without a known speaker
     """
 
     def __init__(self, speakers: Sequence[Any], utterances: Sequence[Hashable] | None = None) -> None:
         names = [_known(name) for name in speakers]
         self.unknown = sum(name is None for name in names)
         self.utterances = len(names)
-        places: dict[Hashable, int] = {}
+        numbers: dict[Hashable, int] = {}
         rows = range(len(names)) if utterances is None else utterances
         keys = [("utterance", row) if name is None else name for row, name in zip(rows, names, strict=True)]
-        self.indices: NDArray[np.intp] = np.array([places.setdefault(key, len(places)) for key in keys], dtype=np.intp)
-        self.names = list(places)
+        indices = [numbers.setdefault(key, len(numbers)) for key in keys]
+        self.indices: NDArray[np.intp] = np.array(indices, dtype=np.intp)
+        self.count = len(numbers)
 
     def __len__(self) -> int:
-        return len(self.names)
+        return self.count
 
     @cached_property
     def warnings(self) -> tuple[str, ...]:
-        """What to know before one believes an interval over these clusters."""
+        """Reasons to distrust an interval over these clusters."""
         if self.unknown:
             part = "no utterance" if self.unknown == self.utterances else f"{self.unknown} utterances"
             has = "has a known speaker" if self.unknown == self.utterances else "have no known speaker"

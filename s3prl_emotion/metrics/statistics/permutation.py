@@ -1,9 +1,8 @@
-"""Paired permutation test between two systems on the same utterances: whole speakers are swapped.
+"""Test the difference between two systems on the same utterances by swapping whole speakers (paired permutation test).
 
-Under the null hypothesis that it does not matter which system a speaker was given to, swapping the two systems'
-predictions for any set of speakers gives data that are as likely. ``scipy.stats.permutation_test`` does the same
-(``permutation_type="samples"``), drawing each pair in a Python loop: minutes for 1,000 speakers, so it is the test's
-oracle and this the code.
+Under the null hypothesis the systems are alike, so that swapping their predictions for any set of speakers gives
+equally likely data. ``scipy.stats.permutation_test`` with ``permutation_type="samples"`` does the same in a Python loop
+over pairs, which takes minutes for 1,000 speakers; it serves as the oracle of the tests.
 """
 
 from __future__ import annotations
@@ -18,12 +17,12 @@ from s3prl_emotion.metrics.metric import Array
 from s3prl_emotion.metrics.statistics.bootstrap import CHUNK
 
 PERMUTATIONS = 10_000
-ROUNDING = 1e-9  # differences that agree to this share are equal
+ROUNDING = 1e-9  # relative tolerance below which two differences are equal
 
 
 @dataclass(frozen=True)
 class PairedTest:
-    """``differences [M]`` (first less second) and two-sided ``p_values [M]``; ``exact``: every swap was counted."""
+    """Differences ``[M]`` (first minus second) and two-sided ``p_values [M]``; ``exact`` if every swap was counted."""
 
     differences: Array
     p_values: Array
@@ -38,20 +37,21 @@ def paired_permutation_test(
     permutations: int = PERMUTATIONS,
     seed: int = 0,
 ) -> PairedTest:
-    """Two-sided test of the difference between two systems in functions of sums over clusters.
+    """Test the difference between two systems in metrics that are functions of sums over clusters, two-sided.
 
-    All 2^K swaps are counted where they are at most ``permutations``; else so many are drawn and the observed one is
-    counted among them, p = (1 + hits) / (1 + permutations), which never gives 0 (Phipson and Smyth 2010).
+    All 2^K swaps are counted if they are no more than ``permutations``. Otherwise ``permutations`` of them are drawn
+    and the observed one is counted as well: p = (1 + hits) / (1 + permutations), which is never 0 (Phipson and Smyth
+    2010).
 
     Args:
-        first: sums of each cluster, ``[K, P]``
-        second: the same of the other system, on the same utterances
-        metrics: totals ``[..., P]`` to metrics ``[..., M]``
-        permutations: how many swaps to look at, at most
-        seed: of the draw
+        first: sums of each cluster for the first system, ``[K, P]``
+        second: sums of the second system on the same utterances, ``[K, P]``
+        metrics: function of totals ``[..., P]`` that returns metrics ``[..., M]``
+        permutations: largest number of swaps
+        seed: seed of the draw
 
     Returns:
-        differences and p-values; NaN where a metric is not defined
+        differences and p-values in (0, 1]; NaN where a metric is not defined
 
     Raises:
         UsageError: shapes that do not fit, or no cluster
@@ -71,13 +71,13 @@ def paired_permutation_test(
         for signs in _all_signs(count) if exact else _drawn_signs(count, permutations, seed):
             change = signs @ half
             swapped = np.abs(metrics(middle + change) - metrics(middle - change))
-            hits += (~(swapped < limit)).sum(axis=0)  # what is not defined counts against significance
+            hits += (~(swapped < limit)).sum(axis=0)  # an undefined metric counts against significance
     p_values = hits / 2**count if exact else (1 + hits) / (1 + permutations)
     return PairedTest(observed, np.where(np.isfinite(observed), p_values, np.nan), exact, count)
 
 
 def _all_signs(count: int) -> Iterator[Array]:
-    """Every way to swap, ``[2^count, count]``; 1 leaves a cluster alone, -1 swaps it."""
+    """Yield every way to swap, ``[2^count, count]``; 1 keeps a cluster, -1 swaps it."""
     numbers = np.arange(2**count)[:, None]
     yield (1 - 2 * ((numbers >> np.arange(count)) & 1)).astype(np.float64)
 
