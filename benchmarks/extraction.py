@@ -94,9 +94,9 @@ def ways(folder: Path, waveforms: list[np.ndarray], args: argparse.Namespace) ->
         runs = batches if batched else [[index] for index in range(len(waveforms))]
 
         def run() -> None:
-            source.store_of().close()
+            source.required_store().close()
             shutil.rmtree(place)
-            source.store = FeatureStore(place, source.store_of().identity)
+            source.store = FeatureStore(place, source.required_store().identity)
             for batch in runs:
                 extract_batch(source, [waveforms[b] for b in batch], [str(b) for b in batch], batched, Extracted())
 

@@ -72,9 +72,8 @@ def train(folder: Path, out: Path, args: argparse.Namespace) -> dict[str, float]
 
 def _train(folder: str, out: str, steps: str, batch_size: str, num_workers: str, device: str) -> None:
     import torch
-    from s3prl.upstream.rae.configuration import Configuration
-    from s3prl.upstream.rae.spectrogram import MelSpectrogramDb
 
+    from s3prl_emotion.rae.adapter import Configuration, MelSpectrogramDb
     from s3prl_emotion.rae.audio_index import index_audio
     from s3prl_emotion.rae.training import Pretraining
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -17,7 +18,7 @@ def metric_of(run: Run, metric: str | None) -> str:
     from s3prl_emotion import host
 
     host.register()
-    expert = host.expert_class(run.head)
+    expert = importlib.import_module(f"s3prl.downstream.{run.head}.expert").DownstreamExpert
     return str(metric or run.config["downstream_expert"].get("best_metric") or expert.selection_metrics[0])
 
 

@@ -1,4 +1,4 @@
-"""``s3prl-emotion export``: features of a corpus as npz."""
+"""``s3prl-emotion export``: write features of a corpus as npz."""
 
 from __future__ import annotations
 
@@ -14,17 +14,19 @@ from s3prl_emotion.upstreams.build import add_store_arguments, add_upstream_argu
 
 
 def add_arguments(parser: ArgumentParser) -> None:
-    """Declare what follows the command's name."""
+    """Declare the command's arguments."""
     add_upstream_arguments(parser)
     add_store_arguments(parser, required=False)
     add_corpus_arguments(parser)
-    parser.add_argument("--pooling", choices=POOLINGS, default="mean", help="over time; frames keeps them")
-    parser.add_argument("--ckpt", help="checkpoint whose learned weights sum the layers; else they are kept apart")
+    parser.add_argument("--pooling", choices=POOLINGS, default="mean", help="over time; frames does not pool")
+    parser.add_argument(
+        "--ckpt", help="checkpoint whose learned weights sum the layers; by default layers are not summed"
+    )
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="NPZ", help="the file to write")
 
 
 def run(args: Namespace) -> int:
-    """Export, and say what was written."""
+    """Export, and print what was written."""
     if args.feature_store is None and args.store_dtype != "float32":
         raise UsageError("--store_dtype needs --feature_store DIR")
     corpus = load_corpus(read_corpus_arguments(args))

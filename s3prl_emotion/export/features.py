@@ -1,4 +1,4 @@
-"""Features of a corpus as one npz file, for use outside of s3prl; bounded memory, written whole or not at all."""
+"""Write features of a corpus to one npz file, for use outside of s3prl, with bounded memory."""
 
 from __future__ import annotations
 
@@ -33,10 +33,10 @@ def export(source: UpstreamSource, corpus: Corpus, path: Path, pooling: str, ckp
 
     Args:
         source: upstream and, if any, store
-        corpus: whose utterances
+        corpus: of the utterances
         path: the npz file
         pooling: mean, mean_std (``[..., 2D]``, population standard deviation) or frames
-        ckpt: checkpoint whose learned weights sum the layers; ``None`` keeps the layers apart
+        ckpt: checkpoint whose learned weights sum the layers; ``None``: layers are not summed
 
     Returns:
         number of utterances
@@ -44,10 +44,10 @@ def export(source: UpstreamSource, corpus: Corpus, path: Path, pooling: str, ckp
     Raises:
         StoreError: the file cannot be written
         CheckpointError: the checkpoint has no layer weights for this upstream
-        AudioError: the upstream gives an utterance no frame
+        AudioError: the upstream returns no frame of an utterance
     """
     if path.is_dir():
-        raise StoreError(f"{path}: a folder stands there; name a file")
+        raise StoreError(f"{path}: is a folder; name a file")
     if ckpt is not None:
         _load_weights(source, ckpt)
     utterances = all_utterances(corpus)
@@ -75,7 +75,7 @@ def export(source: UpstreamSource, corpus: Corpus, path: Path, pooling: str, ckp
 
 
 def _layers(source: UpstreamSource, stack: Tensor, weighted: bool) -> Tensor:
-    """``[T, D]`` of one or of summed layers, else ``[L, T, D]``; float32."""
+    """Return ``[T, D]`` of a single layer or of summed layers, else ``[L, T, D]``; float32."""
     if weighted or len(stack) == 1:
         with torch.no_grad():
             return source.featurizer.weigh(stack)
@@ -94,16 +94,16 @@ def _pool(features: Tensor, pooling: str) -> Tensor:
 
 def _load_weights(source: UpstreamSource, ckpt: str) -> None:
     state = load_checkpoint(ckpt)
-    theirs, weights = state["Args"], state.get("Featurizer")
-    used = f"-u {theirs.upstream} -s {theirs.upstream_feature_selection}"
+    trained, weights = state["Args"], state.get("Featurizer")
+    used = f"-u {trained.upstream} -s {trained.upstream_feature_selection}"
     here = f"-u {source.spec.name} -s {source.featurizer.feature_selection}"
     if used != here or not weights:
         raise CheckpointError(f"{ckpt}: holds no layer weights for {here} (it is of {used})")
-    source.featurizer.normalize = theirs.upstream_feature_normalize
+    source.featurizer.normalize = trained.upstream_feature_normalize
     try:
         source.featurizer.load_state_dict(weights)
     except RuntimeError as error:
-        raise CheckpointError(f"{ckpt}: its layer weights do not fit {here} as it is called here") from error
+        raise CheckpointError(f"{ckpt}: its layer weights do not fit {here} with these options") from error
 
 
 def _write(file: zipfile.ZipFile, name: str, values: NDArray[np.generic] | Sequence[str]) -> None:

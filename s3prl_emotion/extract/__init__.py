@@ -1,1 +1,1 @@
-"""``s3prl-emotion extract``: fill a feature store ahead of training."""
+"""Fill a feature store before training: ``s3prl-emotion extract``."""

@@ -1,4 +1,4 @@
-"""``s3prl-emotion extract``: fill a feature store ahead of training."""
+"""``s3prl-emotion extract``: fill a feature store before training."""
 
 from __future__ import annotations
 
@@ -14,30 +14,35 @@ from s3prl_emotion.upstreams.build import add_store_arguments, add_upstream_argu
 
 
 def add_arguments(parser: ArgumentParser) -> None:
-    """Declare what follows the command's name."""
+    """Declare the command's arguments."""
     add_upstream_arguments(parser)
     add_store_arguments(parser, required=True)
     add_corpus_arguments(parser)
     parser.add_argument(
-        "--batch_seconds", type=float, metavar="S", help="batches of like lengths with so much padded audio (s)"
+        "--batch_seconds",
+        type=float,
+        metavar="S",
+        help="batches of similar lengths with at most S seconds of padded audio",
     )
-    parser.add_argument("--max_duration", type=float, metavar="S", help="datarc.max_duration (s): kept cut as well")
+    parser.add_argument(
+        "--max_duration", type=float, metavar="S", help="datarc.max_duration (s): store longer audio cut to it, too"
+    )
     parser.add_argument("--num_workers", type=int, default=0, help="processes that decode audio")
 
 
 def add_corpus_arguments(parser: ArgumentParser) -> None:
-    """Declare the corpus's flags: ``datarc``'s names."""
+    """Declare the corpus's flags, named as in ``datarc``."""
     parser.add_argument("--labels", required=True, help="label table, SUPERB's meta_data folder, or demo")
     parser.add_argument("--root", help="audio folder")
 
 
 def read_corpus_arguments(args: Namespace) -> DataSection:
-    """``datarc`` as the flags have it."""
+    """Return the flags as ``datarc``."""
     return DataSection(labels=args.labels, root=args.root, train_batch_size=1, eval_batch_size=1)
 
 
 def run(args: Namespace) -> int:
-    """Extract, and say what was done."""
+    """Extract, and print what was done."""
     for name in ("batch_seconds", "max_duration"):
         value = getattr(args, name)
         if value is not None and not 0 < value < math.inf:
@@ -48,10 +53,10 @@ def run(args: Namespace) -> int:
     source = build_source(args, batched=args.batch_seconds is not None)
     done = extract(source, utterances, args.max_duration, args.batch_seconds, args.num_workers)
     speed = done.audio_seconds / max(done.wall_seconds, 1e-9)
-    store = source.store_of()
+    store = source.required_store()
     sys.stdout.write(
-        f"{done.utterances} utterances: {done.computed} computed ({done.audio_seconds:.0f} s of audio, {speed:.1f} s a "
-        f"second), the others were there; {store.folder}\n"
+        f"{done.utterances} utterances: {done.computed} computed ({done.audio_seconds:.0f} s of audio, {speed:.1f} s "
+        f"per second), the others were stored already; {store.folder}\n"
     )
     store.close()
     return 0

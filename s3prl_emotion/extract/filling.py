@@ -1,4 +1,4 @@
-"""Filling a feature store ahead of training: every utterance of a corpus, alone or in batches of like lengths."""
+"""Compute and store the features of a corpus, utterance by utterance or in batches of similar lengths."""
 
 from __future__ import annotations
 
@@ -24,27 +24,27 @@ from s3prl_emotion.store import utterance_key
 from s3prl_emotion.upstreams.source import UpstreamSource
 
 logger = logging.getLogger(__name__)
-_Part = tuple[float | None, list[int]]  # limit (s) and the utterances that it is for
+_Part = tuple[float | None, list[int]]  # limit (s) and indices of the utterances to cut to it
 
 
 @dataclass
 class Extracted:
-    """What an extraction did."""
+    """Counts of an extraction."""
 
     utterances: int = 0
     computed: int = 0
     seconds: float = 0.0  # of audio
-    audio_seconds: float = 0.0  # of what was computed
+    audio_seconds: float = 0.0  # of computed utterances
     wall_seconds: float = 0.0
 
 
 def all_utterances(corpus: Corpus) -> list[Utterance]:
-    """Every utterance of a corpus once, whatever its split, sorted by name."""
+    """Return the utterances of all splits of a corpus, each once, sorted by name."""
     return sorted({item.name: item for part in corpus.splits.values() for item in part}.values(), key=lambda u: u.name)
 
 
 def durations(utterances: Sequence[Utterance]) -> list[float]:
-    """Seconds of each audio file, from its header.
+    """Return the length (s) of each audio file, from its header.
 
     Raises:
         AudioError: not readable as audio
@@ -62,28 +62,26 @@ def durations(utterances: Sequence[Utterance]) -> list[float]:
 
 
 def predicted_bytes(source: UpstreamSource, seconds: float, utterances: int, dtype: torch.dtype | None = None) -> int:
-    """Size of the features of so much audio, as they will lie in the store, or in one of another ``dtype``."""
+    """Return the size (bytes) of the features of ``seconds`` of audio in the store, or in one of another ``dtype``."""
     probe = source.compute(torch.zeros(SAMPLE_RATE))
-    per_second = probe.numel() if probe.shape[1] > 1 else 0  # one frame an utterance: length does not count
+    per_second = probe.numel() if probe.shape[1] > 1 else 0  # one frame per utterance: length does not matter
     per_utterance = 0 if per_second else probe.numel()
     values = per_second * seconds + per_utterance * utterances
-    return round(values * (dtype or source.store_of().dtype).itemsize) + 200 * utterances
+    return round(values * (dtype or source.required_store().dtype).itemsize) + 200 * utterances
 
 
 def check_room(folder: Path, needed: int) -> None:
-    """Refuse to begin what will not fit.
+    """Check that there is enough disk space.
 
     Raises:
-        StoreError: says how much is missing and what takes less
+        StoreError: there is not; the message says how to use less
     """
-    place = folder
-    while not place.exists():
-        place = place.parent
-    free = shutil.disk_usage(place).free
+    existing = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    free = shutil.disk_usage(existing).free
     if needed > free:
         raise StoreError(
-            f"{folder}: needs about {needed / 1e9:.1f} GB more, but {free / 1e9:.1f} GB are free there; free room, or "
-            "take less: --store_dtype float16 halves it, -l keeps one layer"
+            f"{folder}: needs about {needed / 1e9:.1f} GB more, but {free / 1e9:.1f} GB are free there; free disk "
+            "space, or use less: --store_dtype float16 halves it, -l stores one layer"
         )
 
 
@@ -94,26 +92,24 @@ def extract(
     batch_seconds: float | None = None,
     workers: int = 0,
 ) -> Extracted:
-    """Compute and keep what the store lacks; under torchrun each process takes its share.
+    """Compute and store the features that the store lacks; with torchrun each process computes a share.
 
     Args:
         source: upstream and store
         utterances: of the corpus
-        max_duration: seconds after which training cuts audio (``datarc.max_duration``): kept cut as well as whole
-        batch_seconds: padded audio in a batch (s), or ``None`` for each utterance alone
-        workers: processes that decode audio
+        max_duration: ``datarc.max_duration`` (s), where training cuts audio: longer audio is stored whole and cut
+        batch_seconds: padded audio per batch (s), or ``None`` to compute each utterance alone
+        workers: number of processes that decode audio
 
     Raises:
-        StoreError: no room, the store is read-only, or the upstream cannot be batched or is not deterministic
+        StoreError: no disk space, the store is read-only, or the upstream cannot be batched or is not deterministic
         AudioError: unreadable audio, or the upstream fails on it
     """
     world = int(os.environ.get("WORLD_SIZE", 1))
     rank = int(os.environ.get("RANK", 0)) if world > 1 else 0
-    store = source.store_of()
+    store = source.required_store()
     if not store.writable:
-        raise StoreError(
-            f"{store.root}: is read-only, nothing can be kept there; mend its rights or name another folder"
-        )
+        raise StoreError(f"{store.root}: is read-only; fix its permissions or name another folder")
     seconds = durations(utterances)
     order = sorted(range(len(utterances)), key=lambda index: (-seconds[index], index))
     work: list[_Part] = [(None, order)]
@@ -137,13 +133,13 @@ def extract(
             for waveforms, _, names in loader:
                 _extract_batch(source, waveforms, names, batch_seconds is not None, done)
                 done.seconds += sum(map(len, waveforms)) / SAMPLE_RATE
-                bar.update(round(done.seconds) - bar.n)  # whole seconds, of utterances that may be shorter than one
+                bar.update(round(done.seconds) - bar.n)  # in whole seconds, though utterances may be shorter
     done.wall_seconds = time.monotonic() - begun
     return done
 
 
 def _batches(lengths: Sequence[float], batch_seconds: float | None) -> list[list[int]]:
-    """Indices of utterances that go together; ``lengths`` (s) descend, so that each batch is as long as its first."""
+    """Group utterances into batches of indices; ``lengths`` (s) descend, so each batch is as long as its first."""
     if batch_seconds is None:
         return [[index] for index in range(len(lengths))]
     batches: list[list[int]] = []
@@ -158,7 +154,7 @@ def _batches(lengths: Sequence[float], batch_seconds: float | None) -> list[list
 def _extract_batch(
     source: UpstreamSource, waveforms: Any, names: Sequence[str], batched: bool, done: Extracted
 ) -> None:
-    store = source.store_of()
+    store = source.required_store()
     store.refresh(older_than=5.0)
     missing = {utterance_key(waveform): (waveform, name) for waveform, name in zip(waveforms, names, strict=True)}
     missing = {key: item for key, item in missing.items() if not source.holds(key)}

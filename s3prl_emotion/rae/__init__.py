@@ -1,3 +1,3 @@
-"""Recurrent autoencoder on Mel spectrograms, after auDeep: what the ``rae`` upstream is trained by and built from."""
+"""Pretrain the ``rae`` upstream, a recurrent autoencoder on Mel spectrograms after auDeep, on unlabelled audio."""
 
 LAYOUTS = ("auto", "folder", "librispeech", "tedlium")  # of folders with unlabelled audio

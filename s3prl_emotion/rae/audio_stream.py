@@ -10,13 +10,13 @@ import numpy as np
 import soundfile
 import torch
 from numpy.typing import NDArray
-from s3prl.upstream.rae.spectrogram import MelSpectrogramDb, SpectrogramSection
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import DataLoader, Dataset
 
 from s3prl_emotion.audio import SAMPLE_RATE, to_16k_mono
 from s3prl_emotion.errors import AudioError
+from s3prl_emotion.rae.adapter import MelSpectrogramDb, SpectrogramSection
 from s3prl_emotion.rae.audio_index import NOT_FINITE, UNREADABLE, AudioIndex
 
 POOL = 50  # batches whose stretches are sorted by length among themselves

@@ -41,10 +41,10 @@ def run(args: Namespace) -> int:
     if args.num_workers < 0:
         raise UsageError(f"--num_workers {args.num_workers}: must be 0 or more")
     import torch
-    from s3prl.upstream.rae.configuration import Configuration
 
     from s3prl_emotion.distributed import leaders, rank
     from s3prl_emotion.files.locks import locked
+    from s3prl_emotion.rae.adapter import Configuration
     from s3prl_emotion.rae.training import Pretraining
 
     device = torch.device(_join(args.device or ("cuda" if torch.cuda.is_available() else "cpu")))
@@ -102,9 +102,9 @@ def _index(args: Namespace, config: Any) -> Any:
     """Look what audio there is, and say it."""
     import logging
 
-    from s3prl.upstream.rae.spectrogram import MelSpectrogramDb
     from tqdm import tqdm
 
+    from s3prl_emotion.rae.adapter import MelSpectrogramDb
     from s3prl_emotion.rae.audio_index import index_audio
 
     spectrogram = MelSpectrogramDb(config.spectrogram)
@@ -118,7 +118,7 @@ def _index(args: Namespace, config: Any) -> Any:
 
 
 def _summary(done: Any, out: Path) -> str:
-    from s3prl.upstream.rae.configuration import CHECKPOINT
+    from s3prl_emotion.rae.adapter import CHECKPOINT
 
     text = f"{out / CHECKPOINT}: {done.steps} steps"
     if done.loss is not None:

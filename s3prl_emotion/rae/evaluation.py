@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 import torch
-from s3prl.upstream.rae.model import RecurrentAutoencoder, root_mean, squared_error
 from torch import Tensor
 
 from s3prl_emotion.distributed import everyones
+from s3prl_emotion.rae.adapter import RecurrentAutoencoder, root_mean, squared_error
 from s3prl_emotion.rae.audio_stream import Batch
 
 

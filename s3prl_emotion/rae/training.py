@@ -19,8 +19,6 @@ from typing import Any, TextIO
 
 import numpy as np
 import torch
-from s3prl.upstream.rae.configuration import CHECKPOINT, Configuration, check_resumable, read_state
-from s3prl.upstream.rae.model import RecurrentAutoencoder, root_mean, squared_error
 from torch import Tensor
 from tqdm import tqdm
 
@@ -29,6 +27,15 @@ from s3prl_emotion.errors import AudioError, TrainingError, UsageError
 from s3prl_emotion.files.checkpoint import save_checkpoint
 from s3prl_emotion.files.versions import versions
 from s3prl_emotion.rae import log
+from s3prl_emotion.rae.adapter import (
+    CHECKPOINT,
+    Configuration,
+    RecurrentAutoencoder,
+    check_resumable,
+    read_state,
+    root_mean,
+    squared_error,
+)
 from s3prl_emotion.rae.audio_index import AudioIndex
 from s3prl_emotion.rae.audio_stream import Batch, BatchOrder, Spectrograms, batches, batches_of
 from s3prl_emotion.rae.evaluation import held_out_loss

@@ -1,8 +1,8 @@
-"""The feature store: what a frozen upstream gives for an utterance, computed once and kept on disk.
+"""Keep the features of a frozen upstream on disk, so that each utterance is computed once.
 
-A store is a folder. It holds one sub-folder per collection, that is, per upstream and way of computing
-(``identity.py``), and in it segments written by one process each (``segments.py``). ``store.py`` reads and writes
-utterances; ``source.py`` is what the runner asks for features; ``upkeep.py`` lists, verifies and cleans.
+A store is a folder with one sub-folder per collection, that is, per upstream and way of computing (``identity.py``). A
+collection consists of segments, each written by one process (``segments.py``). ``store.py`` reads and writes
+utterances; ``upkeep.py`` lists, verifies and cleans.
 """
 
 from s3prl_emotion.store.identity import Identity, identify, utterance_key

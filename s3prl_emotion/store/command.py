@@ -1,4 +1,4 @@
-"""``s3prl-emotion store``: look into a feature store, check it, clean it."""
+"""``s3prl-emotion store``: list, verify and clean a feature store."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from s3prl_emotion.store import upkeep
 
 
 def add_arguments(parser: ArgumentParser) -> None:
-    """Declare what follows the command's name."""
+    """Declare the command's arguments."""
     actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
     for name, text in (
-        ("ls", "what it holds"),
-        ("size", "bytes on disk"),
-        ("verify", "read every record and check it; exit code 1 where one is damaged"),
-        ("gc", "remove damaged, double and abandoned records, or a whole collection"),
+        ("ls", "list its collections"),
+        ("size", "print the bytes on disk"),
+        ("verify", "read and check every record; exit code 1 if one is damaged"),
+        ("gc", "remove damaged, duplicate and abandoned records, or a whole collection"),
     ):
         action = actions.add_parser(name, help=text, description=text)
         action.add_argument("folder", type=Path, metavar="DIR", help="the feature store")
@@ -29,7 +29,7 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 
 def run(args: Namespace) -> int:
-    """Do one of the actions."""
+    """Run one of the actions."""
     actions = {"ls": _list, "size": _size, "verify": _verify, "gc": _clean}
     if args.action not in actions:
         raise UsageError(f"store {args.action}: one of {', '.join(actions)}")
@@ -52,10 +52,10 @@ def _list(args: Namespace) -> int:
 
 
 def _size(args: Namespace) -> int:
-    found = upkeep.collections(args.folder)
-    for item in found:
+    collections = upkeep.collections(args.folder)
+    for item in collections:
         sys.stdout.write(f"{item.bytes:>15}  {item.folder.name}\n")
-    sys.stdout.write(f"{sum(item.bytes for item in found):>15}  {args.folder}\n")
+    sys.stdout.write(f"{sum(item.bytes for item in collections):>15}  {args.folder}\n")
     return 0
 
 
@@ -67,7 +67,7 @@ def _verify(args: Namespace) -> int:
             sys.stdout.write(f"  damaged: {stem}\n")
         bad += verdict.bad
     if bad:
-        sys.stdout.write("damaged records are never served: they are computed again; store gc removes them\n")
+        sys.stdout.write("damaged records are never used: they are computed again; store gc removes them\n")
     return 1 if bad else 0
 
 
@@ -76,5 +76,5 @@ def _clean(args: Namespace) -> int:
         sys.stdout.write(f"{args.drop}: removed, {upkeep.drop(args.folder, args.drop) / 1e9:.3f} GB freed\n")
         return 0
     gone, freed = upkeep.clean(args.folder)
-    sys.stdout.write(f"{gone} damaged or double records removed, {freed / 1e9:.3f} GB freed\n")
+    sys.stdout.write(f"{gone} damaged or duplicate records removed, {freed / 1e9:.3f} GB freed\n")
     return 0

@@ -1,4 +1,4 @@
-"""What a stored feature depends on: the upstream's weights, code and options, how it is called, and the waveform."""
+"""Identify features by what they depend on: the upstream's weights, code and options, and the waveform."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Identity:
 
     @cached_property
     def text(self) -> str:
-        """The values as JSON, the same whatever the order of their keys."""
+        """The values as JSON, with sorted keys."""
         return json.dumps(self.values, sort_keys=True)
 
     @cached_property
@@ -43,7 +43,7 @@ class Identity:
         return f"{self.values['upstream']}-{hashlib.sha256(self.text.encode()).hexdigest()[:16]}"
 
     def variant(self, **changes: Any) -> Identity:
-        """The same upstream called otherwise (``layer``, ``dtype``, ``batched``)."""
+        """Return the identity of the same upstream with another ``layer``, ``dtype`` or ``batched``."""
         return Identity({**self.values, **changes})
 
 
@@ -57,17 +57,17 @@ def identify(
     dtype: torch.dtype,
     batched: bool = False,
 ) -> Identity:
-    """Identity of a frozen upstream as it stands in memory.
+    """Return the identity of a frozen upstream in memory.
 
     Args:
         model: the upstream
         upstream: ``-u``
-        ckpt: ``-k``; what it holds counts, not where it lies
-        model_config: ``-g``; so here
+        ckpt: ``-k``; its content counts, not its path
+        model_config: ``-g``; likewise
         selection: ``-s``
-        layer: the one layer that is kept, from 0, or ``None`` for all
+        layer: the single layer that is stored, from 0, or ``None`` for all
         dtype: of the stored values
-        batched: computed in padded batches, within 1e-4 of each utterance alone
+        batched: computed in padded batches, within 1e-4 of each utterance computed alone
 
     Raises:
         StoreError: the adapter's ``identity()`` is not plain data
@@ -75,9 +75,9 @@ def identify(
     describe: Any = getattr(model, "identity", None)
     try:
         own = json.loads(json.dumps(describe() if callable(describe) else None, sort_keys=True))
-    except (TypeError, ValueError, RecursionError) as error:  # ValueError: it holds itself
+    except (TypeError, ValueError, RecursionError) as error:  # ValueError: it contains itself
         raise StoreError(
-            f"-u {upstream}: its identity() must give plain numbers, strings, lists … ({error})"
+            f"-u {upstream}: its identity() must return plain numbers, strings, lists … ({error})"
         ) from error
     return Identity(
         {
@@ -96,12 +96,12 @@ def identify(
 
 
 def utterance_key(waveform: NDArray[np.float32]) -> bytes:
-    """Key of a waveform ``[N]`` (16 kHz, float32): 16 bytes that follow from its samples alone."""
+    """Return the key of a waveform ``[N]`` (16 kHz, float32): a hash of its samples, 16 bytes."""
     return xxhash.xxh3_128_digest(np.ascontiguousarray(waveform, dtype=np.float32).data)
 
 
 def weights_hash(model: nn.Module) -> str:
-    """Hash over names, types, shapes and values of all parameters and buffers."""
+    """Return a hash of the names, types, shapes and values of all parameters and buffers."""
     digest = xxhash.xxh3_128()
     for name, tensor in _tensors(model):
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
@@ -110,10 +110,10 @@ def weights_hash(model: nn.Module) -> str:
 
 
 def code_hash(model: nn.Module) -> str:
-    """Hash over the sources of what a model is built of: folders of adapters, and single modules elsewhere.
+    """Return a hash of the source of a model's classes: whole folders of adapters, and single modules elsewhere.
 
-    The model's own package counts, s3prl and this suite; not torch nor transformers, a new version of which gives the
-    same features within rounding (``upstream.json`` says which was used).
+    The model's own package counts, and s3prl and this suite; torch and transformers do not, since their versions give
+    the same features within rounding (``upstream.json`` names the versions that were used).
 
     Raises:
         StoreError: the upstream's class has no source file
@@ -121,16 +121,16 @@ def code_hash(model: nn.Module) -> str:
     packages = {"s3prl", "s3prl_emotion", _package(type(model))}
     classes = {base for part in model.modules() for base in type(part).__mro__ if _package(base) in packages}
     try:
-        places = {_source(Path(inspect.getfile(item)).resolve()) for item in classes | {type(model)}}
+        sources = {_source(Path(inspect.getfile(item)).resolve()) for item in classes | {type(model)}}
     except (TypeError, OSError) as error:
-        raise StoreError(f"{type(model)}: no source file, so a store could not tell when its code changes") from error
+        raise StoreError(f"{type(model)}: no source file, so a store cannot notice changes of its code") from error
     return " ".join(
-        sorted(f"{place.name}:{folder_hash(place, CODE) if place.is_dir() else _content(place)}" for place in places)
+        sorted(f"{path.name}:{folder_hash(path, CODE) if path.is_dir() else _content(path)}" for path in sources)
     )
 
 
 def folder_hash(folder: Path, suffixes: tuple[str, ...] = ()) -> str:
-    """Hash over names and contents of a folder's files: those with ``suffixes``, else those that are no weights."""
+    """Return a hash of the names and contents of a folder's files: those with ``suffixes``, or all but weights."""
     digest = xxhash.xxh3_128()
     for path in sorted(folder.rglob("*")):
         wanted = path.suffix in suffixes if suffixes else path.suffix not in WEIGHTS
@@ -144,7 +144,7 @@ def _package(item: type) -> str:
 
 
 def _source(file: Path) -> Path:
-    """The adapter's folder that a module lies in (or one below it), else the module alone."""
+    """Return the adapter's folder with the module in it or one level below, or the module's own file."""
     return next((folder for folder in file.parents[:2] if (folder / "hubconf.py").is_file()), file)
 
 

@@ -1,13 +1,13 @@
-"""Segments: how stacks of layers lie on disk, so that a crash, a full disk or a flipped bit never yields a wrong one.
+"""Read and write segments, the files of a store, so that no crash, full disk or flipped bit yields wrong features.
 
-A segment is a pair of files that one process writes and many read, at the same time if need be::
+A segment is a pair of files that one process writes and any number of processes read, even at the same time::
 
     <made>-<pid>-<random>.features    payloads: [L, T, D] row-major, each at a multiple of 64 bytes
-    <made>-<pid>-<random>.index       magic, then one entry of 80 bytes a payload, in the order of writing
+    <made>-<pid>-<random>.index       magic, then one entry of 80 bytes per payload, in the order of writing
 
-An entry is written after its payload, in one piece. It carries checksums of the payload and of itself, so a torn entry,
-or a payload that did not reach the disk before the machine died, is told apart from a good one. A writer never goes on
-with an older segment, so torn ends stay ends. While it lives it shares a lock on the folder, which keeps upkeep off.
+An entry is written after its payload, in one call. It has checksums of the payload and of itself, which reveal a torn
+entry, or a payload that did not reach the disk before the machine died. A writer never appends to an older segment, so
+a torn entry is always the last. While a writer is open it shares a lock on the folder, which excludes upkeep.
 """
 
 from __future__ import annotations
@@ -30,15 +30,15 @@ from s3prl_emotion.files.locks import lock
 
 MAGIC = b"S3EMOIX1"
 ENTRY = struct.Struct("<16s16sQQIIIIQQ")  # key, checksum, offset, bytes, L, T, D, dtype, samples, checksum of these
-ALIGNMENT = 64  # bytes; as torch's own memory, so that the same arithmetic gives the same bits
-SEGMENT_BYTES = 4 << 30  # a writer then begins another segment, so that upkeep goes in portions
+ALIGNMENT = 64  # bytes; as in torch's own memory, so that the same arithmetic gives the same bits
+SEGMENT_BYTES = 4 << 30  # a writer then begins another segment, so that upkeep rewrites little at a time
 DTYPES = (torch.float32, torch.float16, torch.bfloat16)
 DTYPE_NAMES = tuple(str(dtype).removeprefix("torch.") for dtype in DTYPES)
 FEATURES, INDEX, LOCK = ".features", ".index", "lock"
 
 
 class Entry(NamedTuple):
-    """Where a stack lies and what it is."""
+    """Position, shape, type and checksum of a stack."""
 
     key: bytes
     checksum: bytes
@@ -52,23 +52,23 @@ class Entry(NamedTuple):
 
 
 class Segment:
-    """A segment as a reader sees it; grows while its writer lives."""
+    """A segment as a reader sees it, which grows while its writer is open."""
 
     def __init__(self, stem: Path) -> None:
         self.stem = stem
         self.index_read = 0
         self.bad_entries = 0
-        self.map: Tensor | None = None  # the bytes of the file; holds no descriptor, of which a process may have few
+        self.map: Tensor | None = None  # bytes of the file; holds no descriptor, of which a process may have few
 
     def new_entries(self) -> Iterator[Entry]:
-        """Entries that were added since the last call; those that are damaged are left out and counted."""
+        """Yield the entries that were added since the last call; skip and count damaged ones."""
         with self.stem.with_suffix(INDEX).open("rb") as file:
             magic, raw = file.read(len(MAGIC)), b""
             if magic == MAGIC:
                 self.index_read = max(self.index_read, len(MAGIC))
                 file.seek(self.index_read)
                 raw = file.read()
-            elif len(magic) == len(MAGIC) and self.index_read == 0:  # shorter: it is just being made
+            elif len(magic) == len(MAGIC) and self.index_read == 0:  # shorter: it is being made
                 self.bad_entries, self.index_read = self.bad_entries + 1, len(MAGIC)
         whole = len(raw) - len(raw) % ENTRY.size  # a torn last entry, or one that is being written
         self.index_read += whole
@@ -80,19 +80,19 @@ class Segment:
             yield Entry._make(fields)
 
     def read(self, entry: Entry) -> Tensor | None:
-        """The stack ``[L, T, D]`` of an entry, mapped and not copied; ``None`` where the file was cut short."""
+        """Return the stack ``[L, T, D]`` of an entry, mapped, not copied; ``None`` if the file was truncated."""
         path, end = self.stem.with_suffix(FEATURES), entry.offset + entry.size
         size = path.stat().st_size
-        if size < end:  # also where it was mapped before: reading beyond the end of a file kills the process
+        if size < end:  # also if mapped before: reading beyond the end of a file kills the process
             return None
-        if self.map is None or len(self.map) < end:  # older views keep the older map alive
+        if self.map is None or len(self.map) < end:  # views of the older map keep it alive
             self.map = torch.from_file(str(path), shared=False, size=size, dtype=torch.uint8)
         flat = self.map[entry.offset : end].view(DTYPES[entry.dtype])
         return flat.view(entry.layers, entry.frames, entry.dim)
 
     def prefetch(self, entry: Entry) -> None:
-        """Ask the system to read an entry from the disk ahead of its use."""
-        with contextlib.suppress(OSError):  # a hint, no more
+        """Ask the system to read an entry from the disk before it is used."""
+        with contextlib.suppress(OSError):  # only a hint
             descriptor = os.open(self.stem.with_suffix(FEATURES), os.O_RDONLY)
             try:
                 os.posix_fadvise(descriptor, entry.offset, entry.size, os.POSIX_FADV_WILLNEED)
@@ -101,11 +101,11 @@ class Segment:
 
 
 class SegmentWriter:
-    """Appends stacks to segments of its own in ``folder``."""
+    """Append stacks to new segments in ``folder``."""
 
     def __init__(self, folder: Path, locked: bool = False) -> None:
         self.folder = folder
-        self.locked = locked  # by the caller, see alone()
+        self.locked = locked  # by the caller, see exclusive()
         self.stem = folder
         self.payload: int | None = None
         self.index: int | None = None
@@ -116,10 +116,10 @@ class SegmentWriter:
         """Write a stack ``[L, T, D]`` and then its entry.
 
         Returns:
-            the segment that it went to
+            path of the segment
 
         Raises:
-            StoreError: the disk is full or the folder cannot be written; what was there before is untouched
+            StoreError: the disk is full or the folder cannot be written; earlier records are unchanged
         """
         data = raw_bytes(stack.detach().cpu().contiguous())
         if self.payload is None or self.end + len(data) > SEGMENT_BYTES:
@@ -137,14 +137,14 @@ class SegmentWriter:
                 os.ftruncate(self._descriptor(self.index), index_end)
                 os.ftruncate(self._descriptor(self.payload), self.end)
             raise StoreError(
-                f"{self.folder}: no room for {len(data) / 1e6:.1f} MB more ({error.strerror}); free room on the disk "
-                "and run again: what is stored is kept"
+                f"{self.folder}: no room for {len(data) / 1e6:.1f} MB more ({error.strerror}); free disk space "
+                "and run again: stored features are kept"
             ) from error
         self.end = offset + len(data)
         return self.stem
 
     def close(self) -> None:
-        """Let go of segment and lock."""
+        """Close the segment and release the lock."""
         self._end()
         if self.lock is not None:
             os.close(self.lock)
@@ -169,7 +169,7 @@ class SegmentWriter:
         except OSError as error:
             self.close()
             raise StoreError(
-                f"{self.folder}: cannot be written ({error.strerror}); mend its rights or free room on the disk"
+                f"{self.folder}: cannot be written ({error.strerror}); fix its permissions or free disk space"
             ) from error
         self.end = 0
 
@@ -181,26 +181,26 @@ class SegmentWriter:
 
 
 def checksum(data: memoryview) -> bytes:
-    """Checksum of a payload, 16 bytes."""
+    """Return the checksum of a payload, 16 bytes."""
     return xxhash.xxh3_128_digest(data)
 
 
 def intact(entry: Entry, stack: Tensor) -> bool:
-    """Whether a stack is what was written."""
+    """Return whether a stack is as it was written."""
     return checksum(raw_bytes(stack)) == entry.checksum
 
 
 def raw_bytes(tensor: Tensor) -> memoryview:
-    """Memory of a contiguous tensor on the CPU, not copied."""
+    """Return the memory of a contiguous tensor on the CPU, not copied."""
     return tensor.view(-1).view(torch.uint8).numpy().data
 
 
 @contextlib.contextmanager
-def alone(folder: Path) -> Iterator[None]:
-    """Keep writers of a collection waiting.
+def exclusive(folder: Path) -> Iterator[None]:
+    """Make writers of a collection wait until the block ends.
 
     Raises:
-        StoreError: somebody writes to it right now
+        StoreError: a process is writing to it
     """
     with (folder / LOCK).open("ab") as file:
         if not lock(file):
@@ -209,7 +209,7 @@ def alone(folder: Path) -> Iterator[None]:
 
 
 def stems(folder: Path) -> list[Path]:
-    """Segments of a collection, oldest first."""
+    """Return the segments of a collection, oldest first."""
     return sorted(path.with_suffix("") for path in folder.glob(f"*{INDEX}") if path.with_suffix(FEATURES).is_file())
 
 

@@ -1,4 +1,4 @@
-"""A collection of stored features, open for reading and writing."""
+"""Open a collection of a store for reading and writing."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ from s3prl_emotion.store.segments import Entry, Segment, SegmentWriter, intact, 
 logger = logging.getLogger(__name__)
 ABOUT = "upstream.json"
 FORMAT = 1
-REFRESH_SECONDS = 1.0  # how old the view of what other processes wrote may be
+REFRESH_SECONDS = 1.0  # longest delay with which records of other processes are noticed
 
 
 @dataclass
 class Stats:
-    """What happened since the collection was opened."""
+    """Counts since the collection was opened."""
 
     hits: int = 0
     computed: int = 0
@@ -38,19 +38,19 @@ class Stats:
 
 
 class FeatureStore:
-    """Stacks of layers ``[L, T, D]`` by the waveform that they belong to, for one upstream.
+    """Stacks of layers ``[L, T, D]`` of one upstream, by waveform.
 
-    Any number of processes may read and write at once. What one reads is checked against its checksum at the first
-    reading in a process; a record that fails is dropped, counted and warned of, and can be written anew.
+    Any number of processes may read and write at once. A process checks a record against its checksum when it first
+    reads it; a damaged record is dropped and counted with a warning, and can be written again.
 
     Args:
-        folder: the store; made where it is not there
+        folder: the store; it is made if missing
         identity: of the features, see :func:`~s3prl_emotion.store.identity.identify`
         device: on which missing features will be computed, for the record
-        ckpt: where the upstream's weights came from, for the record
+        ckpt: source of the upstream's weights, for the record
 
     Raises:
-        StoreError: not a feature store, of a newer format, or it cannot be made
+        StoreError: not a feature store, one of a newer format, or it cannot be made
     """
 
     def __init__(
@@ -63,8 +63,8 @@ class FeatureStore:
         self.dtype = getattr(torch, identity.values["dtype"])
         self.stats = Stats()
         self.segments: dict[Path, Segment] = {}
-        self.places: dict[bytes, tuple[Segment, Entry]] = {}
-        self.spare: dict[bytes, list[tuple[Segment, Entry]]] = {}  # where two processes computed the same
+        self.locations: dict[bytes, tuple[Segment, Entry]] = {}
+        self.spare: dict[bytes, list[tuple[Segment, Entry]]] = {}  # duplicates, which two processes computed
         self.verified: set[bytes] = set()
         self.writer: SegmentWriter | None = None
         self.refreshed = 0.0
@@ -72,21 +72,21 @@ class FeatureStore:
         self.refresh()
 
     def __len__(self) -> int:
-        return len(self.places)
+        return len(self.locations)
 
     def __contains__(self, key: bytes) -> bool:
-        return key in self.places
+        return key in self.locations
 
     def get(self, key: bytes, samples: int) -> Tensor | None:
-        """The stack ``[L, T, D]`` of a waveform with ``samples`` samples, mapped from the file, or ``None``.
+        """Return the stack ``[L, T, D]`` of a waveform with ``samples`` samples, mapped from the file, or ``None``.
 
-        The tensor must not be written to.
+        Callers must not write to the tensor.
         """
-        while (place := self.places.get(key)) is not None:
-            segment, entry = place
+        while (location := self.locations.get(key)) is not None:
+            segment, entry = location
             try:
                 stack = segment.read(entry) if entry.samples == samples else None
-            except FileNotFoundError:  # upkeep moved it elsewhere, where the next refresh() finds it
+            except FileNotFoundError:  # upkeep moved it; the next refresh() finds it again
                 self._forget(key)
                 continue
             if stack is not None and (key in self.verified or intact(entry, stack)):
@@ -99,20 +99,20 @@ class FeatureStore:
         return None
 
     def put(self, key: bytes, stack: Tensor, samples: int) -> Tensor:
-        """Keep the stack ``[L, T, D]`` of a waveform.
+        """Store the stack ``[L, T, D]`` of a waveform.
 
         Returns:
-            the stack in the store's type, as :meth:`get` will give it
+            the stack in the store's type, as :meth:`get` returns it
 
         Raises:
-            StoreError: no room on the disk, or a value beyond the range of the store's type
+            StoreError: no space on the disk, or a value beyond the range of the store's type
         """
         self.stats.computed += 1
         exact, stack = stack.detach(), stack.detach().to(self.dtype)
         if self.dtype == torch.float16 and bool((stack.isinf() & exact.isfinite()).any()):
             raise StoreError(
                 f"--store_dtype float16: holds values up to 65504, the features reach {exact.abs().max().item():.3g}; "
-                "take bfloat16 or float32"
+                "use bfloat16 or float32"
             )
         if self.writable:
             self.writer = self.writer or SegmentWriter(self.folder)
@@ -120,14 +120,14 @@ class FeatureStore:
         return stack
 
     def prefetch(self, keys: list[bytes]) -> None:
-        """Ask the system to read these from the disk ahead of their use."""
+        """Ask the system to read these records from the disk before they are used."""
         for key in keys:
-            if key in self.places:
-                segment, entry = self.places[key]
+            if key in self.locations:
+                segment, entry = self.locations[key]
                 segment.prefetch(entry)
 
     def refresh(self, older_than: float = 0.0) -> None:
-        """See what other processes wrote, unless that was done less than ``older_than`` seconds ago."""
+        """Look for records of other processes, unless the last look is less than ``older_than`` seconds ago."""
         if time.monotonic() - self.refreshed < older_than or not self.folder.is_dir():
             return
         with _no_collection():
@@ -136,20 +136,20 @@ class FeatureStore:
         self.refreshed = time.monotonic()
 
     def close(self) -> None:
-        """Let go of all files; stacks that were handed out stay valid."""
+        """Close all files; stacks that were returned stay valid."""
         if self.writer is not None:
             self.writer.close()
-        self.segments, self.places, self.spare = {}, {}, {}
+        self.segments, self.locations, self.spare = {}, {}, {}
 
     # --- inside ----------------------------------------------------------------------------------------------------
 
     def _open(self, device: str) -> bool:
-        """Make the collection where it is not there; whether it can be written."""
+        """Make the collection if it is missing; return whether it can be written."""
         if self.root.exists() and not self.root.is_dir():
             raise StoreError(f"--feature_store {self.root}: a file stands there; name a folder")
         about = self.folder / ABOUT
         if self.root.is_dir() and not os.access(self.folder if self.folder.is_dir() else self.root, os.W_OK):
-            logger.warning("%s is read-only: what is missing there is computed anew each time", self.root)
+            logger.warning("%s is read-only: features that it lacks are computed each time", self.root)
             self._is_described(about, device)
             return False
         try:
@@ -158,7 +158,7 @@ class FeatureStore:
                 write_json(about, self._about(device))
         except (OSError, TrainingError) as error:
             raise StoreError(
-                f"--feature_store {self.root}: cannot be made or written ({error}); name another folder or free room"
+                f"--feature_store {self.root}: cannot be written ({error}); name another folder or free disk space"
             ) from error
         return True
 
@@ -168,7 +168,7 @@ class FeatureStore:
         return {"format": FORMAT, "identity": self.identity.values, "made": made, "by": by}
 
     def _is_described(self, path: Path, device: str) -> bool:
-        """Whether ``upstream.json`` is there and right; it describes the collection, reading does not rest on it."""
+        """Return whether ``upstream.json`` exists and is right; it only describes, reading does not need it."""
         if not path.is_file():
             return False
         try:
@@ -178,30 +178,30 @@ class FeatureStore:
         if about["format"] > FORMAT:
             raise StoreError(
                 f"{path}: format {about['format']} of the store is not known here; upgrade s3prl-emotion, or remove "
-                f"{path.parent}, then it is filled again"
+                f"{path.parent} to have it filled again"
             )
         if Identity(about["identity"]).text != self.identity.text:
-            logger.warning("%s: damaged; it is written anew where it can be", path)
+            logger.warning("%s: damaged; it is written again if possible", path)
             return False
         ours = {**versions(), "device": device}
         differing = [name for name in ("torch", "transformers", "device") if about["by"].get(name) != ours[name]]
         if differing:
             was = ", ".join(f"{name} {about['by'].get(name)} (here {ours[name]})" for name in differing)
-            logger.warning("%s was begun with %s: equal to what is computed here within rounding", self.folder, was)
+            logger.warning("%s was begun with %s: features are the same within rounding", self.folder, was)
         return True
 
     def _read_segment(self, stem: Path) -> None:
-        """Take in what a segment holds now."""
+        """Read the new entries of a segment."""
         try:
             segment = self.segments.setdefault(stem, Segment(stem))
             before, entries = segment.bad_entries, list(segment.new_entries())
-        except FileNotFoundError:  # upkeep was quicker
+        except FileNotFoundError:  # upkeep removed it meanwhile
             return
         for entry in entries:
-            if entry.key in self.places:
+            if entry.key in self.locations:
                 self.spare.setdefault(entry.key, []).append((segment, entry))
             else:
-                self.places[entry.key] = (segment, entry)
+                self.locations[entry.key] = (segment, entry)
         if segment.bad_entries > before:
             self.stats.corrupt += segment.bad_entries - before
             logger.warning(
@@ -209,18 +209,18 @@ class FeatureStore:
             )
 
     def _forget(self, key: bytes) -> bool:
-        """Forget where a record lies; whether another one of the same key takes its place."""
+        """Drop a record; return whether a duplicate replaces it."""
         self.verified.discard(key)
         if self.spare.get(key):
-            self.places[key] = self.spare[key].pop()
+            self.locations[key] = self.spare[key].pop()
             return True
-        del self.places[key]
+        del self.locations[key]
         return False
 
 
 @contextmanager
 def _no_collection() -> Iterator[None]:
-    """Keep Python's garbage collector off: 150,000 new entries set it off so often that it takes most of the time."""
+    """Disable Python's garbage collector, which would take most of the time while 150,000 entries are made."""
     enabled = gc.isenabled()
     gc.disable()
     try:
@@ -231,7 +231,7 @@ def _no_collection() -> Iterator[None]:
 
 
 def read_about(path: Path) -> dict[str, Any]:
-    """What ``upstream.json`` of a collection says.
+    """Return the content of a collection's ``upstream.json``.
 
     Raises:
         StoreError: missing or damaged
@@ -240,7 +240,7 @@ def read_about(path: Path) -> dict[str, Any]:
         about = json.loads(path.read_text(encoding="utf-8"))
         kinds = {"format": int, "identity": dict, "made": str, "by": dict}
         if not all(isinstance(about[name], kind) for name, kind in kinds.items()):
-            raise TypeError("a value of another kind than it should be")
+            raise TypeError("a value of the wrong type")
         return {name: about[name] for name in kinds}
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise StoreError(f"{path}: damaged or missing; remove {path.parent}, it will be filled again") from error
+        raise StoreError(f"{path}: damaged or missing; remove {path.parent} to have it filled again") from error

@@ -1,4 +1,4 @@
-"""Looking after a store: what it holds, whether it is intact, and getting rid of what is not needed."""
+"""List, verify and clean the collections of a store."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 from torch import Tensor
 
 from s3prl_emotion.errors import StoreError, nearest
-from s3prl_emotion.store.segments import FEATURES, INDEX, Entry, Segment, SegmentWriter, alone, intact, stems
+from s3prl_emotion.store.segments import FEATURES, INDEX, Entry, Segment, SegmentWriter, exclusive, intact, stems
 from s3prl_emotion.store.store import ABOUT, read_about
 
 logger = logging.getLogger(__name__)
@@ -20,7 +20,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass
 class Collection:
-    """A collection as it lies on disk."""
+    """A collection on disk."""
 
     folder: Path
     about: dict[str, Any]
@@ -31,7 +31,7 @@ class Collection:
 
 @dataclass
 class Verdict:
-    """Outcome of reading every record."""
+    """Outcome of verifying a collection."""
 
     folder: Path
     good: int = 0
@@ -40,7 +40,7 @@ class Verdict:
 
 
 def collections(store: Path) -> list[Collection]:
-    """What a store holds, sorted by name.
+    """Return the collections of a store, sorted by name.
 
     Raises:
         StoreError: not a feature store
@@ -49,7 +49,7 @@ def collections(store: Path) -> list[Collection]:
 
 
 def verify(store: Path) -> Iterator[Verdict]:
-    """Read every record of every collection and check it.
+    """Read and check every record of every collection.
 
     Raises:
         StoreError: not a feature store
@@ -69,7 +69,7 @@ def verify(store: Path) -> Iterator[Verdict]:
 
 
 def entries_of(store: Path) -> Iterator[Tensor]:
-    """Every intact stack ``[L, T, D]`` of a store, in the order of writing.
+    """Yield every intact stack ``[L, T, D]`` of a store, in the order of writing.
 
     Raises:
         StoreError: not a feature store
@@ -84,20 +84,19 @@ def entries_of(store: Path) -> Iterator[Tensor]:
 
 
 def clean(store: Path) -> tuple[int, int]:
-    """Rewrite segments that hold damaged or double records, and remove what no index refers to.
+    """Rewrite segments with damaged or duplicate records, and remove files that no index refers to.
 
     Returns:
-        records that went, bytes that were freed
+        number of removed records, and of freed bytes
 
     Raises:
         StoreError: not a feature store, it is being written to, or there is no room for the copies
     """
-    gone, before = 0, 0
-    after = 0
+    gone = before = after = 0
     for folder in _folders(store):
-        with alone(folder):
+        with exclusive(folder):
             before += _bytes(folder)
-            for path in _abandoned(folder):  # first, since the copies below take room
+            for path in _abandoned(folder):  # first, to make room for the copies below
                 path.unlink()
             gone += _compact(folder)
             after += _bytes(folder)
@@ -108,15 +107,15 @@ def drop(store: Path, name: str) -> int:
     """Remove a collection.
 
     Returns:
-        bytes that were freed
+        number of freed bytes
 
     Raises:
         StoreError: no such collection, or it is being written to
     """
     folders = {folder.name: folder for folder in _folders(store)}
     if name not in folders:
-        raise StoreError(f"{store}: holds no collection {name}{nearest(name, folders)}")
-    with alone(folders[name]):
+        raise StoreError(f"{store}: has no collection {name}{nearest(name, folders)}")
+    with exclusive(folders[name]):
         size = _bytes(folders[name])
         shutil.rmtree(folders[name])
     return size
@@ -137,19 +136,19 @@ def _collection(folder: Path) -> Collection:
     except StoreError as error:
         logger.warning("%s", error)
         about = {"identity": {}, "made": "?", "by": {}}
-    found = Collection(folder, about, bytes=_bytes(folder))
+    collection = Collection(folder, about, bytes=_bytes(folder))
     keys = set()
     for stem in stems(folder):
         segment = Segment(stem)
         for entry in segment.new_entries():
             keys.add(entry.key)
-            found.shape = f"{entry.layers} x {entry.dim}"
-    found.utterances = len(keys)
-    return found
+            collection.shape = f"{entry.layers} x {entry.dim}"
+    collection.utterances = len(keys)
+    return collection
 
 
 def _compact(folder: Path) -> int:
-    """Copy good records of damaged or partly double segments into a new one; the number of records that went."""
+    """Copy the good records of segments with bad or duplicate ones to a new segment; return how many were dropped."""
     seen: set[bytes] = set()
     gone = 0
     writer = SegmentWriter(folder, locked=True)
@@ -172,7 +171,7 @@ def _compact(folder: Path) -> int:
 
 
 def _abandoned(folder: Path) -> list[Path]:
-    """What killed processes left: payloads without an index, the other way round, and files not yet renamed."""
+    """Return what killed processes left: payloads without index, indices without payload, and partial files."""
     pairs = ((FEATURES, INDEX), (INDEX, FEATURES))
     halves = [
         path for kind, other in pairs for path in folder.glob(f"*{kind}") if not path.with_suffix(other).is_file()

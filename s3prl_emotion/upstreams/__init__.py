@@ -1,1 +1,1 @@
-"""Frozen upstreams: from a model to features."""
+"""Build frozen upstreams and compute features with them."""

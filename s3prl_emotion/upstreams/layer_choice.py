@@ -1,4 +1,4 @@
-"""One layer of an upstream: chosen by saliency, and nothing computed above it (Mitra et al. 2025, Table 7)."""
+"""Select one layer of an upstream, if need be by saliency, and skip the layers above (Mitra et al. 2025, Table 7)."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Cut:
-    """What a cut upstream was before.
+    """Size and identity of an upstream before unused layers were cut off.
 
     Attributes:
-        parameters: of the whole upstream
-        computed: of what is left of it
-        identity: of the whole upstream, which features depend on; ``None`` where nothing was cut
+        parameters: number of parameters of the whole upstream
+        computed: number of parameters that remain
+        identity: of the whole upstream, on which features depend; ``None`` if nothing was cut
     """
 
     parameters: int
@@ -34,24 +34,24 @@ class Cut:
 
 
 def chosen_layer(args: Namespace, config: dict[str, Any]) -> int | None:
-    """The layer that ``-l`` or the recipe (``downstream_expert.layer``) names, ``None`` for all.
+    """Return the layer that ``-l`` or the recipe (``downstream_expert.layer``) names, ``None`` for all.
 
     Raises:
         ConfigError: ``layer: auto`` without ``layer_file``, or the other way round
-        UsageError: ``-l`` names another
+        UsageError: ``-l`` and the recipe name different layers
     """
     section = config.get("downstream_expert")
     section = section if isinstance(section, dict) else {}
     layer, file, flag = section.get("layer"), section.get("layer_file"), args.upstream_layer_selection
     if (layer == "auto") != (file is not None):
-        raise ConfigError("downstream_expert.layer: auto goes with layer_file, and layer_file with auto")
+        raise ConfigError("downstream_expert.layer: auto needs layer_file, and layer_file needs layer: auto")
     if layer is None:
         return flag
     if layer == "auto":
         layer = SaliencyFile.read(str(file)).salient_layer()
         logger.info("%s: layer %d is the most salient", file, layer)
     if flag is not None and flag != layer:
-        raise UsageError(f"-l {flag}: the recipe asks for layer {layer} (downstream_expert.layer); leave one out")
+        raise UsageError(f"-l {flag}: the recipe selects layer {layer} (downstream_expert.layer); omit one of the two")
     return layer
 
 
@@ -74,7 +74,7 @@ def read_layer_file(
 def cut_upstream(
     model: nn.Module, name: str, ckpt: str | None, model_config: str | None, selection: str, layer: int | None
 ) -> Cut:
-    """Drop the layers of a frozen upstream above the one that is asked for, where its adapter can (``cut_after``).
+    """Drop the layers of a frozen upstream above the selected one, if its adapter can (``cut_after``).
 
     Args:
         model: the upstream; it is changed in place
@@ -91,7 +91,7 @@ def cut_upstream(
     cut(layer)
     kept = _parameters(model)
     if kept < whole:
-        logger.info("layers above %d are not computed: %d of %d parameters are left", layer, kept, whole)
+        logger.info("layers above %d are not computed: %d of %d parameters remain", layer, kept, whole)
     return Cut(whole, kept, identity)
 
 

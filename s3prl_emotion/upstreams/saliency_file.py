@@ -1,4 +1,4 @@
-"""The file that recipes name: what to keep of a representation, and whether it was computed from what is trained on."""
+"""Read saliency files: check that they match a recipe's data and upstream, and select dimensions and layers."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from s3prl_emotion.errors import ConfigError, LabelError
 from s3prl_emotion.upstreams.saliency_format import Header, read_saliency, write_saliency
 from s3prl_emotion.upstreams.salient import salient_dimensions, salient_layer
 
-MAY_DIFFER = {"layer", "dtype", "batched"}  # of an upstream's identity: checked apart, or equal within rounding
-AGAIN = "run s3prl-emotion saliency again on what is trained on"
+MAY_DIFFER = {"layer", "dtype", "batched"}  # of an upstream's identity: checked separately, or equal within rounding
+AGAIN = "run s3prl-emotion saliency again on the training data"
 
 
 @dataclass(frozen=True)
@@ -27,8 +27,8 @@ class SaliencyFile:
     """A saliency file in memory.
 
     Attributes:
-        path: where it lies
-        header: what it says of itself
+        path: of the file
+        header: its metadata
         tensors: see :mod:`~s3prl_emotion.upstreams.saliency_format`
     """
 
@@ -50,7 +50,7 @@ class SaliencyFile:
         """Write the file whole or not at all; equal content gives equal bytes.
 
         Raises:
-            StoreError: no room, or no right to write there; an older file is untouched
+            StoreError: it cannot be written; an older file is unchanged
         """
         write_saliency(self.path, self.header, self.tensors)
 
@@ -64,17 +64,17 @@ class SaliencyFile:
         """Numbers of the layers, from 0."""
         return self.header.layers
 
-    # --- whether it fits -------------------------------------------------------------------------------------------
+    # --- checks -------------------------------------------------------------------------------------------
 
     def check_corpus(self, utterances: Sequence[Utterance], max_duration: float | None = None) -> None:
-        """Refuse another training split than the one that the file was computed from; reads its audio files.
+        """Check that the file was computed from the training split; reads the split's audio files.
 
         Args:
-            utterances: what is trained on
+            utterances: of the training split
             max_duration: ``datarc.max_duration`` (s)
 
         Raises:
-            LabelError: says what differs
+            LabelError: it was not; the message names the difference
             AudioError: an audio file cannot be read
         """
         theirs, where = self.header.training, f"{self.path}: was computed from"
@@ -97,36 +97,35 @@ class SaliencyFile:
             raise LabelError(f"{where} other audio of these utterances: the files differ; {AGAIN}")
 
     def check_upstream(self, identity: Mapping[str, Any], layer: int | None) -> None:
-        """Refuse another upstream, and a layer that the file does not cover.
+        """Check that the file was computed from this upstream and covers the layer.
 
-        The type of stored values, and whether they were computed in batches, may differ: that is rounding.
+        The type of stored values, and whether they were computed in batches, may differ: the difference is rounding.
 
         Args:
             identity: values of the run's :class:`~s3prl_emotion.store.identity.Identity`
-            layer: ``-l``, or ``None`` where layers are summed
+            layer: ``-l``, or ``None`` if layers are summed
 
         Raises:
-            ConfigError: says what differs
+            ConfigError: it was not, or does not; the message names the difference
         """
         theirs = self.header.upstream
         names = sorted({*theirs, *identity} - MAY_DIFFER, key=lambda name: (name != "upstream", name))
-        differing = [_difference(name, theirs.get(name), identity.get(name)) for name in names]
-        found = [text for text in differing if text]
-        if found:
-            what = found[0] if theirs.get("upstream") != identity.get("upstream") else ", ".join(found)
+        differences = [text for name in names if (text := _difference(name, theirs.get(name), identity.get(name)))]
+        if differences:
+            what = differences[0] if theirs.get("upstream") != identity.get("upstream") else ", ".join(differences)
             raise ConfigError(f"{self.path}: was computed from another upstream: {what}; {AGAIN}")
-        self._places(layer)
+        self._indices(layer)
 
-    # --- what it says ----------------------------------------------------------------------------------------------
+    # --- selection ----------------------------------------------------------------------------------------------
 
     def dimensions(self, keep: float, layer: int | None) -> Tensor:
-        """Which dimensions to keep, Mitra et al. 2024, Table 2.
+        """Return the dimensions to keep, Mitra et al. 2024, Table 2.
 
-        Where a head sums layers, a dimension counts with its mean over them; the papers take one layer.
+        If a head sums layers, the score of a dimension is its mean over them; the papers use one layer.
 
         Args:
             keep: share of the dimensions, in (0, 1], rounded to the nearest, halves up, at least 1
-            layer: ``-l``, or ``None`` where layers are summed
+            layer: ``-l``, or ``None`` if layers are summed
 
         Returns:
             indices in ascending order, int64
@@ -135,29 +134,29 @@ class SaliencyFile:
             ConfigError: ``keep`` out of range, a layer that the file does not cover, or a file of components
         """
         self._refuse_components("dimensions to keep")
-        return salient_dimensions(self.tensors["mean"][self._places(layer)].double().mean(dim=0), keep)
+        return salient_dimensions(self.tensors["mean"][self._indices(layer)].double().mean(dim=0), keep)
 
     def projection(self, keep: float, layer: int | None) -> PCAProjection:
-        """Projection to the first principal components of a layer, Mitra et al. 2024, Table 3.
+        """Return the projection to the first principal components of a layer, Mitra et al. 2024, Table 3.
 
         Args:
-            keep: share of the components, counted as :meth:`dimensions` does
-            layer: ``-l``; ``None`` where the upstream has one layer
+            keep: share of the components, rounded as in :meth:`dimensions`
+            layer: ``-l``; ``None`` if the upstream has one layer
 
         Raises:
             ConfigError: ``keep`` out of range, a layer that the file does not cover, or a file of scores
         """
         if self.method != "pca":
-            raise ConfigError(f"{self.path}: holds {self.method} scores, no components; make it with --method pca")
-        (place,) = self._places(layer)
+            raise ConfigError(f"{self.path}: holds {self.method} scores, not components; make it with --method pca")
+        (index,) = self._indices(layer)
         number = len(salient_dimensions(torch.zeros(self.header.dims), keep))
         mean, components, variance = (
-            self.tensors[f"pca_{name}"][place].double() for name in ("mean", "components", "variance")
+            self.tensors[f"pca_{name}"][index].double() for name in ("mean", "components", "variance")
         )
         return PCAProjection(mean, components[:number], variance[:number], variance.sum())
 
     def layer_scores(self, per_target: bool = False) -> Tensor:
-        """Saliency of each layer, Mitra et al. 2025, eq. 3: the mean over its dimensions.
+        """Return the saliency of each layer, Mitra et al. 2025, eq. 3: the mean over its dimensions.
 
         Returns:
             ``[L]``, or ``[D, L]`` with ``per_target``, float64
@@ -171,7 +170,7 @@ class SaliencyFile:
         return self.tensors["mean"].double().mean(dim=1)
 
     def salient_layer(self) -> int:
-        """Number of the most salient layer; of equal ones the lowest.
+        """Return the number of the most salient layer; of equal ones the lowest.
 
         Raises:
             ConfigError: a file of components
@@ -184,26 +183,26 @@ class SaliencyFile:
         if self.method == "pca":
             raise ConfigError(f"{self.path}: holds principal components, no {what}; make it with --method ccs or mis")
 
-    def _places(self, layer: int | None) -> list[int]:
-        """Places in the tensors of a layer, or of all where they are summed."""
+    def _indices(self, layer: int | None) -> list[int]:
+        """Return the indices of a layer in the tensors, or of all layers if they are summed."""
         available = self.header.available
-        held = f"{self.path}: holds layer {', '.join(map(str, self.layers))}{f' of {available}' if available else ''}"
+        has = f"{self.path}: holds layer {', '.join(map(str, self.layers))}{f' of {available}' if available else ''}"
         if layer is None:
             if len(self.layers) != available:
                 raise ConfigError(
-                    f"{held}, but without -l all are summed; give -l {self.layers[0]}, or compute saliency without -l"
+                    f"{has}, but without -l all are summed; give -l {self.layers[0]}, or compute saliency without -l"
                 )
             if self.method == "pca" and available > 1:
                 raise ConfigError(f"{self.path}: components are of one layer, but without -l all are summed; give -l")
             return list(range(available))
         number = layer + (available or 0) if layer < 0 else layer
         if number not in self.layers:
-            raise ConfigError(f"{held}, not -l {layer}; compute the saliency of that layer, or without -l")
+            raise ConfigError(f"{has}, not -l {layer}; compute the saliency of that layer, or without -l")
         return [self.layers.index(number)]
 
 
 def _difference(name: str, theirs: Any, ours: Any) -> str:
-    """Say what differs; empty where nothing does."""
+    """Return how two values differ, or an empty string."""
     if _as_text(theirs) == _as_text(ours):
         return ""
     if isinstance(theirs, dict) and isinstance(ours, dict):
@@ -218,11 +217,11 @@ def _as_text(value: Any) -> str:
 
 @dataclass(frozen=True)
 class PCAProjection:
-    """A fitted projection, in plain float64 tensors.
+    """A fitted projection in plain float64 tensors.
 
     Attributes:
         mean: ``[N]``
-        components: orthonormal rows, most variance first, ``[K, N]``; the largest entry of each is positive
+        components: orthonormal rows by falling variance, ``[K, N]``; the largest entry of each is positive
         variance: along each component (population, ÷ U), ``[K]``
         total_variance: over all N dimensions, scalar
     """

@@ -1,9 +1,9 @@
-"""The format of saliency files: safetensors with one entry in its header, JSON under :data:`KEY`.
+"""Read and write the format of saliency files: safetensors with metadata as JSON under :data:`KEY`.
 
 Tensors of ``ccs`` and ``mis`` (L layers, D targets, N dimensions): ``scores [L, D, N]``, eq. 1 of each target; ``mean
 [L, N]``, eq. 3; ``ranks [L, N]``, 0 for the most salient. Of ``pca``: ``pca_mean [L, N]``, ``pca_components [L, N, N]``
-(rows, most variance first) and ``pca_variance [L, N]``. Values are float32: what differs by less is rounding, and ranks
-then follow the order of the dimensions, on every machine.
+(rows by falling variance) and ``pca_variance [L, N]``. Values are float32: smaller differences are rounding, and equal
+scores are ranked in the order of the dimensions, so that files are the same on every machine.
 """
 
 from __future__ import annotations
@@ -29,20 +29,20 @@ KEY = "s3prl_emotion_saliency"
 
 
 class Header(BaseModel):
-    """What a saliency file says of itself.
+    """Metadata of a saliency file.
 
     Attributes:
         format: version of the format
         method: ccs, mis or pca
-        targets: names, ``[D]``; pca does not look at them
+        targets: names, ``[D]``; pca does not use them
         layers: numbers of the layers, ``[L]``, from 0
-        available: how many layers the upstream has, ``None`` where that is not known
+        available: number of layers of the upstream, ``None`` if unknown
         dims: N
         upstream: values of its identity, see :func:`~s3prl_emotion.store.identity.identify`
         training: fingerprint of the training split
         fold: its fold
         recipe: SHA-256 of the recipe
-        command: what computed it
+        command: command line that computed it
         device: type of the device that computed
         versions: of Python and of packages
         checksum: of the tensors
@@ -73,23 +73,23 @@ def read_saliency(path: Path) -> tuple[Header, dict[str, Tensor]]:
         ConfigError: missing, damaged, of another kind or of an unknown format
     """
     if not path.is_file():
-        raise ConfigError(f"{path}: no such saliency file; s3prl-emotion saliency --out {path} makes one")
+        raise ConfigError(f"{path}: no such saliency file; make it with s3prl-emotion saliency --out {path}")
     try:
         with safe_open(path, framework="pt") as file:
             text = (file.metadata() or {}).get(KEY)
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (SafetensorError, OSError, ValueError) as error:
         raise ConfigError(
-            f"{path}: damaged, or no saliency file ({' '.join(str(error).split())}); make it anew with s3prl-emotion "
-            "saliency"
+            f"{path}: damaged, or not a saliency file ({' '.join(str(error).split())}); make it again with "
+            "s3prl-emotion saliency"
         ) from error
     if text is None:
-        raise ConfigError(f"{path}: safetensors, but no saliency file; s3prl-emotion saliency makes one")
+        raise ConfigError(f"{path}: safetensors, but not a saliency file; make one with s3prl-emotion saliency")
     header = _read_header(path, text)
     if _shapes(header) != {name: tuple(tensor.shape) for name, tensor in tensors.items()}:
-        raise ConfigError(f"{path}: damaged: its tensors are not those that its header tells of; make it anew")
+        raise ConfigError(f"{path}: damaged: its tensors do not match its header; make it again")
     if checksum(tensors) != header.checksum:
-        raise ConfigError(f"{path}: damaged: its checksum differs; make it anew")
+        raise ConfigError(f"{path}: damaged: its checksum differs; make it again")
     return header, tensors
 
 
@@ -97,7 +97,7 @@ def write_saliency(path: Path, header: Header, tensors: Mapping[str, Tensor]) ->
     """Write a file whole or not at all; equal content gives equal bytes.
 
     Raises:
-        StoreError: no room, or no right to write there; an older file is untouched
+        StoreError: it cannot be written; an older file is unchanged
     """
     tensors = {name: tensor.contiguous() for name, tensor in tensors.items()}
     header = header.model_copy(update={"checksum": checksum(tensors)})
@@ -106,7 +106,7 @@ def write_saliency(path: Path, header: Header, tensors: Mapping[str, Tensor]) ->
 
 
 def checksum(tensors: Mapping[str, Tensor]) -> str:
-    """Hash over names, types, shapes and values."""
+    """Return a hash of names, types, shapes and values."""
     digest = xxhash.xxh3_128()
     for name, tensor in sorted(tensors.items()):
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
@@ -119,9 +119,9 @@ def _read_header(path: Path, text: str) -> Header:
         version = json.loads(text)["format"]
         header = Header.model_validate_json(text) if version == FORMAT else None
     except (ValidationError, ValueError, KeyError, TypeError) as error:
-        raise ConfigError(f"{path}: damaged: its header is not readable; make it anew") from error
+        raise ConfigError(f"{path}: damaged: its header is not readable; make it again") from error
     if header is None:
-        raise ConfigError(f"{path}: format {version} is not known here; upgrade s3prl-emotion, or make it anew")
+        raise ConfigError(f"{path}: format {version} is not known here; upgrade s3prl-emotion, or make it again")
     return header
 
 

@@ -1,4 +1,4 @@
-"""Where heads get their features: from a frozen upstream that sees each utterance alone, or from the store."""
+"""Provide features to heads: from a frozen upstream that computes each utterance alone, or from the store."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ from s3prl_emotion.store.store import ABOUT, REFRESH_SECONDS, FeatureStore, read
 from s3prl_emotion.upstreams.featurizer import Featurizer
 
 logger = logging.getLogger(__name__)
-UNLIKE = {"layer", "dtype", "batched"}  # what may differ between collections of one upstream
+VARIANTS = {"layer", "dtype", "batched"}  # in which collections of one upstream may differ
 
 
 @dataclass(frozen=True)
 class UpstreamSpec:
-    """How an upstream was asked for: ``-u``, ``-k`` and ``-g``."""
+    """The flags that name an upstream: ``-u``, ``-k`` and ``-g``."""
 
     name: str
     ckpt: str | None = None
@@ -36,18 +36,18 @@ class UpstreamSpec:
 
 
 class UpstreamSource:
-    """Layers of utterances from a frozen upstream.
+    """Compute or read the layers of utterances of a frozen upstream.
 
     Args:
         upstream: the model, in eval mode
-        featurizer: says which features and layers
-        spec: how the upstream was asked for
+        featurizer: selects features and layers
+        spec: flags of the upstream
         device: where it computes
         folder: of the feature store, or ``None`` to compute each time
-        dtype: of what is stored: float32, float16 or bfloat16
-        batched: use what was extracted in batches
+        dtype: of stored features: float32, float16 or bfloat16
+        batched: use features that were extracted in batches
         trainable: whether the upstream is fine-tuned (``-f``)
-        identity: of the upstream before layers were cut off that are not asked for; else it is told from the model
+        identity: of the upstream before unused layers were cut off; ``None``: determined from the model
 
     Raises:
         StoreError: the store cannot be used, or the upstream is not frozen
@@ -65,24 +65,26 @@ class UpstreamSource:
         trainable: bool = False,
         identity: Identity | None = None,
     ) -> None:
-        self.told = identity
+        self.uncut = identity
         self.upstream, self.featurizer, self.spec = upstream, featurizer, spec
         self.device = torch.device(device)
         self.layers = featurizer.available
         self.store: FeatureStore | None = None
-        self.whole: FeatureStore | None = None  # all layers, where one layer is asked for and all are there
-        self.known_as_deterministic = False
+        self.whole: FeatureStore | None = None  # all layers, if a single one is selected and all are stored
+        self.is_deterministic = False
         if folder is not None:
             if trainable:
-                raise StoreError("--feature_store: a trained upstream (-f) changes; leave out one of both")
+                raise StoreError(
+                    "--feature_store: features of a trained upstream (-f) change; omit one of the two flags"
+                )
             self._open(Path(folder).expanduser(), dtype, batched)
 
     def stacks(self, waveforms: Sequence[Tensor], names: Sequence[str] | None = None) -> Iterator[Tensor]:
-        """Layers ``[L, T, D]`` of each waveform ``[N_b]`` (16 kHz, float32), on the device.
+        """Yield the layers ``[L, T, D]`` of each waveform ``[N_b]`` (16 kHz, float32), on the device.
 
         Raises:
             AudioError: the upstream fails on an utterance
-            StoreError: no room on the disk, or the upstream is not deterministic
+            StoreError: no space on the disk, or the upstream is not deterministic
         """
         names = names or ["audio"] * len(waveforms)
         if self.store is None:
@@ -98,14 +100,14 @@ class UpstreamSource:
             yield stack.to(self.device, non_blocking=True)
 
     def compute(self, waveform: Tensor, name: str = "audio") -> Tensor:
-        """Layers ``[L, T, D]`` of one waveform, computed alone.
+        """Compute the layers ``[L, T, D]`` of one waveform alone.
 
-        Random generators are left as they were: many models draw for layerdrop even in eval mode, and a head must not
-        be trained otherwise because features came from a store.
+        Random generators keep their state: many models draw for layerdrop even in eval mode, and training must be the
+        same with and without a store.
 
         Raises:
             AudioError: the upstream fails on it
-            UsageError: the upstream gives another number of layers than it gave before
+            UsageError: the upstream returns another number of layers than before
         """
         with torch.no_grad(), _kept_generators(self.device), failing_on(self.spec.name, [waveform], name):
             stack = self.featurizer.stack(self.upstream([waveform.to(self.device)]))
@@ -113,13 +115,13 @@ class UpstreamSource:
         return stack
 
     def computed(self, waveforms: Sequence[Tensor], names: Sequence[str], batched: bool = False) -> Iterator[Tensor]:
-        """Layers ``[L, T, D]`` of waveforms for the store: in full precision, from an upstream that is deterministic.
+        """Compute the layers ``[L, T, D]`` of waveforms for the store: in full precision, by a deterministic upstream.
 
         Raises:
             AudioError: the upstream fails on an utterance
-            StoreError: the upstream is not deterministic, or does not say how many frames it gives (``batched``)
+            StoreError: the upstream is not deterministic, or lacks ``frames()`` (``batched``)
         """
-        # no autocast: what is kept does not depend on how a head is trained
+        # no autocast: stored features must not depend on a head's training
         with torch.autocast(self.device.type, enabled=False):
             self._check_determinism(waveforms[0], names[0])
             batch = iter(self._compute_batch(waveforms) if batched else ())
@@ -129,17 +131,17 @@ class UpstreamSource:
             yield stack
 
     def holds(self, key: bytes) -> bool:
-        """Whether the features of a waveform are stored."""
+        """Return whether the features of a waveform are stored."""
         return any(key in store for store in (self.store, self.whole) if store is not None)
 
     def identity(self, dtype: str = "float32", batched: bool = False) -> Identity:
-        """What the features depend on.
+        """Return what the features depend on.
 
         Raises:
             StoreError: the adapter's ``identity()`` is not plain data
         """
-        if self.told is not None:
-            return self.told.variant(dtype=dtype, batched=batched)
+        if self.uncut is not None:
+            return self.uncut.variant(dtype=dtype, batched=batched)
         return identify(
             self.upstream,
             self.spec.name,
@@ -151,14 +153,14 @@ class UpstreamSource:
             batched,
         )
 
-    def store_of(self) -> FeatureStore:
-        """The store.
+    def required_store(self) -> FeatureStore:
+        """Return the store.
 
         Raises:
-            StoreError: none was given
+            StoreError: there is none
         """
         if self.store is None:
-            raise StoreError("no feature store was given; name a folder with --feature_store")
+            raise StoreError("no feature store is given; name a folder with --feature_store")
         return self.store
 
     # --- inside ----------------------------------------------------------------------------------------------------
@@ -181,16 +183,16 @@ class UpstreamSource:
             layer = self.featurizer.layer or 0
             return stack[layer : layer + 1]
         if (stack := self.store.get(key, samples)) is None:
-            self.store.refresh(REFRESH_SECONDS)  # another process may have just computed it
+            self.store.refresh(REFRESH_SECONDS)  # another process may have computed it meanwhile
             stack = self.store.get(key, samples)
         return stack
 
     def _compute_batch(self, waveforms: Sequence[Tensor]) -> list[Tensor]:
-        """Layers ``[L, T_b, D]`` of waveforms that the upstream sees together, padded; each cut to its own frames."""
+        """Compute the layers ``[L, T_b, D]`` of waveforms in one padded batch, each cut to its own frames."""
         if self.featurizer.frames is None:
             raise StoreError(
                 f"--batch_seconds: upstream {self.spec.name} does not say how many frames an utterance has (it lacks "
-                "frames()); leave it out and each utterance is computed alone"
+                "frames()); omit the flag to compute each utterance alone"
             )
         with torch.no_grad(), _kept_generators(self.device), failing_on(self.spec.name, waveforms):
             hidden = self.upstream([waveform.to(self.device) for waveform in waveforms])
@@ -199,30 +201,30 @@ class UpstreamSource:
         return [stack.cpu() for stack in stacks]
 
     def _check_determinism(self, waveform: Tensor, name: str) -> None:
-        if self.known_as_deterministic:
+        if self.is_deterministic:
             return
         first = self.compute(waveform, name)
         with _kept_generators(self.device):
-            seed_everything(first.numel())  # compute() would find the generators as they were
+            seed_everything(first.numel())  # compute() restores the generators to their state before it
             second = self.compute(waveform, name)
         if first.shape != second.shape or not torch.allclose(first, second, rtol=0, atol=0, equal_nan=True):
             raise StoreError(
-                f"-u {self.spec.name}: gives other features each time for the same utterance ({name}); they cannot be "
-                "stored: leave --feature_store out"
+                f"-u {self.spec.name}: gives different features for the same utterance each time ({name}); they "
+                "cannot be stored: omit --feature_store"
             )
-        self.known_as_deterministic = True
+        self.is_deterministic = True
 
     def _check_layers(self, name: str) -> None:
         if self.featurizer.available != self.layers:
             raise UsageError(
-                f"-u {self.spec.name}: gives {self.featurizer.available} layers for {name}, else {self.layers}; "
-                "neither a weighted sum nor -l can be taken: choose other features with -s"
+                f"-u {self.spec.name}: gives {self.featurizer.available} layers for {name}, {self.layers} for others; "
+                "a weighted sum and -l need a fixed number: choose other features with -s"
             )
 
 
 @contextmanager
 def _kept_generators(device: torch.device) -> Iterator[None]:
-    """Put the generators back that an upstream may draw from."""
+    """Restore the generators that an upstream may draw from."""
     python, numpy = random.getstate(), np.random.get_state()
     try:
         with torch.random.fork_rng([device] if device.type == "cuda" else []):
@@ -234,7 +236,7 @@ def _kept_generators(device: torch.device) -> Iterator[None]:
 
 @contextmanager
 def failing_on(upstream: str, waveforms: Sequence[Tensor], name: str = "the shortest utterance") -> Iterator[None]:
-    """Say on which audio an upstream failed.
+    """Turn an upstream's failure into an error that names the audio.
 
     Raises:
         AudioError: the upstream failed
@@ -252,7 +254,7 @@ def failing_on(upstream: str, waveforms: Sequence[Tensor], name: str = "the shor
 
 
 def _hint(folder: Path, identity: Identity) -> None:
-    """Tell what a store holds of an upstream where it holds nothing that fits."""
+    """Warn how stored features of the same upstream differ, if the store has none that match."""
     for path in sorted(folder.glob(f"{identity.values['upstream']}-*/{ABOUT}")):
         if path.parent.name == identity.id:
             continue
@@ -262,6 +264,6 @@ def _hint(folder: Path, identity: Identity) -> None:
             continue
         other = sorted(name for name in identity.values if identity.values[name] != theirs.get(name))
         what = ", ".join(
-            f"{name} {theirs.get(name)} (here {identity.values[name]})" if name in UNLIKE else name for name in other
+            f"{name} {theirs.get(name)} (here {identity.values[name]})" if name in VARIANTS else name for name in other
         )
-        logger.warning("the store's %s differs in: %s; features are computed anew", path.parent.name, what)
+        logger.warning("the store's %s differs in: %s; features are computed again", path.parent.name, what)

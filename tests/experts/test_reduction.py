@@ -387,7 +387,7 @@ def test_saliency_of_something_else_is_refused(cli: Cli, make: Make, graded_corp
     assert "another upstream" in refused(cli, graded_corpus, "-g", "deep.yaml", **options)
     assert "max_duration" in refused(cli, graded_corpus, **options, **{f"{DATA}.max_duration": 0.2})
     Path("saliency.safetensors").write_bytes(b"no saliency")
-    assert "damaged, or no saliency file" in refused(cli, graded_corpus, **options)
+    assert "damaged, or not a saliency file" in refused(cli, graded_corpus, **options)
 
 
 def test_audio_cut_alike_is_taken(make: Make, train: Train):

@@ -227,9 +227,12 @@ def test_a_run_that_resumes_may_have_a_store_or_not(cli: Cli, tiny_corpus: TinyC
         (("--store_dtype", "float16"), "--store_dtype and --store_batched need --feature_store DIR"),
         (("--store_batched",), "--store_dtype and --store_batched need --feature_store DIR"),
         (("--feature_store", "file"), "--feature_store file: a file stands there; name a folder"),
-        (("--feature_store", "S", "-g", "noise.yaml"), "gives other features each time for the same utterance"),
-        (("--feature_store", "S", "-g", "uneven.yaml"), r"gives 3 layers for s\d_.*\.wav, else 4; neither"),
-        (("-g", "uneven.yaml"), r"gives 3 layers for s\d_.*\.wav, else 4; neither"),
+        (("--feature_store", "S", "-g", "noise.yaml"), "gives different features for the same utterance"),
+        (
+            ("--feature_store", "S", "-g", "uneven.yaml"),
+            r"gives 3 layers for s\d_.*\.wav, 4 for others",
+        ),
+        (("-g", "uneven.yaml"), r"gives 3 layers for s\d_.*\.wav, 4 for others"),
         (("--feature_store", "S", "--store_dtype", "float16", "-g", "large.yaml"), "float16: holds values up to 65504"),
         (("--feature_store", "S", "-l", "4"), "-l 4: the upstream has no such layer in 'hidden_states'; it has 4"),
         (("--feature_store", "S", "-s", "hidden"), "-s hidden: the upstream gives no such features; nearest: hidden_"),
@@ -266,7 +269,7 @@ def test_extraction_fills_a_store_once(suite: Suite, cli: Cli, tiny_corpus: Tiny
     outcome = extract(suite, tiny_corpus, upstream)
     (name,) = collections("S")
     seconds = sum(len(load_audio(path)) for path in tiny_corpus.root.iterdir()) / 16_000
-    summary = rf"48 utterances: 48 computed \({seconds:.0f} s of audio, [\d.]+ s a second\), .*; S/{name}"
+    summary = rf"48 utterances: 48 computed \({seconds:.0f} s of audio, [\d.]+ s per second\), .*; S/{name}"
     assert re.search(summary, outcome.out), outcome.out
     assert f" {round(seconds)}/{round(seconds)} [" in outcome.err  # the bar came to its end
     assert upstream.called_for(tiny_corpus) == UTTERANCES + 2
@@ -374,7 +377,7 @@ def test_size_is_predicted(
     with monkeypatch.context() as patch:
         patch.setattr(shutil, "disk_usage", room(round(size * 0.95)))
         error = error_of(extract(suite, tiny_corpus, big, code=1))
-    assert re.search(r"S: needs about 0\.0 GB more, but 0\.0 GB are free there; free room, or take less", error)
+    assert re.search(r"S: needs about 0\.0 GB more, but 0\.0 GB are free there; free disk space, or use less", error)
     assert list(collections("S").values()) == [0]
     assert big.called_for(tiny_corpus) == 0
     with monkeypatch.context() as patch:
@@ -412,7 +415,7 @@ def test_extraction_into_a_read_only_store_is_an_error(
 ):
     Path("S").mkdir()
     monkeypatch.setattr(store_module.os, "access", lambda *args: False)
-    assert "S: is read-only, nothing can be kept there" in error_of(extract(suite, tiny_corpus, upstream, code=1))
+    assert "S: is read-only; fix its permissions" in error_of(extract(suite, tiny_corpus, upstream, code=1))
 
 
 def test_extraction_names_audio_that_it_cannot_use(suite: Suite, own_tiny_corpus: TinyCorpus, upstream: Upstream):
@@ -441,7 +444,7 @@ def test_a_store_is_listed_verified_and_cleaned(suite: Suite, tiny_corpus: TinyC
     damaged = suite("store", "verify", "S", code=1).out
     assert f"{whole}: 47 good, 1 damaged" in damaged
     assert f"  damaged: {payload.with_suffix('')}" in damaged
-    assert suite("store", "gc", "S").out.startswith("1 damaged or double records removed, 0.000 GB freed")
+    assert suite("store", "gc", "S").out.startswith("1 damaged or duplicate records removed, 0.000 GB freed")
     assert f"{whole}: 47 good, 0 damaged" in suite("store", "verify", "S").out
     assert "48 utterances: 1 computed" in extract(suite, tiny_corpus, upstream).out
     assert "no collection" in error_of(suite("store", "gc", "S", "--drop", "none", code=1))

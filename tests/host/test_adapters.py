@@ -392,7 +392,7 @@ def test_one_frame_is_repeated_and_its_rate_ignored(hub: Any) -> None:
     assert not upstream.one_frame
     assert concat("whole", "whole").one_frame
     assert features(concat("whole", "whole"), wav).shape == (1, 1, 4)
-    with pytest.raises(ConfigError, match=r"upstreams\.1 \(fine\)\.one_frame: it gave 100 frames for 16000 samples"):
+    with pytest.raises(ConfigError, match=r"upstreams\.1 \(fine\)\.one_frame: it returned 100 frames"):
         concat("whole", {"name": "fine", "one_frame": True})
 
 
@@ -414,7 +414,7 @@ def test_layers_meet_and_single_ones_are_repeated(hub: Any) -> None:
         concat("deep", "deeper")
     with pytest.raises(ConfigError, match=r"\(deep\)\.layer: 3 is not among its 3 layers"):
         concat({"name": "deep", "layer": 3}, "flat")
-    with pytest.raises(ConfigError, match=r"\(deep\)\.feature: it gives no 'fc2'; it gives hidden_states, last_hidden"):
+    with pytest.raises(ConfigError, match=r"\(deep\)\.feature: it has no 'fc2'; it has hidden_states, last_hidden"):
         concat({"name": "deep", "feature": "fc2"}, "flat")
 
 
@@ -589,7 +589,7 @@ def test_a_checkpoint_is_refused(name: str) -> None:
             r"concat\.upstreams\.0\.model_confg: unknown key; nearest: model_config$",
         ),
         ("concat", {"upstreams": [{"name": "logmel26"}, {}]}, r"concat\.upstreams\.1\.name: this key is required"),
-        ("concat", {"upstreams": [{"name": "concat"}, {"name": "mel_f0"}]}, "concat does not hold another concat"),
+        ("concat", {"upstreams": [{"name": "concat"}, {"name": "mel_f0"}]}, "a concat cannot contain another one"),
         (
             "concat",
             {"upstreams": [{"name": "mel_f0"}, {"name": "logmel26", "model_config": {"flor": 1.0}}]},
@@ -613,11 +613,11 @@ def test_bad_members_are_named(hub: Any) -> None:
         concat("mel_f0", "logmel62")
     with pytest.raises(UsageError, match=r"upstreams\.1: broken cannot be built \(AssertionError\); try it alone"):
         concat("mel_f0", "broken")
-    with pytest.raises(UsageError, match=r"upstreams\.0: nothing is no upstream"):
+    with pytest.raises(UsageError, match=r"upstreams\.0: nothing is not an upstream"):
         concat("nothing", "mel_f0")
     with pytest.raises(UsageError, match=r"concat\.upstreams\.0: -k a\.pt: -u mel_f0 has no checkpoint"):
         concat({"name": "mel_f0", "ckpt": "a.pt"}, "logmel26")
-    with pytest.raises(UsageError, match="-u concat: say which upstreams with -g FILE"):
+    with pytest.raises(UsageError, match="-u concat: list the upstreams with -g FILE"):
         build("concat")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from typing import Any
 
 import numpy as np
@@ -10,18 +11,19 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
-from s3prl.upstream.rae.model import (
-    AutoencoderSection,
-    RecurrentAutoencoder,
-    reversed_in_time,
-    root_mean,
-    squared_error,
-)
-from s3prl.upstream.rae.spectrogram import MelSpectrogramDb, SpectrogramSection
 from test_adapters import noise, tone
 
 from s3prl_emotion.errors import ConfigError
+from s3prl_emotion.rae.adapter import (
+    MelSpectrogramDb,
+    RecurrentAutoencoder,
+    SpectrogramSection,
+    root_mean,
+    squared_error,
+)
 
+hosted = importlib.import_module("s3prl.upstream.rae.model")
+AutoencoderSection, reversed_in_time = hosted.AutoencoderSection, hosted.reversed_in_time
 RATE, WINDOW, HOP, MELS = 16_000, 1280, 640, 128
 Array = NDArray[np.float64]
 FEW = settings(max_examples=25, deadline=None, derandomize=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import importlib
 import json
 import os
 import signal
@@ -23,20 +24,20 @@ from conftest import RATE, SOURCE, Cli, TinyCorpus, tone
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from processes import suite_command, together
-from s3prl.upstream.rae.configuration import Configuration, load_autoencoder, read_state
-from s3prl.upstream.rae.spectrogram import SpectrogramSection
 
 import s3prl_emotion
 from s3prl_emotion import cli as suite
 from s3prl_emotion.errors import AudioError, CheckpointError, ConfigError, EmotionError, UsageError
 from s3prl_emotion.files.checkpoint import load_checkpoint
 from s3prl_emotion.files.locks import locked
+from s3prl_emotion.rae.adapter import Configuration, SpectrogramSection, read_state
 from s3prl_emotion.rae.audio_index import AudioIndex, index_audio
 from s3prl_emotion.rae.audio_stream import BatchOrder, Spectrograms, batches
 from s3prl_emotion.rae.stm import GAP, IGNORED, Cut, read_stm
 from s3prl_emotion.rae.training import Outcome, Pretraining
 from s3prl_emotion.rng import restore_rng, rng_state
 
+load_autoencoder = importlib.import_module("s3prl.upstream.rae.configuration").load_autoencoder
 WINDOW, HOP = 1280, 640
 SMALL = {"spectrogram": {"num_mels": 24}, "model": {"hidden_size": 12}}
 

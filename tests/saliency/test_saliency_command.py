@@ -33,7 +33,7 @@ from torch import Tensor
 import s3prl_emotion.cli
 from s3prl_emotion import rng
 from s3prl_emotion.audio import load_audio
-from s3prl_emotion.corpora import DIMENSIONS, Needs, Utterance, corpus, fingerprint, load_corpus
+from s3prl_emotion.corpora import DIMENSIONS, Needs, Utterance, fingerprint, load, load_corpus
 from s3prl_emotion.errors import AudioError, ConfigError, EmotionError, LabelError, StoreError, UsageError
 from s3prl_emotion.recipe import DataSection
 from s3prl_emotion.saliency import (
@@ -90,7 +90,7 @@ class RatedCorpus:
         return {"root": str(self.root), "labels": str(self.labels), "train_batch_size": 4, "eval_batch_size": 4}
 
     def split(self, name: str = "train", **more: Any) -> tuple[Utterance, ...]:
-        corpus._load.cache_clear()
+        load._load.cache_clear()
         return load_corpus(self.data(**more), Needs(classes=False, dimensions=True)).split(name)
 
 
@@ -153,7 +153,7 @@ def suite(cli: Cli, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.Monke
     monkeypatch.setattr(plots, "draw", lambda saliency, keep: [])
 
     def call(*words: object, code: int = 0) -> Outcome:
-        corpus._load.cache_clear()  # as in a process of its own
+        load._load.cache_clear()  # as in a process of its own
         capfd.readouterr()
         got = s3prl_emotion.cli.main(["saliency", *(str(word) for word in words)])
         outcome = Outcome(got, *capfd.readouterr())
@@ -162,7 +162,7 @@ def suite(cli: Cli, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.Monke
         return outcome
 
     yield call
-    corpus._load.cache_clear()
+    load._load.cache_clear()
 
 
 @pytest.fixture
@@ -438,7 +438,7 @@ def test_a_heads_own_recipe_and_rows(suite: Suite, own: RatedCorpus, hubert: tup
     assert default.header.recipe != named.header.recipe
     assert "-d emotion_corr_attn" in default.header.command
     assert (named.header.training.utterances, every.header.training.utterances) == (12, 18)
-    corpus._load.cache_clear()
+    load._load.cache_clear()
     named.check_corpus(load_corpus(DataSection(**two), Needs()).split("train"))
     with pytest.raises(LabelError, match="from 18 training utterances"):
         every.check_corpus(load_corpus(DataSection(**two), Needs()).split("train"))
@@ -638,7 +638,7 @@ def test_layers_that_a_file_does_not_cover(tmp_path: Path, small: SaliencyFile, 
     for call in (lambda: one.check_upstream(identity, None), lambda: one.dimensions(0.5, None)):
         with pytest.raises(ConfigError, match="without -l all are summed; give -l 5"):
             call()
-    with pytest.raises(ConfigError, match="holds ccs scores, no components"):
+    with pytest.raises(ConfigError, match="holds ccs scores, not components"):
         one.projection(0.5, 5)
     unknown = made_file(tmp_path / "unknown", torch.rand(1, 3, 10), identity, layers=(0,), available=None)
     unknown.check_upstream(identity, 0)
@@ -693,7 +693,7 @@ def test_share_out_of_range(small: SaliencyFile, keep: float) -> None:
 def test_a_torn_file(small: SaliencyFile, length: float) -> None:
     data = small.path.read_bytes()
     small.path.write_bytes(data[: length if isinstance(length, int) else len(data) // 2])
-    with pytest.raises(ConfigError, match=f"{small.path}: damaged, or no saliency file") as error:
+    with pytest.raises(ConfigError, match=f"{small.path}: damaged, or not a saliency file") as error:
         SaliencyFile.read(small.path)
     assert "\n" not in str(error.value)
 
@@ -722,9 +722,9 @@ def test_files_that_are_something_else(tmp_path: Path, small: SaliencyFile) -> N
     save_file({"weight": torch.zeros(3)}, tmp_path / "weights")
     (tmp_path / "text").write_text("layer,dimension\n" * 100)
     for name, message in (
-        ("weights", "safetensors, but no saliency file"),
-        ("text", "damaged, or no saliency file"),
-        ("none", "no such saliency file; s3prl-emotion saliency --out"),
+        ("weights", "safetensors, but not a saliency file"),
+        ("text", "damaged, or not a saliency file"),
+        ("none", "no such saliency file; make it with s3prl-emotion saliency --out"),
         (".", "no such saliency file"),
     ):
         with pytest.raises(ConfigError, match=message):
@@ -739,9 +739,9 @@ def test_files_that_are_something_else(tmp_path: Path, small: SaliencyFile) -> N
         ({"method": "lda"}, "its header is not readable"),
         ({"layers": "0"}, "its header is not readable"),
         ({"unheard_of": 1}, "its header is not readable"),
-        ({"dims": 11}, "its tensors are not those"),
-        ({"layers": [0, 1]}, "its tensors are not those"),
-        ({"method": "pca"}, "its tensors are not those"),
+        ({"dims": 11}, "its tensors do not match"),
+        ({"layers": [0, 1]}, "its tensors do not match"),
+        ({"method": "pca"}, "its tensors do not match"),
         ({"checksum": ""}, "its checksum differs"),
         (None, "its header is not readable"),
         ([], "its header is not readable"),

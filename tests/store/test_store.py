@@ -235,7 +235,7 @@ def test_half_precision_errs_as_much_as_it_should(tmp_path: Path, dtype: str, bi
 
 def test_values_beyond_float16_are_refused_and_bfloat16_holds_them(tmp_path: Path):
     stack = torch.full((1, 2, 2), 7e4)
-    with pytest.raises(StoreError, match=r"float16: holds values up to 65504, the features reach 7e\+04; take bfloat"):
+    with pytest.raises(StoreError, match=r"float16: holds values up to 65504, the features reach 7e\+04; use bfloat"):
         FeatureStore(tmp_path, identity(dtype="float16")).put(b"k" * 16, stack, 9)
     assert not list(tmp_path.glob("*/*.index"))
     FeatureStore(tmp_path, identity(dtype="float16")).put(b"k" * 16, stack * float("inf"), 9)  # as computed
@@ -411,7 +411,7 @@ def test_identity_that_is_no_plain_data_is_refused():
     circular: dict[str, Any] = {}
     circular["self"] = circular
     for values in ({"tensor": torch.zeros(1)}, {"set": {1}}, circular, {1: 2, "1": {3}}, object()):
-        with pytest.raises(StoreError, match=r"^-u fake_layers: its identity\(\) must give plain numbers"):
+        with pytest.raises(StoreError, match=r"^-u fake_layers: its identity\(\) must return plain numbers"):
             identified(describing(values))
 
 
@@ -614,7 +614,7 @@ def test_generators_are_left_alone(tmp_path: Path):
 
 def test_an_upstream_that_does_not_repeat_itself_is_refused(tmp_path: Path):
     source = source_of(tmp_path, fake(noise=0.1))
-    with pytest.raises(StoreError, match=r"gives other features each time for the same utterance \(a.wav\)"):
+    with pytest.raises(StoreError, match=r"gives different features for the same utterance each time \(a.wav\)"):
         list(source.stacks(speech(1), ["a.wav"]))
     assert len(list(source_of(None, fake(noise=0.1)).stacks(speech(2)))) == 2
 
@@ -656,7 +656,7 @@ def test_batches_give_what_each_utterance_alone_gives(tmp_path: Path):
 def test_a_store_that_fits_nothing_says_how_it_differs(tmp_path: Path, caplog: pytest.LogCaptureFixture):
     list(source_of(tmp_path, dtype="float16").stacks(speech(1)))
     source_of(tmp_path)
-    assert "differs in: dtype float16 (here float32); features are computed anew" in caplog.text
+    assert "differs in: dtype float16 (here float32); features are computed again" in caplog.text
 
 
 # --- bad input -----------------------------------------------------------------------------------------------------
@@ -694,7 +694,7 @@ def test_a_read_only_store_serves_and_is_left_alone(
     source = source_of(tmp_path)
     assert all(map(torch.equal, source.stacks(speech(3)), source_of(None).stacks(speech(3))))
     assert (source.store.stats.hits, source.store.stats.computed) == (2, 1)
-    assert "is read-only: what is missing there is computed anew each time" in caplog.text
+    assert "is read-only: features that it lacks are computed each time" in caplog.text
     one_layer = source_of(tmp_path, layer=1)  # of which the store has no collection, and can make none
     assert len(list(one_layer.stacks(speech(3)))) == 3
     assert one_layer.whole.stats.hits == 2
@@ -706,7 +706,7 @@ def test_a_store_that_cannot_be_made_is_an_error(tmp_path: Path, monkeypatch: py
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(Path, "mkdir", refuse)
-    with pytest.raises(StoreError, match=r"cannot be made or written \(.*No space left.*\); name another folder"):
+    with pytest.raises(StoreError, match=r"cannot be written \(.*No space left.*\); name another folder"):
         FeatureStore(tmp_path, identity())
 
 
@@ -844,7 +844,7 @@ def test_a_description_of_another_kind_is_written_anew(
     about.write_bytes(content.encode("latin-1"))
     upkeep.collections(folder)
     assert all_served(folder) == [True] * 6
-    assert "damaged; it is written anew" in caplog.text
+    assert "damaged; it is written again" in caplog.text
     assert json.loads(about.read_text())["identity"] == before
 
 
@@ -869,7 +869,7 @@ def test_a_store_of_other_versions_is_served_with_a_warning(
     assert all_served(folder) == [True] * 6
     (warning,) = [entry.getMessage() for entry in caplog.records]
     assert "was begun with torch 1.0 (here" in warning
-    assert "device cuda (here cpu): equal to what is computed here within rounding" in warning
+    assert "device cuda (here cpu): features are the same within rounding" in warning
     assert json.loads(about.read_text()) == values
 
 
@@ -893,7 +893,7 @@ def test_a_full_disk_leaves_the_store_as_it_was(tmp_path: Path, monkeypatch: pyt
     with monkeypatch.context() as patch:
         patch.setattr(segments.os, "pwrite", full)
         for _ in range(2):
-            with pytest.raises(StoreError, match=r"no room for 0\.0 MB more \(No space left on device\); free room"):
+            with pytest.raises(StoreError, match=r"no room for 0\.0 MB more \(No space left on device\); free disk"):
                 store.put(*record(1))
     assert (payload.stat().st_size, index.stat().st_size) == sizes
     assert torch.equal(store.get(*record(0)[::2]), record(0)[1])
@@ -1014,7 +1014,7 @@ def test_a_collection_is_dropped_by_name(tmp_path: Path):
     for store in (keep, go):
         store.put(*record(0))
         store.close()
-    with pytest.raises(StoreError, match=f"holds no collection {go.folder.name[:-1]}; nearest: {go.folder.name}"):
+    with pytest.raises(StoreError, match=f"has no collection {go.folder.name[:-1]}; nearest: {go.folder.name}"):
         upkeep.drop(tmp_path, go.folder.name[:-1])
     size = sum(path.stat().st_size for path in go.folder.iterdir())
     assert upkeep.drop(tmp_path, go.folder.name) == size

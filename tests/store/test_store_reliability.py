@@ -229,7 +229,7 @@ def error_in(output: Path | str) -> str:
 def test_extraction_onto_a_full_disk(nursery: Nursery, command: Command, tiny_corpus: TinyCorpus, tmp_path: Path):
     words = command("extract", "S")
     assert nursery.wait(nursery.start(*words, limit=6_000_000)) == 1
-    message = r"s3prl-emotion: error: .*/S/fake_layers-\w+: no room for [01]\.\d MB more \(File too large\); free room"
+    message = r"s3prl-emotion: error: .*/S/fake_layers-\w+: no room for [01]\.\d MB more \(File too large\); free disk"
     assert re.match(message, error_in("output"))
     stored = len(keys_in(tmp_path / "S"))
     assert 4 < stored < 15
@@ -245,9 +245,7 @@ def run_until_full(nursery: Nursery, command: Command, corpus: TinyCorpus, store
     words = command("train", store, "-p", str(folder))
     assert nursery.wait(nursery.start(*words, **limit)) == 1
     line = error_in("output")
-    assert re.match(
-        rf"run_downstream.py: error: .*: no room for [01]\.\d MB more \({why}\); free room on the disk", line
-    )
+    assert re.match(rf"run_downstream.py: error: .*: no room for [01]\.\d MB more \({why}\); free disk space", line)
     assert keys_in(Path(store).absolute())
     check_values(Path(store).absolute(), corpus, whole=False)
 

@@ -458,7 +458,10 @@ def test_what_does_not_fit(own: Path):
     change(own / "preprocessor_config.json", sampling_rate=16_000)
     config = (own / "config.json").read_text()
     change(own / "config.json", num_hidden_layers=5)
-    assert "weights do not fit config.json: 32 weights of HubertModel are missing, encoder.layers.3." in refused(own)
+    assert (
+        "weights do not fit config.json: 32 weights of HubertModel are missing, for example encoder.layers"
+        in refused(own)
+    )
     change(own / "config.json", num_hidden_layers=3, intermediate_size=30)
     assert "weights cannot be loaded" in refused(own)
     change(own / "config.json", model_type="bert")

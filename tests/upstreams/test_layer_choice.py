@@ -142,9 +142,9 @@ def test_a_cut_upstream_shares_the_whole_ones_store(cli: Cli, graded_corpus: Tin
 @pytest.mark.parametrize(
     ("more", "words", "said"),
     [
-        ({"downstream_expert.layer": "auto"}, (), "downstream_expert.layer: auto goes with layer_file"),
-        ({"downstream_expert.layer_file": "x.safetensors"}, (), "downstream_expert.layer: auto goes with layer_file"),
-        ({"downstream_expert.layer": 1}, ("-l", "2"), "-l 2: the recipe asks for layer 1"),
+        ({"downstream_expert.layer": "auto"}, (), "downstream_expert.layer: auto needs layer_file"),
+        ({"downstream_expert.layer_file": "x.safetensors"}, (), "downstream_expert.layer: auto needs layer_file"),
+        ({"downstream_expert.layer": 1}, ("-l", "2"), "-l 2: the recipe selects layer 1"),
         ({"downstream_expert.layer": 9}, (), "-l 9: the upstream has no such layer"),
         ({"downstream_expert.layer": "best"}, (), "downstream_expert.layer"),
         (

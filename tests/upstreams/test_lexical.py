@@ -233,7 +233,7 @@ def test_long_texts_are_cut_and_counted(folders: Folders, caplog: pytest.LogCapt
     check(got[0], reference(folders("bert"), long, 3, limit=24))
     check(got[1], reference(folders("bert"), exact, 3, limit=99))
     (line,) = [record.getMessage() for record in caplog.records]
-    assert "2 texts exceed its 24 tokens" in line  # distinct ones
+    assert "2 texts are longer than 24 tokens" in line  # distinct ones
 
 
 def test_the_tokenizers_own_limit_counts(own: Path):
@@ -326,7 +326,7 @@ def test_embeddings_are_kept_in_the_store(folders: Folders, tmp_path: Path, capf
         ("ls", r"text_models.*1 x 16.*float32.*mean layer 2 .*6"),
         ("size", item.folder.name),
         ("verify", "6 good, 0 damaged"),
-        ("gc", "0 damaged or double records removed"),
+        ("gc", "0 damaged or duplicate records removed"),
     ):
         assert s3prl_emotion.cli.main(["store", action, str(tmp_path / "S")]) == 0
         assert re.search(expected, capfd.readouterr().out)
@@ -428,10 +428,10 @@ def test_weights_that_do_not_fit(own: Path):
     name = next(name for name in tensors if "layer.0.attention" in name)
     less = {key: tensor for key, tensor in tensors.items() if key != name}
     safetensors.torch.save_file(less, own / "model.safetensors", metadata={"format": "pt"})
-    assert f"1 weights of BertModel are missing, {name}" in refused(own)
+    assert f"1 weights of BertModel are missing, for example {name}" in refused(own)
     broken = tensors | {name: torch.full_like(tensors[name], float("nan"))}
     safetensors.torch.save_file(broken, own / "model.safetensors", metadata={"format": "pt"})
-    with pytest.raises(UsageError, match="layer 2 gives values that are not finite"):
+    with pytest.raises(UsageError, match="layer 2 returns values that are not finite"):
         LexicalEmbedder(own, layer=2).embed(["hello"])
 
 
@@ -440,7 +440,7 @@ def test_models_that_are_no_text_encoders(own: Path, tmp_path: Path):
     assert "tokenizer" in refused(tmp_path / "hubert")
     config = transformers.T5Config(d_model=16, d_kv=8, d_ff=24, num_layers=2, num_heads=2, vocab_size=30)
     transformers.T5Model(config).save_pretrained(tmp_path / "t5")
-    assert "no text encoder like BERT" in refused(tmp_path / "t5")
+    assert "not a text encoder like BERT" in refused(tmp_path / "t5")
     small = save_tiny_bert(tmp_path / "small", vocab_size=20)
     assert "the two do not belong together" in refused(small)
     tokenizer = json.loads((own / "tokenizer.json").read_text())
@@ -452,7 +452,7 @@ def test_models_that_are_no_text_encoders(own: Path, tmp_path: Path):
     ends = {"Sequence": {"id": "A", "type_id": 0}}, {"SpecialToken": {"id": "[SEP]", "type_id": 0}}
     template = tokenizer["post_processor"] | {"single": list(ends)}
     (own / "tokenizer.json").write_text(json.dumps(tokenizer | {"post_processor": template}))
-    assert "puts no special token first; take mean" in refused(own, ConfigError, pooling="cls")
+    assert "puts no special token first; use mean" in refused(own, ConfigError, pooling="cls")
     assert LexicalEmbedder(own, layer=2).embed(["hello", ""]).shape == (2, 16)
 
 
@@ -585,7 +585,7 @@ def test_a_missing_text_is_told_before_a_model_is_loaded(branches: list[LexicalS
 def test_two_utterances_of_one_name(branches: list[LexicalSection]):
     twice = [utterance("a.wav", "Hello"), utterance("a.wav", "hello!")]
     assert len(lexical_features(twice, branches[0])) == 1
-    with pytest.raises(LabelError, match=r"^a.wav: two utterances of this name"):
+    with pytest.raises(LabelError, match=r"^a.wav: utterances of this name"):
         lexical_features([utterance("a.wav", "hello"), utterance("a.wav", "stop")], branches[0])
 
 

@@ -75,7 +75,7 @@ def test_bad_options_are_refused(cache: Path, options: dict[str, object], match:
 
 
 def test_a_checkpoint_is_refused():
-    with pytest.raises(UsageError, match="its weights are random, there is no checkpoint; leave -k out"):
+    with pytest.raises(UsageError, match="its weights are random, there is no checkpoint; omit -k"):
         host.find_upstream("hf_speech_random")(ckpt="somewhere")
 
 

@@ -1,1 +1,1 @@
-"""Several upstreams side by side."""
+"""The ``concat`` upstream: concatenated features of several upstreams."""

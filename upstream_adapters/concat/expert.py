@@ -1,4 +1,4 @@
-"""``concat``: several upstreams side by side, as the acoustic streams of paper 000 (Mitra et al. 2024, Fig. 3)."""
+"""Concatenate features of several upstreams, as the acoustic streams of paper 000 (Mitra et al. 2024, Fig. 3)."""
 
 from __future__ import annotations
 
@@ -24,20 +24,20 @@ ADAPTER_VERSION = 1
 
 
 class MemberSection(StrictSection):
-    """One upstream of several."""
+    """One of the upstreams."""
 
     name: str
-    """As ``-u`` has it; the host's own are fine."""
+    """As for ``-u``; s3prl's own upstreams too."""
     ckpt: str | None = None
-    """As ``-k`` has it."""
+    """As for ``-k``."""
     model_config_: str | dict[str, Any] | None = Field(default=None, alias="model_config")
-    """As ``-g`` has it, or, for upstreams of this suite, the options themselves."""
+    """As for ``-g``, or, for upstreams of this suite, the options themselves."""
     feature: str = "hidden_states"
-    """As ``-s`` has it."""
+    """As for ``-s``."""
     layer: int | None = None
-    """This layer alone, as ``-l`` has it."""
+    """A single layer, as for ``-l``."""
     one_frame: bool = False
-    """It gives one frame an utterance (``egemaps`` says so itself): repeated over all frames, its rate is ignored."""
+    """It has one frame per utterance (``egemaps`` says so itself), which is repeated; its rate is ignored."""
 
 
 class ConcatSection(StrictSection):
@@ -50,12 +50,13 @@ class ConcatSection(StrictSection):
 
 
 class UpstreamExpert(UtteranceUpstream):
-    """``-u concat -g FILE``: features of several upstreams beside each other, ``[T, D_1 + D_2 + …]``.
+    """``-u concat -g FILE``: concatenated features of several upstreams, ``[T, D_1 + D_2 + …]``.
 
-    Each member sees each utterance alone. Frame rates are aligned as :mod:`.align` says; members with one frame an
-    utterance are repeated. Members with one layer stand beside each layer of the others, which must have equally many.
+    Each member computes each utterance alone. :mod:`.align` aligns the frame rates; members with one frame an utterance
+    are repeated. Members with one layer are concatenated to each layer of the others, which must have the same number
+    of layers.
 
-    ``frames(samples)`` exists where all members have it.
+    ``frames(samples)`` exists if all members have it.
 
     Args:
         ckpt: must be None; members have their own
@@ -63,8 +64,8 @@ class UpstreamExpert(UtteranceUpstream):
         refresh: passed on to the members
 
     Raises:
-        UsageError: no ``-g``, a ``-k``, or a member that is not there or cannot be built
-        ConfigError: an unknown option, a layer or feature that a member does not have, numbers of layers that differ
+        UsageError: no ``-g``, a ``-k``, or a member that is unknown or cannot be built
+        ConfigError: an unknown option, a layer or feature that a member lacks, or different numbers of layers
     """
 
     frames: Callable[[int], int]
@@ -73,55 +74,56 @@ class UpstreamExpert(UtteranceUpstream):
         super().__init__()
         refuse_checkpoint(ckpt, "concat")
         if model_config is None:
-            raise UsageError("-u concat: say which upstreams with -g FILE, a YAML file with upstreams: [{name: …}, …]")
+            raise UsageError("-u concat: list the upstreams with -g FILE, a YAML file with upstreams: [{name: …}, …]")
         self.options = read_options(ConcatSection, model_config, "concat")
         self.sections = [_section(values, number) for number, values in enumerate(self.options.upstreams)]
         self.members = torch.nn.ModuleList(
-            _built(section, number, refresh) for number, section in enumerate(self.sections)
+            _build(section, number, refresh) for number, section in enumerate(self.sections)
         )
         pairs = self._pairs()
-        self.whole = [section.one_frame or bool(getattr(member, "one_frame", False)) for section, member in pairs]
-        self.one_frame = all(self.whole)
+        self.single = [section.one_frame or bool(getattr(member, "one_frame", False)) for section, member in pairs]
+        self.one_frame = all(self.single)
         self.rates = [int(member.get_downsample_rates(section.feature)) for section, member in pairs]
-        sequences = [rate for rate, whole in zip(self.rates, self.whole, strict=True) if not whole]
+        sequences = [rate for rate, single in zip(self.rates, self.single, strict=True) if not single]
         self.rate = self.options.rate or max(sequences or self.rates)
         if all(hasattr(member, "frames") for member in self.members):
             self.frames = self._frames
         self._try()
 
     def layers(self, wav: Tensor) -> list[Tensor]:
-        """Waveform ``[N]`` to layers ``[T, D_1 + D_2 + …]``."""
+        """Compute the layers ``[T, D_1 + D_2 + …]`` of a waveform ``[N]``."""
         stacks = [_selected(member([wav]), section, number) for number, (section, member) in enumerate(self._pairs())]
         self._check_layers([len(stack) for stack in stacks])
-        for number, (stack, whole) in enumerate(zip(stacks, self.whole, strict=True)):
-            if whole and len(stack[0]) != 1:
+        for number, (stack, single) in enumerate(zip(stacks, self.single, strict=True)):
+            if single and len(stack[0]) != 1:
                 raise ConfigError(
-                    f"{self._where(number)}.one_frame: it gave {len(stack[0])} frames for {len(wav)} samples"
+                    f"{self._where(number)}.one_frame: it returned {len(stack[0])} frames for {len(wav)} samples"
                 )
         length = self._length([len(stack[0]) for stack in stacks])
-        spread = [
-            [layer.expand(length, -1) if whole else aligned(layer, rate, self.rate, length) for layer in stack]
-            for stack, whole, rate in zip(stacks, self.whole, self.rates, strict=True)
+        aligned_stacks = [
+            [layer.expand(length, -1) if single else aligned(layer, rate, self.rate, length) for layer in stack]
+            for stack, single, rate in zip(stacks, self.single, self.rates, strict=True)
         ]
-        count = max(len(stack) for stack in spread)
+        count = max(len(stack) for stack in aligned_stacks)
         return [
-            torch.cat([stack[number if len(stack) > 1 else 0] for stack in spread], dim=-1) for number in range(count)
+            torch.cat([stack[number if len(stack) > 1 else 0] for stack in aligned_stacks], dim=-1)
+            for number in range(count)
         ]
 
     def get_downsample_rates(self, key: str | None = None) -> int:
-        """Samples per output frame: ``rate``, or the coarsest member's."""
+        """Return the samples per output frame: ``rate``, or that of the coarsest member."""
         return self.rate
 
     def identity(self) -> dict[str, Any]:
-        """What the features depend on, beside the members' weights."""
+        """Return what the features depend on, besides the members' weights."""
         members = [
-            _identity(section, member, rate, whole)
-            for (section, member), rate, whole in zip(self._pairs(), self.rates, self.whole, strict=True)
+            _identity(section, member, rate, single)
+            for (section, member), rate, single in zip(self._pairs(), self.rates, self.single, strict=True)
         ]
         return {"adapter": "concat", "version": ADAPTER_VERSION, "rate": self.rate, "members": members}
 
     def _frames(self, samples: int) -> int:
-        """Frames of an utterance of so many samples (16 kHz)."""
+        """Return the number of frames of an utterance with ``samples`` samples (16 kHz)."""
         return self._length([int(member.frames(samples)) for _, member in self._pairs()])
 
     def _pairs(self) -> list[tuple[MemberSection, Any]]:
@@ -130,8 +132,8 @@ class UpstreamExpert(UtteranceUpstream):
     def _length(self, frames: list[int]) -> int:
         lengths = [
             aligned_length(number, rate, self.rate)
-            for number, rate, whole in zip(frames, self.rates, self.whole, strict=True)
-            if not whole
+            for number, rate, single in zip(frames, self.rates, self.single, strict=True)
+            if not single
         ]
         return min(lengths, default=1)
 
@@ -140,14 +142,16 @@ class UpstreamExpert(UtteranceUpstream):
 
     def _check_layers(self, counts: list[int]) -> None:
         if len(set(counts) - {1}) > 1:
-            told = ", ".join(f"{section.name} {count}" for section, count in zip(self.sections, counts, strict=True))
-            raise ConfigError(f"concat.upstreams: numbers of layers differ ({told}); pick one of each by layer: K")
+            numbers = ", ".join(f"{section.name} {count}" for section, count in zip(self.sections, counts, strict=True))
+            raise ConfigError(
+                f"concat.upstreams: numbers of layers differ ({numbers}); select one of each with layer: K"
+            )
 
     @torch.no_grad()
     def _try(self) -> None:
-        """Run on a second of a tone, so that what does not fit is told before any audio is read."""
+        """Run on a second of a tone, so that mismatches are reported before any audio is read."""
         modes = [(module, module.training) for module in self.modules()]
-        self.eval()  # a dropout would draw random numbers
+        self.eval()  # dropout would draw random numbers
         device = next((parameter.device for parameter in self.parameters()), torch.device("cpu"))
         self.layers(0.1 * torch.sin(torch.arange(SAMPLE_RATE, device=device) * 0.08))
         for module, training in modes:
@@ -162,15 +166,15 @@ def _section(values: dict[str, Any], number: int) -> MemberSection:
             raise ConfigError(f"{where}.{key}: unknown key{nearest(key, known)}")
     section = MemberSection.read(values, where)
     if section.name == "concat":
-        raise ConfigError(f"{where}.name: concat does not hold another concat; list its members here")
+        raise ConfigError(f"{where}.name: a concat cannot contain another one; list its members here")
     return section
 
 
-def _built(section: MemberSection, number: int, refresh: bool) -> torch.nn.Module:
+def _build(section: MemberSection, number: int, refresh: bool) -> torch.nn.Module:
     where = f"concat.upstreams.{number}"
-    build = host.find_upstream(section.name, f"{where}.name")
+    entry = host.find_upstream(section.name, f"{where}.name")
     try:
-        member = build(ckpt=section.ckpt, model_config=section.model_config_, refresh=refresh)
+        member = entry(ckpt=section.ckpt, model_config=section.model_config_, refresh=refresh)
     except EmotionError as error:
         raise type(error)(f"{where}: {error}") from error
     except (
@@ -186,17 +190,17 @@ def _built(section: MemberSection, number: int, refresh: bool) -> torch.nn.Modul
         detail = " ".join(str(error).split())[:200] or type(error).__name__
         raise UsageError(f"{where}: {section.name} cannot be built ({detail}); try it alone with -u") from error
     if not isinstance(member, torch.nn.Module) or not hasattr(member, "get_downsample_rates"):
-        raise UsageError(f"{where}: {section.name} is no upstream with get_downsample_rates; leave it out")
+        raise UsageError(f"{where}: {section.name} is not an upstream with get_downsample_rates; remove it")
     return member
 
 
 def _selected(features: Mapping[str, Any], section: MemberSection, number: int) -> list[Tensor]:
-    """Layers ``[T, D]`` of one utterance."""
+    """Return the selected layers ``[T, D]`` of one utterance."""
     where = f"concat.upstreams.{number} ({section.name})"
     chosen = features.get(section.feature)
     if chosen is None:
         keys = ", ".join(key for key, value in features.items() if not key.startswith("_") and value is not None)
-        raise ConfigError(f"{where}.feature: it gives no {section.feature!r}; it gives {keys}")
+        raise ConfigError(f"{where}.feature: it has no {section.feature!r}; it has {keys}")
     if isinstance(chosen, dict):
         chosen = list(chosen.values())
     layers = list(chosen) if isinstance(chosen, (list, tuple)) else [chosen]
@@ -207,10 +211,10 @@ def _selected(features: Mapping[str, Any], section: MemberSection, number: int) 
     return [layer[0] for layer in layers]
 
 
-def _identity(section: MemberSection, member: Any, rate: int, whole: bool) -> dict[str, Any]:
+def _identity(section: MemberSection, member: Any, rate: int, single: bool) -> dict[str, Any]:
     options = section.model_dump(exclude={"model_config_"})
     config = section.model_config_
     if isinstance(config, str) and Path(config).is_file():
         config = {"sha256": hashlib.sha256(Path(config).read_bytes()).hexdigest()}
     own = member.identity() if callable(getattr(member, "identity", None)) else {"s3prl": metadata.version("s3prl")}
-    return {**options, "model_config": config, "rate": rate, "one_frame": whole, "identity": own}
+    return {**options, "model_config": config, "rate": rate, "one_frame": single, "identity": own}

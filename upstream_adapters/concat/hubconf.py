@@ -1,4 +1,4 @@
-"""Several upstreams side by side."""
+"""Name for ``-u``: concatenated features of several upstreams."""
 
 from __future__ import annotations
 
@@ -8,5 +8,5 @@ from .expert import UpstreamExpert as _UpstreamExpert
 
 
 def concat(ckpt: Any = None, model_config: Any = None, refresh: bool = False) -> _UpstreamExpert:
-    """Features of several upstreams beside each other, frame by frame; a YAML file (``-g``) says which."""
+    """Build the upstreams that a YAML file (``-g``) lists, whose features are concatenated frame by frame."""
     return _UpstreamExpert(ckpt, model_config, refresh=refresh)

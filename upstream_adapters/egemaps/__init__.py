@@ -1,1 +1,1 @@
-"""eGeMAPS by openSMILE."""
+"""The ``egemaps`` upstreams: eGeMAPS by openSMILE."""

@@ -1,1 +1,1 @@
-"""Speech models of ``transformers`` as upstreams: HuBERT and kin, w2v-BERT 2.0, Whisper's encoder."""
+"""The ``hf_speech`` upstreams: HuBERT and its relatives, w2v-BERT 2.0 and Whisper's encoder, from ``transformers``."""

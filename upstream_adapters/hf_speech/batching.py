@@ -1,4 +1,4 @@
-"""Sub-batches of similar lengths, and what keeps padding out of an utterance's features."""
+"""Split batches into similar lengths, and keep padding from changing an utterance's features."""
 
 from __future__ import annotations
 
@@ -6,11 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
-MAX_WASTE = 1.1  # padded over true length of a sub-batch stays below
+MAX_WASTE = 1.1  # upper bound of padded over true length of a sub-batch
 
 
 def buckets(lengths: Sequence[int], max_waste: float = MAX_WASTE) -> list[list[int]]:
@@ -18,26 +17,26 @@ def buckets(lengths: Sequence[int], max_waste: float = MAX_WASTE) -> list[list[i
 
     Args:
         lengths: of the utterances, at least 1 each
-        max_waste: a sub-batch's padded length stays below this multiple of its true one; utterances of equal length
-            always stay together
+        max_waste: upper bound of a sub-batch's padded length over its true length; utterances of equal length always
+            stay together
 
     Returns:
         positions in ``lengths``, each in one sub-batch
     """
-    found: list[list[int]] = []
+    batches: list[list[int]] = []
     longest = total = 0
     for position in sorted(range(len(lengths)), key=lambda index: -lengths[index]):
         total += lengths[position]
-        if not found or longest * (len(found[-1]) + 1) >= max_waste * total:
-            found.append([])
+        if not batches or longest * (len(batches[-1]) + 1) >= max_waste * total:
+            batches.append([])
             longest = total = lengths[position]
-        found[-1].append(position)
-    return found
+        batches[-1].append(position)
+    return batches
 
 
 @dataclass
 class Padding:
-    """Lengths of the sub-batch that the model computes just now; ``None`` where nothing is padded."""
+    """Lengths of the sub-batch that is being computed; ``None`` if nothing is padded."""
 
     samples: list[int] | None = None
     mask: Tensor | None = None
@@ -45,9 +44,9 @@ class Padding:
 
 
 class LengthwiseConvolutions(nn.Module):
-    """The convolutions ahead of a model whose group norm runs over time, which padding would change.
+    """The convolutions in front of a model with a group norm over time, which padding would change.
 
-    Rows of equal length are computed together, without padding; only what comes out is padded.
+    Rows of equal length are computed together, without padding; only the output is padded.
     """
 
     def __init__(self, convolutions: nn.Module, padding: Padding) -> None:
@@ -69,10 +68,10 @@ class LengthwiseConvolutions(nn.Module):
 
 
 def keep_padding_out(encoder: nn.Module, padding: Padding) -> None:
-    """Make every convolution over frames see zeros in padded frames, as it does past the end of an utterance.
+    """Set padded frames to zero before every convolution over frames, as if the utterance ended there.
 
-    ``transformers`` clears padded frames once, ahead of the first such convolution; biases and attention fill them
-    again before the next (data2vec-audio has five in a row, a conformer one in each layer).
+    ``transformers`` clears padded frames once, before the first such convolution; biases and attention fill them again
+    before the next (data2vec-audio has five in a row, a conformer one in each layer).
     """
 
     def clear(module: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...] | None:
@@ -83,8 +82,3 @@ def keep_padding_out(encoder: nn.Module, padding: Padding) -> None:
     for module in encoder.modules():
         if isinstance(module, nn.Conv1d) and module.kernel_size[0] > 1:
             module.register_forward_pre_hook(clear)
-
-
-def frame_mask(frames: Sequence[int], device: torch.device) -> Tensor:
-    """``[B, T]``, true for the first ``frames[b]`` of each row."""
-    return torch.arange(max(frames), device=device) < torch.tensor(frames, device=device)[:, None]

@@ -1,4 +1,4 @@
-"""How many layers a model gives, from its config alone: a benchmark asks before it loads any weights."""
+"""Count a model's layers from its config, for benchmarks, which check layers before they load weights."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .untrained import Untrained
 
 
 def count_layers(name: str, ckpt: str | None, model_config: str | Path | dict[str, Any] | None) -> int | None:
-    """Number of ``hidden_states``.
+    """Return the number of ``hidden_states``.
 
     Args:
         name: ``-u``
@@ -21,10 +21,10 @@ def count_layers(name: str, ckpt: str | None, model_config: str | Path | dict[st
         model_config: ``-g``: a YAML file or mapping of options
 
     Returns:
-        one more than the transformer layers that are computed; ``None`` where the config does not tell
+        one more than the number of computed transformer layers; ``None`` if the config does not say
 
     Raises:
-        UsageError: the model's config cannot be had
+        UsageError: the model's config cannot be loaded
         ConfigError: an unknown option
     """
     import transformers

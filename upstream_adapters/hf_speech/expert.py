@@ -1,4 +1,4 @@
-"""The upstream itself: hidden states of all layers of a speech model of ``transformers``."""
+"""Compute the hidden states of all layers of a speech model of ``transformers``."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from .loading import Loaded, load
 from .options import read_options
 from .whisper import WhisperFrontend
 
-ADAPTER_VERSION = 1  # to be raised whenever features change
+ADAPTER_VERSION = 1  # increment when features change
 FRONTENDS: dict[str, Callable[[Loaded], Frontend]] = {"whisper": WhisperFrontend, "wav2vec2-bert": FilterbankFrontend}
 
 
@@ -32,10 +32,10 @@ class UpstreamExpert(torch.nn.Module):
     Args:
         ckpt: local directory, or id of a model on the hub
         model_config: YAML file or mapping of options, see :class:`.options.Options`
-        refresh: download anew what the hub's cache holds
+        refresh: download again, even if the hub's cache has the model
 
     Raises:
-        UsageError: the model cannot be loaded; the message says why and what to do
+        UsageError: the model cannot be loaded; the message says why and how to fix it
         ConfigError: an option is unknown or out of range
     """
 
@@ -54,23 +54,23 @@ class UpstreamExpert(torch.nn.Module):
         self._depth, self._cut, self._commit = loaded.depth, loaded.cut, loaded.commit
         self.frontend: Frontend = FRONTENDS.get(loaded.model.config.model_type, WaveformFrontend)(loaded)
         self.model = loaded.model
-        self.eval()  # the host calls train() where it trains the upstream too
+        self.eval()  # the host calls train() if it trains the upstream too
 
     def forward(self, wavs: Sequence[Tensor]) -> dict[str, Any]:
-        """Compute features; an utterance's do not depend on what it is batched with.
+        """Compute features, which do not depend on the other utterances of the batch.
 
         Args:
             wavs: ``[N_b]`` float32, 16 kHz
 
         Returns:
-            ``hidden_states``: for each of the L + 1 layers ``[B, T, D]`` float32, layer 0 being what enters the first
-            transformer layer; frames past ``frames(N_b)`` are 0. ``last_hidden_state [B, T, D]``: the model's output
+            ``hidden_states``: ``[B, T, D]`` float32 for each of the L + 1 layers; layer 0 is the input of the first
+            transformer layer; frames after ``frames(N_b)`` are 0. ``last_hidden_state [B, T, D]``: the model's output
 
         Raises:
-            AudioError: no utterance, or one that is empty or not a vector
+            AudioError: no utterance, or an empty one, or one that is not a vector
         """
         if not wavs:
-            raise AudioError("a batch without utterances; give at least one waveform")
+            raise AudioError("a batch without utterances; pass at least one waveform")
         for number, wav in enumerate(wavs):
             if wav.dim() != 1 or not len(wav):
                 raise AudioError(f"utterance {number} of the batch: must be [N] with N >= 1, got {tuple(wav.shape)}")
@@ -86,27 +86,27 @@ class UpstreamExpert(torch.nn.Module):
         return {"hidden_states": tuple(layers), "last_hidden_state": output}
 
     def get_downsample_rates(self, key: str | None = None) -> int:
-        """Samples a frame, the same for all features: 320 (20 ms) in all published models."""
+        """Return the samples per frame of all features: 320 (20 ms) in all published models."""
         return self.frontend.rate
 
     def frames(self, samples: int) -> int:
-        """Frames of an utterance of so many samples; at least 1."""
+        """Return the number of frames of an utterance with ``samples`` samples, at least 1."""
         return self.frontend.frames(samples)
 
     def cut_after(self, layer: int) -> None:
-        """Drop the transformer layers above ``layer``: hidden states up to it are as before, those above are gone.
+        """Drop the transformer layers above ``layer``; the hidden states up to it stay the same.
 
-        Which features they are does not change with it, so that :meth:`identity` and what is stored stay as they were.
+        :meth:`identity` and stored features stay valid, since the remaining features do not change.
         """
         owner = self.model if self.model.config.model_type == "whisper" else self.model.encoder
         if layer >= len(owner.layers):
             return
         owner.layers = owner.layers[: max(1, layer)]
         if has_final_norm(find_family(self.model.config.model_type, "the model"), self.model.config):
-            owner.layer_norm = torch.nn.Identity()  # what is now the last layer was not normed
+            owner.layer_norm = torch.nn.Identity()  # the new last layer had no norm before
 
     def identity(self) -> dict[str, Any]:
-        """What can change the features besides the weights, as plain values of JSON."""
+        """Return what can change the features besides the weights, as plain JSON values."""
         identity = {
             "adapter": "hf_speech",
             "adapter_version": ADAPTER_VERSION,

@@ -1,4 +1,4 @@
-"""The families of models that the upstream knows, by the ``model_type`` of their config."""
+"""List the supported families of models, by the ``model_type`` of their config."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from s3prl_emotion.errors import UsageError
 
 @dataclass(frozen=True)
 class Family:
-    """What sets a family apart."""
+    """Properties of a family of models."""
 
     model: str
     """Class of ``transformers``."""
     extractor: str = "Wav2Vec2FeatureExtractor"
     """Class of its preprocessor."""
     depth: str = "num_hidden_layers"
-    """Key of the config that holds the number of transformer layers."""
+    """Key of the number of transformer layers in the config."""
     final_norm: str = "stable"
     """Whether a norm follows the last layer: ``always``, ``never``, or in ``stable`` (pre-norm) configs."""
 
@@ -35,10 +35,10 @@ FAMILIES = {
 
 
 def find_family(model_type: object, where: str) -> Family:
-    """Look a family up.
+    """Return the family of a model type.
 
     Raises:
-        UsageError: another architecture
+        UsageError: an unsupported architecture
     """
     if model_type not in FAMILIES:
         raise UsageError(
@@ -48,7 +48,7 @@ def find_family(model_type: object, where: str) -> Family:
 
 
 def has_final_norm(family: Family, config: Any) -> bool:
-    """Whether the model norms what its last layer gives."""
+    """Return whether a norm follows the model's last layer."""
     if family.final_norm == "stable":
         return bool(getattr(config, "do_stable_layer_norm", False))
     return family.final_norm == "always"

@@ -1,7 +1,4 @@
-"""Names of the upstream for ``-u``.
-
-``hf_speech_custom`` takes any checkpoint, ``hf_speech_random`` none; the others are shortcuts to one each.
-"""
+"""Names for ``-u``: ``hf_speech_custom`` for any checkpoint, ``hf_speech_random`` for none, shortcuts for one each."""
 
 from __future__ import annotations
 
@@ -40,12 +37,12 @@ _SHORTCUTS = {
 def hf_speech_custom(
     ckpt: str | None = None, model_config: Any = None, *args: Any, refresh: bool = False, **kwargs: Any
 ) -> _UpstreamExpert:
-    """Any supported model.
+    """Build any supported model.
 
     Args:
         ckpt: ``-k``: a local directory, or the id of a model on the hub
         model_config: ``-g``: a YAML file of options, see :class:`.options.Options`, or a mapping
-        refresh: download anew what the cache of the hub holds
+        refresh: download again, even if the hub's cache has the model
 
     Raises:
         UsageError: no ``ckpt``, or it cannot be loaded
@@ -59,7 +56,7 @@ def hf_speech_custom(
 def hf_speech_random(
     ckpt: str | None = None, model_config: Any = None, *args: Any, refresh: bool = False, **kwargs: Any
 ) -> _UpstreamExpert:
-    """A model with random weights, made on the spot: what a representation is worth before any training.
+    """Build a model with random weights, as a baseline without any training.
 
     Args:
         ckpt: must be ``None``
@@ -70,7 +67,7 @@ def hf_speech_random(
         ConfigError: an option is unknown or out of range
     """
     if ckpt is not None:
-        raise UsageError("-u hf_speech_random: its weights are random, there is no checkpoint; leave -k out")
+        raise UsageError("-u hf_speech_random: its weights are random, there is no checkpoint; omit -k")
     return _UpstreamExpert(_save_untrained(model_config))
 
 
@@ -83,7 +80,7 @@ def _shortcut(name: str, hub_id: str) -> Callable[..., _UpstreamExpert]:
         return _UpstreamExpert(hub_id, model_config, refresh=refresh)
 
     entry.__name__ = entry.__qualname__ = name
-    entry.__doc__ = f"{hub_id} from the hub; options as in :func:`hf_speech_custom`."
+    entry.__doc__ = f"Build {hub_id} from the hub; options as in :func:`hf_speech_custom`."
     return entry
 
 

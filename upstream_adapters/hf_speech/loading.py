@@ -1,4 +1,4 @@
-"""Loading of config, preprocessor and weights, with one clear line for whatever is wrong with them."""
+"""Load config, preprocessor and weights; every failure is one line that says how to fix it."""
 
 from __future__ import annotations
 
@@ -21,44 +21,44 @@ logger = logging.getLogger(__name__)
 
 RATE = 16_000  # Hz
 ALLOW = "give -g a YAML with 'allow_pickle: true' if you trust its .bin file, or convert that to safetensors"
-# what training alone uses: masking and layer drop would change features or their number under -f
+# only for training: masking and layer drop would change features or their number with -f
 NO_TRAINING_TRICKS = {
     "layerdrop": 0.0, "encoder_layerdrop": 0.0, "apply_spec_augment": False, "mask_time_prob": 0.0,
     "mask_feature_prob": 0.0,
 }  # fmt: skip
-# what some fine-tuned models put behind the encoder, which would change frame rate and dimension of the last layer
+# after the encoder of some fine-tuned models; would change frame rate and dimension of the last layer
 NO_TAIL = {"add_adapter": False, "use_intermediate_ffn_before_adapter": False}
 MAY_BE_MISSING = r"(masked_spec_embed|decoder\.).*"  # neither is used
 
 
 @dataclass(frozen=True)
 class Loaded:
-    """A model ready for use."""
+    """A loaded model."""
 
     model: Any
-    """A model of ``transformers``; of Whisper, its encoder."""
+    """Model of ``transformers``; for Whisper its encoder."""
     extractor: Any
     """The model's own preprocessor."""
     depth: int
-    """Transformer layers that are computed."""
+    """Number of computed transformer layers."""
     cut: bool
-    """Whether layers above them were left out."""
+    """Whether the layers above were cut off."""
     commit: str | None
-    """Of a model from the hub."""
+    """Commit of a model from the hub."""
     where: str
-    """How messages call the model."""
+    """Name of the model in messages."""
 
 
 def load(ckpt: str | Path, options: Options, refresh: bool = False) -> Loaded:
-    """Load a model from a directory or from the hub, which both go through ``from_pretrained``.
+    """Load a model from a directory or from the hub, both with ``from_pretrained``.
 
     Args:
         ckpt: directory with ``config.json``, ``preprocessor_config.json`` and weights, or id on the hub
         options: of ``-g``
-        refresh: download anew
+        refresh: download again
 
     Raises:
-        UsageError: anything is missing, damaged, not supported or does not fit together
+        UsageError: a part is missing, damaged or not supported, or parts do not fit together
         ConfigError: ``num_layers`` exceeds the model's
     """
     import transformers
@@ -75,20 +75,20 @@ def load(ckpt: str | Path, options: Options, refresh: bool = False) -> Loaded:
         model = _load_weights(getattr(transformers, family.model), source, config, options)
     if config.model_type == "whisper":
         model = model.encoder
-    if config.model_type == "wavlm":  # its attention hands torch masks of two kinds
+    if config.model_type == "wavlm":  # its attention gives torch masks of two types
         warnings.filterwarnings("ignore", message="Support for mismatched key_padding_mask and attn_mask")
     if cut and has_final_norm(family, config):
-        # the norm behind the last layer: a cut model ends with a layer that the whole one does not norm
+        # the norm after the last layer: in the whole model no norm follows the layer that is now last
         norm_owner = model if config.model_type == "whisper" else model.encoder
         norm_owner.layer_norm = nn.Identity()
     return Loaded(model, extractor, getattr(config, family.depth), cut, commit, source.where)
 
 
 def find_model(ckpt: str | Path, options: Options, refresh: bool) -> Pretrained:
-    """Say where a model lies.
+    """Locate a model.
 
     Raises:
-        UsageError: neither a directory that holds a supported model nor of the form of a hub id
+        UsageError: neither a directory with a supported model nor of the form of a hub id
     """
     return find_pretrained(
         ckpt,
@@ -104,15 +104,15 @@ def find_model(ckpt: str | Path, options: Options, refresh: bool) -> Pretrained:
 
 
 def _extractor(kind: Any, source: Pretrained, config: dict[str, Any]) -> Any:
-    """The model's own preprocessor; where a directory has none, that of its family as ``transformers`` has it."""
+    """Load the model's own preprocessor, or, for a directory without one, the default of its family."""
     names = ("preprocessor_config.json", "processor_config.json")
     if not source.local or any((Path(source.location) / name).is_file() for name in names):
         return source.read(names[0], kind.from_pretrained)
     extractor = kind(feature_size=config["num_mel_bins"]) if config.get("model_type") == "whisper" else kind()
     normalised: dict[Any, str] = {True: ", waveforms normalised", False: ", waveforms as they are"}
     logger.warning(
-        "%s: the directory holds no preprocessor_config.json; taken as %s has it by default%s. If the model was "
-        "trained otherwise, put the file of its feature extractor there",
+        "%s: the directory holds no preprocessor_config.json; using the defaults of %s%s. If the model was trained "
+        "with others, add the file of its feature extractor",
         source.where,
         kind.__name__,
         normalised.get(getattr(extractor, "do_normalize", None), ""),
@@ -123,15 +123,15 @@ def _extractor(kind: Any, source: Pretrained, config: dict[str, Any]) -> Any:
 def _check_extractor(extractor: Any, where: str) -> None:
     if extractor.sampling_rate != RATE:
         raise UsageError(
-            f"{where}: the model takes audio of {extractor.sampling_rate} Hz (preprocessor_config.json), s3prl gives"
-            f" {RATE} Hz; use a model of {RATE} Hz"
+            f"{where}: the model needs audio of {extractor.sampling_rate} Hz (preprocessor_config.json), s3prl has"
+            f" {RATE} Hz; use a model for {RATE} Hz"
         )
     if getattr(extractor, "dither", 0.0):
-        extractor.dither = 0.0  # noise, for training: features would differ from call to call
+        extractor.dither = 0.0  # noise for training: features would differ between calls
 
 
 def _prepare(config: Any, family: Family, options: Options, where: str) -> bool:
-    """Switch off what training alone uses and cut layers off; returns whether any were."""
+    """Disable what only training uses, and cut off layers; return whether any were cut off."""
     for key, value in (NO_TRAINING_TRICKS | NO_TAIL).items():
         if hasattr(config, key):
             setattr(config, key, value)
@@ -149,6 +149,8 @@ def _prepare(config: Any, family: Family, options: Options, where: str) -> bool:
 def _load_weights(kind: Any, source: Pretrained, config: Any, options: Options) -> Any:
     attention = options.attention
     if attention == "sdpa" and not getattr(kind, "_supports_sdpa", False):
-        logger.info("%s: this version of transformers has no SDPA attention for it; eager it is", source.where)
+        logger.info(
+            "%s: this version of transformers has no SDPA attention for it; using eager attention", source.where
+        )
         attention = "eager"
     return source.model(kind, config, MAY_BE_MISSING, getattr(torch, options.precision), attn_implementation=attention)

@@ -1,4 +1,4 @@
-"""Options of the upstream, from the YAML file of ``-g``."""
+"""Read the upstream's options from the YAML file of ``-g``."""
 
 from __future__ import annotations
 
@@ -13,29 +13,29 @@ from s3prl_emotion.yaml_files import read_yaml
 
 
 class Options(StrictSection):
-    """What ``-g`` may hold; the defaults hold without it."""
+    """Options in ``-g``."""
 
     num_layers: int | None = Field(default=None, ge=1)
-    """Stop after this transformer layer: ``hidden_states`` are the first ``num_layers + 1`` of the whole model's, and
-    the layers above are neither loaded nor computed."""
+    """Last transformer layer: ``hidden_states`` are the first ``num_layers + 1`` of the whole model's, and the layers
+    above are neither loaded nor computed."""
     precision: Literal["float32", "bfloat16", "float16"] = "float32"
-    """Of weights and computation; features are float32 in any case."""
+    """Type of weights and computation; features are always float32."""
     attention: Literal["sdpa", "eager"] = "sdpa"
-    """``sdpa`` is PyTorch's fused attention; families without it use ``eager``, and the log says so."""
+    """``sdpa`` is PyTorch's fused attention; families without it use ``eager``, with a note in the log."""
     final_norm: bool = False
-    """The last of ``hidden_states`` is the model's output, behind its final norm, whatever the version of
-    ``transformers``; so it is in s3prl's own models, and SUPERB's. Without it, it is what the installed version gives:
-    ahead of that norm for pre-norm models (the large ones) in version 5."""
+    """Make the last of ``hidden_states`` the model's output after its final norm, as in s3prl's own models and SUPERB,
+    with any version of ``transformers``. Without this option it depends on the version: transformers 5 returns the last
+    hidden state of pre-norm models (the large ones) before that norm."""
     revision: str | None = None
     """Branch, tag or commit of a model on the hub."""
     allow_pickle: bool = False
-    """Also take weights from ``.bin`` files, which are pickles (read with ``weights_only``), not safetensors alone."""
+    """Accept weights in ``.bin`` files too, which are pickles (read with ``weights_only``), not only in safetensors."""
     local_files_only: bool = False
-    """Never ask the hub: its cache must hold the model."""
+    """Do not contact the hub: the model must be in its cache."""
 
 
 def read_options(source: str | Path | Mapping[str, Any] | None) -> Options:
-    """Read options from a YAML file, or check those of a mapping.
+    """Read options from a YAML file or a mapping.
 
     Raises:
         UsageError: no such file
@@ -45,7 +45,7 @@ def read_options(source: str | Path | Mapping[str, Any] | None) -> Options:
 
 
 def mapping_of(source: str | Path | Mapping[str, Any] | None) -> tuple[dict[str, Any], str]:
-    """Options as they stand in a YAML file or a mapping, and what to call them in messages.
+    """Return the options of a YAML file or a mapping unchecked, and their name in messages.
 
     Raises:
         UsageError: no such file

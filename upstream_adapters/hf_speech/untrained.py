@@ -1,4 +1,4 @@
-"""Models with random weights, for baselines, demonstrations and tests; saved and then loaded as any other."""
+"""Make models with random weights, for baselines, demonstrations and tests, which are then loaded as any other."""
 
 from __future__ import annotations
 
@@ -21,20 +21,20 @@ from .options import mapping_of
 
 
 class Untrained(StrictSection):
-    """What ``-g`` of ``hf_speech_random`` may hold."""
+    """Options of ``hf_speech_random`` in ``-g``."""
 
     family: str = "hubert"
-    """As ``model_type`` in a model's ``config.json``: hubert, wavlm, wav2vec2, whisper, …"""
+    """``model_type`` of a model's ``config.json``: hubert, wavlm, wav2vec2, whisper, …"""
     seed: int = 0
     config: dict[str, Any] = Field(default_factory=dict)
-    """Of its configuration in ``transformers``, e.g. ``{num_hidden_layers: 24, hidden_size: 1024}``."""
+    """Values of its configuration in ``transformers``, e.g. ``{num_hidden_layers: 24, hidden_size: 1024}``."""
 
 
 def save_untrained(source: str | Path | Mapping[str, Any] | None) -> Path:
-    """Make a model and keep it in the cache; the same options give the same weights.
+    """Make a model in the cache, unless it is there; the same options give the same weights.
 
     Returns:
-        its folder, as ``save_pretrained`` writes it
+        the model's folder, in the format of ``save_pretrained``
 
     Raises:
         ConfigError: an unknown family, key or size

@@ -1,4 +1,4 @@
-"""Whisper's encoder: windows of 30 s, of which the frames beyond the audio are cut off."""
+"""Run Whisper's encoder on windows of 30 s, and cut off the frames after the end of the audio."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from s3prl_emotion.errors import UsageError
 from .frontends import Layers, kind_of, layers_of
 from .loading import RATE, Loaded
 
-MAX_WINDOWS = 16  # computed at once: a window costs as much as 30 s of audio, however short the utterance
+MAX_WINDOWS = 16  # windows to compute at once; each costs as much as 30 s of audio, however short the utterance
 
 
 class WhisperFrontend:
-    """Log-Mel windows by Whisper's own preprocessor. Longer audio is cut into windows side by side, without overlap."""
+    """Frontend of Whisper: log-Mel windows by its own preprocessor; longer audio is split into adjacent windows."""
 
     pads = False  # every window has the same length
 
@@ -27,16 +27,16 @@ class WhisperFrontend:
         positions = loaded.model.config.max_source_positions
         if self.window != positions * self.rate:
             raise UsageError(
-                f"{loaded.where}: preprocessor_config.json makes windows of {self.window} samples, but config.json has"
+                f"{loaded.where}: preprocessor_config.json has windows of {self.window} samples, but config.json has"
                 f" {positions} positions of {self.rate} samples each; the two files do not belong together"
             )
 
     def frames(self, samples: int) -> int:
-        """Frames that hold any of the audio."""
+        """Return the number of frames that contain audio."""
         return max(1, -(-samples // self.rate))
 
     def compute(self, model: nn.Module, waveforms: list[Tensor]) -> list[Layers]:
-        """Cut into windows, run the encoder on them, join those of each utterance."""
+        """Split utterances into windows, run the encoder, and join the windows of each utterance."""
         pieces = [waveform.split(self.window) for waveform in waveforms]
         flat = [piece for each in pieces for piece in each]
         done: list[Layers] = []
@@ -52,11 +52,11 @@ class WhisperFrontend:
         return joined
 
     def settings(self) -> dict[str, Any]:
-        """Filters and window."""
+        """Return the settings of filters and window."""
         names = ("feature_size", "hop_length", "n_fft", "chunk_length", "padding_value")
         return {name: getattr(self._extractor, name) for name in names}
 
     def _windows(self, model: nn.Module, pieces: list[Tensor]) -> list[Layers]:
-        made = self._extractor([piece.cpu().numpy() for piece in pieces], sampling_rate=RATE, return_tensors="pt")
-        layers = layers_of(model(made["input_features"].to(**kind_of(model)), output_hidden_states=True))
+        inputs = self._extractor([piece.cpu().numpy() for piece in pieces], sampling_rate=RATE, return_tensors="pt")
+        layers = layers_of(model(inputs["input_features"].to(**kind_of(model)), output_hidden_states=True))
         return [tuple(layer[row, : self.frames(len(piece))] for layer in layers) for row, piece in enumerate(pieces)]

@@ -1,1 +1,1 @@
-"""Log-Mel filterbanks."""
+"""The ``logmel26`` upstream: log-Mel filterbanks."""

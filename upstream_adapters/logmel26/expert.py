@@ -1,4 +1,4 @@
-"""``logmel26``: the input of the network of paper 003 (Neumann & Vu 2019)."""
+"""Compute ``logmel26``, the input of the network of paper 003 (Neumann & Vu 2019)."""
 
 from __future__ import annotations
 
@@ -31,17 +31,17 @@ class UpstreamExpert(UtteranceUpstream):
         self.log_mel = LogMel(self.options, "logmel26")
 
     def layers(self, wav: Tensor) -> list[Tensor]:
-        """Waveform ``[N]`` to one layer ``[T, num_mels]``."""
+        """Compute one layer ``[T, num_mels]`` of a waveform ``[N]``."""
         return [self.log_mel(wav)]
 
     def get_downsample_rates(self, key: str | None = None) -> int:
-        """Samples between frames: 160."""
+        """Return the samples between frames, 160 by default."""
         return self.log_mel.hop
 
     def frames(self, samples: int) -> int:
-        """Frames of an utterance of so many samples (16 kHz)."""
+        """Return the number of frames of an utterance with ``samples`` samples (16 kHz)."""
         return self.log_mel.frames(samples)
 
     def identity(self) -> dict[str, Any]:
-        """What the features depend on."""
+        """Return what the features depend on."""
         return {"adapter": "logmel26", "version": ADAPTER_VERSION, **self.options.model_dump()}

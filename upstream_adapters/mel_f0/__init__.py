@@ -1,1 +1,1 @@
-"""Mel filterbank and pitch."""
+"""The ``mel_f0`` upstream: Mel filterbank and pitch."""

@@ -1,4 +1,4 @@
-"""``mel_f0``: the baseline features MFBF0 of paper 002 (Mitra et al. 2025)."""
+"""Compute ``mel_f0``, the baseline features MFBF0 of paper 002 (Mitra et al. 2025)."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ ADAPTER_VERSION = 1
 
 
 class MelF0Section(FilterbankSection):
-    """Options. Of MFBF0, paper 002 says "mel-filterbank and pitch" (section 4) and no more: all values are ours.
+    """Options. Paper 002 describes MFBF0 only as "mel-filterbank and pitch" (section 4): all values are ours.
 
-    ``normalize`` concerns the filterbank alone: an F0 of 0 has to stay what it is.
+    ``normalize`` applies to the filterbank only, since an F0 of 0 means unvoiced.
     """
 
     num_mels: int = Field(default=40, ge=1)
@@ -32,9 +32,9 @@ class MelF0Section(FilterbankSection):
     pitch_max: float = Field(default=500.0, le=2000)
     """Hz"""
     f0: Literal["log", "hz"] = "log"
-    """Natural logarithm of F0 in Hz, of a size with the log energies, or Hz; 0 in unvoiced frames either way."""
+    """Natural logarithm of F0 in Hz, in the range of the log energies, or Hz; 0 in unvoiced frames either way."""
     voicing: bool = False
-    """One column more: strength of the strongest period, in [0, 1]. The paper speaks of pitch only."""
+    """Append a column with the strength of the strongest period, in [0, 1]. The paper mentions only pitch."""
     voicing_threshold: float = Field(default=0.45, gt=0, lt=1)
     silence_threshold: float = Field(default=0.03, gt=0, lt=1)
 
@@ -42,8 +42,8 @@ class MelF0Section(FilterbankSection):
 class UpstreamExpert(UtteranceUpstream):
     """``-u mel_f0``: ``num_mels`` log-Mel energies, then F0, then with ``voicing`` its strength; 25 ms / 10 ms.
 
-    The filterbank is :class:`s3prl_emotion.upstreams.filterbank.LogMel`; F0 (:mod:`.pitch`, no gradient) has its frame
-    centres.
+    The filterbank is :class:`s3prl_emotion.upstreams.filterbank.LogMel`; F0 (:mod:`.pitch`, no gradient) has the same
+    frame centres.
 
     Args:
         ckpt: must be None
@@ -67,7 +67,7 @@ class UpstreamExpert(UtteranceUpstream):
         self.costs = PitchCosts(self.options.voicing_threshold, self.options.silence_threshold)
 
     def layers(self, wav: Tensor) -> list[Tensor]:
-        """Waveform ``[N]`` to one layer ``[T, num_mels + 1]``, or ``+ 2``."""
+        """Compute one layer ``[T, num_mels + 1]``, or ``+ 2``, of a waveform ``[N]``."""
         options, bank = self.options, self.log_mel
         f0, period = track_pitch(
             padded_to(wav, bank.window), bank.window, bank.hop, options.pitch_min, options.pitch_max, self.costs
@@ -78,13 +78,13 @@ class UpstreamExpert(UtteranceUpstream):
         return [torch.cat([bank(wav), torch.stack(columns, dim=1).to(wav.device, torch.float32)], dim=1)]
 
     def get_downsample_rates(self, key: str | None = None) -> int:
-        """Samples between frames: 160."""
+        """Return the samples between frames, 160 by default."""
         return self.log_mel.hop
 
     def frames(self, samples: int) -> int:
-        """Frames of an utterance of so many samples (16 kHz)."""
+        """Return the number of frames of an utterance with ``samples`` samples (16 kHz)."""
         return self.log_mel.frames(samples)
 
     def identity(self) -> dict[str, Any]:
-        """What the features depend on."""
+        """Return what the features depend on."""
         return {"adapter": "mel_f0", "version": ADAPTER_VERSION, **self.options.model_dump()}

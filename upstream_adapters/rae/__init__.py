@@ -1,1 +1,1 @@
-"""Recurrent autoencoder."""
+"""The ``rae`` upstreams: the encoder of a recurrent autoencoder."""

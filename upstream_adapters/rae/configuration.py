@@ -1,4 +1,4 @@
-"""What a pretraining run is made of, and its checkpoint, from which the ``rae`` upstream is built."""
+"""Read the configuration and checkpoints of the ``rae`` autoencoder."""
 
 from __future__ import annotations
 
@@ -7,40 +7,41 @@ from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import Field
-from s3prl.upstream.rae.model import AutoencoderSection, RecurrentAutoencoder
-from s3prl.upstream.rae.spectrogram import SpectrogramSection
 
 from s3prl_emotion.errors import CheckpointError, ConfigError, nearest
 from s3prl_emotion.files.checkpoint import load_checkpoint
 from s3prl_emotion.recipe import StrictSection
 
+from .model import AutoencoderSection, RecurrentAutoencoder
+from .spectrogram import SpectrogramSection
+
 CHECKPOINT = "rae.ckpt"
 REQUIRED = ("Rae", "Model", "Step")
 KIND = "s3prl-emotion pretrain-rae"
-MAY_CHANGE = ("steps", "epochs", "log_step", "eval_step", "save_step")  # of a run that is resumed
+MAY_CHANGE = ("steps", "epochs", "log_step", "eval_step", "save_step")  # when a run is resumed
 
 
 class TrainingSection(StrictSection):
-    """``training:`` of the configuration; learning rate and epochs are paper 003's (section 4.2), else see each."""
+    """``training:`` of the configuration; learning rate and epochs are those of paper 003, section 4.2."""
 
     batch_size: int = Field(default=64, ge=1)
-    """Stretches of audio, in each process. auDeep's default; the paper does not say."""
+    """Stretches of audio per process. auDeep's default; the paper does not specify it."""
     lr: float = Field(default=1e-3, gt=0)
-    """Of Adam."""
+    """Learning rate of Adam."""
     gradient_clip: float = Field(default=2.0, gt=0)
-    """Greatest absolute value of a gradient's component, as in auDeep."""
+    """Largest absolute value of a gradient's component, as in auDeep."""
     epochs: int = Field(default=64, ge=1)
-    """Paper: 64, for the whole of TED-LIUM 2 32."""
+    """The paper's number is 64, and 32 on the full TED-LIUM 2."""
     steps: int | None = Field(default=None, ge=1)
-    """In place of ``epochs``."""
+    """Number of steps; replaces ``epochs``."""
     max_seconds: float = Field(default=30.0, ge=2)
-    """Longer audio is cut into equal parts up to so long, which bounds memory."""
+    """Cut longer audio into equal parts of at most this length, which limits memory."""
     valid: float = Field(default=0.02, ge=0, lt=1)
-    """Share that is held out for the dev loss, by file, speaker (LibriSpeech) or talk (TED-LIUM)."""
+    """Share of files, speakers (LibriSpeech) or talks (TED-LIUM) to hold out for the dev loss."""
     seed: int = Field(default=0, ge=0)
     precision: Literal["fp32", "fp16"] = "fp32"
     """``fp16``: mixed precision on a GPU, with loss scaling. There is no bf16: under autocast torch runs cuDNN's GRUs
-    in float16, whatever type is asked for."""
+    in float16, whatever the type."""
     log_step: int = Field(default=50, ge=1)
     eval_step: int = Field(default=500, ge=1)
     save_step: int = Field(default=500, ge=1)
@@ -48,7 +49,7 @@ class TrainingSection(StrictSection):
 
 @dataclass(frozen=True)
 class Configuration:
-    """The three sections."""
+    """The three sections of the configuration."""
 
     spectrogram: SpectrogramSection
     model: AutoencoderSection
@@ -56,7 +57,7 @@ class Configuration:
 
     @classmethod
     def read(cls, values: dict[str, Any], where: str) -> Configuration:
-        """Check a mapping with the sections ``spectrogram``, ``model`` and ``training``; each may be left out.
+        """Read a mapping with the optional sections ``spectrogram``, ``model`` and ``training``.
 
         Raises:
             ConfigError: an unknown section or key, or a value out of range
@@ -64,11 +65,11 @@ class Configuration:
         for key in values:
             if key not in _SECTIONS:
                 raise ConfigError(f"{where}: {key}: unknown section{nearest(key, _SECTIONS)}")
-        read = {key: kind.read(values.get(key) or {}, f"{where}: {key}") for key, kind in _SECTIONS.items()}
-        return cls(**read)
+        sections = {key: kind.read(values.get(key) or {}, f"{where}: {key}") for key, kind in _SECTIONS.items()}
+        return cls(**sections)
 
     def dump(self) -> dict[str, dict[str, Any]]:
-        """The sections as plain data."""
+        """Return the sections as plain data."""
         return {key: getattr(self, key).model_dump() for key in _SECTIONS}
 
 
@@ -80,19 +81,19 @@ _SECTIONS: dict[str, Any] = {
 
 
 def read_state(path: Path) -> dict[str, Any]:
-    """Read a checkpoint of the pretraining; nothing that it holds is run.
+    """Read a checkpoint of a pretraining; no code in it is run.
 
     Raises:
-        CheckpointError: missing, damaged, or of something else
+        CheckpointError: missing, damaged, or not of a pretraining
     """
     return load_checkpoint(path, required=REQUIRED, kind=KIND)
 
 
 def load_autoencoder(path: Path) -> tuple[RecurrentAutoencoder, Configuration, int]:
-    """The trained autoencoder of a checkpoint, in evaluation mode, its configuration, and its number of steps.
+    """Load a checkpoint's autoencoder in eval mode; return it with its configuration and number of steps.
 
     Raises:
-        CheckpointError: missing, damaged, of something else, or of a version whose settings or weights do not fit
+        CheckpointError: missing, damaged, not of a pretraining, or of a version with other settings or weights
     """
     state = read_state(path)
     try:
@@ -106,19 +107,19 @@ def load_autoencoder(path: Path) -> tuple[RecurrentAutoencoder, Configuration, i
 
 
 def check_resumable(path: Path, state: dict[str, Any], config: Configuration, audio: str, world: int) -> None:
-    """Refuse to go on from a checkpoint of another run.
+    """Check that a checkpoint belongs to this run before it is resumed.
 
     Args:
         path: of the checkpoint, for messages
-        state: what it holds
+        state: content of the checkpoint
         config: of this run
         audio: signature of this run's audio
-        world: processes of this run
+        world: number of processes of this run
 
     Raises:
-        CheckpointError: says what differs
+        CheckpointError: it does not; the message names the difference
     """
-    other = "name another --out, or start as that run was started"
+    other = "name another --out, or use the same settings"
     for section, values in config.dump().items():
         for key, value in values.items():
             before = state["Rae"].get(section, {}).get(key)
@@ -127,4 +128,6 @@ def check_resumable(path: Path, state: dict[str, Any], config: Configuration, au
     if state["WorldSize"] != world:
         raise CheckpointError(f"{path}: was trained by {state['WorldSize']} processes, not {world}; {other}")
     if state["Audio"] != audio:
-        raise CheckpointError(f"{path}: was trained on other audio, or files have come, gone or changed since; {other}")
+        raise CheckpointError(
+            f"{path}: was trained on other audio, or files were added, removed or changed since; {other}"
+        )

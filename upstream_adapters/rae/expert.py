@@ -1,4 +1,4 @@
-"""``rae``, ``rae_embedding``: the encoder of a recurrent autoencoder (paper 003, Neumann & Vu 2019)."""
+"""Compute ``rae`` and ``rae_embedding`` with the encoder of a recurrent autoencoder (paper 003, Neumann & Vu 2019)."""
 
 from __future__ import annotations
 
@@ -6,8 +6,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from s3prl.upstream.rae.configuration import load_autoencoder
-from s3prl.upstream.rae.spectrogram import MelSpectrogramDb
 from torch import Tensor
 
 from s3prl_emotion.audio import SAMPLE_RATE
@@ -16,32 +14,35 @@ from s3prl_emotion.recipe import StrictSection
 from s3prl_emotion.store.identity import weights_hash
 from s3prl_emotion.upstreams.utterance import UtteranceUpstream, read_options
 
+from .configuration import load_autoencoder
+from .spectrogram import MelSpectrogramDb
+
 ADAPTER_VERSION = 1
-WHOLE = SAMPLE_RATE  # samples that an embedding is said to stand for, as eGeMAPS functionals
+EMBEDDING_RATE = SAMPLE_RATE  # nominal samples per embedding, as of eGeMAPS functionals
 
 
 class RaeSection(StrictSection):
-    """``-g`` of ``rae``; the spectrogram and the sizes are the checkpoint's."""
+    """Options of ``rae``, ``-g``; the checkpoint decides the spectrogram and the sizes."""
 
     output: Literal["frames", "embedding"] = "frames"
-    """``embedding`` is what ``rae_embedding`` gives."""
+    """``embedding``: the same features as ``rae_embedding``."""
 
 
 class EmbeddingSection(StrictSection):
-    """No options."""
+    """Options of ``rae_embedding``: none."""
 
 
 class UpstreamExpert(UtteranceUpstream):
-    """The encoder of a pretrained autoencoder; the decoder is left out.
+    """The encoder of a pretrained autoencoder, without the decoder.
 
     Args:
-        ckpt: ``-k``: what ``s3prl-emotion pretrain-rae`` wrote
+        ckpt: ``-k``: checkpoint of ``s3prl-emotion pretrain-rae``
         model_config: ``-g``, options (:class:`RaeSection`)
         name: ``rae``: states of each encoder layer ``[T, H]``; ``rae_embedding``: the embedding ``[1, E]``
 
     Raises:
         UsageError: no checkpoint was given
-        CheckpointError: it is damaged, or none of the pretraining
+        CheckpointError: it is damaged, or not of a pretraining
         ConfigError: an unknown option or a value out of range
     """
 
@@ -55,24 +56,24 @@ class UpstreamExpert(UtteranceUpstream):
         self.settings = {"spectrogram": config.spectrogram.model_dump(), "model": config.model.model_dump()}
         self.spectrogram = MelSpectrogramDb(config.spectrogram, name)
         self.encoder = model.encoder
-        self.eval()  # the host calls train() where it trains the upstream too
+        self.eval()  # the host calls train() if it trains the upstream too
 
     def layers(self, wav: Tensor) -> list[Tensor]:
-        """Waveform ``[N]`` to the states of each layer ``[T, H]``, or to one layer with the embedding ``[1, E]``."""
+        """Compute the states of each layer ``[T, H]``, or the embedding ``[1, E]``, of a waveform ``[N]``."""
         features = self.spectrogram(wav)
         states, embedding = self.encoder(features.unsqueeze(0), torch.tensor([len(features)], device=wav.device))
         return [embedding.float()] if self.one_frame else [layer[0].float() for layer in states]
 
     def get_downsample_rates(self, key: str | None = None) -> int:
-        """Samples per frame: 640 for states; 16,000 for embeddings, which have one frame however long they are."""
-        return WHOLE if self.one_frame else self.spectrogram.hop
+        """Return the samples per frame: 640 for states, nominally 16,000 for the single frame of embeddings."""
+        return EMBEDDING_RATE if self.one_frame else self.spectrogram.hop
 
     def frames(self, samples: int) -> int:
-        """Frames of an utterance of so many samples (16 kHz)."""
+        """Return the number of frames of an utterance with ``samples`` samples (16 kHz)."""
         return 1 if self.one_frame else self.spectrogram.frames(samples)
 
     def identity(self) -> dict[str, Any]:
-        """What the features depend on."""
+        """Return what the features depend on."""
         return {
             "adapter": "rae",
             "version": ADAPTER_VERSION,

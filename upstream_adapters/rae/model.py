@@ -1,25 +1,25 @@
 """The recurrent sequence-to-sequence autoencoder of auDeep (Amiriparian et al. 2017; Freitag et al. 2017).
 
-The encoder, a stack of GRUs, reads a spectrogram. Its final states, of all layers, pass through a fully connected layer
-with tanh: that is the utterance's embedding, and the initial states of the decoder, which gives the spectrogram back
-from its end to its start. The sizes are paper 003's (Neumann & Vu 2019, section 4.2): two layers of 256 GRUs in both,
-a unidirectional encoder, a bidirectional decoder, dropout 0.2.
+The encoder, a stack of GRUs, reads a spectrogram. The final states of all layers pass through a fully connected layer
+with tanh. The result is the utterance's embedding and the initial state of the decoder, which reconstructs the
+spectrogram from its end to its start. The sizes are those of paper 003 (Neumann & Vu 2019, section 4.2): two layers of
+256 GRUs in both, a unidirectional encoder, a bidirectional decoder, dropout 0.2.
 
-**The bidirectional decoder.** While it is trained, a decoder is shown what it had to give before. Two directions cannot
-both be autoregressive, and what one is shown may be what the other has yet to give. auDeep's decoder is two stacks that
-know nothing of each other; each is projected to a frame, and a last layer joins the two *step by step*: step ``t``,
-which has to give frame ``t`` of the target, joins the forward stack, which was shown the target's frames ``0 … t-2``,
-and the backward stack, which was shown ``T-2, T-3, …, T-1-t``. That follows from auDeep's program, not from the
-papers, which speak of the expected output of the step before, and do not say how the directions meet. So the first half
-of the target, the utterance's end, has to come from the embedding and from frames before it; for the second half the
-backward stack has to remember. ``decoder: audeep`` does the same, with variable lengths. ``decoder: aligned`` is ours:
-step ``t`` joins the forward stack shown ``0 … t-1`` and the backward stack shown ``T-1 … t+1``, so that no frame is
-shown that has to be given, and its neighbours always are.
+**The bidirectional decoder.** In training, a decoder's input is the part of the target that it should have output
+before. Two directions cannot both be autoregressive: the input of one may be what the other has yet to output. auDeep's
+decoder consists of two independent stacks. Each is projected to a frame, and a last layer joins the two *step by step*:
+step ``t``, which reconstructs frame ``t`` of the target, joins the forward stack with the input frames ``0 … t-2`` and
+the backward stack with the input frames ``T-2, T-3, …, T-1-t``. This follows from auDeep's program, not from the
+papers, which mention the expected output of the previous step and do not say how the directions are joined. So the
+first half of the target, the utterance's end, has to come from the embedding and from earlier frames; for the second
+half, the backward stack has already read the frame. ``decoder: audeep`` does the same, with variable lengths.
+``decoder: aligned`` is ours: step ``t`` joins the forward stack with the input ``0 … t-1`` and the backward stack with
+the input ``T-1 … t+1``, so that the frame to reconstruct is never an input, and its neighbours always are.
 
-**Dropout** as in auDeep: on what enters and what leaves each layer (twice between two layers), not on states.
+**Dropout** as in auDeep: on the input and output of each layer (twice between two layers), not on states.
 
-**What differs.** auDeep knows one length in a batch; here all is done within an utterance's own frames, so padding
-changes nothing. torch's GRU applies the reset gate after the matrix product (Cho et al. 2014, as cuDNN), TensorFlow's
+**Differences.** auDeep has one length per batch; here everything is restricted to an utterance's own frames, so padding
+has no effect. torch's GRU applies the reset gate after the matrix product (Cho et al. 2014, as cuDNN), TensorFlow's
 before it. Initial weights are torch's.
 """
 
@@ -37,21 +37,21 @@ from s3prl_emotion.recipe import StrictSection
 
 
 class AutoencoderSection(StrictSection):
-    """``model:`` of the pretraining's configuration; the defaults are paper 003's (section 4.2)."""
+    """``model:`` of the configuration; the defaults are those of paper 003, section 4.2."""
 
     hidden_size: int = Field(default=256, ge=1)
-    """GRUs of a layer, and of each direction of the decoder."""
+    """GRUs per layer, in the encoder and in each direction of the decoder."""
     num_layers: int = Field(default=2, ge=1)
-    """Of the encoder, and of the decoder."""
+    """Layers of the encoder, and of the decoder."""
     dropout: float = Field(default=0.2, ge=0, lt=1)
     decoder: Literal["audeep", "aligned"] = "audeep"
-    """What the decoder's two directions are shown and how they meet; see the module."""
+    """Inputs of the decoder's two directions and how they are joined; see the module."""
 
 
 class GruStack(nn.Module):
-    """GRU layers that read from the first frame to the last, so that padding behind an utterance does not reach it.
+    """GRU layers that read forward, so that the padding after an utterance does not affect it.
 
-    Sequences are not packed: on a CPU, the gradient of packed ones takes several times as long.
+    Sequences are not packed, which would make the gradient several times slower on a CPU.
     """
 
     def __init__(self, input_size: int, options: AutoencoderSection) -> None:
@@ -61,14 +61,14 @@ class GruStack(nn.Module):
         self.dropout = nn.Dropout(options.dropout)
 
     def forward(self, inputs: Tensor, initial: Tensor | None = None) -> tuple[list[Tensor], Tensor]:
-        """Run over the sequences.
+        """Run the layers over the sequences.
 
         Args:
             inputs: ``[B, T, D]``, finite in padding too
-            initial: states to begin with, ``[L, B, H]``; ``None``: zeros
+            initial: initial states ``[L, B, H]``; ``None``: zeros
 
         Returns:
-            states of each layer ``[B, T, H]``; and what leaves the top layer, after dropout, ``[B, T, H]``
+            states of each layer ``[B, T, H]``; and the top layer's output after dropout, ``[B, T, H]``
         """
         states = []
         for number, layer in enumerate(self.layers):
@@ -80,7 +80,7 @@ class GruStack(nn.Module):
 
 
 class Encoder(nn.Module):
-    """Spectrogram to states of each frame, and the utterance's embedding."""
+    """Encode a spectrogram to states of each frame and an embedding of the utterance."""
 
     def __init__(self, num_mels: int, options: AutoencoderSection) -> None:
         super().__init__()
@@ -90,7 +90,7 @@ class Encoder(nn.Module):
         self.to_embedding = nn.Linear(states, self.embedding_size)
 
     def forward(self, features: Tensor, lengths: Tensor) -> tuple[list[Tensor], Tensor]:
-        """Encode.
+        """Encode spectrograms.
 
         Args:
             features: ``[B, T, M]``
@@ -107,7 +107,7 @@ class Encoder(nn.Module):
 
 
 class Decoder(nn.Module):
-    """Embedding, and the target as far as it is shown, to the target."""
+    """Reconstruct the target from the embedding and from the target's frames that are inputs."""
 
     def __init__(self, num_mels: int, options: AutoencoderSection) -> None:
         super().__init__()
@@ -117,19 +117,19 @@ class Decoder(nn.Module):
         self.output = nn.Linear(2 * num_mels, num_mels)
 
     def forward(self, target: Tensor, lengths: Tensor, embedding: Tensor) -> Tensor:
-        """Reconstruct ``target [B, T, M]`` of ``lengths [B]`` from ``embedding [B, E]``; ``[B, T, M]`` in (-1, 1).
+        """Reconstruct ``target [B, T, M]`` of ``lengths [B]`` from ``embedding [B, E]``: ``[B, T, M]`` in (-1, 1).
 
-        What is given in padding has no meaning.
+        Values in padding have no meaning.
         """
         initial = embedding.unflatten(1, self.shape).permute(1, 2, 0, 3).contiguous()  # [L, 2, B, H]
         steps, ends = torch.arange(target.shape[1], device=target.device), lengths.unsqueeze(1)
         if self.order == "audeep":
-            shown = (steps - 2).expand(len(target), -1), torch.where(steps > 0, ends - 1 - steps, -1)
+            inputs = (steps - 2).expand(len(target), -1), torch.where(steps > 0, ends - 1 - steps, -1)
         else:
-            shown = (steps - 1).expand(len(target), -1), torch.where(steps > 0, ends - steps, -1)
+            inputs = (steps - 1).expand(len(target), -1), torch.where(steps > 0, ends - steps, -1)
         frames = []
-        for direction, which in enumerate(shown):
-            _, top = self.directions[direction](_picked(target, which), initial[:, direction].contiguous())
+        for direction, which in enumerate(inputs):
+            _, top = self.directions[direction](_select(target, which), initial[:, direction].contiguous())
             frames.append(torch.tanh(self.projections[direction](top)))
         if self.order == "aligned":
             frames[1] = reversed_in_time(frames[1], lengths)
@@ -140,7 +140,7 @@ class RecurrentAutoencoder(nn.Module):
     """Encoder and decoder.
 
     Args:
-        num_mels: M, values of a frame
+        num_mels: M, values per frame
         options: sizes
     """
 
@@ -150,15 +150,15 @@ class RecurrentAutoencoder(nn.Module):
         self.decoder = Decoder(num_mels, options)
 
     def encode(self, features: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
-        """States of the encoder's top layer ``[B, T, H]`` and embeddings ``[B, E]``, as :class:`Encoder` has them."""
+        """Return the states of the encoder's top layer ``[B, T, H]`` and embeddings ``[B, E]``."""
         states, embedding = self.encoder(features, lengths)
         return states[-1], embedding
 
     def forward(self, features: Tensor, lengths: Tensor) -> Tensor:
-        """Reconstruct.
+        """Reconstruct spectrograms.
 
         Args:
-            features: ``[B, T, M]``; what stands in padding does not matter
+            features: ``[B, T, M]``; values in padding do not matter
             lengths: frames of each utterance, ``[B]``, each in [1, T]
 
         Returns:
@@ -172,7 +172,7 @@ class RecurrentAutoencoder(nn.Module):
 
 
 def squared_error(features: Tensor, reconstruction: Tensor, lengths: Tensor) -> Tensor:
-    """Sum of squared errors, and number of values, over the utterances' own frames.
+    """Return the sum of squared errors and the number of values, over the utterances' own frames.
 
     Args:
         features: ``[B, T, M]``
@@ -180,7 +180,7 @@ def squared_error(features: Tensor, reconstruction: Tensor, lengths: Tensor) -> 
         lengths: ``[B]``
 
     Returns:
-        ``[2]``, in float32 or as exact as ``reconstruction``: errors and values of several batches can be added
+        ``[2]``, float32, or float64 if ``reconstruction`` is; sums over several batches can be added
     """
     inside = frame_mask(lengths, features.shape[1])
     exact = torch.promote_types(reconstruction.dtype, torch.float32)
@@ -189,17 +189,17 @@ def squared_error(features: Tensor, reconstruction: Tensor, lengths: Tensor) -> 
 
 
 def root_mean(errors: Tensor) -> Tensor:
-    """Loss: root of the mean squared error over all frames of a batch, as auDeep's; from :func:`squared_error`."""
+    """Return the loss, as in auDeep: the root mean squared error of a batch, from :func:`squared_error`."""
     return guarded_sqrt(errors[0] / errors[1])
 
 
 def reversed_in_time(features: Tensor, lengths: Tensor) -> Tensor:
-    """``[B, T, D]`` with each utterance's own frames in reverse, 0 in padding."""
+    """Reverse each utterance's own frames of ``[B, T, D]``; padding is 0."""
     steps = torch.arange(features.shape[1], device=features.device)
-    return _picked(features, lengths.unsqueeze(1) - 1 - steps)
+    return _select(features, lengths.unsqueeze(1) - 1 - steps)
 
 
-def _picked(features: Tensor, which: Tensor) -> Tensor:
-    """Frames ``which [B, T]`` of ``features [B, T, D]``; zeros where it is below 0."""
+def _select(features: Tensor, which: Tensor) -> Tensor:
+    """Select the frames ``which [B, T]`` of ``features [B, T, D]``; zeros where ``which`` is negative."""
     index = which.clamp(min=0).unsqueeze(-1).expand(-1, -1, features.shape[-1])
     return torch.where((which >= 0).unsqueeze(-1), features.gather(1, index), 0.0)

@@ -1,11 +1,11 @@
-"""The autoencoder's input: a Mel spectrogram in dB, scaled to [-1, 1] utterance by utterance.
+"""Compute the autoencoder's input: a Mel spectrogram in dB, scaled to [-1, 1] in each utterance.
 
-Paper 003 (Neumann & Vu 2019, section 2) gives 128 Mel bands, frames of 80 ms that overlap by 40 ms, and auDeep as the
-program. What follows from auDeep (Freitag et al. 2017) and its defaults: a Hann window, powers, dB relative to the
-utterance's loudest value, clipping below a threshold as an option, and the scale of each utterance. What is ours:
-16 kHz throughout, as of every upstream here (auDeep keeps a file's own rate); an FFT that is zero-padded to a power of
-two and triangles that are not rounded to its bins (:class:`~s3prl_emotion.upstreams.filterbank.LogMel`); silence is
-``LEAST_POWER``, where auDeep takes the least power of the utterance that is not 0.
+Paper 003 (Neumann & Vu 2019, section 2) specifies 128 Mel bands, frames of 80 ms that overlap by 40 ms, and auDeep as
+the program. From auDeep (Freitag et al. 2017) and its defaults come a Hann window, powers, dB relative to the loudest
+value of the utterance, optional clipping below a threshold, and scaling by utterance. Three things differ: audio is at
+16 kHz, as for every upstream here (auDeep keeps a file's own rate); the FFT is zero-padded to a power of two, with
+triangles that are not rounded to its bins (:class:`~s3prl_emotion.upstreams.filterbank.LogMel`); and silence is
+``LEAST_POWER``, whereas auDeep uses the lowest non-zero power of the utterance.
 """
 
 from __future__ import annotations
@@ -20,31 +20,31 @@ from s3prl_emotion.audio import SAMPLE_RATE
 from s3prl_emotion.recipe import StrictSection
 from s3prl_emotion.upstreams.filterbank import FilterbankSection, LogMel
 
-LEAST_POWER = 1e-8  # of a filter; below what 16 bits can hold
-LEAST_RANGE = 1e-4  # dB; an utterance that varies by less is constant, as in auDeep
-DECIBEL = 10 / math.log(10)  # from natural logarithms of powers
+LEAST_POWER = 1e-8  # of a filter; below the resolution of 16 bits
+LEAST_RANGE = 1e-4  # dB; an utterance with a smaller range is constant, as in auDeep
+DECIBEL = 10 / math.log(10)  # factor from natural logarithms of powers to dB
 
 
 class SpectrogramSection(StrictSection):
-    """``spectrogram:`` of the pretraining's configuration; the defaults are paper 003's (section 2)."""
+    """``spectrogram:`` of the configuration; the defaults are those of paper 003, section 2."""
 
     num_mels: int = Field(default=128, ge=1)
     window_ms: float = Field(default=80.0, ge=1, le=1000)
     hop_ms: float = Field(default=40.0, ge=1, le=1000)
     clip_db: float | None = Field(default=None, lt=0)
-    """Values further below the utterance's loudest than this (dB, e.g. -60) are raised to it; ``None``: no clipping.
-    Paper 003 does not say whether it clips."""
+    """Lowest value relative to the loudest of the utterance (dB, e.g. -60); lower ones are raised to it. ``None``: no
+    clipping. Paper 003 does not say whether it clips."""
 
 
 class MelSpectrogramDb(torch.nn.Module):
-    """Mel spectrogram of one waveform, in dB, scaled so that its least value is -1 and its greatest 1.
+    """Mel spectrogram of one waveform, in dB, scaled to a minimum of -1 and a maximum of 1.
 
     Args:
         options: of the spectrogram
-        where: what the options are of, for messages
+        where: origin of the options, for messages
 
     Raises:
-        ConfigError: a Mel filter is so narrow that no FFT bin falls into it
+        ConfigError: a Mel filter is too narrow to contain an FFT bin
     """
 
     def __init__(self, options: SpectrogramSection, where: str = "spectrogram") -> None:
@@ -73,11 +73,11 @@ class MelSpectrogramDb(torch.nn.Module):
         return self.log_mel.hop
 
     def frames(self, samples: int) -> int:
-        """Frames of an utterance of so many samples (16 kHz); a shorter one than a window is padded to one."""
+        """Return the number of frames of an utterance (16 kHz); one shorter than a window is padded to one."""
         return self.log_mel.frames(samples)
 
     def forward(self, wav: Tensor) -> Tensor:
-        """Waveform ``[N]`` (16 kHz) to ``[T, num_mels]`` in [-1, 1], float32; zeros where all values are alike."""
+        """Compute ``[T, num_mels]`` in [-1, 1], float32, of a waveform ``[N]``; zeros if all values are equal."""
         decibels = DECIBEL * self.log_mel(wav)
         decibels = decibels - decibels.max()
         if self.clip_db is not None:

@@ -20,7 +20,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from s3prl_emotion import host
 from s3prl_emotion.benchmark.execution import execute
 from s3prl_emotion.benchmark.plan import Plan, Run
 from s3prl_emotion.benchmark.prepare import FailedStepError
@@ -105,7 +104,7 @@ class RayExecutor:
         """Execute a run, once there are resources for it."""
         cpus, gpus = self._resources(run)
         task = self.work.options(num_cpus=cpus, num_gpus=gpus, max_retries=LOST_WORKERS, name=run.cell.id)
-        reference = task.remote(run, str(self.plan.out), self.session, self.device, os.getcwd(), _plugin_paths())
+        reference = task.remote(run, str(self.plan.out), self.session, self.device, os.getcwd())
         future: Future[dict[str, Any]] = Future()
         self.references[future] = reference
         reference.future().add_done_callback(lambda done: self._forward(done, future))
@@ -161,11 +160,8 @@ class RayExecutor:
                 )
 
 
-def _work(
-    run: Run, out: str, session: str, device: str | None, folder: str, plugin_paths: dict[str, str]
-) -> tuple[str, Any]:
+def _work(run: Run, out: str, session: str, device: str | None, folder: str) -> tuple[str, Any]:
     """Execute a run in a worker; errors are returned as data, since Ray would wrap them."""
-    os.environ.update(plugin_paths)
     processes, ended = Processes(folder=folder), threading.Event()
     threading.Thread(target=_watch, args=(Path(out) / SESSION, session, processes, ended), daemon=True).start()
     try:
@@ -175,12 +171,6 @@ def _work(
         return FullDiskError.__name__ if is_full_disk(error) else kind, " ".join(str(error).split())
     finally:
         ended.set()
-
-
-def _plugin_paths() -> dict[str, str]:
-    """Return the variables that name folders of adapters and heads: a cluster's workers do not inherit them."""
-    variables = (host.ADAPTERS.variable, host.HEADS.variable)
-    return {name: os.environ[name] for name in variables if name in os.environ}
 
 
 def _watch(path: Path, session: str, processes: Processes, ended: threading.Event) -> None:

@@ -1,8 +1,6 @@
-"""What is said: transcripts, their normalisation and embedding (Mitra et al. 2024, section 3.2), and recognising them.
+"""Embed transcripts with a text encoder as lexical features of utterances (Mitra et al. 2024, section 3.2).
 
-``transcripts.py`` reads texts, ``normalise.py`` strips them to words, ``embedding.py`` gives each a vector and
-``features.py`` puts those of several transcripts side by side. ``asr.py`` recognises speech; ``record.py`` keeps what
-was recognised through an interruption.
+``embedding.py`` embeds texts, ``features.py`` concatenates the embeddings of one or several transcripts.
 """
 
 from s3prl_emotion.corpora.normalise import normalise

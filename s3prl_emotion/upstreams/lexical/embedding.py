@@ -1,4 +1,4 @@
-"""Utterance embeddings of transcripts: one layer of BERT or another text encoder (Mitra et al. 2024, section 3.2)."""
+"""Embed texts with one layer of BERT or another text encoder (Mitra et al. 2024, section 3.2)."""
 
 from __future__ import annotations
 
@@ -24,22 +24,22 @@ from s3prl_emotion.upstreams.pretrained import config_values, find_pretrained, t
 
 logger = logging.getLogger(__name__)
 
-LEXICAL_VERSION = 1  # to be raised whenever embeddings change
+LEXICAL_VERSION = 1  # increment when embeddings change
 POOLINGS = ("mean", "cls")
 CUTTABLE = {"bert", "camembert", "distilbert", "electra", "roberta", "xlm-roberta"}
-"""Families whose first layers give the same without the others: no norm behind the last, none shared between layers."""
-GPU_BATCH = 32  # texts of equally many tokens that a GPU computes together
+"""Families whose layers can be cut: no norm after the last layer, no parameters shared between layers."""
+GPU_BATCH = 32  # texts with the same number of tokens that a GPU computes together
 
-_known: dict[tuple[str, str], dict[str, Tensor]] = {}  # by identity and device: what this process has, by text
+_known: dict[tuple[str, str], dict[str, Tensor]] = {}  # (identity, device) -> text -> embedding, of this process
 
 
 @dataclass(frozen=True)
 class _Tokens:
-    """A text as the model takes it."""
+    """A text as input of the model."""
 
     inputs: dict[str, list[int]]
     own: tuple[bool, ...]
-    """Which tokens are pooled: the text's own; all where it has none."""
+    """Marks the tokens to pool: the text's own, or all if it has none."""
 
     def __len__(self) -> int:
         return len(self.own)
@@ -48,23 +48,23 @@ class _Tokens:
 class LexicalEmbedder:
     """Embeddings of texts from a frozen text encoder.
 
-    A text is normalised (:func:`~s3prl_emotion.corpora.normalise.normalise`); what has no words then gets the embedding
-    of the empty text, of which there are the special tokens alone ([CLS] and [SEP]). A distinct text is computed once
-    in a process, and once for all with a feature store. On a CPU each text is computed alone; a GPU computes texts of
-    equally many tokens together, without padding, which is within 1e-5 and kept apart in a store.
+    Texts are normalised first (:func:`~s3prl_emotion.corpora.normalise.normalise`). A text without words gets the
+    embedding of the empty text, which consists of the special tokens ([CLS] and [SEP]). Each distinct text is computed
+    once per process, or once for all with a feature store. A CPU computes each text alone; a GPU computes texts with
+    the same number of tokens together, without padding: within 1e-5 of the CPU, in its own collection of a store.
 
     Args:
         model: directory or hub id of any encoder that ``AutoModel`` knows (BERT, RoBERTa, …), with its tokenizer
-        layer: of ``hidden_states`` as ``transformers`` numbers them, 0 being the embeddings; the paper takes 12
-        pooling: ``mean`` over the text's own tokens (the paper does not say), or ``cls``, the first token
+        layer: index of ``hidden_states`` in ``transformers``, where 0 is the embeddings; the paper uses 12
+        pooling: ``mean`` over the text's own tokens (the paper does not specify it), or ``cls``, the first token
         revision: branch, tag or commit on the hub
         device: where the model computes
         feature_store: folder of the suite's feature store, or ``None``
-        batch_size: texts that are computed together; by default 1 on a CPU, else 32
+        batch_size: number of texts to compute together; by default 1 on a CPU, else 32
 
     Raises:
-        UsageError: the model cannot be loaded, or is no such encoder
-        ConfigError: a layer that it does not have, or an unknown pooling
+        UsageError: the model cannot be loaded, or is not a text encoder
+        ConfigError: the model lacks the layer, or an unknown pooling
         StoreError: the store cannot be used
     """
 
@@ -90,20 +90,20 @@ class LexicalEmbedder:
         self._embeddings = _known.setdefault((self.identity.id, self.device.type), {})
 
     def embed(self, texts: Sequence[str]) -> Tensor:
-        """Embeddings ``[U, D]`` of texts, float32, on the CPU; D is 768 for BERT base.
+        """Return the embeddings ``[U, D]`` of texts, float32, on the CPU; D is 768 for BERT base.
 
-        Texts longer than the model's limit (BERT: 512 tokens with [CLS] and [SEP]) are cut, and the log says how many.
+        Texts longer than the model's limit (BERT: 512 tokens with [CLS] and [SEP]) are cut, and a warning counts them.
 
         Raises:
-            UsageError: the model gives values that are not finite
-            StoreError: no room on the disk
+            UsageError: the model returns values that are not finite
+            StoreError: no space on the disk
         """
         wanted = [normalise(text) for text in texts]
         tokens = {text: self._tokens(text) for text in self._missing(wanted)}
         cut = sum(len(item) == self._limit and self._is_longer(text) for text, item in tokens.items())
         if cut:
-            logger.warning("%s: %d texts exceed its %d tokens; their ends are cut off", self.where, cut, self._limit)
-        with own_seed(0):  # for encoders that draw even in eval mode
+            logger.warning("%s: %d texts are longer than %d tokens and are cut", self.where, cut, self._limit)
+        with own_seed(0):  # some encoders draw even in eval mode
             for batch in self._batches(tokens):
                 for text, row in zip(batch, self._compute([tokens[text] for text in batch]), strict=True):
                     self._keep(text, row)
@@ -112,14 +112,14 @@ class LexicalEmbedder:
         return torch.stack([self._embeddings[text] for text in wanted])
 
     def close(self) -> None:
-        """Let go of the store's files."""
+        """Close the store's files."""
         if self.store is not None:
             self.store.close()
 
     # --- inside ----------------------------------------------------------------------------------------------------
 
     def _load(self, model: str | Path, revision: str | None) -> None:
-        """Load config, tokenizer and weights, no more layers than are needed."""
+        """Load config, tokenizer and weights, up to the layer that is used."""
         import transformers
 
         source = find_pretrained(model, "lexical model", revision)
@@ -127,7 +127,7 @@ class LexicalEmbedder:
         config = source.config()
         depth = getattr(config, "num_hidden_layers", None)
         if depth is None or getattr(config, "is_encoder_decoder", False):
-            raise UsageError(f"{self.where}: model_type {config.model_type!r} is no text encoder like BERT")
+            raise UsageError(f"{self.where}: model_type {config.model_type!r} is not a text encoder like BERT")
         if not 0 <= self.layer <= depth:
             raise ConfigError(f"lexical layer: {self.where} has {depth} layers, got {self.layer}; give 0 to {depth}")
         if config.model_type in CUTTABLE:
@@ -135,9 +135,9 @@ class LexicalEmbedder:
         self.tokenizer = source.tokenizer()
         network = source.model(transformers.AutoModel, config, may_miss=r"pooler\..*")
         if getattr(network, "pooler", None) is not None:
-            network.pooler = nn.Identity()  # not used, and random where the file lacks it
+            network.pooler = nn.Identity()  # not used, and random if the file lacks it
         self.network: Any = network.to(self.device).requires_grad_(False)
-        self._takes = inspect.signature(network.forward).parameters
+        self._parameters = inspect.signature(network.forward).parameters
         self.dim = int(config.hidden_size)
         self._limit = self._longest()
         self._check_tokenizer()
@@ -155,14 +155,14 @@ class LexicalEmbedder:
             raise UsageError(f"{self.where}: its tokenizer adds no special tokens; give an encoder like BERT")
         word = self.tokenizer("a", return_special_tokens_mask=True)["special_tokens_mask"]
         if self.pooling == "cls" and not word[0]:
-            raise ConfigError(f"lexical pooling: {self.where} puts no special token first; take mean")
+            raise ConfigError(f"lexical pooling: {self.where} puts no special token first; use mean")
 
     def _longest(self) -> int:
-        """Tokens that the model takes, the special ones included."""
+        """Return the largest number of tokens of the model's input, special ones included."""
         longest = int(self.tokenizer.model_max_length)
         positions = getattr(self.network.config, "max_position_embeddings", None)
         if positions is not None:
-            # RoBERTa and kin number positions from the padding's index on
+            # RoBERTa and its relatives number positions from the padding index + 1
             first = getattr(getattr(self.network, "embeddings", None), "padding_idx", None)
             longest = min(longest, positions - (0 if first is None else first + 1))
         return longest
@@ -185,16 +185,18 @@ class LexicalEmbedder:
 
     def _tokens(self, text: str) -> _Tokens:
         cut = {"truncation": True, "max_length": self._limit, "verbose": False}
-        made = dict(self.tokenizer(text, return_special_tokens_mask=True, **cut))
-        own = tuple(not special for special in made.pop("special_tokens_mask"))
-        made = {name: values for name, values in made.items() if name in self._takes}  # not all take token types
-        return _Tokens(made, own if any(own) else (True,) * len(own))
+        inputs = dict(self.tokenizer(text, return_special_tokens_mask=True, **cut))
+        own = tuple(not special for special in inputs.pop("special_tokens_mask"))
+        inputs = {
+            name: values for name, values in inputs.items() if name in self._parameters
+        }  # some use no token types
+        return _Tokens(inputs, own if any(own) else (True,) * len(own))
 
     def _is_longer(self, text: str) -> bool:
         return len(self.tokenizer(text, verbose=False)["input_ids"]) > self._limit
 
     def _batches(self, tokens: dict[str, _Tokens]) -> list[list[str]]:
-        """Texts that go together: of equally many tokens, so that nothing is padded."""
+        """Group texts with the same number of tokens into batches, so that nothing is padded."""
         alike: dict[int, list[str]] = {}
         for text, item in tokens.items():
             alike.setdefault(len(item), []).append(text)
@@ -207,9 +209,9 @@ class LexicalEmbedder:
 
     @torch.no_grad()
     def _compute(self, batch: Sequence[_Tokens]) -> Tensor:
-        """Embeddings ``[B, D]`` of texts of equally many tokens, on the CPU."""
+        """Compute the embeddings ``[B, D]`` of texts with the same number of tokens, on the CPU."""
         inputs = {name: torch.tensor([item.inputs[name] for item in batch]) for name in batch[0].inputs}
-        with torch.autocast(self.device.type, enabled=False):  # whatever a head is trained in
+        with torch.autocast(self.device.type, enabled=False):  # whatever the precision of the head's training
             output = self.network(
                 **{name: values.to(self.device) for name, values in inputs.items()}, output_hidden_states=True
             )
@@ -221,12 +223,12 @@ class LexicalEmbedder:
             pooled = (hidden * own).sum(dim=1) / own.sum(dim=1)
         if not bool(pooled.isfinite().all()):
             raise UsageError(
-                f"{self.where}: layer {self.layer} gives values that are not finite; its weights are damaged"
+                f"{self.where}: layer {self.layer} returns values that are not finite; its weights are damaged"
             )
         return pooled.cpu()
 
     def _missing(self, texts: Sequence[str]) -> list[str]:
-        """Texts whose embeddings are not known yet, each once; those of the store are taken over."""
+        """Return the distinct texts without an embedding; read those that are stored."""
         missing = [text for text in dict.fromkeys(texts) if text not in self._embeddings]
         if self.store is None or not missing:
             return missing

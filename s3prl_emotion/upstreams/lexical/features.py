@@ -1,4 +1,4 @@
-"""Lexical features of utterances for a head: embeddings of one or several transcripts, side by side."""
+"""Compute lexical features of utterances for a head: concatenated embeddings of one or several transcripts."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ from s3prl_emotion.upstreams.lexical.embedding import LexicalEmbedder
 
 
 class LexicalSection(StrictSection):
-    """One lexical branch of a head: which transcripts, and which layer of which text encoder."""
+    """A lexical branch of a head: the transcripts, the text encoder and its layer."""
 
     model: str
-    """Directory or hub id of a text encoder; the paper: BERT base."""
+    """Directory or hub id of a text encoder; the paper uses BERT base."""
     layer: int = Field(default=12, ge=0)
-    """Of its hidden states, 0 being the embeddings."""
+    """Index of its hidden states; 0 is the embeddings."""
     pooling: Literal["mean", "cls"] = "mean"
-    """Over the text's own tokens, or the first token; the paper does not say."""
+    """Mean over the text's own tokens, or the first token; the paper does not specify it."""
     transcripts: str | list[str] | None = None
-    """CSV with FileName and Text, or several; by default the label table's Text."""
+    """CSV with FileName and Text, or several of them; by default the label table's Text."""
     revision: str | None = None
-    """Of a model on the hub."""
+    """Branch, tag or commit of a model on the hub."""
 
 
 def lexical_features(
@@ -38,21 +38,21 @@ def lexical_features(
     device: str | torch.device = "cpu",
     feature_store: str | Path | None = None,
 ) -> dict[str, Tensor]:
-    """Lexical embedding of each utterance.
+    """Return the lexical embedding of each utterance.
 
     Args:
         utterances: of a corpus
-        sections: the branches, whose embeddings stand one behind the other in this order
+        sections: the branches, whose embeddings are concatenated in this order
         device: where the text encoders compute
-        feature_store: where embeddings are kept, or ``None``
+        feature_store: folder of the store for embeddings, or ``None``
 
     Returns:
-        ``[E]`` float32 on the CPU by the utterance's name; E is the sum of the branches' dimensions
+        ``[E]`` float32 on the CPU, by name of the utterance; E is the sum of the branches' dimensions
 
     Raises:
-        LabelError: an utterance has no text, or two utterances of one name have different ones
+        LabelError: an utterance has no text, or utterances of the same name have different texts
         UsageError: a text encoder cannot be loaded
-        ConfigError: it has no such layer
+        ConfigError: a text encoder lacks the layer
         StoreError: the store cannot be used
     """
     branches = [sections] if isinstance(sections, LexicalSection) else list(sections)
@@ -72,7 +72,5 @@ def lexical_features(
     features: dict[str, Tensor] = {}
     for item, row in zip(utterances, rows, strict=True):
         if not torch.equal(features.setdefault(item.name, row.clone()), row):
-            raise LabelError(
-                f"{item.name}: two utterances of this name say different things; ask for each corpus apart"
-            )
+            raise LabelError(f"{item.name}: utterances of this name have different texts; embed each corpus separately")
     return features
