@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import REPOSITORY
+from conftest import REPOSITORY, Cli
 from markdown_texts import DOCS, code_blocks, code_spans, markdown_files, name_of
 
 from s3prl_emotion import host
@@ -158,9 +158,8 @@ def check_experiment(words: Words) -> None:
 
 
 @pytest.fixture(autouse=True)
-def checkout(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The commands are called from the checkout, and adapters are registered."""
-    host.register()
+def checkout(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The commands are called from the checkout; ``cli`` puts back what building their parsers changes."""
     monkeypatch.chdir(REPOSITORY)
 
 
