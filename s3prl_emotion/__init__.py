@@ -28,6 +28,7 @@ def load(
     upstream_ckpt: str | None = None,
     upstream_model_config: str | None = None,
     upstream_path: str | None = None,
+    downstream_path: str | None = None,
 ) -> Predictor:
     """Load a trained head and its upstream, to judge waveforms: ``load(ckpt).predict(waveform, rate)``.
 
@@ -37,6 +38,7 @@ def load(
         upstream_ckpt: ``-k`` of the upstream, where it is no longer where training had it
         upstream_model_config: ``-g`` likewise
         upstream_path: folders with upstream adapters, as ``--upstream_path``
+        downstream_path: folders with heads, as ``--downstream_path``
 
     Raises:
         CheckpointError: missing, damaged, of another kind, or of a head that needs more than audio
@@ -44,4 +46,4 @@ def load(
     """
     from s3prl_emotion.predict import load as load_predictor  # torch and s3prl take seconds to import
 
-    return load_predictor(ckpt, device, upstream_ckpt, upstream_model_config, upstream_path)
+    return load_predictor(ckpt, device, upstream_ckpt, upstream_model_config, upstream_path, downstream_path)

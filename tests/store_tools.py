@@ -12,7 +12,7 @@ from conftest import tone
 from numpy.typing import NDArray
 
 import s3prl_emotion
-from s3prl_emotion.host import register_adapters
+from s3prl_emotion.host import ADAPTERS
 from s3prl_emotion.store import FeatureStore, Identity
 from s3prl_emotion.upstreams.featurizer import Featurizer
 from s3prl_emotion.upstreams.source import UpstreamSource, UpstreamSpec
@@ -26,7 +26,7 @@ MAGIC = 8  # bytes
 def fake(name: str = "fake_layers", **options: Any) -> torch.nn.Module:
     """A fake upstream of ``fake_upstreams``, frozen."""
     s3prl_emotion.register()
-    register_adapters(FAKES)
+    ADAPTERS.register_folder(FAKES)
     import s3prl.hub
 
     return getattr(s3prl.hub, name)(model_config=options).eval()

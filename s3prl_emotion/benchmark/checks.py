@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from s3prl_emotion import host
 from s3prl_emotion.benchmark.expansion import steps_named_in
 from s3prl_emotion.benchmark.plan import Plan, Run
 from s3prl_emotion.errors import ConfigError, EmotionError, UsageError, nearest, one_line
@@ -27,8 +28,6 @@ def check_plan(plan: Plan) -> None:
     Raises:
         ConfigError: names the system, upstream or fold, and says what is wrong
     """
-    from s3prl_emotion import host
-
     host.register()
     host.register_search_path(plan.matrix.section.upstream_path)
     for name, upstream in plan.matrix.upstreams.items():
@@ -51,7 +50,7 @@ def _check_metric(plan: Plan) -> None:
     """Check that the metric of a search is one that the heads of its runs have."""
     search = plan.matrix.section.search
     for head in sorted({trial.head for trial in plan.trials}):
-        known = importlib.import_module(f"s3prl.downstream.{head}.expert").DownstreamExpert.selection_metrics
+        known = host.expert_class(head).selection_metrics
         if search is not None and search.metric not in (None, *known):
             raise ConfigError(
                 f"{plan.matrix.path}: search.metric: {head} has {', '.join(known)}, got {search.metric!r}"
@@ -59,17 +58,17 @@ def _check_metric(plan: Plan) -> None:
 
 
 def _check_run(run: Run) -> None:
-    from s3prl_emotion.files.folders import heads
+    from s3prl_emotion.experts.heads import emotion_heads, is_emotion_head
     from s3prl_emotion.recipe import check_recipe
     from s3prl_emotion.training import preflight
 
-    if run.head not in heads():
+    if not is_emotion_head(run.head):
         raise UsageError(
-            f"head {run.head!r} is not one of this suite's, which a report needs{nearest(run.head, heads())}"
+            f"head {run.head!r} is not one of this suite's, which a report needs"
+            f"{nearest(run.head, emotion_heads())}{host.HEADS.hint()}"
         )
     check_recipe(run.config)
-    expert = importlib.import_module(f"s3prl.downstream.{run.head}.expert").DownstreamExpert
-    expert.read_section(run.config["downstream_expert"], run.cell.fold, run.config["runner"])
+    host.expert_class(run.head).read_section(run.config["downstream_expert"], run.cell.fold, run.config["runner"])
     _check_optimizer(run.config)
     if run.steps:
         return

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -18,7 +17,7 @@ def metric_of(run: Run, metric: str | None) -> str:
     from s3prl_emotion import host
 
     host.register()
-    expert = importlib.import_module(f"s3prl.downstream.{run.head}.expert").DownstreamExpert
+    expert = host.expert_class(run.head)
     return str(metric or run.config["downstream_expert"].get("best_metric") or expert.selection_metrics[0])
 
 

@@ -51,11 +51,6 @@ def heads() -> list[str]:
     return sorted(path.parent.name for path in heads_folder().glob("*/expert.py"))
 
 
-def is_suite_head(name: object) -> bool:
-    """Return whether ``name`` is one of this suite's heads, not a stock task of s3prl."""
-    return name in heads()
-
-
 def _folder(name: str) -> Path:
     for folder in (PACKAGE / name, PACKAGE.parent / name):
         if folder.is_dir():

@@ -35,6 +35,7 @@ def report() -> list[str]:
     lines += ["patched in the host:", *(f"  {line}" for line in patches)]
     lines += [f"devices: {', '.join(devices) or 'no CUDA device'}; cpu with {os.cpu_count()} cores"]
     lines += ["heads:", *(f"  -d {head}  {folders.heads_folder() / head / 'config.yaml'}" for head in folders.heads())]
+    lines += [f"  -d {head}  {folder}" for head, folder in host.plugged_in_heads().items()]
     lines += [f"upstreams: {len(host.upstream_names())}, with adapters of {folders.adapters_folder()}"]
     recipes = sorted(folders.recipes_folder().rglob("*.yaml"))
     lines += ["recipes:", *(f"  {path}" for path in recipes)]

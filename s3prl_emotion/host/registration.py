@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import importlib
-from pathlib import Path
-
-from s3prl_emotion.files.folders import adapters_folder, heads_folder
-from s3prl_emotion.host.adapters import register_adapters, register_entry_points, register_search_path
+from s3prl_emotion.files.folders import adapters_folder
+from s3prl_emotion.host.adapters import ADAPTERS
+from s3prl_emotion.host.heads import HEADS, add_suite_heads
 from s3prl_emotion.host.patches import patch
 
 LAUNCHER_HINT = "s3prl-emotion's own run_downstream.py has both"
@@ -17,18 +15,35 @@ def register() -> None:
     """Patch the host, then add the suite's heads and adapters to it, and installed or named ones; once per process.
 
     Raises:
-        UsageError: ``S3PRL_UPSTREAM_PATH`` names no folder of adapters, or adapters clash by name
+        UsageError: ``S3PRL_UPSTREAM_PATH`` or ``S3PRL_DOWNSTREAM_PATH`` names a folder without adapters or heads, or
+            names clash
     """
     if _state["registered"]:
         return
     patch()
-    downstream = importlib.import_module("s3prl.downstream")
-    if str(heads_folder()) not in downstream.__path__:  # a clash of adapters may have stopped an earlier call
-        downstream.__path__.append(str(heads_folder()))
-    register_adapters(adapters_folder())
-    register_entry_points()
+    add_suite_heads()
+    ADAPTERS.register_folder(adapters_folder())
+    ADAPTERS.register_entry_points()
+    HEADS.register_entry_points()
     register_search_path()
     _state["registered"] = True
+
+
+def register_search_path(upstreams: str | None = None, downstreams: str | None = None) -> list[str]:
+    """Add the adapters and heads of all folders that flags and environment variables name.
+
+    Args:
+        upstreams: value of ``--upstream_path``, folders separated as in ``PATH``; those of ``S3PRL_UPSTREAM_PATH`` are
+            added too
+        downstreams: value of ``--downstream_path``, likewise with ``S3PRL_DOWNSTREAM_PATH``
+
+    Returns:
+        the upstreams and heads that ``-u`` and ``-d`` know from then on
+
+    Raises:
+        UsageError: no such folder, no adapter or head in it, or a clash of names
+    """
+    return ADAPTERS.register_search_path(upstreams) + HEADS.register_search_path(downstreams)
 
 
 def launched() -> bool:
@@ -39,9 +54,3 @@ def launched() -> bool:
 def mark_launched(launched: bool = True) -> None:
     """Note that the suite's own ``run_downstream.py`` runs."""
     _state["launched"] = launched
-
-
-def downstream_names() -> list[str]:
-    """Return the heads and tasks that ``-d`` knows: the suite's and the host's."""
-    package = importlib.import_module("s3prl.downstream")
-    return sorted({path.parent.name for folder in package.__path__ for path in Path(folder).glob("*/expert.py")})

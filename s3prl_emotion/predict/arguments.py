@@ -27,6 +27,7 @@ def add_model_arguments(parser: ArgumentParser) -> None:
         help="the upstream's options, if moved since training",
     )
     add("--upstream_path", metavar="DIR", help="more folders with upstream adapters")
+    add("--downstream_path", metavar="DIR", help="more folders with heads")
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,7 @@ class ModelArguments:
     upstream_ckpt: str | None = None
     upstream_model_config: str | None = None
     upstream_path: str | None = None
+    downstream_path: str | None = None
 
     @classmethod
     def of(cls, args: Namespace) -> ModelArguments:

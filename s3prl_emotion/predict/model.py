@@ -6,7 +6,6 @@ Import after :func:`s3prl_emotion.register`, since this module imports s3prl's r
 from __future__ import annotations
 
 import copy
-import importlib
 from argparse import Namespace
 from contextlib import nullcontext
 from pathlib import Path
@@ -18,8 +17,8 @@ from torch import Tensor
 from s3prl_emotion import host
 from s3prl_emotion.devices import check_device
 from s3prl_emotion.errors import AudioError, CheckpointError, EmotionError, UsageError, one_line
+from s3prl_emotion.experts.heads import emotion_heads, is_emotion_head
 from s3prl_emotion.files.checkpoint import load_checkpoint
-from s3prl_emotion.files.folders import heads, is_suite_head
 from s3prl_emotion.masking import pad_features
 from s3prl_emotion.recipe import check_recipe
 from s3prl_emotion.rng import own_seed
@@ -85,6 +84,7 @@ def restore(
     upstream_ckpt: str | None = None,
     upstream_model_config: str | None = None,
     upstream_path: str | None = None,
+    downstream_path: str | None = None,
 ) -> TrainedModel:
     """Rebuild the model of a checkpoint; random generators keep their state.
 
@@ -94,12 +94,13 @@ def restore(
         upstream_ckpt: the upstream's checkpoint, if it was moved since training
         upstream_model_config: the upstream's options, if they were moved since training
         upstream_path: folders with upstream adapters; never taken from the checkpoint, since their code is run
+        downstream_path: folders with heads; likewise never taken from the checkpoint
 
     Raises:
         CheckpointError: the checkpoint is missing, damaged, of another kind, or its head needs more than audio
         UsageError: the device does not exist, or the upstream cannot be found or built
     """
-    host.register_search_path(upstream_path)
+    host.register_search_path(upstream_path, downstream_path)
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     check_device(device)
     path = _file(Path(ckpt))
@@ -135,8 +136,11 @@ def _check(path: Path, args: Namespace, config: dict[str, Any]) -> None:
         CheckpointError: says what the checkpoint is of
     """
     head, upstream = getattr(args, "downstream", None), getattr(args, "upstream", None)
-    if not is_suite_head(head):
-        raise CheckpointError(f"{path}: is a checkpoint of -d {head}, not of one of the heads {', '.join(heads())}")
+    if not is_emotion_head(head):
+        folder = getattr(args, "downstream_path", None)
+        hint = f"; name the folder of the head with --downstream_path, {folder} in training" if folder else ""
+        known = ", ".join(emotion_heads())
+        raise CheckpointError(f"{path}: is a checkpoint of -d {head}, not of one of the heads {known}{hint}")
     if getattr(args, "from_hf_hub", False):
         raise CheckpointError(
             f"{path}: its upstream is code from the Hugging Face hub (--hub huggingface), which is not run here; "
@@ -152,8 +156,7 @@ def _check(path: Path, args: Namespace, config: dict[str, Any]) -> None:
     except EmotionError as error:
         raise CheckpointError(f"{path}: {one_line(error)}") from error
     modelrc = config["downstream_expert"].get("modelrc") or {}
-    expert = importlib.import_module(f"s3prl.downstream.{head}.expert").DownstreamExpert
-    for key, what in expert.beyond_audio.items():
+    for key, what in host.expert_class(str(head)).beyond_audio.items():
         if modelrc.get(key):
             raise CheckpointError(
                 f"{path}: {head} with modelrc.{key} takes {what} besides audio, so audio is not enough; use "

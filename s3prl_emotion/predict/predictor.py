@@ -272,9 +272,10 @@ def load(
     upstream_ckpt: str | None = None,
     upstream_model_config: str | None = None,
     upstream_path: str | None = None,
+    downstream_path: str | None = None,
 ) -> Predictor:
     """Load a trained head and its upstream from a checkpoint, without its corpus; see :func:`s3prl_emotion.load`."""
     host.register()  # ahead of the import: s3prl must be patched before its runner can be imported
     from s3prl_emotion.predict.model import restore
 
-    return Predictor(restore(ckpt, device, upstream_ckpt, upstream_model_config, upstream_path))
+    return Predictor(restore(ckpt, device, upstream_ckpt, upstream_model_config, upstream_path, downstream_path))

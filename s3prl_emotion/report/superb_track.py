@@ -3,7 +3,7 @@
 SUPERB's rules: *constrained* compares frozen representations under the same downstream, of which only a few
 hyper-parameters of training may be tuned (Yang et al. 2021 search only the learning rate); *less constrained* allows
 other downstreams on a frozen upstream; *unconstrained* allows anything, including a fine-tuned upstream. The downstream
-of its emotion task is mean pooling, as in ``recipes/superb/emotion_corr_attn.yaml``.
+of its emotion task is mean pooling; ``recipes/superb`` has the recipe of each head that can be it.
 """
 
 from __future__ import annotations
@@ -11,17 +11,17 @@ from __future__ import annotations
 import functools
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+from s3prl_emotion import host
 from s3prl_emotion.errors import ConfigError
+from s3prl_emotion.experts.heads import is_emotion_head
 from s3prl_emotion.files.folders import recipes_folder
 from s3prl_emotion.recipe import DataSection, RunnerSection, read_recipe
 
 CONSTRAINED, LESS_CONSTRAINED, UNCONSTRAINED, UNKNOWN = "constrained", "less constrained", "unconstrained", "unknown"
-SUPERB_HEAD = "emotion_corr_attn"
-STOCK_HEAD = "emotion"  # s3prl's own
-WITHOUT_CLASSES = ("emotion_tcgru",)  # SUPERB has no such task
-HEAD_DEFAULTS = {"pooling": "corr_attn", "projector_dim": 256, "channel_dropout": 0.25, "label_smoothing": 0.25}
+STOCK_TASK = "emotion"  # s3prl's own, which is no head of this suite
 RUNNER = ("total_steps", "gradient_clipping", "eval_step", "train_dataloader", "fp16", "early_stopping")
 DATA = ("valid_ratio", "max_duration", "cut_eval", "class_weights", "balanced_sampling")
 UPSTREAM = {  # SUPERB: the weighted sum of all hidden states
@@ -51,18 +51,18 @@ def superb_track(head: str | None, config: Mapping[str, Any], upstream: Mapping[
         the track; ``unknown`` if the recipe is not known or not one of this suite's
     """
     options = upstream or {}
-    if head is None or head in WITHOUT_CLASSES:
+    if head is None or (_expert(head) is not None and not fits_superb_task(head)):
         return Track()
     if options.get("upstream_trainable"):
         return Track(UNCONSTRAINED, "the upstream was trained too")
-    if head not in (SUPERB_HEAD, STOCK_HEAD):
-        return Track(LESS_CONSTRAINED, f"{head} is not SUPERB's downstream, which is mean pooling")
-    if head == STOCK_HEAD:
+    if head == STOCK_TASK:
         return Track(UNKNOWN, "s3prl's own emotion task leaves no record of its recipe")
+    if not _superb_recipe(head).is_file():
+        return Track(LESS_CONSTRAINED, f"{head} is not SUPERB's downstream, which is mean pooling")
     if not config:
         return Track(UNKNOWN, "its recipe is not known")
     try:
-        ours, stock = _settings(config), _superb_settings()
+        ours, stock = _settings(head, config), _superb_settings(head)
     except ConfigError as error:
         return Track(UNKNOWN, f"its recipe cannot be read: {error}")
     ours |= {key: options[key] for key in UPSTREAM if options.get(key, UPSTREAM[key]) != UPSTREAM[key]}
@@ -77,12 +77,29 @@ def superb_track(head: str | None, config: Mapping[str, Any], upstream: Mapping[
     return Track(CONSTRAINED, "mean pooling and training as SUPERB's, of which only the learning rate is free")
 
 
+def fits_superb_task(head: str) -> bool:
+    """Return whether ``head`` is a head that classifies utterances, as SUPERB's emotion recognition task does."""
+    expert = _expert(head)
+    return expert is not None and expert.learns_classes
+
+
 @functools.cache
-def _superb_settings() -> dict[str, Any]:
-    return _settings(read_recipe(recipes_folder() / "superb" / "emotion_corr_attn.yaml"))
+def _expert(head: str) -> Any:
+    """Return the class of a head, or ``None`` where no such head is known here."""
+    host.register()
+    return host.expert_class(head) if is_emotion_head(head) else None
 
 
-def _settings(config: Mapping[str, Any]) -> dict[str, Any]:
+def _superb_recipe(head: str) -> Path:
+    return recipes_folder() / "superb" / f"{head}.yaml"
+
+
+@functools.cache
+def _superb_settings(head: str) -> dict[str, Any]:
+    return _settings(head, read_recipe(_superb_recipe(head)))
+
+
+def _settings(head: str, config: Mapping[str, Any]) -> dict[str, Any]:
     """Return the settings that the constrained track fixes, with defaults filled in.
 
     Paths, logging, seeds and the batches of evaluation are not among them.
@@ -95,7 +112,9 @@ def _settings(config: Mapping[str, Any]) -> dict[str, Any]:
         raise ConfigError("downstream_expert.datarc is missing")
     runner = RunnerSection.read(config.get("runner"), "runner")
     data = DataSection.read(section["datarc"], "downstream_expert.datarc")
-    found = HEAD_DEFAULTS | {key: value for key, value in (section.get("modelrc") or {}).items() if key != "num_heads"}
+    model = _expert(head).model_section.read(section.get("modelrc") or {}, "downstream_expert.modelrc").model_dump()
+    fixed = read_recipe(_superb_recipe(head))["downstream_expert"]["modelrc"]  # other keys have no effect there
+    found = {key: value for key, value in model.items() if key in fixed}
     found |= {key: getattr(runner, key) for key in RUNNER} | {key: getattr(data, key) for key in DATA}
     # SUPERB's 4 x 8 utterances a step equal 32 x 1: the gradient is that of their mean
     found["utterances a step"] = data.train_batch_size * runner.gradient_accumulate_steps

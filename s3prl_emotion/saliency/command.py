@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import logging
 import shlex
 import sys
@@ -16,7 +15,6 @@ from typing import Any
 from s3prl_emotion import host
 from s3prl_emotion.corpora import Corpus, Needs, load_corpus
 from s3prl_emotion.errors import UsageError, nearest
-from s3prl_emotion.files.folders import heads
 from s3prl_emotion.recipe import DataSection, HeadSection, check_recipe, overridden, read_recipe
 from s3prl_emotion.upstreams.build import add_store_arguments, add_upstream_arguments, build_source
 
@@ -153,9 +151,11 @@ def _check(args: Namespace) -> None:
 
 def _recipe(args: Namespace) -> tuple[Namespace, dict[str, Any]]:
     """The recipe with ``-o`` applied, and the arguments with the recipe's place."""
-    known = heads()
-    if args.downstream is not None and args.downstream not in known:
-        raise UsageError(f"-d {args.downstream}: the suite has no such head{nearest(args.downstream, known)}")
+    from s3prl_emotion.experts.heads import emotion_heads, is_emotion_head
+
+    if args.downstream is not None and not is_emotion_head(args.downstream):
+        hint = f"{nearest(args.downstream, emotion_heads())}{host.HEADS.hint()}"
+        raise UsageError(f"-d {args.downstream}: the suite has no such head{hint}")
     if args.config is None:
         from s3prl_emotion.training.preflight import find_recipe
 
@@ -184,7 +184,7 @@ def _needs(recipe: dict[str, Any], args: Namespace) -> Needs:
     """Which labels a row must have: dimensions, and what else the head learns, for training leaves other rows out."""
     if args.downstream is None:
         return Needs(classes=False, dimensions=True)
-    expert = importlib.import_module(f"s3prl.downstream.{args.downstream}.expert").DownstreamExpert
+    expert = host.expert_class(args.downstream)
     *_, modelrc = expert.read_section(recipe["downstream_expert"], args.downstream_variant, recipe["runner"])
     return replace(expert.required_labels(modelrc), dimensions=True)
 

@@ -86,6 +86,11 @@ class SuiteParser(argparse.ArgumentParser):
             help="More folders with upstream adapters, separated as in PATH; added to those of S3PRL_UPSTREAM_PATH",
         )
         self.add_argument(
+            "--downstream_path",
+            metavar="DIR",
+            help="More folders with heads, separated as in PATH; added to those of S3PRL_DOWNSTREAM_PATH",
+        )
+        self.add_argument(
             "--feature_store",
             metavar="DIR",
             help="Keep what the frozen upstream gives for each utterance in this folder and compute it once",

@@ -15,8 +15,9 @@ import torch
 from s3prl_emotion import distributed, host
 from s3prl_emotion.devices import check_device
 from s3prl_emotion.errors import CheckpointError, ConfigError, UsageError, nearest
+from s3prl_emotion.experts.heads import is_emotion_head
 from s3prl_emotion.files.checkpoint import load_checkpoint
-from s3prl_emotion.files.folders import heads_folder, is_suite_head, recipes_folder
+from s3prl_emotion.files.folders import heads_folder, recipes_folder
 from s3prl_emotion.recipe import check_recipe, overridden, read_recipe
 from s3prl_emotion.store.segments import DTYPE_NAMES
 from s3prl_emotion.upstreams.layer_choice import chosen_layer
@@ -26,7 +27,8 @@ logger = logging.getLogger(__name__)
 # What the host keeps from the command line when -e brings a checkpoint's arguments back.
 KEPT_WITH_PAST_EXP = {
     "mode", "evaluate_split", "override", "backend", "local_rank", "past_exp", "auto_resume", "device",
-    "expname", "verbose", "downstream", "upstream_path", "feature_store", "store_dtype", "store_batched",
+    "expname", "verbose", "downstream", "upstream_path", "downstream_path", "feature_store", "store_dtype",
+    "store_batched",
 }  # fmt: skip
 NO_BUILDERS = {"optimizer", "scheduler", "grouped_parameters"}  # s3prl's get_… functions that build neither
 
@@ -49,7 +51,7 @@ def check_arguments(args: Namespace, given: Sequence[str]) -> Namespace:
     args.device = args.device or ("cuda" if torch.cuda.is_available() else "cpu")
     check_device(args.device)
     distributed.join(args, given)
-    host.register_search_path(args.upstream_path)
+    host.register_search_path(args.upstream_path, args.downstream_path)
     past = _past_checkpoint(args)
     if past is not None:
         state = load_checkpoint(past)
@@ -58,17 +60,17 @@ def check_arguments(args: Namespace, given: Sequence[str]) -> Namespace:
             distributed.check_world(state, past, args.local_rank)
         state["Args"].mode, state["Args"].evaluate_split = args.mode, args.evaluate_split
         effective, config = overridden(args.override, state["Args"], state["Config"])
-        _check_past_upstream(effective, past)
+        _check_past_folders(effective, past)
     else:
         _check_names(args)
         args.config = str(find_recipe(args.downstream) if args.config is None else args.config)
         effective, config = overridden(args.override, args, read_recipe(args.config))
     _check_names(effective)
-    if past is None and is_suite_head(effective.downstream):  # -e brings the layer back that was chosen
+    if past is None and is_emotion_head(effective.downstream):  # -e brings the layer back that was chosen
         args.upstream_layer_selection = effective.upstream_layer_selection = chosen_layer(effective, config)
     check_builders(config)
     _check_store(args, effective, config)
-    if args.local_rank is not None and is_suite_head(effective.downstream) and is_superb(config):
+    if args.local_rank is not None and is_emotion_head(effective.downstream) and is_superb(config):
         raise UsageError("torchrun: runner.seeding superb is SUPERB's protocol for one process; take seeding: seed")
     _check_writable(
         Path(args.expdir or f"result/downstream/{args.expname}") if past is None else Path(effective.expdir)
@@ -77,7 +79,7 @@ def check_arguments(args: Namespace, given: Sequence[str]) -> Namespace:
         _check_initial(args, load_checkpoint(args.init_ckpt))
     if args.mode == "inference" and not Path(args.evaluate_split).is_file():
         raise UsageError(f"-t {args.evaluate_split}: no such audio file")
-    if is_suite_head(effective.downstream):
+    if is_emotion_head(effective.downstream):
         if args.mode == "inference" and past is None and not args.init_ckpt:
             raise UsageError("-m inference needs a trained checkpoint: give one with -e, dev-best.ckpt for example")
         check_head(effective, config)
@@ -85,27 +87,27 @@ def check_arguments(args: Namespace, given: Sequence[str]) -> Namespace:
 
 
 def find_recipe(downstream: str) -> Path:
-    """Default recipe of a head or task: below the working directory as in s3prl, the suite's own, the host's.
+    """Return the default recipe of a head or task: below the working directory as in s3prl, or in the head's folder.
 
     Raises:
         UsageError: there is none
     """
-    places = [Path("downstream") / downstream / "config.yaml", heads_folder() / downstream / "config.yaml"]
     package = importlib.import_module("s3prl.downstream")
-    places += [Path(folder) / downstream / "config.yaml" for folder in package.__path__]
-    places.append(recipes_folder() / "stock" / f"{downstream}.yaml")
-    for place in places:
-        if place.is_file():
-            return place
-    raise UsageError(f"-d {downstream}: s3prl's package brings no config.yaml for it; give one with -c")
+    folders = [Path("downstream"), heads_folder(), *map(Path, package.__path__)]
+    recipes = [folder / downstream / "config.yaml" for folder in folders]
+    if downstream in host.plugged_in_heads():
+        recipes.insert(1, host.plugged_in_heads()[downstream] / "config.yaml")
+    recipes.append(recipes_folder() / "stock" / f"{downstream}.yaml")
+    for recipe in recipes:
+        if recipe.is_file():
+            return recipe
+    raise UsageError(f"-d {downstream}: there is no config.yaml for it; give a recipe with -c")
 
 
 def _check_names(args: Namespace) -> None:
     if args.downstream is None:
         raise UsageError("-d/--downstream is required: the head to train, emotion_corr_attn for example")
-    known = host.downstream_names()
-    if args.downstream not in known:
-        raise UsageError(f"-d {args.downstream}: no such head or task{nearest(args.downstream, known)}")
+    host.check_downstream(args.downstream)
     if args.upstream is None:
         raise UsageError("-u/--upstream is required: the speech model, fbank_no_cmvn for example")
     if getattr(args, "hub", "torch") == "torch":
@@ -145,7 +147,7 @@ def _check_store(args: Namespace, effective: Namespace, config: dict[str, Any]) 
         raise UsageError(f"--store_dtype {args.store_dtype}: no such type{nearest(args.store_dtype, DTYPE_NAMES)}")
     if effective.upstream_trainable:
         raise UsageError("--feature_store: a trained upstream (-f) changes with every step; leave out one of both")
-    if not is_suite_head(effective.downstream):
+    if not is_emotion_head(effective.downstream):
         raise UsageError(f"--feature_store: -d {effective.downstream} is a stock task, which runs s3prl's own way")
     if is_superb(config):
         raise UsageError("--feature_store: runner.seeding superb keeps s3prl's batched features; take seeding: seed")
@@ -189,11 +191,15 @@ def _check_past(args: Namespace, state: dict[str, Any], path: Path, given: Seque
             )
 
 
-def _check_past_upstream(args: Namespace, path: Path) -> None:
-    """Ask for ``--upstream_path`` again: a checkpoint must not choose folders whose code is run."""
-    folder = getattr(args, "upstream_path", None)
-    if folder and args.upstream not in host.upstream_names():
-        raise CheckpointError(f"{path}: upstream {args.upstream!r} came from --upstream_path {folder}; give it again")
+def _check_past_folders(args: Namespace, path: Path) -> None:
+    """Ask for ``--upstream_path`` and ``--downstream_path`` again: a checkpoint must not choose which code is run."""
+    for what, flag, name, known in (
+        ("upstream", "upstream_path", args.upstream, host.upstream_names()),
+        ("head", "downstream_path", args.downstream, host.downstream_names()),
+    ):
+        folder = getattr(args, flag, None)
+        if folder and name not in known:
+            raise CheckpointError(f"{path}: {what} {name!r} came from --{flag} {folder}; give it again")
 
 
 def _check_initial(args: Namespace, state: dict[str, Any]) -> None:
@@ -225,7 +231,7 @@ def check_head(args: Namespace, config: dict[str, Any]) -> None:
         AudioError: audio files are missing
     """
     check_recipe(config)
-    expert = importlib.import_module(f"s3prl.downstream.{args.downstream}.expert").DownstreamExpert
+    expert = host.expert_class(args.downstream)
     _, data, modelrc = expert.read_section(config["downstream_expert"], args.downstream_variant, config["runner"])
     if args.mode != "inference":
         from s3prl_emotion.corpora import load_corpus

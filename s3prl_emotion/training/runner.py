@@ -23,8 +23,8 @@ from tqdm import tqdm
 
 from s3prl_emotion.distributed import everyones, in_touch, leaders, rank, share_weights, world
 from s3prl_emotion.errors import CheckpointError, ConfigError, EmotionError, UsageError
+from s3prl_emotion.experts.heads import is_emotion_head
 from s3prl_emotion.files.checkpoint import load_checkpoint
-from s3prl_emotion.files.folders import is_suite_head
 from s3prl_emotion.rng import own_seed, seed_everything
 from s3prl_emotion.training.loop import Training
 from s3prl_emotion.training.summary import print_summary
@@ -47,7 +47,7 @@ class SuiteRunner(Runner):
     """
 
     def __init__(self, args: Any, config: dict[str, Any]) -> None:
-        self.is_suite = is_suite_head(args.downstream)
+        self.is_suite = is_emotion_head(args.downstream)
         self.host_order = not self.is_suite or config["runner"].get("seeding") == "superb"
         self.device = torch.device(args.device)
         with _no_empty_experiment(Path(args.expdir)):

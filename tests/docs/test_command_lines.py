@@ -19,7 +19,7 @@ from markdown_texts import DOCS, code_blocks, code_spans, markdown_files, name_o
 
 from s3prl_emotion import host
 from s3prl_emotion.errors import EmotionError
-from s3prl_emotion.files.folders import is_suite_head
+from s3prl_emotion.experts.heads import is_emotion_head
 from s3prl_emotion.recipe import check_recipe, overridden, read_recipe
 from s3prl_emotion.training.preflight import check_builders, find_recipe
 
@@ -151,7 +151,7 @@ def check_experiment(words: Words) -> None:
     recipe = read_recipe(REPOSITORY / args.config if args.config else find_recipe(args.downstream))
     args, recipe = overridden(args.override, args, recipe)
     check_builders(recipe)
-    if is_suite_head(args.downstream):
+    if is_emotion_head(args.downstream):
         check_recipe(recipe)
         expert = importlib.import_module(f"s3prl.downstream.{args.downstream}.expert").DownstreamExpert
         expert.read_section(recipe["downstream_expert"], args.downstream_variant, recipe["runner"])

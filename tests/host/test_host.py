@@ -109,7 +109,7 @@ def test_soundfile_stands_in_for_torchaudio_load(tmp_path: Path, channels: int) 
 def test_adapters_of_another_folder_become_upstreams(tmp_path: Path) -> None:
     import s3prl.hub
 
-    assert host.register_adapters(write_adapter(tmp_path, "tiny_adapter")) == ["tiny_adapter"]
+    assert host.ADAPTERS.register_folder(write_adapter(tmp_path, "tiny_adapter")) == ["tiny_adapter"]
     features = s3prl.hub.tiny_adapter()([torch.zeros(1600)])
     assert features["hidden_states"][0].shape == (1, 10, 4)
     assert "tiny_adapter" in host.upstream_names()
@@ -117,7 +117,7 @@ def test_adapters_of_another_folder_become_upstreams(tmp_path: Path) -> None:
 
 def test_an_adapter_does_not_replace_an_upstream(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="upstream 'fbank' exists already"):
-        host.register_adapters(write_adapter(tmp_path, "fbank"))
+        host.ADAPTERS.register_folder(write_adapter(tmp_path, "fbank"))
 
 
 def test_no_file_is_loaded_under_two_names() -> None:

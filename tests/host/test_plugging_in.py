@@ -17,7 +17,7 @@ from conftest import Cli, TinyCorpus
 from s3prl_emotion import cli, host
 from s3prl_emotion.errors import UsageError
 from s3prl_emotion.files.folders import adapters_folder
-from s3prl_emotion.host import adapters, registration
+from s3prl_emotion.host import registration
 
 EXPERT = """
 import torch
@@ -43,7 +43,7 @@ def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, object]]:
 
     kept = [(vars(module), dict(vars(module))) for module in (s3prl.hub, s3prl.upstream)]
     modules, path = dict(sys.modules), list(sys.path)
-    monkeypatch.setattr(adapters, "_failed", {})
+    host.ADAPTERS.failed.clear()
     monkeypatch.delenv("S3PRL_UPSTREAM_PATH", raising=False)
     yield vars(s3prl.hub)
     for names, before in kept:
@@ -130,7 +130,7 @@ def test_adapter_itself_as_the_folder_and_without_init(tmp_path: Path) -> None:
 def test_an_init_is_run(tmp_path: Path) -> None:
     place = write_adapter(tmp_path, "plug_init")
     place.joinpath("__init__.py").write_text("from .expert import UpstreamExpert as Exported\nANSWER = 42\n")
-    host.register_adapters(tmp_path)
+    host.ADAPTERS.register_folder(tmp_path)
     package = importlib.import_module("s3prl.upstream.plug_init")
     expert = importlib.import_module("s3prl.upstream.plug_init.expert")
     assert (package.ANSWER, package.Exported) == (42, expert.UpstreamExpert)
@@ -144,7 +144,7 @@ def test_registering_again_changes_nothing(tmp_path: Path, hub: dict[str, object
     assert host.register_search_path(f"{tmp_path}/real{os.pathsep}{tmp_path}/link") == ["plug_again"] * 2
     assert host.register_search_path(f"{tmp_path}/link/plug_again") == ["plug_again"]
     assert hub["plug_again"] is entry
-    host.register_adapters(adapters_folder())
+    host.ADAPTERS.register_folder(adapters_folder())
 
 
 def test_which_names_of_a_hubconf_count(tmp_path: Path) -> None:
@@ -154,14 +154,14 @@ def test_which_names_of_a_hubconf_count(tmp_path: Path) -> None:
             "from functools import partial\nfrom pathlib import Path\nimport os\nNUMBER = 3\n"
             "def _hidden(): pass\nplug_partial = partial(plug_function, size=2)\n"
         )
-    assert host.register_adapters(tmp_path) == ["plug_function", "plug_partial"]
+    assert host.ADAPTERS.register_folder(tmp_path) == ["plug_function", "plug_partial"]
 
 
 def test_names_listed_in_all_count(tmp_path: Path) -> None:
     place = write_adapter(tmp_path, "plug_all", "_plug_made")
     with place.joinpath("hubconf.py").open("a") as file:
         file.write("from .expert import UpstreamExpert as plug_listed\n__all__ = ['plug_listed']\n")
-    assert host.register_adapters(tmp_path) == ["plug_listed"]
+    assert host.ADAPTERS.register_folder(tmp_path) == ["plug_listed"]
 
 
 @pytest.mark.parametrize("source", ["--upstream_path", "S3PRL_UPSTREAM_PATH"])
@@ -261,10 +261,10 @@ def test_an_adapter_can_be_fixed_in_a_running_process(tmp_path: Path) -> None:
     place = write_adapter(tmp_path, "plug_fixed", offset=3)
     sound = place.joinpath("expert.py").read_text()
     place.joinpath("expert.py").write_text("raise OSError('disk')\n" + "#" * 400)
-    assert host.register_adapters(tmp_path) == []
+    assert host.ADAPTERS.register_folder(tmp_path) == []
     assert not [name for name in sys.modules if name.startswith("s3prl.upstream.plug_fixed")]
     place.joinpath("expert.py").write_text(sound)
-    assert host.register_adapters(tmp_path) == ["plug_fixed"]
+    assert host.ADAPTERS.register_folder(tmp_path) == ["plug_fixed"]
     assert offset_of("plug_fixed") == 3
     with pytest.raises(UsageError) as caught:
         host.find_upstream("plug_gone")
@@ -273,7 +273,7 @@ def test_an_adapter_can_be_fixed_in_a_running_process(tmp_path: Path) -> None:
 
 def test_a_folder_name_that_cannot_be_imported(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     write_adapter(tmp_path, "plug.v1", "plug_dotted")
-    assert host.register_adapters(tmp_path) == []
+    assert host.ADAPTERS.register_folder(tmp_path) == []
     assert "rename the folder" in caplog.text
 
 
@@ -337,7 +337,7 @@ def test_entry_points_that_lead_nowhere_are_named(
     write_plugin(tmp_path, "plugin", f"wrong = {value}", "right = plugin.upstreams.two.hubconf")
     if value.endswith("expert"):
         (tmp_path / "plugin/upstreams/one/expert.py").write_text("NUMBER = 1\n")
-    assert adapters.register_entry_points() == ["plugin_two"]
+    assert host.ADAPTERS.register_entry_points() == ["plugin_two"]
     (warning,) = caplog.messages
     assert f"entry point wrong = {value}" in warning
     assert said in warning
@@ -346,9 +346,9 @@ def test_entry_points_that_lead_nowhere_are_named(
 def test_entry_points_that_clash(tmp_path: Path, hub: dict[str, object]) -> None:
     write_plugin(tmp_path, "plugin", "mine = plugin.upstreams")
     write_adapter(tmp_path / "own", "family", "plugin_two")
-    host.register_adapters(tmp_path / "own")
+    host.ADAPTERS.register_folder(tmp_path / "own")
     with pytest.raises(UsageError) as caught:
-        adapters.register_entry_points()
+        host.ADAPTERS.register_entry_points()
     assert str(tmp_path / "plugin/upstreams/two/hubconf.py") in str(caught.value)
     assert str(tmp_path.resolve() / "own/family/hubconf.py") in str(caught.value)
 
@@ -407,7 +407,7 @@ def test_example_of_the_readme_trains(cli: Cli, tiny_corpus: TinyCorpus, example
 def test_readme_lists_every_folder_and_its_names() -> None:
     text = (adapters_folder() / "README.md").read_text()
     table = {row[0]: row[1] for row in re.findall(r"^\| `(\w+)` \| (.*?) \|", text, re.MULTILINE)}
-    folders = {place.name for place in adapters.adapter_folders(adapters_folder())}
+    folders = {place.name for place in host.ADAPTERS.folders(adapters_folder())}
     assert folders <= table.keys()
     names = set(host.upstream_names())
     for folder in folders:

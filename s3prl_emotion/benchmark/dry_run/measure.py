@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import importlib
 import json
 import math
 import statistics
@@ -16,6 +15,7 @@ from typing import Any
 
 import yaml
 
+from s3prl_emotion import host
 from s3prl_emotion.benchmark.expansion import FOLD_KEY, apply
 from s3prl_emotion.benchmark.matrix import LEARNING_RATE
 from s3prl_emotion.benchmark.plan import Plan, Run, is_superb
@@ -90,7 +90,7 @@ def corpus_of(run: Run) -> Any:
     """Load the corpus of a run as its head reads it."""
     from s3prl_emotion.corpora import load_corpus
 
-    expert = importlib.import_module(f"s3prl.downstream.{run.head}.expert").DownstreamExpert
+    expert = host.expert_class(run.head)
     _, data, modelrc = expert.read_section(run.config["downstream_expert"], run.cell.fold, run.config["runner"])
     return load_corpus(data, expert.required_labels(modelrc))
 

@@ -20,6 +20,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from s3prl_emotion import host
 from s3prl_emotion.benchmark.execution import execute
 from s3prl_emotion.benchmark.plan import Plan, Run
 from s3prl_emotion.benchmark.prepare import FailedStepError
@@ -104,7 +105,7 @@ class RayExecutor:
         """Execute a run, once there are resources for it."""
         cpus, gpus = self._resources(run)
         task = self.work.options(num_cpus=cpus, num_gpus=gpus, max_retries=LOST_WORKERS, name=run.cell.id)
-        reference = task.remote(run, str(self.plan.out), self.session, self.device, os.getcwd())
+        reference = task.remote(run, str(self.plan.out), self.session, self.device, os.getcwd(), _plugin_paths())
         future: Future[dict[str, Any]] = Future()
         self.references[future] = reference
         reference.future().add_done_callback(lambda done: self._forward(done, future))
@@ -160,8 +161,11 @@ class RayExecutor:
                 )
 
 
-def _work(run: Run, out: str, session: str, device: str | None, folder: str) -> tuple[str, Any]:
+def _work(
+    run: Run, out: str, session: str, device: str | None, folder: str, plugin_paths: dict[str, str]
+) -> tuple[str, Any]:
     """Execute a run in a worker; errors are returned as data, since Ray would wrap them."""
+    os.environ.update(plugin_paths)
     processes, ended = Processes(folder=folder), threading.Event()
     threading.Thread(target=_watch, args=(Path(out) / SESSION, session, processes, ended), daemon=True).start()
     try:
@@ -171,6 +175,12 @@ def _work(run: Run, out: str, session: str, device: str | None, folder: str) -> 
         return FullDiskError.__name__ if is_full_disk(error) else kind, " ".join(str(error).split())
     finally:
         ended.set()
+
+
+def _plugin_paths() -> dict[str, str]:
+    """Return the variables that name folders of adapters and heads: a cluster's workers do not inherit them."""
+    variables = (host.ADAPTERS.variable, host.HEADS.variable)
+    return {name: os.environ[name] for name in variables if name in os.environ}
 
 
 def _watch(path: Path, session: str, processes: Processes, ended: threading.Event) -> None:

@@ -12,8 +12,7 @@ from typing import Any
 import yaml
 
 from s3prl_emotion.errors import ConfigError
-from s3prl_emotion.files.folders import heads as known_heads
-from s3prl_emotion.report.superb_track import WITHOUT_CLASSES
+from s3prl_emotion.report.superb_track import fits_superb_task
 
 NONE = "–"  # stands in the file for a cell without a number
 FILE = Path(__file__).with_name("literature.yaml")
@@ -90,8 +89,7 @@ def for_orientation(heads: Collection[str]) -> list[Result]:
     return [
         result
         for result in literature()
-        if result.paper.head in heads
-        or (result.paper.head is None and any(head in known_heads() and head not in WITHOUT_CLASSES for head in heads))
+        if result.paper.head in heads or (result.paper.head is None and any(fits_superb_task(head) for head in heads))
     ]
 
 
