@@ -1,4 +1,4 @@
-"""``run_downstream.py``: s3prl's own command line with the suite's heads, adapters, checks and runner."""
+"""``run_downstream.py``: s3prl's command line with the suite's heads, adapters, checks and runner."""
 
 from __future__ import annotations
 

@@ -59,27 +59,27 @@ class DownstreamExpert(DimensionalExpert):
         self.lexical_embeddings: dict[str, dict[str, Tensor]] = {}  # [E], by split and utterance
         for split in self.splits_of_run() if self.lexical else ():  # before training: a transcript may be missing
             self._embeddings_of(split)
-        self.reduced: reduction.Resolved | None = None
+        self.reduction: reduction.Reduction | None = None
         if modelrc.saliency is None:
             return
         train = self.corpus.split(self.train_split) if self.corpus else None
         self.layer = self.options.get("upstream_layer_selection")
-        self.reduced = reduction.resolve(
+        self.reduction = reduction.read(
             modelrc.saliency, train, self.data.max_duration, self.layer, bool(self.options.get("init_ckpt"))
         )
-        downstream_expert["modelrc"]["saliency"] = self.reduced.section.model_dump()
+        downstream_expert["modelrc"]["saliency"] = self.reduction.section.model_dump()
 
     def check_upstream(self, identity: Callable[[], Identity]) -> None:
         """Refuse a saliency file of another upstream."""
         super().check_upstream(identity)
-        if self.reduced is not None and self.reduced.file is not None:
-            self.reduced.file.check_upstream(identity().values, self.layer)
+        if self.reduction is not None and self.reduction.file is not None:
+            self.reduction.file.check_upstream(identity().values, self.layer)
 
     def build_model(self, modelrc: ModelSection, upstream_dim: int) -> nn.Module:
         """Return the network of Fig. 3."""
         return TCGRUModel(
             upstream_dim,
-            reduction.build(self.reduced, upstream_dim),
+            reduction.build(self.reduction, upstream_dim),
             lexical_dim=self._lexical_dim(),
             target_variance=modelrc.target_variance,
             **modelrc.model_dump(include=SIZES),

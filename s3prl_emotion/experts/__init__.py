@@ -1,1 +1,1 @@
-"""The base classes that heads subclass, and the parts that heads share."""
+"""Base classes of the heads, and parts that several heads share."""

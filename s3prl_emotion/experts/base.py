@@ -26,9 +26,9 @@ from s3prl_emotion.audio import load_audio
 from s3prl_emotion.corpora import Needs, Utterance, load_corpus
 from s3prl_emotion.distributed import gather_rows
 from s3prl_emotion.errors import CheckpointError, ConfigError
-from s3prl_emotion.experts import attention
+from s3prl_emotion.experts import attention_files
 from s3prl_emotion.experts.outputs import map_tensors
-from s3prl_emotion.experts.split_results import Records, log_split
+from s3prl_emotion.experts.records import Records, log_split
 from s3prl_emotion.figures.embeddings import EmbeddingTap
 from s3prl_emotion.loading.dataset import STAND_IN
 from s3prl_emotion.loading.loaders import Loaders, draw_as_superb
@@ -339,7 +339,7 @@ class EmotionExpert(nn.Module, ABC):
             sys.stdout.write(f"{name}\n" + "".join(f"  {label:<12} {value:.4f}\n" for label, value in values.items()))
         if self.attention_dir:
             weights = self.attention_weights(features, names)[0]
-            picture = attention.draw(Path(self.attention_dir), names[0], weights, self.waveform)
+            picture = attention_files.draw(Path(self.attention_dir), names[0], weights, self.waveform)
             sys.stdout.write(f"attention: {picture}\n")
         return described
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from s3prl_emotion.corpora import Needs, Utterance
 from s3prl_emotion.experts.base import EmotionExpert, Records
-from s3prl_emotion.experts.results import write_categorical
+from s3prl_emotion.experts.evaluation import write_categorical
 from s3prl_emotion.loading.class_balance import class_weights
 from s3prl_emotion.metrics.registry import best_metrics
 from s3prl_emotion.metrics.results import float32_mean

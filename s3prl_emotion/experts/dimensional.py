@@ -15,7 +15,7 @@ from torch import Tensor
 from s3prl_emotion.corpora import DIMENSIONS, Needs, Utterance
 from s3prl_emotion.errors import ConfigError
 from s3prl_emotion.experts.base import EmotionExpert, Records
-from s3prl_emotion.experts.results import write_dimensional
+from s3prl_emotion.experts.evaluation import write_dimensional
 from s3prl_emotion.losses import concordance_loss
 from s3prl_emotion.metrics.registry import best_metrics
 from s3prl_emotion.recipe import DataSection, HeadSection

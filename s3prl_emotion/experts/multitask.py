@@ -17,7 +17,7 @@ from s3prl_emotion.corpora.corpus import consensus_shares
 from s3prl_emotion.errors import ConfigError, nearest
 from s3prl_emotion.experts.base import Records
 from s3prl_emotion.experts.dimensional import DimensionalExpert
-from s3prl_emotion.experts.results import write_multitask
+from s3prl_emotion.experts.evaluation import write_multitask
 from s3prl_emotion.loading.class_balance import weights_of_counts
 from s3prl_emotion.metrics import registry
 from s3prl_emotion.recipe import DataSection, HeadSection

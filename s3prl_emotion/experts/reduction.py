@@ -1,4 +1,4 @@
-"""Fewer input dimensions ahead of a head: the salient ones, or principal components (Mitra et al. 2024, Table 3)."""
+"""Reduce a head's input to salient dimensions or principal components (Mitra et al. 2024, Table 3)."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ class SaliencySection(StrictSection):
     """``modelrc.saliency``: which input dimensions a head gets.
 
     Attributes:
-        file: of ``s3prl-emotion saliency``; its method decides: CCS and MIS select, PCA projects
-        keep: share of the dimensions
-        dimensions: which to keep, instead of a file; a checkpoint's recipe holds what the file gave
-        components: number of principal components in a checkpoint, which holds the projection itself
+        file: written by ``s3prl-emotion saliency``, whose method decides: CCS and MIS select, PCA projects
+        keep: share of the dimensions to keep
+        dimensions: which to keep, in place of a file; a checkpoint's recipe has those that the file gave
+        components: number of principal components; only in a checkpoint's recipe, whose weights hold the projection
     """
 
     file: str | None = None
@@ -34,82 +34,82 @@ class SaliencySection(StrictSection):
 
 
 @dataclass(frozen=True)
-class Resolved:
-    """A section with what its file says, and the file where it was read."""
+class Reduction:
+    """A section with the dimensions or components that its file gave, and the file itself if it was read."""
 
     section: SaliencySection
     file: SaliencyFile | None = None
     projection: PCAProjection | None = None
 
 
-def resolve(
+def read(
     section: SaliencySection,
     train: Sequence[Utterance] | None,
     max_duration: float | None,
     layer: int | None,
     from_checkpoint: bool,
-) -> Resolved:
-    """Read the file that a recipe names, and hold it to the training split.
+) -> Reduction:
+    """Read the file that a recipe names, and check that it was computed from the training split.
 
     Args:
         section: of the recipe
-        train: training split, ``None`` where there is none (``-m inference``)
+        train: training split; ``None`` without a corpus (``-m inference``)
         max_duration: ``datarc.max_duration`` (s)
-        layer: ``-l``, ``None`` for the weighted sum
-        from_checkpoint: whether the recipe came with weights: it then holds what the file gave
+        layer: ``-l``; ``None`` for the weighted sum
+        from_checkpoint: whether the recipe is a checkpoint's, which has what the file gave
 
     Raises:
-        ConfigError: neither file nor dimensions are named, or the file does not fit
+        ConfigError: neither a file nor dimensions are named, or the file is of other data
     """
     known = section.dimensions is not None or section.components is not None
     if known and (from_checkpoint or section.file is None):
         if section.dimensions is None and not from_checkpoint:
-            raise ConfigError("modelrc.saliency.components: stands in checkpoints alone; name the PCA's file instead")
+            raise ConfigError("modelrc.saliency.components: only checkpoints have this key; name the PCA file instead")
         if section.file is None and section.keep != 1:
             raise ConfigError(
-                "modelrc.saliency.keep: is a share of a file's dimensions; leave it out beside dimensions"
+                "modelrc.saliency.keep: is the share of a file's dimensions; leave it out if you list dimensions"
             )
-        return Resolved(section)
+        return Reduction(section)
     if section.file is None:
-        raise ConfigError("modelrc.saliency.file: name the file that s3prl-emotion saliency wrote, or dimensions")
+        raise ConfigError("modelrc.saliency.file: name the file that s3prl-emotion saliency wrote, or list dimensions")
     file = SaliencyFile.read(section.file)
     if train is not None:
         file.check_corpus(train, max_duration)
     if file.method == "pca":
         projection = file.projection(section.keep, layer)
         update: dict[str, Any] = {"components": len(projection.components), "dimensions": None}
-        return Resolved(section.model_copy(update=update), file, projection)
+        return Reduction(section.model_copy(update=update), file, projection)
     update = {"dimensions": file.dimensions(section.keep, layer).tolist(), "components": None}
-    return Resolved(section.model_copy(update=update), file)
+    return Reduction(section.model_copy(update=update), file)
 
 
-def build(resolved: Resolved | None, input_dim: int) -> nn.Module | None:
-    """The module that goes ahead of a head, or ``None`` where the head gets all dimensions.
+def build(reduction: Reduction | None, input_dim: int) -> nn.Module | None:
+    """Return the module that reduces a head's input, or ``None`` where the head gets all dimensions.
 
     Raises:
-        ConfigError: the dimensions are not the upstream's
+        ConfigError: the file's upstream has another number of dimensions
     """
-    if resolved is None:
+    if reduction is None:
         return None
-    if resolved.file is not None and resolved.file.header.dims != input_dim:
+    if reduction.file is not None and reduction.file.header.dims != input_dim:
         raise ConfigError(
-            f"{resolved.file.path}: is of {resolved.file.header.dims} dimensions, the upstream has {input_dim}; run "
-            "s3prl-emotion saliency again on what is trained on"
+            f"{reduction.file.path}: has {reduction.file.header.dims} dimensions, the upstream has {input_dim}; run "
+            "s3prl-emotion saliency again with the upstream of this training"
         )
-    if resolved.section.components is not None:
-        return PrincipalComponents(input_dim, resolved.section.components, resolved.projection)
-    return SalientDimensions(input_dim, resolved.section.dimensions or [])
+    if reduction.section.components is not None:
+        return PrincipalComponents(input_dim, reduction.section.components, reduction.projection)
+    return SalientDimensions(input_dim, reduction.section.dimensions or [])
 
 
 class SalientDimensions(nn.Module):
-    """Keep some of the input dimensions, ``[..., D]`` to ``[..., K]``, so that what follows gets smaller.
+    """Select input dimensions, ``[..., D]`` to ``[..., K]``, so that the next layer gets smaller.
 
     Args:
         input_dim: D
         dimensions: which to keep, ascending, each once, ``[K]``
 
     Raises:
-        ConfigError: a dimension that is not there, twice, or out of order
+        ConfigError: a dimension that does not exist, is listed twice or out of order
     """
 
     def __init__(self, input_dim: int, dimensions: Sequence[int]) -> None:
@@ -125,18 +125,18 @@ class SalientDimensions(nn.Module):
         self.dimensions: Tensor
 
     def forward(self, features: Tensor) -> Tensor:
-        """Select; in two dimensions, where torch is many times as fast as in three."""
+        """Select the dimensions; as a matrix, on which torch is many times as fast as on three axes."""
         rows = features.reshape(-1, features.shape[-1])
         return rows.index_select(1, self.dimensions).view(*features.shape[:-1], self.output_dim)
 
 
 class PrincipalComponents(nn.Module):
-    """Project the input to its first principal components, ``[..., D]`` to ``[..., K]``; fitted once, never trained.
+    """Project the input to principal components, ``[..., D]`` to ``[..., K]``; fitted once, never trained.
 
     Args:
         input_dim: D
         components: K
-        projection: what was fitted; ``None`` where a checkpoint will bring it
+        projection: the fitted one; ``None`` where a checkpoint's weights bring it
     """
 
     def __init__(self, input_dim: int, components: int, projection: PCAProjection | None = None) -> None:
@@ -152,5 +152,5 @@ class PrincipalComponents(nn.Module):
         self.components: Tensor
 
     def forward(self, features: Tensor) -> Tensor:
-        """Project."""
+        """Project the features."""
         return (features - self.mean) @ self.components.T

@@ -10,19 +10,20 @@ from s3prl_emotion.masking import frame_mask, without_padding
 
 
 class TCGRU(nn.Module):
-    """Convolution over time, GRU, embedding of the utterance: ``features [B, T, D]`` to ``[B, E]``.
+    """Embed utterances by a convolution over time and a GRU: ``features [B, T, D]`` to ``[B, E]``.
 
-    The GRU reads forwards, and the utterance is its output at the last frame. Neither paper names the convolution's
-    activation, the embedding's, how frames become an utterance, or dropout: here ReLU, ReLU, the last output, none.
+    The GRU reads forwards, and its output at the last frame stands for the utterance. The papers name neither the
+    activations of convolution and embedding, nor how frames become an utterance, nor dropout; here: ReLU, ReLU, the
+    last output, none.
 
     Args:
         input_dim: channels of the features, D
         conv_channels: filters of the convolution; not given by Mitra et al. 2024, 256 in Mitra et al. 2025
         kernel_size: frames that the convolution sees, odd (3)
         gru_dim: units of each GRU layer (256)
-        gru_layers: (2)
+        gru_layers: number of GRU layers (2)
         embedding_dim: E; 128 in Mitra et al. 2024, 256 in Mitra et al. 2025
-        dropout: ahead of each GRU layer and of the embedding
+        dropout: before each GRU layer and before the embedding
 
     Raises:
         ConfigError: a value out of range
@@ -46,16 +47,16 @@ class TCGRU(nn.Module):
         if not 0 <= dropout < 1:
             raise ConfigError(f"modelrc.dropout: must lie in [0, 1), got {dropout}")
         self.convolution = nn.Conv1d(input_dim, conv_channels, kernel_size, padding=kernel_size // 2)
-        between = dropout if gru_layers > 1 else 0.0  # torch warns where there is nothing between
+        between = dropout if gru_layers > 1 else 0.0  # torch warns if there is only one layer
         self.gru = nn.GRU(conv_channels, gru_dim, gru_layers, batch_first=True, dropout=between)
         self.embedding = nn.Linear(gru_dim, embedding_dim)
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, features: Tensor, lengths: Tensor) -> Tensor:
-        """Embed ``features [B, T, D]`` with ``lengths [B]`` (frames, at least 1): ``[B, E]``.
+        """Return embeddings ``[B, E]`` of ``features [B, T, D]`` with ``lengths [B]`` (frames, at least 1).
 
-        Frames beyond an utterance's length count for nothing, whatever they hold: the convolution sees zeros there, as
-        it does beyond the end of an utterance alone, and a GRU that reads forwards is read off before it gets there.
+        Padding changes nothing, whatever it holds: the convolution sees zeros there, as it does beyond the end of an
+        unpadded utterance, and the GRU, which reads forwards, is read off at the last frame before it.
         """
         inside = frame_mask(lengths, features.shape[1])
         features = without_padding(features, inside)

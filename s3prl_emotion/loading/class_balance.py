@@ -1,4 +1,4 @@
-"""Weights against class imbalance, in the loss or in the sampling."""
+"""Weigh classes against imbalance, in the loss or in sampling."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ EFFECTIVE_BETA = 0.999  # Cui et al. 2019, section 5: between 0.9 and 0.9999; co
 
 
 def class_weights(labels: Sequence[int], num_classes: int, kind: str) -> Tensor:
-    """Weight of each class in the loss.
+    """Return the weight of each class in the loss.
 
     Args:
-        labels: class index of each training utterance; negative where it has none, and then not counted
+        labels: class index of each training utterance; negative ones (no class) are not counted
         num_classes: K
         kind: ``balanced``, inverse to the count, or ``effective``, inverse to the effective number of samples
             ``(1 - β^n) / (1 - β)`` of Cui et al. 2019, "Class-balanced loss based on effective number of
@@ -30,14 +30,14 @@ def class_weights(labels: Sequence[int], num_classes: int, kind: str) -> Tensor:
 
 
 def weights_of_counts(counts: NDArray[np.float64], kind: str) -> Tensor:
-    """As :func:`class_weights`, from the number of utterances of each class ``[K]``; sums of shares will do."""
+    """Return :func:`class_weights` from the number of utterances of each class ``[K]``, which may be sums of shares."""
     amount = counts if kind == "balanced" else (1 - EFFECTIVE_BETA**counts) / (1 - EFFECTIVE_BETA)
     weights = np.divide(1.0, amount, out=np.zeros_like(amount), where=counts > 0)
     return torch.tensor(weights / weights[counts > 0].mean(), dtype=torch.float32)
 
 
 def sampling_weights(labels: Sequence[int]) -> Tensor:
-    """Probability of drawing each utterance ``[N]`` that makes every class equally likely.
+    """Return the probability of drawing each utterance ``[N]`` that makes every class equally likely.
 
     Utterances without a class (negative) are drawn as often as without balancing: 1/N each.
     """

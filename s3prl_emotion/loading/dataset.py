@@ -1,4 +1,4 @@
-"""Utterances to batches: decoding, optional preloading, and an order that depends on seed and epoch alone."""
+"""Decode utterances, and batch them in an order that depends only on seed and epoch."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ from s3prl_emotion.distributed import rank
 Waveform = NDArray[np.float32]
 Item = tuple[Waveform, int, str]
 DECODING_THREADS = 4
-STAND_IN = -1  # label of an utterance that only keeps a process busy which has no share of a batch
+STAND_IN = -1  # label of an utterance that a process without a share of the batch computes in its place
 
 
 class UtteranceDataset(Dataset[Item]):
-    """Waveforms with class index and name.
+    """Waveforms of utterances with class index and name.
 
     Args:
-        utterances: what to serve
-        pre_load: keep all audio in memory, decoded once at the first use
-        max_duration: seconds after which audio is cut, or ``None``
-        degrade: noise or reverberation, put on whole utterances by waveform ``[N]`` and name, or ``None``
+        utterances: of a split
+        pre_load: decode all audio now and keep it in memory
+        max_duration: length to which audio is cut (s), or ``None``
+        degrade: adds noise or reverberation to the waveform ``[N]`` of an utterance, given its name; or ``None``
     """
 
     def __init__(
@@ -46,7 +46,7 @@ class UtteranceDataset(Dataset[Item]):
         return len(self.utterances)
 
     def __getitem__(self, index: int) -> Item:
-        """Waveform, label and name; of a stand-in (``~index``) the label is :data:`STAND_IN`."""
+        """Return waveform, label and name; the label of a stand-in (``~index``) is :data:`STAND_IN`."""
         if index < 0:
             waveform, _, name = self[~index]
             return waveform, STAND_IN, name
@@ -68,25 +68,25 @@ class UtteranceDataset(Dataset[Item]):
 
 
 def collate(items: Sequence[Item]) -> tuple[list[Waveform], list[int], list[str]]:
-    """Batch in the host's form: waveforms first, then what the expert's ``forward`` takes."""
+    """Return a batch in the host's form: waveforms first, then the other arguments of the head's ``forward``."""
     waveforms, labels, names = zip(*items, strict=True)
     return list(waveforms), list(labels), list(names)
 
 
 class EpochBatches(Sampler[list[int]]):
-    """Batches of indices in an order that seed and epoch fix, so that a resumed epoch can go on in the middle.
+    """Batches of indices in an order that depends only on seed and epoch, so that an epoch can be resumed midway.
 
     Args:
         size: utterances in the training split
         batch_size: utterances in a batch
         seed: ``--seed``
-        epoch: number of the pass over the data, from 0
-        weights: probability of each utterance ``[size]``, to draw with replacement; ``None`` shuffles
+        epoch: number of the epoch, from 0
+        weights: probability of each utterance ``[size]``, for drawing with replacement; ``None`` shuffles
         rank: of this process in distributed training
-        world: processes; together they have batches of ``world * batch_size``, of which each gets every ``world``-th
-            utterance. Where a last batch has none for it, it gets a stand-in: ``~index`` of one of the others'
-        stand_ins: false gives such a process the other's utterance itself, which then counts twice: for s3prl's own
-            script, where each process needs a loss
+        world: number of processes. They share batches of ``world * batch_size`` utterances, of which each process gets
+            every ``world``-th; one that gets none of the last batch gets a stand-in: ``~index`` of another's utterance
+        stand_ins: if false, such a process gets the utterance itself, which then counts twice: under s3prl's own
+            script each process needs a loss
     """
 
     def __init__(
@@ -110,7 +110,7 @@ class EpochBatches(Sampler[list[int]]):
         self.first = 0
 
     def skip(self, batches: int) -> None:
-        """Leave out the first ``batches`` of the epoch: they were trained on before the interruption."""
+        """Skip the first ``batches`` of the epoch, which were trained on before an interruption."""
         self.first = batches
 
     def __len__(self) -> int:

@@ -1,4 +1,4 @@
-"""From a corpus's splits to batches ``(waveforms, labels, names)``, in every process its own share."""
+"""Load a corpus's splits as batches ``(waveforms, labels, names)``, in each process its own share."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from s3prl_emotion.recipe import DataSection
 
 
 class Loaders:
-    """Loaders of a corpus; audio that is preloaded is decoded once.
+    """Builds the data loaders of a corpus; preloaded audio is decoded once.
 
     Args:
         corpus: with its splits
         data: ``datarc``: batch sizes, preloading, cutting
         seed: fixes the order of training
-        superb_seeding: leave order and evaluation to the host's ways
+        superb_seeding: shuffle and evaluate as the host does
     """
 
     def __init__(self, corpus: Corpus, data: DataSection, seed: int, superb_seeding: bool = False) -> None:
@@ -33,15 +33,15 @@ class Loaders:
         self.datasets: dict[tuple[str, float | None], UtteranceDataset] = {}
 
     def evaluation(self, split: str) -> DataLoader:
-        """Batches of a split in its own order."""
+        """Return the batches of a split, in the split's order."""
         dataset = self._dataset(split, self.data.max_duration if self.data.cut_eval else None)
         batches = torch.arange(len(dataset)).split(self.data.eval_batch_size)
-        shared = host.launched() and not self.superb_seeding  # else the leader evaluates alone, as in s3prl
+        shared = host.launched() and not self.superb_seeding  # else only the leader evaluates, as in s3prl
         mine = batches[rank() :: world()] if shared else batches
         return self._loader(dataset, batch_sampler=[batch.tolist() for batch in mine])
 
     def training(self, split: str, epoch: int) -> DataLoader:
-        """Batches in an order that seed and epoch fix."""
+        """Return the training batches of an epoch, in an order that depends only on seed and epoch."""
         dataset = self._dataset(split, self.data.max_duration)
         if self.superb_seeding:  # shuffled by the global generator, as the stock task does
             return self._loader(dataset, batch_size=self.data.train_batch_size, shuffle=True)
@@ -59,7 +59,7 @@ class Loaders:
         return self.datasets[split, limit]
 
     def _degrader(self, split: str) -> Callable[[Waveform, str], Waveform] | None:
-        """What makes a split noisy as it is read (``datarc.degrade``)."""
+        """Return the function that makes a split noisy as it is read (``datarc.degrade``), or ``None``."""
         if split not in self.corpus.noisy or self.data.degrade is None or self.data.labels is None:
             return None
         from s3prl_emotion.loading.degradation import DegradationSpec, build_degrader

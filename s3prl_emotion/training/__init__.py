@@ -1,1 +1,1 @@
-"""A training run: checks of its command line, runner, loop and summary."""
+"""A run of ``run_downstream.py``: its command line, checks, runner, training loop and summary."""

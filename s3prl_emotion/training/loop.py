@@ -1,9 +1,9 @@
-"""The training loop: the host's, which has no hook for it, with checkpoints from which a run goes on exactly.
+"""The training loop: as s3prl's, which has no hooks, but with checkpoints that resume exactly.
 
-Same order of operations as ``s3prl/downstream/runner.py:train``, held to it by ``tests/training/test_parity.py``. What
-differs: a checkpoint also holds the generators' state and the place in the epoch, it is written before older ones go,
-and a loss or gradient that is not finite ends the run instead of being printed (the suite's heads; stock tasks skip the
-step).
+The order of operations is that of ``s3prl/downstream/runner.py:train``; ``tests/training/test_parity.py`` compares
+them. What differs: a checkpoint also has the generators' states and the position in the epoch, a new checkpoint is
+written before older ones are deleted, and a non-finite gradient ends the run instead of being printed (stock tasks skip
+the step).
 """
 
 from __future__ import annotations
@@ -31,11 +31,15 @@ from s3prl_emotion.files.checkpoint import save_checkpoint
 from s3prl_emotion.rng import restore_rng, rng_state
 
 logger = logging.getLogger(__name__)
-STORE_FLAGS = ("feature_store", "store_dtype", "store_batched")  # of this machine: with -e the command line's count
+STORE_FLAGS = (
+    "feature_store",
+    "store_dtype",
+    "store_batched",
+)  # not restored by -e
 
 
 class Training:
-    """State of a training run and its steps; ``runner`` is the :class:`~s3prl_emotion.training.runner.SuiteRunner`."""
+    """A training run; ``runner`` is the :class:`~s3prl_emotion.training.runner.SuiteRunner`."""
 
     def __init__(self, runner: Any) -> None:
         self.runner = runner
@@ -51,16 +55,16 @@ class Training:
         self.specaug = self._specaug()
         self.amp = bool(self.options.get("fp16", False)) and runner.device.type == "cuda"
         if self.options.get("fp16") and not self.amp:
-            logger.warning("runner.fp16: half precision is for CUDA; on %s training is in float32", runner.device.type)
+            logger.warning("runner.fp16: half precision needs CUDA; on %s training runs in float32", runner.device.type)
         self.scaler = torch.amp.GradScaler(runner.device.type, enabled=self.amp)
         state = runner.init_ckpt
         self.step, self.epoch, self.batch = state.get("Step", 0), state.get("Epoch", 0), state.get("Batch", 0)
         self.records: dict[str, list[Any]] = defaultdict(list, state.get("Records", {}))
         self.batch_ids: list[int] = list(state.get("BatchIds", []))
         self.patience = self.options.get("early_stopping")
-        self.unimproved = state.get("Unimproved", 0)  # evaluations since dev was best
+        self.unimproved = state.get("Unimproved", 0)  # number of evaluations since dev was best
         self.backward_steps = 0
-        if self.scheduler is not None and "Scheduler" in state:  # building it set the first step's rate
+        if self.scheduler is not None and "Scheduler" in state:  # the new scheduler has set the first step's rate
             for group, rate in zip(self.optimizer.param_groups, self.scheduler.get_last_lr(), strict=True):
                 group["lr"] = rate
         if "Scaler" in state:
@@ -71,7 +75,7 @@ class Training:
         if "Rng" in self.runner.init_ckpt and not self.runner.host_order:
             restore_rng(self.runner.init_ckpt["Rng"][rank()])
         leader = is_leader_process()
-        file = sys.stderr if leader else open(os.devnull, "w")  # noqa: SIM115  # lives as long as the bar
+        file = sys.stderr if leader else open(os.devnull, "w")  # noqa: SIM115  # closed with the progress bar
         with (
             closing(SummaryWriter(self.args.expdir)) if leader else nullcontext() as self.writer,
             tqdm(total=self.total_steps, initial=self.step, desc="overall", dynamic_ncols=True, file=file) as self.bar,
@@ -80,11 +84,11 @@ class Training:
                 self._run_epoch(tqdm_file=file)
                 if not self._done():
                     self.epoch, self.batch = self.epoch + 1, 0
-        if self._out_of_patience() and leader:  # said again where a run that has ended is resumed
-            logger.info("step %d: dev has not got better in %d evaluations, training ends", self.step, self.unimproved)
+        if self._out_of_patience() and leader:  # repeated if a finished run is resumed
+            logger.info("step %d: dev has not improved in %d evaluations, training ends", self.step, self.unimproved)
 
     def _done(self) -> bool:
-        """Whether all steps are made, or dev has not got better for so long that no more are."""
+        """Return whether all steps are done, or dev has not improved for ``early_stopping`` evaluations."""
         return self.step >= self.total_steps or self._out_of_patience()
 
     def _out_of_patience(self) -> bool:
@@ -114,7 +118,7 @@ class Training:
                 self._after_update(total)
 
     def _loader(self) -> DataLoader:
-        """Training batches of this epoch, from where the checkpoint was written."""
+        """Return the training batches of this epoch, from the position of the checkpoint on."""
         expert, split = self.runner.downstream.model, self.options.get("train_dataloader", "train")
         if "epoch" in inspect.signature(expert.get_dataloader).parameters:
             loader = expert.get_dataloader(split, epoch=self.epoch)
@@ -129,7 +133,7 @@ class Training:
         return loader
 
     def _backward(self, waveforms: Any, others: list[Any], batch_id: int) -> bool:
-        """One forward and backward pass; false where a stock task's batch did not fit on the GPU and is left out."""
+        """Do a forward and a backward pass; return false if a stock task's batch did not fit on the GPU."""
         split = self.options.get("train_dataloader", "train")
         try:
             with torch.autocast(self.runner.device.type, dtype=torch.float16, enabled=self.amp):
@@ -145,14 +149,14 @@ class Training:
                     f"CUDA out of memory at step {self.step + 1}; lower datarc.train_batch_size and raise "
                     "runner.gradient_accumulate_steps, or set datarc.max_duration"
                 ) from error
-            logger.warning("CUDA out of memory at step %d: this batch is left out, as s3prl does", self.step + 1)
+            logger.warning("CUDA out of memory at step %d: skip this batch, as s3prl does", self.step + 1)
             torch.cuda.empty_cache()
             self.optimizer.zero_grad()
             return False
         return True
 
     def _update(self) -> None:
-        """Clip, step, and move the learning rate."""
+        """Clip the gradients, take a step, and update the learning rate."""
         sum_gradients(self.parameters, 1 / world() if self.runner.host_order else 1.0)  # s3prl averages over processes
         self.scaler.unscale_(self.optimizer)
         norm = torch.nn.utils.clip_grad_norm_(self.parameters, self.options["gradient_clipping"])
@@ -160,12 +164,10 @@ class Training:
             self._step()
             self.scaler.update()
         elif self.runner.host_order:
-            logger.warning(
-                "gradient norm is %s at step %d: this step is left out, as s3prl does", norm.item(), self.step + 1
-            )
+            logger.warning("gradient norm is %s at step %d: skip this step, as s3prl does", norm.item(), self.step + 1)
         else:
             raise TrainingError(
-                f"gradient norm is {norm.item()} at step {self.step + 1}; lower optimizer.lr or look at the data of "
+                f"gradient norm is {norm.item()} at step {self.step + 1}; lower optimizer.lr or check the data of "
                 f"epoch {self.epoch}, batch {self.batch}; the last checkpoint in {self.expdir} is intact"
             )
         self.optimizer.zero_grad()
@@ -174,14 +176,14 @@ class Training:
 
     def _step(self) -> None:
         try:
-            self.scaler.step(self.optimizer)  # leaves the step out itself where half precision overflowed
+            self.scaler.step(self.optimizer)  # skips the step itself if half precision overflowed
         except RuntimeError as error:
             if "overflow" not in str(error):
                 raise
             raise TrainingError(f"the update overflows at step {self.step + 1}; lower optimizer.lr") from error
 
     def _after_update(self, total_batches: int) -> None:
-        """Log, evaluate and save where this step is one for it."""
+        """Log, evaluate and save, if this step is due for it."""
         step = self.step + 1
         if step % self.options["log_step"] == 0:
             if is_leader_process():
@@ -208,7 +210,7 @@ class Training:
         self.bar.update(1)
 
     def _count_unimproved(self, names: list[str]) -> bool:
-        """Count evaluations since dev was best, in every process alike; whether training ends here."""
+        """Count evaluations since dev was best, alike in all processes; return whether training ends here."""
         if self.patience:
             self.unimproved = 0 if leaders(bool(names)) else self.unimproved + 1
         return self._out_of_patience()
@@ -227,7 +229,7 @@ class Training:
             path.unlink()
 
     def _state(self, step: int, generators: list[Any]) -> dict[str, Any]:
-        """The host's checkpoint, and what an exact resume needs besides: every process's ``generators`` above all."""
+        """Return the host's checkpoint with what an exact resume needs too, such as every process's ``generators``."""
         state = {
             "Optimizer": self.optimizer.state_dict(),
             "Step": step,

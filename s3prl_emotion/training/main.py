@@ -1,7 +1,7 @@
-"""``run_downstream.py``: s3prl's own command line, with the suite's heads, adapters, checks and runner in place.
+"""The command line of ``run_downstream.py``: s3prl's ``main`` with the suite's parser, checks and runner.
 
-The host's ``main`` runs unchanged. What it takes from its module is replaced there: the argument parser (checks, clear
-errors, defaults), ``override`` (no evaluation of code), ``torch.load`` (safe loading), ``Runner`` (the suite's).
+The host's ``main`` runs unchanged, but some names in its module are replaced: the argument parser (checks, clear
+errors, defaults), ``override`` (evaluates no code), ``torch.load`` (safe loading) and ``Runner`` (the suite's).
 """
 
 from __future__ import annotations
@@ -27,26 +27,27 @@ def main(argv: list[str] | None = None) -> int:
         argv: the command line without the program's name; ``sys.argv``'s by default
 
     Returns:
-        exit code: 0, 1 after an error of the input or the environment, 130 after Ctrl-C
+        exit code: 0; 1 after an error in the input or the environment; 130 after Ctrl-C
     """
     arguments = sys.argv[1:] if argv is None else argv
     verbose = "--verbose" in arguments
     try:
         _run(arguments)
     except KeyboardInterrupt:
-        return _fail("interrupted; the same command with -a goes on from the last checkpoint", verbose, INTERRUPTED)
+        return _fail("interrupted; the same command with -a resumes from the last checkpoint", verbose, INTERRUPTED)
     except EmotionError as error:
         return _fail(one_line(error), verbose)
     except OSError as error:
         where = error.filename or "a file"
         return _fail(
-            f"{where}: {error.strerror or error}; check the path, its rights and the room on the disk", verbose
+            f"{where}: {error.strerror or error}; check the path, its permissions and the free space on the disk",
+            verbose,
         )
     return 0
 
 
 def _run(arguments: list[str]) -> None:
-    import torch  # the imports below take seconds; a broken installation should fail inside main
+    import torch  # slow imports; a broken installation must fail inside main
 
     host.mark_launched()
     host.register()
@@ -63,7 +64,7 @@ def _run(arguments: list[str]) -> None:
         (script, "torch", safe_torch),
         (host_runner, "torch", safe_torch),
         (script, "argparse", SimpleNamespace(ArgumentParser=SuiteParser)),
-        (script, "hack_isinstance", lambda: None),  # it wraps the builtin, for a torch of 2020
+        (script, "hack_isinstance", lambda: None),  # it wraps the builtin isinstance, for a torch of 2020
     ):
         setattr(module, name, value)
     sys.argv = [sys.argv[0], *arguments]
@@ -71,13 +72,13 @@ def _run(arguments: list[str]) -> None:
 
 
 class SuiteParser(argparse.ArgumentParser):
-    """The host's parser, plus the suite's flags and checks; it is the host that fills it."""
+    """The host's parser with the suite's flags and checks; the host adds its own flags."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **{"prog": PROGRAM, **kwargs})
 
     def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
-        """Parse and check; everything that can be told from the command line is told here, before anything is made."""
+        """Parse the command line and check all that can be checked before anything is loaded or written."""
         from s3prl_emotion.training.preflight import check_arguments
 
         self.add_argument(
@@ -93,7 +94,7 @@ class SuiteParser(argparse.ArgumentParser):
         self.add_argument(
             "--feature_store",
             metavar="DIR",
-            help="Keep what the frozen upstream gives for each utterance in this folder and compute it once",
+            help="Store the frozen upstream's features of each utterance in this folder and compute them once",
         )
         self.add_argument(
             "--store_dtype", default="float32", help="Type of stored features: float32 (exact), float16 or bfloat16"
@@ -111,17 +112,17 @@ class SuiteParser(argparse.ArgumentParser):
         return check_arguments(parsed, given=self._given())
 
     def error(self, message: str) -> NoReturn:
-        """Raise instead of exiting, so that all errors look alike."""
+        """Raise ``UsageError`` instead of exiting, so that all errors look alike."""
         raise UsageError(f"{message}; see run_downstream.py --help")
 
     def _given(self) -> list[str]:
-        """Destinations of the flags that the user wrote."""
+        """Return the destinations of the flags that the user gave."""
         words = [word.split("=")[0] for word in sys.argv[1:] if word.startswith("-")]
         return [action.dest for action in self._actions if set(words) & set(action.option_strings)]
 
 
 class _Overlay:
-    """A module with some of its functions replaced."""
+    """A module with some functions replaced."""
 
     def __init__(self, module: ModuleType, **functions: Any) -> None:
         self.module = module
@@ -132,7 +133,7 @@ class _Overlay:
 
 
 class _SafeTorch(ModuleType):
-    """``torch`` as the host's script sees it: ``load`` never unpickles classes, and torchrun works without GPUs."""
+    """``torch`` for the host's script: ``load`` never unpickles classes, and torchrun works without GPUs."""
 
     def __init__(self, torch: ModuleType) -> None:
         from s3prl_emotion import distributed
@@ -147,7 +148,7 @@ class _SafeTorch(ModuleType):
 
     @staticmethod
     def load(path: Any, map_location: Any = "cpu") -> dict[str, Any]:
-        """Load a checkpoint safely."""
+        """Load a checkpoint without running anything it holds."""
         from s3prl_emotion.files.checkpoint import load_checkpoint
 
         return load_checkpoint(path, map_location)

@@ -1,4 +1,4 @@
-"""Checks of ``run_downstream.py``'s command line, made before anything is loaded, drawn or written."""
+"""Check the command line of ``run_downstream.py`` before anything is loaded, drawn or written."""
 
 from __future__ import annotations
 
@@ -24,21 +24,21 @@ from s3prl_emotion.upstreams.layer_choice import chosen_layer
 
 logger = logging.getLogger(__name__)
 
-# What the host keeps from the command line when -e brings a checkpoint's arguments back.
+# Arguments that the command line still sets when -e restores a checkpoint's arguments.
 KEPT_WITH_PAST_EXP = {
     "mode", "evaluate_split", "override", "backend", "local_rank", "past_exp", "auto_resume", "device",
     "expname", "verbose", "downstream", "upstream_path", "downstream_path", "feature_store", "store_dtype",
     "store_batched",
 }  # fmt: skip
-NO_BUILDERS = {"optimizer", "scheduler", "grouped_parameters"}  # s3prl's get_… functions that build neither
+NO_BUILDERS = {"optimizer", "scheduler", "grouped_parameters"}  # s3prl's other get_… functions
 
 
 def check_arguments(args: Namespace, given: Sequence[str]) -> Namespace:
-    """Check parsed arguments and fill in what the host leaves to chance: device and recipe.
+    """Check parsed arguments and fill in device and recipe, which the host leaves open.
 
     Args:
-        args: as the host's parser has them
-        given: destinations of the flags that the user wrote
+        args: from the host's parser
+        given: destinations of the flags that the user gave
 
     Returns:
         the arguments, with ``device`` and ``config`` set
@@ -66,12 +66,12 @@ def check_arguments(args: Namespace, given: Sequence[str]) -> Namespace:
         args.config = str(find_recipe(args.downstream) if args.config is None else args.config)
         effective, config = overridden(args.override, args, read_recipe(args.config))
     _check_names(effective)
-    if past is None and is_emotion_head(effective.downstream):  # -e brings the layer back that was chosen
+    if past is None and is_emotion_head(effective.downstream):  # -e restores the chosen layer
         args.upstream_layer_selection = effective.upstream_layer_selection = chosen_layer(effective, config)
     check_builders(config)
     _check_store(args, effective, config)
     if args.local_rank is not None and is_emotion_head(effective.downstream) and is_superb(config):
-        raise UsageError("torchrun: runner.seeding superb is SUPERB's protocol for one process; take seeding: seed")
+        raise UsageError("torchrun: runner.seeding superb is SUPERB's protocol for one process; use seeding: seed")
     _check_writable(
         Path(args.expdir or f"result/downstream/{args.expname}") if past is None else Path(effective.expdir)
     )
@@ -81,7 +81,7 @@ def check_arguments(args: Namespace, given: Sequence[str]) -> Namespace:
         raise UsageError(f"-t {args.evaluate_split}: no such audio file")
     if is_emotion_head(effective.downstream):
         if args.mode == "inference" and past is None and not args.init_ckpt:
-            raise UsageError("-m inference needs a trained checkpoint: give one with -e, dev-best.ckpt for example")
+            raise UsageError("-m inference needs a trained checkpoint: give one with -e, such as dev-best.ckpt")
         check_head(effective, config)
     return args
 
@@ -106,16 +106,16 @@ def find_recipe(downstream: str) -> Path:
 
 def _check_names(args: Namespace) -> None:
     if args.downstream is None:
-        raise UsageError("-d/--downstream is required: the head to train, emotion_corr_attn for example")
+        raise UsageError("-d/--downstream is required: the head to train, such as emotion_corr_attn")
     host.check_downstream(args.downstream)
     if args.upstream is None:
-        raise UsageError("-u/--upstream is required: the speech model, fbank_no_cmvn for example")
+        raise UsageError("-u/--upstream is required: the speech model, such as fbank_no_cmvn")
     if getattr(args, "hub", "torch") == "torch":
         host.find_upstream(args.upstream)
 
 
 def check_builders(config: dict[str, Any]) -> None:
-    """Allow names of the host's optimizers and schedulers alone: it evaluates them, and checkpoints bring recipes.
+    """Allow only the names of the host's optimizers and schedulers: it evaluates them, and checkpoints bring recipes.
 
     Raises:
         ConfigError: another name
@@ -132,13 +132,13 @@ def check_builders(config: dict[str, Any]) -> None:
 
 
 def is_superb(config: dict[str, Any]) -> bool:
-    """Whether a recipe asks for SUPERB's own seeding and order."""
+    """Return whether a recipe asks for SUPERB's own seeding and order."""
     runner = config.get("runner")
     return isinstance(runner, dict) and runner.get("seeding") == "superb"
 
 
 def _check_store(args: Namespace, effective: Namespace, config: dict[str, Any]) -> None:
-    """``--feature_store`` is for a frozen upstream on the suite's own path; SUPERB's mode keeps the host's."""
+    """Refuse ``--feature_store`` where features are not the suite's own of a frozen upstream, as in SUPERB's mode."""
     if args.feature_store is None:
         if args.store_dtype != "float32" or args.store_batched:
             raise UsageError("--store_dtype and --store_batched need --feature_store DIR")
@@ -146,15 +146,15 @@ def _check_store(args: Namespace, effective: Namespace, config: dict[str, Any]) 
     if args.store_dtype not in DTYPE_NAMES:
         raise UsageError(f"--store_dtype {args.store_dtype}: no such type{nearest(args.store_dtype, DTYPE_NAMES)}")
     if effective.upstream_trainable:
-        raise UsageError("--feature_store: a trained upstream (-f) changes with every step; leave out one of both")
+        raise UsageError("--feature_store: a trained upstream (-f) changes with every step; leave one of them out")
     if not is_emotion_head(effective.downstream):
-        raise UsageError(f"--feature_store: -d {effective.downstream} is a stock task, which runs s3prl's own way")
+        raise UsageError(f"--feature_store: -d {effective.downstream} is a stock task, which s3prl runs in its own way")
     if is_superb(config):
-        raise UsageError("--feature_store: runner.seeding superb keeps s3prl's batched features; take seeding: seed")
+        raise UsageError("--feature_store: runner.seeding superb uses s3prl's batched features; use seeding: seed")
 
 
 def _past_checkpoint(args: Namespace) -> Path | None:
-    """The checkpoint that ``-e`` or ``-a`` means, found as the host finds it."""
+    """Return the checkpoint that ``-e`` or ``-a`` means, chosen as the host chooses it."""
     folder = Path(args.expdir or f"result/downstream/{args.expname}")
     if args.auto_resume and any(folder.glob("states-*.ckpt")):
         args.past_exp = str(folder)
@@ -167,10 +167,10 @@ def _past_checkpoint(args: Namespace) -> Path | None:
         return path
     states = sorted(path.glob("states-*.ckpt"), key=lambda state: int(state.stem.split("-")[-1]))
     if not states:
-        raise CheckpointError(f"-e {path}: holds no states-*.ckpt; name a checkpoint file, dev-best.ckpt for example")
+        raise CheckpointError(f"-e {path}: contains no states-*.ckpt; name a checkpoint file, such as dev-best.ckpt")
     if args.mode != "train" and (path / "dev-best.ckpt").is_file():
         logger.warning(
-            "-e %s means its last checkpoint, %s, as in s3prl; the best is %s",
+            "-e %s evaluates its last checkpoint, %s, as in s3prl; the best is %s",
             path,
             states[-1].name,
             path / "dev-best.ckpt",
@@ -185,7 +185,7 @@ def _check_past(args: Namespace, state: dict[str, Any], path: Path, given: Seque
     for name in given:
         if name not in KEPT_WITH_PAST_EXP and getattr(args, name, None) != getattr(state["Args"], name, None):
             logger.warning(
-                "--%s is ignored: -e brings back the checkpoint's own (%s); -o overrides it",
+                "--%s is ignored: -e restores the checkpoint's (%s); -o overrides it",
                 name,
                 getattr(state["Args"], name, None),
             )
@@ -209,12 +209,12 @@ def _check_initial(args: Namespace, state: dict[str, Any]) -> None:
 
 
 def _check_writable(folder: Path) -> None:
-    """Refuse an experiment directory that cannot be written, before hours of training are lost to it."""
-    place = folder
-    while not place.exists() and place != place.parent:
-        place = place.parent
+    """Refuse an experiment directory that cannot be written, before hours of training are lost."""
+    existing = folder
+    while not existing.exists() and existing != existing.parent:
+        existing = existing.parent
     try:
-        with tempfile.TemporaryFile(dir=place):
+        with tempfile.TemporaryFile(dir=existing):
             pass
     except OSError as error:
         raise UsageError(
@@ -223,11 +223,11 @@ def _check_writable(folder: Path) -> None:
 
 
 def check_head(args: Namespace, config: dict[str, Any]) -> None:
-    """Check recipe and corpus of one of the suite's heads.
+    """Check recipe and corpus of a head.
 
     Raises:
         ConfigError: the recipe is malformed
-        LabelError: so are the labels, or a split that is asked for is not there
+        LabelError: the labels are malformed, or a split that the run needs does not exist
         AudioError: audio files are missing
     """
     check_recipe(config)
@@ -237,6 +237,6 @@ def check_head(args: Namespace, config: dict[str, Any]) -> None:
         from s3prl_emotion.corpora import load_corpus
 
         corpus, runner = load_corpus(data, expert.required_labels(modelrc)), config["runner"]
-        trained_on = [runner.get("train_dataloader", "train"), *runner.get("eval_dataloaders", [])]
-        for split in trained_on if args.mode == "train" else [args.evaluate_split]:
+        splits = [runner.get("train_dataloader", "train"), *runner.get("eval_dataloaders", [])]
+        for split in splits if args.mode == "train" else [args.evaluate_split]:
             corpus.split(split)

@@ -1,4 +1,4 @@
-"""The host's runner with what it lacks: exact resume, evaluation that leaves training alone, true lengths."""
+"""The host's runner, plus exact resume, evaluation that does not affect training, and true lengths."""
 
 from __future__ import annotations
 
@@ -35,15 +35,15 @@ from s3prl_emotion.upstreams.split_features import pooled_features
 
 logger = logging.getLogger(__name__)
 BEST = "dev-best.ckpt"
-SEEDS_APART = 1_000_003  # of the processes of a distributed training
-HOSTS_NOTES = re.compile(r".+_\d{4}(-\d\d){5}\..+")  # what the host writes before it builds anything
+SEEDS_APART = 1_000_003  # between the seeds of the processes of a distributed training
+HOSTS_NOTES = re.compile(r".+_\d{4}(-\d\d){5}\..+")  # files that the host writes before it builds anything
 
 
 class SuiteRunner(Runner):
-    """Runs the suite's heads, and stock tasks as the host does.
+    """Runs heads, and stock tasks as the host does.
 
-    ``host_order`` is true for stock tasks and in SUPERB's seeding mode: random draws, batched features and evaluation
-    are then the host's own, since that is what parity means.
+    ``host_order`` is true for stock tasks and in SUPERB's seeding mode: then random draws, batched features and
+    evaluation are the host's, for exact parity.
     """
 
     def __init__(self, args: Any, config: dict[str, Any]) -> None:
@@ -53,12 +53,12 @@ class SuiteRunner(Runner):
         with _no_empty_experiment(Path(args.expdir)):
             super().__init__(args, config)
         if args.mode == "evaluate" and not self.init_ckpt:
-            logger.warning("no checkpoint given with -e or -i: what is evaluated is an untrained head")
+            logger.warning("no checkpoint given with -e or -i: evaluate an untrained head")
 
     # --- building --------------------------------------------------------------------------------------------------
 
     def _init_model(self, model: Any, name: str, trainable: bool, interfaces: Any = None) -> ModelEntry:
-        """Without ``DistributedDataParallel``, which the host wraps models in: see ``distributed.py``."""
+        """Load the weights; unlike the host, do not wrap in ``DistributedDataParallel``: see ``distributed.py``."""
         self._load_weight(model, name)
         return ModelEntry(model, name, trainable, interfaces)
 
@@ -77,7 +77,7 @@ class SuiteRunner(Runner):
             ) from error
 
     def _get_upstream(self) -> ModelEntry:
-        with in_touch():  # the host lets the others wait until the first has downloaded
+        with in_touch():  # the other processes wait until the first has downloaded
             entry = super()._get_upstream()
         args, layer = self.args, self.args.upstream_layer_selection
         if entry.trainable or self.host_order:
@@ -98,10 +98,10 @@ class SuiteRunner(Runner):
         return self._init_model(model, "Featurizer", True, ["output_dim", "downsample_rate"])
 
     def _get_downstream(self) -> ModelEntry:
-        if not self.host_order:  # whatever upstream and featurizer drew, the head starts from --seed
+        if not self.host_order:  # whatever upstream and featurizer drew, the head depends on --seed alone
             seed_everything(self.args.seed)
         entry = super()._get_downstream()
-        if rank():  # the head is the same in every process, its dropout is not
+        if rank():  # the head is the same in every process, its dropout masks differ
             seed_everything(self.args.seed + SEEDS_APART * rank())
         if self.is_suite:
             entry.model.check_upstream(self.source.identity)
@@ -127,15 +127,15 @@ class SuiteRunner(Runner):
     # --- features --------------------------------------------------------------------------------------------------
 
     def features(self, waveforms: Any, others: Sequence[Any] = ()) -> list[Tensor]:
-        """Waveforms ``[N_b]`` to features ``[T_b, D]``.
+        """Return the features ``[T_b, D]`` of waveforms ``[N_b]``.
 
-        On the suite's own path a frozen upstream sees every utterance alone, so that neither its neighbours in the
-        batch nor padding can change it, and the feature store can stand in for it; a trainable upstream and the host's
-        order see the batch.
+        A frozen upstream computes each utterance separately, so that neither its neighbours in the batch nor padding
+        can change it, and the feature store can replace it; a trainable upstream, and every upstream in the host's
+        order, computes the whole batch.
 
         Args:
             waveforms: of a batch
-            others: what else is in the batch; the last of it names the utterances, for messages
+            others: the rest of the batch, of which the last entry names the utterances, for messages
         """
         wavs = [torch.as_tensor(np.asarray(wav), dtype=torch.float32) for wav in waveforms]
         if self.host_order or self.upstream.trainable:
@@ -153,7 +153,7 @@ class SuiteRunner(Runner):
 
     @cached_property
     def source(self) -> UpstreamSource:
-        """Where features of a frozen upstream come from."""
+        """The source of the features of a frozen upstream: the upstream, or the feature store."""
         return UpstreamSource(
             self.upstream.model,
             self.featurizer.model,
@@ -169,7 +169,7 @@ class SuiteRunner(Runner):
     # --- the three modes -------------------------------------------------------------------------------------------
 
     def train(self) -> None:
-        """``-m train``: train, then evaluate the best checkpoint, whose predictions are those that stay."""
+        """``-m train``: train, then evaluate the best checkpoint, whose predictions are kept."""
         with _no_empty_experiment(Path(self.args.expdir)):
             if self.is_suite:
                 self.downstream.model.fit(partial(pooled_features, self))
@@ -184,7 +184,7 @@ class SuiteRunner(Runner):
         """``-m evaluate``, and the evaluations during training.
 
         Returns:
-            names under which the expert wants the weights of the moment saved
+            names under which the head wants the current weights saved
         """
         if self.host_order and not is_leader_process():
             return []
@@ -201,7 +201,7 @@ class SuiteRunner(Runner):
         return []
 
     def inference(self) -> None:
-        """``-m inference``: class probabilities of one file."""
+        """``-m inference``: print what the head predicts for one file."""
         path = Path(self.args.evaluate_split)
         if not path.is_file():
             raise UsageError(f"-t {path}: no such audio file")
@@ -231,7 +231,7 @@ class SuiteRunner(Runner):
         if self.is_suite:
             expert.before_evaluation()
         loader = expert.get_dataloader(split)
-        batches = self._batches_of(len(loader))
+        batches = self._count_batches(len(loader))
         last = batches if self.host_order else batches - 1  # the host evaluates one batch more than the ratio says
         records: dict[str, list[Any]] = defaultdict(list)
         of_batches: list[dict[str, list[Any]]] = []
@@ -264,19 +264,19 @@ class SuiteRunner(Runner):
             entry.model.train(training)
         return names if isinstance(names, list) else []
 
-    def _batches_of(self, there: int) -> int:
-        """Batches to evaluate among the ``there`` of this process: its share of what the ratio leaves of all."""
+    def _count_batches(self, available: int) -> int:
+        """Return how many of this process's batches to evaluate: its share of ``evaluate_ratio`` of all batches."""
         ratio = float(self.config["runner"].get("evaluate_ratio", 1))
         if self.host_order:  # the leader has them all
-            return round(there * ratio)
-        return len(range(rank(), round(sum(everyones(there)) * ratio), world()))
+            return round(available * ratio)
+        return len(range(rank(), round(sum(everyones(available)) * ratio), world()))
 
     def _evaluate_best(self) -> None:
-        """Leave the best checkpoint's predictions and metrics behind, not the last step's."""
+        """Write the predictions and metrics of the best checkpoint over those of the last step."""
         path = Path(self.args.expdir) / BEST
         splits = list(self.config["runner"]["eval_dataloaders"])
         if not leaders(path.is_file()):
-            logger.warning("%s: no %s, since dev was never evaluated (runner.eval_step)", self.args.expdir, BEST)
+            logger.warning("%s: no %s, because dev was never evaluated (runner.eval_step)", self.args.expdir, BEST)
             return
         step = 0
         if is_leader_process():
@@ -296,7 +296,7 @@ class SuiteRunner(Runner):
 
 
 def _merged(shares: list[list[dict[str, list[Any]]]]) -> dict[str, list[Any]]:
-    """Records of a split in its own order; ``shares`` holds the batches of each process, which take turns."""
+    """Return the records of a split in its own order; ``shares`` has the batches of each process, which take turns."""
     merged: dict[str, list[Any]] = defaultdict(list)
     for turn in range(len(shares[0])):
         for share in shares:
@@ -307,7 +307,7 @@ def _merged(shares: list[list[dict[str, list[Any]]]]) -> dict[str, list[Any]]:
 
 @contextmanager
 def _no_empty_experiment(folder: Path) -> Iterator[None]:
-    """Take the experiment directory back where the input is at fault before anything was computed into it."""
+    """Remove the experiment directory if an error in the input ends the run before anything was computed."""
     try:
         yield
     except EmotionError:

@@ -1,4 +1,4 @@
-"""What a finished run shows on the terminal: scores, the confusion matrix, and the files it wrote."""
+"""Print the summary of a run: scores, confusion matrix, and the files written."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ if TYPE_CHECKING:
 
 
 def print_summary(expert: EmotionExpert, splits: Sequence[str]) -> None:
-    """Print the scores of evaluated splits, the confusion matrix of the last one, and where the files are."""
+    """Print the scores of evaluated splits, the confusion matrix of the last one, and the paths of the files."""
     console = Console(highlight=False)
     written: list[Path] = []
-    found = {}
+    results = {}
     for split in splits:
         path = expert.expdir / f"{split}_{expert.fold}_metrics.json"
-        found[split] = json.loads(path.read_text(encoding="utf-8"))
+        results[split] = json.loads(path.read_text(encoding="utf-8"))
         written += [path, expert.expdir / f"{split}_{expert.fold}_predictions.csv"]
     title = f"{expert.head}, {expert.fold}"
-    classed = {split: metrics for split, metrics in found.items() if "confusion" in metrics}
+    classed = {split: metrics for split, metrics in results.items() if "confusion" in metrics}
     if classed:
         console.print(_class_scores(classed, title))
         last = list(classed)[-1]
@@ -38,29 +38,29 @@ def print_summary(expert: EmotionExpert, splits: Sequence[str]) -> None:
             written.append(plot_confusion(figure, metrics["confusion"], _classes(metrics), stem))
             if "hypotheses" in metrics:
                 written += draw_split(expert.expdir, stem, metrics)
-    rated = {split: metrics for split, metrics in found.items() if "CCC" in metrics}
+    rated = {split: metrics for split, metrics in results.items() if "CCC" in metrics}
     if rated:
         console.print(_dimension_scores(rated, title))
     console.print("written:", *(f"  {path}" for path in written), sep="\n", soft_wrap=True)
 
 
 def _classes(metrics: dict[str, Any]) -> list[str]:
-    """What the confusion matrix is of: the classes that were evaluated, which may be fewer than were learnt."""
+    """Return the classes of the confusion matrix: those that were evaluated, which may be fewer than were learnt."""
     return metrics.get("evaluated_classes") or metrics["classes"]
 
 
-def _class_scores(found: dict[str, dict[str, Any]], title: str) -> Table:
+def _class_scores(results: dict[str, dict[str, Any]], title: str) -> Table:
     scores = Table("split", "utterances", "WA", "UA (UAR)", "macro-F1", "checkpoint", title=title)
-    for split, metrics in found.items():
+    for split, metrics in results.items():
         percent = [f"{100 * metrics[name]:.2f} %" for name in ("WA", "UAR", "macro_f1")]
         scores.add_row(split, str(metrics["utterances"]), *percent, _checkpoint(metrics))
     return scores
 
 
-def _dimension_scores(found: dict[str, dict[str, Any]], title: str) -> Table:
-    names = list(next(iter(found.values()))["CCC"])
+def _dimension_scores(results: dict[str, dict[str, Any]], title: str) -> Table:
+    names = list(next(iter(results.values()))["CCC"])
     scores = Table("split", "utterances", *names, "mean", "checkpoint", title=f"{title}: CCC")  # fits 80 columns
-    for split, metrics in found.items():
+    for split, metrics in results.items():
         values = [*(metrics["CCC"][name] for name in names), metrics["mean_CCC"]]
         shown = ["undefined" if value is None else f"{value:.3f}" for value in values]
         count = metrics.get("dimension_utterances", metrics.get("utterances"))

@@ -390,7 +390,7 @@ def test_early_stopping_ends_when_dev_gets_no_better(train: Train, caplog: pytes
     assert end is not None
     assert 2 * patience < end < 60
     assert max(dev) == end == last_state(folder)["Step"]
-    assert f"step {end}: dev has not got better in {patience} evaluations, training ends" in caplog.text
+    assert f"step {end}: dev has not improved in {patience} evaluations, training ends" in caplog.text
     best = max(log(folder, "New best on dev"))
     assert best == end - 2 * patience
     assert load_checkpoint(folder / "dev-best.ckpt")["Step"] == metrics(folder)["step"] == best
@@ -438,7 +438,7 @@ def test_resuming_a_run_that_stopped_trains_no_further(train: Train, caplog: pyt
     with caplog.at_level(logging.INFO, logger="s3prl_emotion"):
         train("exp", "-a", **STOPPING)
     assert {path.name: path.read_bytes() for path in folder.iterdir() if path.name.startswith(kept)} == before
-    assert "dev has not got better in 3 evaluations" in caplog.text
+    assert "dev has not improved in 3 evaluations" in caplog.text
 
 
 def test_more_patience_goes_on(cli: Cli, train: Train):

@@ -24,11 +24,11 @@ from s3prl_emotion import cli as suite
 from s3prl_emotion.errors import ConfigError
 from s3prl_emotion.experts.reduction import (
     PrincipalComponents,
-    Resolved,
+    Reduction,
     SaliencySection,
     SalientDimensions,
     build,
-    resolve,
+    read,
 )
 from s3prl_emotion.files.checkpoint import load_checkpoint
 from s3prl_emotion.saliency import PCAProjection, SaliencyFile, pca_projection, plots
@@ -156,16 +156,16 @@ def section(**values: Any) -> SaliencySection:
     return SaliencySection.read(values, "modelrc.saliency")
 
 
-def resolved(from_checkpoint: bool = False, **values: Any) -> Resolved:
-    return resolve(section(**values), None, None, None, from_checkpoint)
+def resolved(from_checkpoint: bool = False, **values: Any) -> Reduction:
+    return read(section(**values), None, None, None, from_checkpoint)
 
 
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({}, r"modelrc\.saliency\.file: name the file that s3prl-emotion saliency wrote, or dimensions"),
+        ({}, r"modelrc\.saliency\.file: name the file that s3prl-emotion saliency wrote, or list dimensions"),
         ({"keep": 0.5}, r"modelrc\.saliency\.file: name the file"),
-        ({"components": 3}, r"modelrc\.saliency\.components: stands in checkpoints alone"),
+        ({"components": 3}, r"modelrc\.saliency\.components: only checkpoints have this key"),
         ({"dimensions": [1, 2], "keep": 0.5}, r"modelrc\.saliency\.keep: is a share of a file's dimensions"),
         ({"file": "nowhere.safetensors"}, r"nowhere\.safetensors: no such saliency file"),
     ],
@@ -382,7 +382,7 @@ def test_saliency_of_something_else_is_refused(cli: Cli, make: Make, graded_corp
     Path("other.yaml").write_text("seed: 1")
     assert "another upstream" in refused(cli, graded_corpus, "-g", "other.yaml", **options)
     Path("wide.yaml").write_text("dim: 8")
-    assert "is of 6 dimensions, the upstream has 8" in refused(cli, graded_corpus, "-g", "wide.yaml", **options)
+    assert "has 6 dimensions, the upstream has 8" in refused(cli, graded_corpus, "-g", "wide.yaml", **options)
     Path("deep.yaml").write_text("layers: 5")
     assert "another upstream" in refused(cli, graded_corpus, "-g", "deep.yaml", **options)
     assert "max_duration" in refused(cli, graded_corpus, **options, **{f"{DATA}.max_duration": 0.2})
@@ -402,7 +402,7 @@ def test_audio_cut_alike_is_taken(make: Make, train: Train):
         ({"dimensions": [0, 6]}, "modelrc.saliency.dimensions: must be numbers from 0 to 5"),
         ({"dimensions": [3, 1]}, "modelrc.saliency.dimensions: must be numbers from 0 to 5"),
         ({"dimensions": []}, "modelrc.saliency.dimensions: must be numbers from 0 to 5"),
-        ({"components": 3}, "modelrc.saliency.components: stands in checkpoints alone"),
+        ({"components": 3}, "modelrc.saliency.components: only checkpoints have this key"),
         ({"keep": 0.0, "file": "x"}, "modelrc.saliency.keep"),
         ({"fil": "x"}, "modelrc.saliency.fil: unknown key"),
         ({"file": "nowhere"}, "nowhere: no such saliency file"),
@@ -422,7 +422,7 @@ def test_two_processes_keep_the_same(make: Make, graded_corpus: TinyGradedCorpus
 
 def test_projection_of_a_file_may_be_left_to_a_checkpoint() -> None:
     fitted = pca_projection(draw(30, 4, seed=2), 2)
-    held = Resolved(section(components=2, file="gone"), None, PCAProjection(*fitted.__dict__.values()))
+    held = Reduction(section(components=2, file="gone"), None, PCAProjection(*fitted.__dict__.values()))
     module = build(held, 4)
     assert isinstance(module, PrincipalComponents)
     torch.testing.assert_close(module(draw(3, 4)), fitted.transform(draw(3, 4)))

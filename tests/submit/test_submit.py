@@ -23,7 +23,7 @@ from s3prl_emotion.benchmark.records import ResultsFile
 from s3prl_emotion.cli import main
 from s3prl_emotion.corpora.corpus import Utterance
 from s3prl_emotion.corpora.superb import read_corpus
-from s3prl_emotion.experts.results import write_categorical
+from s3prl_emotion.experts.evaluation import write_categorical
 from s3prl_emotion.files.folders import recipes_folder
 from s3prl_emotion.metrics.results import provenance
 from s3prl_emotion.recipe import DataSection, read_recipe

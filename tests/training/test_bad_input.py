@@ -217,7 +217,7 @@ def test_broken_yaml(cli: Cli, text: str, said: str):
         (["-m", "train", *HEAD, "--device", "nonsense"], ["--device nonsense", "cpu"]),
         (["-m", "train", *HEAD, "--upstream_path", "nowhere"], ["--upstream_path nowhere", "no such folder"]),
         (["-m", "train", *HEAD, "-e", "nowhere.ckpt"], ["-e nowhere.ckpt", "no such checkpoint"]),
-        (["-m", "train", *HEAD, "-e", "."], ["-e .", "holds no states-*.ckpt", "dev-best.ckpt"]),
+        (["-m", "train", *HEAD, "-e", "."], ["-e .", "contains no states-*.ckpt", "dev-best.ckpt"]),
         (["-m", "evaluate", *HEAD, "-i", "nowhere.ckpt"], ["nowhere.ckpt", "no such checkpoint"]),
         (["-m", "inference", *HEAD, "-t", "nowhere.wav"], ["-t nowhere.wav", "no such audio file"]),
     ],

@@ -78,7 +78,7 @@ def interrupt(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> Interrupt:
         with monkeypatch.context() as patch:
             patch.setattr(Training, "_after_update", mortal)
             outcome = cli(*command, code=130)
-        assert outcome.error.endswith("interrupted; the same command with -a goes on from the last checkpoint")
+        assert outcome.error.endswith("interrupted; the same command with -a resumes from the last checkpoint")
 
     return call
 

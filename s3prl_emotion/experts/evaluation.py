@@ -1,4 +1,4 @@
-"""From what a head said of a split to the split's metrics and files, once for the whole split."""
+"""Compute a split's metrics from a head's predictions, once over the whole split, and write its files."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from s3prl_emotion.errors import TrainingError
 from s3prl_emotion.metrics import results
 
 logger = logging.getLogger(__name__)
-FIRST = ("split", "fold", "step", "checkpoint", "classes")  # of a metrics file, ahead of the metrics
+FIRST = ("split", "fold", "step", "checkpoint", "classes")  # keys of a metrics file that come before the metrics
 
 
 def write_categorical(
@@ -24,18 +24,18 @@ def write_categorical(
     probability: Sequence[Sequence[float]],
     made_by: dict[str, Any],
 ) -> dict[str, Any]:
-    """Compute the metrics of a split and write its predictions and metrics.
+    """Compute the metrics of a split's classes and write its predictions and metrics.
 
-    Utterances without a class (negative label) have predictions, but no part in the metrics.
+    Utterances without a class (negative label) are predicted, but do not count in the metrics.
 
     Args:
         folder: experiment directory
         utterances: of the split, ``[N]``
         probability: of each class, ``[N, K]``
-        made_by: split, fold, step, checkpoint, classes, and what else the metrics file is to hold
+        made_by: split, fold, step, checkpoint, classes, and further entries of the metrics file
 
     Returns:
-        the metrics; none where no utterance has a class
+        the metrics; empty if no utterance has a class
 
     Raises:
         TrainingError: the head's output is not finite, or a file cannot be written
@@ -67,18 +67,18 @@ def write_dimensional(
     names: Sequence[str],
     made_by: dict[str, Any],
 ) -> dict[str, Any]:
-    """Compute the metrics of a split and write its predictions and metrics.
+    """Compute the metrics of a split's dimensions and write its predictions and metrics.
 
     Args:
         folder: experiment directory
         utterances: of the split, ``[N]``
         truth: labels on the corpus's scale, ``[N, O]``: activation, valence, dominance, then their spreads if learnt
-        estimates: the same from the head, ``[N, O]``
+        estimates: of the head, in the same columns, ``[N, O]``
         names: of the columns, ``[O]``
         made_by: as :func:`write_categorical`
 
     Returns:
-        the metrics; those of the spreads stand under ``spreads``
+        the metrics; those of the spreads are under ``spreads``
 
     Raises:
         TrainingError: the head's output is not finite, or a file cannot be written
@@ -109,8 +109,8 @@ def write_multitask(
 ) -> dict[str, Any]:
     """Compute the metrics of a split's classes and dimensions and write its predictions and metrics.
 
-    What an utterance does not have (NaN) is left out of the metrics: grader shares, or dimensions. Where dimensions
-    are all that is known of a split, the metrics are theirs alone.
+    Unknown grader shares and dimensions (NaN) do not count in the metrics. If a split has only dimensions, the metrics
+    are only those of the dimensions.
 
     Args:
         folder: experiment directory
@@ -118,10 +118,10 @@ def write_multitask(
         shares: of the graders, ``[N, K]``
         probability: of each class that is learnt, ``[N, K]``
         truth: labels of the dimensions on the corpus's scale, ``[N, O]``
-        estimates: the same from the head, ``[N, O]``
-        names: of the dimensions, ``[O]``; none where they are not learnt
-        evaluated: classes that UAR and the like are about
-        min_utterances: of a speaker, to be counted in paUAR
+        estimates: of the head, in the same columns, ``[N, O]``
+        names: of the dimensions, ``[O]``; none if they are not learnt
+        evaluated: classes that are evaluated, which may be fewer than are learnt
+        min_utterances: utterances that a speaker needs to count in paUAR
         made_by: as :func:`write_categorical`
 
     Returns:
@@ -163,7 +163,7 @@ def write_multitask(
 def _dimension_metrics(
     utterances: Sequence[Utterance], truth: NDArray[np.float64], estimates: NDArray[np.float64], names: Sequence[str]
 ) -> dict[str, Any] | None:
-    """Metrics of the dimensions, those of the spreads under ``spreads``; ``None`` where no utterance has labels."""
+    """Return the metrics of the dimensions, those of spreads under ``spreads``; ``None`` if no utterance has labels."""
     from s3prl_emotion.metrics.dimensional import dimensional_metrics
 
     width = len(DIMENSIONS)

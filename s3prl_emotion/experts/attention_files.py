@@ -1,4 +1,4 @@
-"""Attention weights over frames as files: npz for computing with, a picture over the waveform for looking at."""
+"""Save attention weights over frames, as npz and as a plot over the waveform."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from s3prl_emotion.files.writing import write_arrays
 
 
 def save(folder: Path, stem: str, weights: Mapping[str, NDArray[np.float32]]) -> Path:
-    """Write ``{stem}_attention.npz`` with the weights ``[T]`` of each utterance under its name."""
+    """Write ``{stem}_attention.npz`` with the weights ``[T]`` of each utterance by its name, and return its path."""
     folder.mkdir(parents=True, exist_ok=True)
     return write_arrays(folder / f"{stem}_attention.npz", weights)
 
 
 def draw(folder: Path, name: str, weights: NDArray[np.float32], waveform: NDArray[np.float32]) -> Path:
-    """Write the weights ``[T]`` of one utterance as npz, and draw them over its waveform ``[N]``."""
+    """Write the weights ``[T]`` of one utterance as npz, plot them over its waveform ``[N]``, and return the plot."""
     save(folder, name, {"weights": weights})
     return plot_attention(folder / f"{name}_attention.png", waveform, weights.tolist(), name)

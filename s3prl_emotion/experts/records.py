@@ -1,4 +1,4 @@
-"""What a split leaves behind when it was trained on or evaluated: curves, lines of ``log.log`` and result files."""
+"""Turn what a head recorded of a split into curves, lines of ``log.log`` and result files."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import math
 from pathlib import Path
 from typing import Any
 
-from s3prl_emotion.experts import attention
+from s3prl_emotion.experts import attention_files
 from s3prl_emotion.figures import embeddings
 from s3prl_emotion.metrics import results
 
@@ -61,5 +61,5 @@ def write_split(expert: Any, split: str, records: Records, step: int, checkpoint
         embeddings.save(expert.expdir, f"{split}_{expert.fold}", records["name"], records["embedding"])
     if records.get("attention"):
         weights = dict(zip(records["name"], records["attention"], strict=True))
-        attention.save(Path(str(expert.attention_dir)), f"{split}_{expert.fold}", weights)
+        attention_files.save(Path(str(expert.attention_dir)), f"{split}_{expert.fold}", weights)
     return metrics
