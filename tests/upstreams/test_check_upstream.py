@@ -72,7 +72,7 @@ def test_a_sound_upstream_passes_and_is_measured() -> None:
     assert [check for check in checks.values() if check.ok is False] == []
     assert checks["dimension"].detail == "4"
     assert checks["layers"].detail == "2"
-    assert checks["rate"].detail == "160 samples a frame (100 Hz); measured 160.0"
+    assert checks["rate"].detail == "160 samples per frame (100 Hz); measured 160.0"
     assert checks["padding"].detail.endswith("to the bit")
     assert [checks[name].detail.split(",")[0] for name in ("0.02 s", "1 s", "60 s")] == [
         "2 frames", "100 frames", "6000 frames"
@@ -130,7 +130,7 @@ def test_one_frame_an_utterance_is_fine() -> None:
             return 1
 
     assert failures(Functionals()) == {}
-    assert "one frame an utterance" in checked(Functionals())["rate"].detail
+    assert "one frame per utterance" in checked(Functionals())["rate"].detail
 
 
 def test_frames_that_only_s3prls_featurizer_refuses_are_told() -> None:
@@ -146,7 +146,7 @@ def test_frames_that_only_s3prls_featurizer_refuses_are_told() -> None:
 
     checks = checked(Late())
     assert all(check.ok is not False for check in checks.values())
-    assert "s3prl's own featurizer (stock tasks, SUPERB's mode) stops on 16000 samples (95 frames)" in (
+    assert "s3prl's own featurizer (stock tasks, SUPERB's mode) fails on 16000 samples (95 frames)" in (
         checks["rate"].detail
     )
 
@@ -294,29 +294,29 @@ class IdentityChanges(Sound):
 @pytest.mark.parametrize(
     ("kind", "expected"),
     [
-        (Nondeterministic, {"determinism": "does it draw in eval()?", "padding": "differs from itself alone"}),
-        (Counting, {"determinism": "differ by", "padding": "differs from itself alone"}),
+        (Nondeterministic, {"determinism": "does it draw in eval mode?", "padding": "differs from the same"}),
+        (Counting, {"determinism": "differ by", "padding": "differs from the same"}),
         (PaddingLeaks, {"padding": "1.0 s in a batch of "}),
         (LastFrameLeaks, {"padding": "this matters with -f"}),
-        (Seeded, {"determinism": "differ by", "padding": "differs from itself alone"}),
+        (Seeded, {"determinism": "differ by", "padding": "differs from the same"}),
         (PlaceLeaks, {"padding": "3.7 s in a batch of 3.7, 1.0, 2.3 s"}),
-        (RowLeaks, {"padding": "differs from itself alone"}),
+        (RowLeaks, {"padding": "differs from the same"}),
         (SilenceIsNotANumber, {"silence": "values are NaN or infinite"}),
         (LongIsInfinite, {"60 s": "48000 of 48000 values are NaN or infinite"}),
         (WrongRate, {"rate": "16000 samples give 100 frames", "1 s": "100 frames", "60 s": "6000 frames"}),
         (
             TooFewFrames,
             {
-                "rate": "16000 samples give 50 frames; 160 samples a frame (get_downsample_rates) would be 100.0",
-                "1 s": "50 frames", "60 s": "50 frames", "frames()": "frames(16000) is 100, the utterance alone gives",
+                "rate": "16000 samples give 50 frames; at 160 samples per frame (get_downsample_rates)",
+                "1 s": "50 frames", "60 s": "50 frames", "frames()": "frames(16000) is 100, but the",
             },
         ),
         (RefusesLong, {"60 s": "RuntimeError: at most 30 s of audio"}),
         (RefusesShort, {"0.02 s": "test_check_upstream.py line"}),
         (NoShortFrame, {"0.02 s": "no frame for 0.02 s", "frames()": "frames(4000) is 25"}),
-        (WrongFrames, {"frames()": "frames(16123) is 101, the utterance alone gives 100"}),
-        (IdentityIsNotPlain, {"identity()": "must give plain numbers"}),
-        (IdentityChanges, {"identity()": "another answer at each call"}),
+        (WrongFrames, {"frames()": "frames(16123) is 101, but the utterance alone has 100"}),
+        (IdentityIsNotPlain, {"identity()": "must return plain numbers"}),
+        (IdentityChanges, {"identity()": "a different value at each call"}),
     ],
 )  # fmt: skip
 def test_what_is_wrong_is_found_and_nothing_else(kind: type[Sound], expected: dict[str, str]) -> None:
@@ -385,8 +385,8 @@ class ChangesItsInput(Sound):
     ("kind", "said"),
     [
         (NoRate, "has no get_downsample_rates"),
-        (RateInHertz, "must give a whole number above 0, not 100.0"),
-        (RateOfNothing, "must give a whole number above 0, not 0"),
+        (RateInHertz, "must return a whole number above 0, not 100.0"),
+        (RateOfNothing, "must return a whole number above 0, not 0"),
         (NoHiddenStates, "gives no 'hidden_states'; nearest: hidden_state"),
         (JustATensor, "must return a dict, not Tensor"),
         (Whole, "must be float tensors [B, T, D]"),
@@ -395,7 +395,7 @@ class ChangesItsInput(Sound):
         (Empty, "must be float tensors [B, T, D]"),
         (NotANumber, "values are NaN or infinite"),
         (Raises, "KeyError: 'weights'"),
-        (ChangesItsInput, "changes the waveforms that it is given"),
+        (ChangesItsInput, "changes its input waveforms"),
     ],
 )
 def test_where_the_interface_fails_nothing_else_is_tried(kind: type[nn.Module], said: str) -> None:
@@ -467,7 +467,7 @@ def test_command_prints_a_line_a_check(folder: Path, capsys: Capture) -> None:
     assert "built with a.ckpt b.yaml False" in err  # as the runner builds it; what upstreams print is not the report
     lines = out.splitlines()
     assert lines[0].startswith("ok    interface    hidden_states: float [B, T, D]")
-    assert "-     frames()     not there; batched extraction needs it" in lines
+    assert "-     frames()     missing; batched extraction needs it" in lines
     assert lines[-1] == "checked_whole: all checks passed"
 
 
@@ -475,7 +475,7 @@ def test_command_fails_with_the_reason(folder: Path, capsys: Capture) -> None:
     assert cli.main(["check-upstream", "checked_half", "--upstream_path", str(folder)]) == 1
     lines = capsys.readouterr().out.splitlines()
     assert any(
-        line.startswith("FAIL  rate         16000 samples give 100 frames; 80 samples a frame") for line in lines
+        line.startswith("FAIL  rate         16000 samples give 100 frames; at 80 samples per frame") for line in lines
     )
     assert lines[-1] == "checked_half: failed: rate, 1 s, 60 s"
 

@@ -1,1 +1,1 @@
-"""``s3prl-emotion check-upstream``: check that an upstream keeps the interface and is reliable."""
+"""Check upstreams: ``s3prl-emotion check-upstream``."""

@@ -1,6 +1,6 @@
-"""Whether an upstream keeps s3prl's interface, repeats itself, and gives an utterance the same features in any company.
+"""Check that an upstream keeps s3prl's interface, is deterministic, and is independent of padding.
 
-Everything runs on signals made here, without gradients, in evaluation mode, on one device; the generators are put back.
+All checks use synthetic signals, without gradients, in eval mode, on one device; random generators keep their state.
 """
 
 from __future__ import annotations
@@ -22,22 +22,22 @@ from s3prl_emotion.audio import SAMPLE_RATE
 from s3prl_emotion.rng import own_seed, rng_state, seed_everything
 from s3prl_emotion.upstreams.check.probe import SECONDS, CheckError, Probe, difference, foreign, speech_like
 
-BATCHES = (SECONDS, (3.7, 1.0, 2.3), (2.2, 2.3))  # s; the last for upstreams that batch like lengths alone
-EDGES = (0.02, 1.0, 60.0)  # s; an upstream has to live with them
-ODD = (4000, 16_123)  # samples; lengths that no hop divides
+BATCHES = (SECONDS, (3.7, 1.0, 2.3), (2.2, 2.3))  # s; the last for upstreams that batch only similar lengths
+EDGES = (0.02, 1.0, 60.0)  # s; lengths that every upstream must accept
+ODD = (4000, 16_123)  # samples; lengths that are no multiple of the hop
 TIMED, REPEATS = 4.0, 3  # s of audio, runs
-FRAMES_OFF = 5  # frames more or fewer than the rate says
+FRAMES_OFF = 5  # largest difference from the number of frames that follows from the rate
 TOLERANCE = 1e-4  # of the features' norm, alone against batched
 ROUNDING = 1e-6  # of the features' norm, between two calls with the same input: libraries may order sums differently
 HOSTS_FEATURIZER = "s3prl's own featurizer (stock tasks, SUPERB's mode)"
 WHERE_PADDING_MATTERS = (
-    "this matters with -f, in SUPERB's mode and in batched extraction; elsewhere the suite runs each utterance alone"
+    "this matters with -f, in SUPERB's mode and in batched extraction; else the suite computes utterances one by one"
 )
 
 
 @dataclass(frozen=True)
 class Check:
-    """One line of the report: ``ok`` is ``None`` where there is something to know but nothing to fail."""
+    """A line of the report; ``ok`` is ``None`` if it only informs."""
 
     name: str
     ok: bool | None
@@ -53,13 +53,13 @@ def check_upstream(
     """Check an upstream.
 
     Args:
-        model: built, and on ``device``; it is put into evaluation mode
+        model: the upstream, on ``device``; it is set to eval mode
         selection: key of the features (``-s``)
         device: where it runs
-        report: called with every check as soon as it is done
+        report: called with each check when it is done
 
     Returns:
-        the checks in order; where the interface fails, it alone
+        the checks in order; if the interface fails, only that one
     """
     if isinstance(model, nn.Module):
         model.eval()
@@ -91,7 +91,7 @@ def _interface(probe: Probe) -> str:
         raise CheckError("has no get_downsample_rates(key)")
     rate = foreign(function, probe.selection)
     if isinstance(rate, bool) or not isinstance(rate, Integral) or rate < 1:
-        raise CheckError(f"get_downsample_rates({probe.selection!r}) must give a whole number above 0, not {rate!r}")
+        raise CheckError(f"get_downsample_rates({probe.selection!r}) must return a whole number above 0, not {rate!r}")
     probe.rate = int(rate)
     probe([speech_like(seconds) for seconds in SECONDS])
     return f"{probe.selection}: float [B, T, D], finite, for {len(SECONDS)} utterances of mixed lengths"
@@ -109,37 +109,37 @@ def _rate(probe: Probe) -> str:
     for seconds in SECONDS:
         probe.alone(seconds)
     if probe.one_frame:
-        return f"one frame an utterance, which {HOSTS_FEATURIZER} does not bear at every length"
+        return f"one frame per utterance, which {HOSTS_FEATURIZER} does not accept at every length"
     (short, few), (long, many) = min(probe.frames.items()), max(probe.frames.items())
     measured = f"{(long - short) / (many - few):.1f}" if many > few else "none"
-    detail = f"{probe.rate} samples a frame ({SAMPLE_RATE / probe.rate:.5g} Hz); measured {measured}"
+    detail = f"{probe.rate} samples per frame ({SAMPLE_RATE / probe.rate:.5g} Hz); measured {measured}"
     for samples, frames in sorted(probe.frames.items()):
         _hold_to_rate(probe, samples, frames)
-    stopped = [
+    failing = [
         f"{samples} samples ({frames} frames)"
         for samples, frames in probe.frames.items()
         if abs(frames - round(samples / probe.rate)) >= TOLERABLE_SEQLEN_DIFF
     ]
-    return detail + (f"; {HOSTS_FEATURIZER} stops on {', '.join(stopped)}" if stopped else "")
+    return detail + (f"; {HOSTS_FEATURIZER} fails on {', '.join(failing)}" if failing else "")
 
 
 def _hold_to_rate(probe: Probe, samples: int, frames: int) -> None:
     expected = samples / probe.rate
     if abs(frames - expected) > FRAMES_OFF:
         raise CheckError(
-            f"{samples} samples give {frames} frames; {probe.rate} samples a frame (get_downsample_rates) would be "
-            f"{expected:.1f}, and {FRAMES_OFF} off at most"
+            f"{samples} samples give {frames} frames; at {probe.rate} samples per frame (get_downsample_rates) "
+            f"there should be {expected:.1f}, {FRAMES_OFF} more or fewer at most"
         )
 
 
 def _determinism(probe: Probe) -> str:
-    known, worst = probe.alone(SECONDS[0]), 0.0
+    first, worst = probe.alone(SECONDS[0]), 0.0
     for seed in (0, 1):
         seed_everything(seed)
-        worst = max(worst, difference(probe([speech_like(SECONDS[0])])[:, 0], known))
+        worst = max(worst, difference(probe([speech_like(SECONDS[0])])[:, 0], first))
     if worst > ROUNDING:
         raise CheckError(
-            f"the same input gives features that differ by {worst:.1e} of their norm; does it draw in eval()?"
+            f"the same input gives features that differ by {worst:.1e} of their norm; does it draw in eval mode?"
         )
     return "the same input gives the same features, whatever the seed" + (f" (within {worst:.0e})" if worst else "")
 
@@ -149,7 +149,7 @@ def _generators(probe: Probe) -> str | Check:
     probe([speech_like(SECONDS[0])])
     if _plain(rng_state()) == before:
         return "draws nothing"
-    return Check("generators", None, "draws from the global generators in evaluation mode")
+    return Check("generators", None, "draws from the global generators in eval mode")
 
 
 def _padding(probe: Probe) -> str:
@@ -161,11 +161,13 @@ def _padding(probe: Probe) -> str:
             frames = alone.shape[1]
             if batch.shape[2] < frames:
                 raise CheckError(f"{seconds} s give {frames} frames alone, {batch.shape[2]} in a batch")
-            apart = difference(batch[:, row, :frames], alone)
-            if apart > worst:
-                worst, where = apart, f"{seconds} s in a batch of {', '.join(map(str, lengths))} s"
+            distance = difference(batch[:, row, :frames], alone)
+            if distance > worst:
+                worst, where = distance, f"{seconds} s in a batch of {', '.join(map(str, lengths))} s"
     if worst > TOLERANCE:
-        raise CheckError(f"{where} differs from itself alone by {worst:.1e} of its norm; {WHERE_PADDING_MATTERS}")
+        raise CheckError(
+            f"{where} differs from the same utterance alone by {worst:.1e} of its norm; {WHERE_PADDING_MATTERS}"
+        )
     return "alone and in batches of mixed lengths: " + (f"within {worst:.0e} of the norm" if worst else "to the bit")
 
 
@@ -190,29 +192,29 @@ def _silence(probe: Probe) -> str:
 def _frames(probe: Probe) -> str | Check:
     function = getattr(probe.model, "frames", None)
     if not callable(function):
-        return Check("frames()", None, "not there; batched extraction needs it")
+        return Check("frames()", None, "missing; batched extraction needs it")
     for samples in ODD:
         probe.alone(samples / SAMPLE_RATE)
     for samples, frames in sorted(probe.frames.items()):
-        told = foreign(function, samples)
-        if told != frames:
-            raise CheckError(f"frames({samples}) is {told!r}, the utterance alone gives {frames}")
+        answer = foreign(function, samples)
+        if answer != frames:
+            raise CheckError(f"frames({samples}) is {answer!r}, but the utterance alone has {frames}")
     return f"right for {len(probe.frames)} lengths"
 
 
 def _identity(probe: Probe) -> str | Check:
     function = getattr(probe.model, "identity", None)
     if not callable(function):
-        return Check("identity()", None, "not there; a feature store then goes by weights, code, -k and -g")
-    told = foreign(function)
-    if not isinstance(told, dict):
-        raise CheckError(f"must give a dict, not {type(told).__name__}")
+        return Check("identity()", None, "missing; a feature store then uses weights, code, -k and -g")
+    identity = foreign(function)
+    if not isinstance(identity, dict):
+        raise CheckError(f"must return a dict, not {type(identity).__name__}")
     try:
-        text = json.dumps(told, sort_keys=True)
+        text = json.dumps(identity, sort_keys=True)
     except (TypeError, ValueError) as error:
-        raise CheckError(f"must give plain numbers, strings, lists … ({error})") from error
-    if foreign(function) != told:
-        raise CheckError("gives another answer at each call")
+        raise CheckError(f"must return plain numbers, strings, lists … ({error})") from error
+    if foreign(function) != identity:
+        raise CheckError("returns a different value at each call")
     return text if len(text) < 80 else f"{text[:77]}…"
 
 
@@ -223,7 +225,7 @@ def _speed(probe: Probe) -> Check:
         probe([waveform])  # copies the features to the CPU, so that a GPU has finished
         times.append(time.perf_counter() - began)
     speed = TIMED / statistics.median(times)
-    return Check("speed", None, f"{speed:,.{0 if speed > 10 else 2}f} s of audio a second, {TIMED:g} s at a time")
+    return Check("speed", None, f"{speed:,.{0 if speed > 10 else 2}f} s of audio per second, {TIMED:g} s at a time")
 
 
 def _parameters(probe: Probe) -> Check:
@@ -233,7 +235,7 @@ def _parameters(probe: Probe) -> Check:
 
 
 def _plain(value: Any) -> Any:
-    """A state of the generators in a form that ``==`` compares."""
+    """Convert a state of the generators to values that ``==`` compares."""
     if isinstance(value, Tensor):
         return value.tolist()
     if isinstance(value, dict):
@@ -244,9 +246,9 @@ def _plain(value: Any) -> Any:
 def _memory(probe: Probe) -> Check:
     if probe.device.type == "cuda":
         peak = torch.cuda.max_memory_allocated(probe.device)
-        return Check("memory", None, f"at most {peak / 1e6:,.0f} MB on {probe.device}, the parameters with it")
+        return Check("memory", None, f"at most {peak / 1e6:,.0f} MB on {probe.device}, parameters included")
     peak = max(0, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 - probe.held)
-    return Check("memory", None, f"at most {peak / 1e6:,.0f} MB beyond what the process held before (60 s alone)")
+    return Check("memory", None, f"at most {peak / 1e6:,.0f} MB more than before (60 s alone)")
 
 
 _CHECKS: tuple[tuple[str, Callable[[Probe], str | Check]], ...] = (

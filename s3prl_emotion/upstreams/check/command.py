@@ -1,4 +1,4 @@
-"""``s3prl-emotion check-upstream NAME``: whether an upstream keeps s3prl's interface and can be relied on."""
+"""``s3prl-emotion check-upstream NAME``: check an upstream's interface, determinism and handling of padding."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ MARKS = {True: "ok", False: "FAIL", None: "-"}
 
 
 def add_arguments(parser: ArgumentParser) -> None:
-    """Declare what follows the command's name; names and meanings are ``run_downstream.py``'s."""
-    parser.add_argument("name", metavar="NAME", help="the upstream, as -u of run_downstream.py has it")
+    """Declare the command's arguments; names and meanings are those of ``run_downstream.py``."""
+    parser.add_argument("name", metavar="NAME", help="the upstream, as -u of run_downstream.py")
     parser.add_argument("-k", "--upstream_ckpt", metavar="CKPT", help="checkpoint, as -k of run_downstream.py")
     parser.add_argument("-g", "--upstream_model_config", metavar="CONFIG", help="options, as -g of run_downstream.py")
     parser.add_argument("-s", "--upstream_feature_selection", metavar="KEY", default="hidden_states", help="features")
@@ -27,10 +27,10 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 
 def run(args: Namespace) -> int:
-    """Build the upstream as the runner does, check it, and print one line a check.
+    """Build the upstream as the runner does, check it, and print one line per check.
 
     Returns:
-        0, or 1 where a check failed
+        0, or 1 if a check failed
 
     Raises:
         UsageError: no such upstream or device

@@ -1,4 +1,4 @@
-"""An upstream under test: it is called on signals made here, and what comes back is checked and measured."""
+"""Call an upstream on synthetic signals, and check and measure the features that it returns."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from torch import Tensor, nn
 from s3prl_emotion.audio import SAMPLE_RATE
 from s3prl_emotion.errors import EmotionError, nearest
 
-SECONDS = (1.0, 2.3, 3.7)  # s; lengths that share a batch
+SECONDS = (1.0, 2.3, 3.7)  # s; lengths in one batch
 
 
 class CheckError(Exception):
-    """A check fails; the message is the reason."""
+    """A check failed; the message is the reason."""
 
 
 def foreign(function: Callable[..., Any], *arguments: Any) -> Any:
     """Call an upstream's code.
 
     Raises:
-        CheckError: whatever it raises, as the reason for which a check fails
+        CheckError: it raises anything, which is the reason
     """
     try:
         return function(*arguments)
@@ -36,22 +36,22 @@ def foreign(function: Callable[..., Any], *arguments: Any) -> Any:
 
 
 def reason(error: BaseException) -> str:
-    """An exception in one line: its type, what it says, and where it was raised if it says nothing."""
-    said = " ".join(str(error).split())[:300]
-    if isinstance(error, EmotionError):  # speaks for itself
-        return said
-    if not said:
+    """Describe an exception in one line: its type and message, or the line that raised it if it has none."""
+    message = " ".join(str(error).split())[:300]
+    if isinstance(error, EmotionError):  # a complete message
+        return message
+    if not message:
         last = traceback.extract_tb(error.__traceback__)[-1:]
-        said = "".join(f"{Path(frame.filename).name} line {frame.lineno}: {frame.line}" for frame in last)
-    return f"{type(error).__name__}: {said}"
+        message = "".join(f"{Path(frame.filename).name} line {frame.lineno}: {frame.line}" for frame in last)
+    return f"{type(error).__name__}: {message}"
 
 
 @lru_cache(maxsize=16)
 def speech_like(seconds: float) -> Tensor:
-    """A signal with what upstreams look for in speech: gliding harmonics in syllables, and bursts of noise.
+    """Return a signal that resembles speech: gliding harmonics in syllables, and bursts of noise.
 
     Args:
-        seconds: length; the same gives the same signal, another also another voice
+        seconds: length, which also seeds the voice: the same length gives the same signal
 
     Returns:
         waveform ``[N]`` at 16 kHz, float32, in [-1, 1]
@@ -68,23 +68,23 @@ def speech_like(seconds: float) -> Tensor:
 
 
 class Probe:
-    """Calls the upstream, checks the shape of what comes back, and keeps what several checks need."""
+    """Call the upstream, check the shape of its features, and keep results that several checks need."""
 
     def __init__(self, model: nn.Module, selection: str, device: torch.device) -> None:
         self.model, self.selection, self.device = model, selection, device
         self.layers = self.dim = self.rate = 0
-        self.frames: dict[int, int] = {}  # samples -> frames, of utterances that came alone
+        self.frames: dict[int, int] = {}  # samples -> frames, of utterances computed alone
         self.kept: dict[float, Tensor] = {}
         self.held = resident_bytes()
         if self.device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(self.device)
 
     def __call__(self, waveforms: list[Tensor]) -> Tensor:
-        """Features ``[L, B, T, D]`` of waveforms ``[N_b]``, finite, on the CPU."""
-        given = [wav.to(self.device, copy=True) for wav in waveforms]
-        output = foreign(self.model, given)
-        if not all(torch.equal(wav.cpu(), before) for wav, before in zip(given, waveforms, strict=True)):
-            raise CheckError("it changes the waveforms that it is given; work on a copy")
+        """Compute the features ``[L, B, T, D]`` of waveforms ``[N_b]``: finite, on the CPU."""
+        inputs = [wav.to(self.device, copy=True) for wav in waveforms]
+        output = foreign(self.model, inputs)
+        if not all(torch.equal(wav.cpu(), original) for wav, original in zip(inputs, waveforms, strict=True)):
+            raise CheckError("it changes its input waveforms; work on a copy")
         layers = self._layers_of(output)
         shapes = sorted({tuple(layer.shape) for layer in layers})
         if len(shapes) > 1:
@@ -94,10 +94,10 @@ class Probe:
             raise CheckError(f"features must be [B, T, D] with B = {len(waveforms)}, not {list(shape)}")
         if shape[1] == 0:
             raise CheckError(f"no frame for {max(map(len, waveforms)) / SAMPLE_RATE:g} s")
-        known = self.layers, self.dim
+        before = self.layers, self.dim
         self.layers, self.dim = len(layers), shape[2]
-        if known not in ((0, 0), (self.layers, self.dim)):
-            raise CheckError(f"{known[0]} layers of {known[1]} before, now {self.layers} of {self.dim}")
+        if before not in ((0, 0), (self.layers, self.dim)):
+            raise CheckError(f"{before[0]} layers of {before[1]} before, now {self.layers} of {self.dim}")
         features = torch.stack([layer.float().cpu() for layer in layers])
         if not torch.isfinite(features).all():
             bad = int((~torch.isfinite(features)).sum())
@@ -105,7 +105,7 @@ class Probe:
         return features
 
     def alone(self, seconds: float) -> Tensor:
-        """Features ``[L, T, D]`` of an utterance that comes alone; short ones are computed once."""
+        """Compute the features ``[L, T, D]`` of an utterance alone; short ones only once."""
         if seconds in self.kept:
             return self.kept[seconds]
         samples = speech_like(seconds)
@@ -129,12 +129,12 @@ class Probe:
 
     @property
     def one_frame(self) -> bool:
-        """Whether every utterance gives one frame, as functionals do."""
+        """Whether every utterance has one frame, as with functionals."""
         return set(self.frames.values()) == {1}
 
 
 def difference(ours: Tensor, theirs: Tensor) -> float:
-    """Largest norm of a frame's difference, over the root mean square norm of a layer's frames; ``[L, T, D]``."""
+    """Return the largest norm of a frame's difference over the RMS norm of its layer's frames; both ``[L, T, D]``."""
     if ours.shape != theirs.shape:
         return float("inf")
     distance = (ours.double() - theirs.double()).norm(dim=2).amax(dim=1)
@@ -143,6 +143,6 @@ def difference(ours: Tensor, theirs: Tensor) -> float:
 
 
 def resident_bytes() -> int:
-    """What the process holds in memory, where the system says so (Linux)."""
+    """Return the bytes of the process in memory, on Linux, else 0."""
     pages = Path("/proc/self/statm")
     return int(pages.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") if pages.is_file() else 0
