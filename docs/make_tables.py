@@ -9,8 +9,8 @@ Run ``python docs/make_tables.py`` after a change of ``results.json``; ``--check
 a table differs. ``results.json`` is a list of entries: ``id``; ``what`` was measured; ``command``, the command lines
 that produce the figures; ``commit`` and ``date``, when the figures entered the repository, or "not recorded";
 ``columns``, the title of each; and ``rows``. A row may have its own ``command`` and ``commit``. A cell is a number, a
-text, null, or a list of cells that are joined by commas; or an object with ``value`` and one of ``std``, ``interval``,
-``unit`` and ``note``.
+text, null, or a list of cells that are joined by commas; or an object with ``value`` and any of ``unit``, ``std``,
+``interval`` and ``note``.
 """
 
 from __future__ import annotations
@@ -51,14 +51,11 @@ def cell_text(cell: Any) -> str:
         return ", ".join(map(cell_text, cell))
     if not isinstance(cell, dict):
         return f"{cell:,}" if isinstance(cell, int) and cell >= 1000 else str(cell)
-    value = cell_text(cell["value"])
-    if "std" in cell:
-        return f"{value} ({cell['std']})"
-    if "interval" in cell:
-        return f"{value} [{', '.join(map(str, cell['interval']))}]"
-    if "unit" in cell:
-        return f"{value} {cell['unit']}"
-    return f"{value} ({cell['note']})" if "note" in cell else value
+    text = cell_text(cell["value"])
+    text += f" {cell['unit']}" if "unit" in cell else ""
+    text += f" ({cell['std']})" if "std" in cell else ""
+    text += f" [{', '.join(map(str, cell['interval']))}]" if "interval" in cell else ""
+    return text + (f" ({cell['note']})" if "note" in cell else "")
 
 
 def table_text(entry: dict[str, Any]) -> str:
