@@ -1,10 +1,10 @@
-"""The built-in demo corpus: acted emotions of eight synthetic speakers, made offline with espeak-ng.
+"""Make the built-in demo corpus: acted emotions of eight synthetic speakers, made offline with espeak-ng.
 
-It exists so that every command of the suite can be tried, and tested, without a licence or a download. Four speakers of
-each gender say six neutral sentences in four emotions, 192 utterances. The emotions are acted by speaking rate, pitch,
-pitch range and volume, with enough jitter that they overlap. Six simulated graders then label each utterance and rate
-its valence, activation and dominance from 1 to 5, and disagree as human graders do. All of it is made up: numbers from
-this corpus say that the machinery works, and nothing about human speech.
+With it every command of the suite can be tried and tested without a licence or a download. Four speakers of each gender
+say six neutral sentences in four emotions, 192 utterances. The emotions are acted by speaking rate, pitch, pitch range
+and volume, with enough jitter that they overlap. Six simulated graders label each utterance and rate its valence,
+activation and dominance from 1 to 5; they disagree as human graders do. All of this is artificial: scores on it
+show that the suite works, and say nothing about human speech.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from s3prl_emotion.files.writing import remove_stale, writing_folder
 logger = logging.getLogger(__name__)
 
 DEMO_VERSION = "1"
-"""Raise it with every change of the recipe below: corpora of another version are then not used again."""
+"""Raise it whenever the corpus changes, so that corpora made by another version are not used again."""
 
 EMOTIONS = ("neutral", "happy", "angry", "sad")
 SENTENCES = (
@@ -53,7 +53,7 @@ _STALE_SECONDS = 24 * 3600  # the corpus takes seconds: a folder as old as this 
 
 @dataclass(frozen=True)
 class Speaker:
-    """A synthetic speaker: a voice, and how it departs from the emotions' mean rate (factor) and pitch (points)."""
+    """A synthetic speaker: a voice, a factor on the emotions' rate, and an offset (points) on their pitch."""
 
     name: str
     gender: str
@@ -65,13 +65,13 @@ class Speaker:
 
 @dataclass(frozen=True)
 class Acting:
-    """How an emotion sounds (means; the jitter is the same for all) and how graders take it (confusion, ratings)."""
+    """How an emotion sounds (means; the jitter is the same for all) and how graders perceive it."""
 
     rate_wpm: float
     pitch: float
     pitch_range: float
     volume: float
-    confusion: tuple[float, float, float, float]  # probability of each of EMOTIONS to be heard
+    confusion: tuple[float, float, float, float]  # probability that a grader chooses each of EMOTIONS
     ratings: tuple[float, float, float]  # mean activation, valence, dominance
 
 
@@ -110,11 +110,11 @@ class _Utterance:
 
 
 def demo_corpus(cache_dir: Path | None = None) -> tuple[Path, Path]:
-    """Return the demo corpus, made on the first call and taken from the cache afterwards.
+    """Return the demo corpus, which is made on the first call and cached.
 
     Args:
-        cache_dir: folder to keep it in; by default the environment variable ``S3PRL_EMOTION_CACHE`` or, where that is
-            not set, ``$XDG_CACHE_HOME/s3prl_emotion`` or ``~/.cache/s3prl_emotion``
+        cache_dir: folder of the cache; by default the environment variable ``S3PRL_EMOTION_CACHE`` or, if that is not
+            set, ``$XDG_CACHE_HOME/s3prl_emotion`` or ``~/.cache/s3prl_emotion``
 
     Returns:
         the folder of the audio files and the label table ``labels.csv``
@@ -139,7 +139,7 @@ def demo_corpus(cache_dir: Path | None = None) -> tuple[Path, Path]:
 
 
 def _is_complete(root: Path) -> bool:
-    # The folder only ever appears whole; this finds one that somebody thinned out afterwards.
+    # The folder appears complete; this detects files that were deleted afterwards.
     files = [root / _LABELS, *(root / utterance.file_name for utterance in _utterances())]
     try:
         return all(path.stat().st_size > 0 for path in files)
@@ -167,7 +167,7 @@ def _generate(folder: Path) -> None:
     with Espeak(seed=_SEED) as espeak:
         progress = tqdm(_utterances(), total=total, desc="demo corpus", unit="utt", disable=None)
         for number, utterance in enumerate(progress):
-            rng = np.random.default_rng([_SEED, number])  # each its own: its draws do not depend on the others'
+            rng = np.random.default_rng([_SEED, number])  # a generator for each utterance, independent of the others
             samples, rate = _act(espeak, utterance, rng)
             _write_wave(folder / utterance.file_name, samples, rate)
             rows.append(_row(utterance, len(samples) / rate, rng))
@@ -215,11 +215,11 @@ def _row(utterance: _Utterance, duration: float, rng: np.random.Generator) -> li
 def _grade(
     acting: Acting, rng: np.random.Generator
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
-    """Simulate the graders: shares of the emotions they heard, and mean and population spread of their ratings."""
-    heard = rng.choice(len(EMOTIONS), size=_GRADERS, p=acting.confusion)
-    shares = np.bincount(heard, minlength=len(EMOTIONS)) / _GRADERS
-    # A grader rates half what was acted and half what was heard.
-    views = np.array([_ACTING[EMOTIONS[label]].ratings for label in heard])
+    """Simulate the graders: shares of the emotions they chose, and mean and population spread of their ratings."""
+    chosen = rng.choice(len(EMOTIONS), size=_GRADERS, p=acting.confusion)
+    shares = np.bincount(chosen, minlength=len(EMOTIONS)) / _GRADERS
+    # Ratings are halfway between the acted emotion and the one that the grader chose.
+    views = np.array([_ACTING[EMOTIONS[label]].ratings for label in chosen])
     centre = (views + np.array(acting.ratings)) / 2
     ratings = np.clip(np.rint(rng.normal(centre, _GRADER_SPREAD)), 1, 5)
     return shares, ratings.mean(axis=0), ratings.std(axis=0)

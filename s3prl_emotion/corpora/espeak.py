@@ -1,9 +1,9 @@
-"""Speech from the espeak-ng library of the PyPI wheel ``espeakng-loader``, through ctypes: offline and repeatable.
+"""Synthesise speech offline and repeatably with the espeak-ng library of the PyPI wheel ``espeakng-loader``.
 
 espeak-ng keeps state in static variables (phase of the pitch flutter, echo, random numbers seeded by the clock) that
 neither ``espeak_Terminate`` nor a new ``espeak_Initialize`` resets. So each :class:`Espeak` loads a private copy of the
-library and seeds its random numbers: the same calls in the same order then give the same samples, whatever else the
-process did with espeak-ng before.
+library and seeds its random numbers: the same calls in the same order then give the same samples, whatever the process
+did with espeak-ng before.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ from s3prl_emotion.errors import AudioError, UsageError
 logger = logging.getLogger(__name__)
 
 # From espeak-ng's speak_lib.h.
-_OUTPUT_SYNCHRONOUS = 2  # samples go to the callback, and espeak_Synth returns when all are made
-_DONT_EXIT = 0x8000  # report a missing phontab instead of ending the process
+_OUTPUT_SYNCHRONOUS = 2  # espeak_Synth passes all samples to the callback before it returns
+_DONT_EXIT = 0x8000  # report a missing phontab instead of exiting
 _POSITION_CHARACTER = 1
 _CHARS_UTF8 = 1
 _RATE, _VOLUME, _PITCH, _PITCH_RANGE = 1, 2, 3, 4
 
-_LONGEST_DATA_PATH = 120  # espeak-ng cuts its data path at 160 bytes, file names below it included
+_LONGEST_DATA_PATH = 120  # bytes; espeak-ng truncates paths of its data files at 160 bytes
 _INSTALL = "install it with: python -m pip install espeakng-loader"
 
 _Callback = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctypes.c_int, ctypes.c_void_p)
@@ -42,7 +42,7 @@ class Espeak:
     """A speech synthesizer with its own copy of espeak-ng; use it as a context manager or call :meth:`close`.
 
     Args:
-        seed: of espeak-ng's random numbers (breath and noise)
+        seed: seed of espeak-ng's random numbers (breath and noise)
 
     Raises:
         UsageError: espeakng-loader is not installed, or its library or data cannot be loaded
@@ -52,7 +52,7 @@ class Espeak:
         """Load and initialise the library."""
         library, self._data = _wheel_paths()
         self._parts: list[NDArray[np.int16]] = []
-        self._callback = _Callback(self._collect)  # kept here: ctypes does not keep it, and C would call freed memory
+        self._callback = _Callback(self._collect)  # a reference: otherwise C would call freed memory
         self._home = tempfile.TemporaryDirectory(prefix="s3prl_emotion_espeak_", ignore_cleanup_errors=True)
         self._open = False
         try:
@@ -72,10 +72,10 @@ class Espeak:
         """Speak a text.
 
         Args:
-            text: what to say
+            text: the text
             voice: a language and a variant, as in ``en-us+f3``
             rate_wpm: words per minute, 80 to 450
-            pitch: base pitch, 0 to 100, 50 is the voice's own
+            pitch: base pitch, 0 to 100; 50 is the voice's own
             pitch_range: liveliness of the intonation, 0 (monotone) to 100, 50 is the voice's own
             volume: 0 to 200, 100 is the voice's own
 
@@ -83,12 +83,12 @@ class Espeak:
             the samples and their rate in Hz
 
         Raises:
-            AudioError: espeak-ng does not know the voice or made no speech
+            AudioError: unknown voice, or espeak-ng made no speech
         """
         if not self._open:
             raise AudioError(f"cannot say {text!r}: this espeak-ng was closed; open a new one")
         self._choose_voice(voice)
-        # After the voice, which sets parameters of its own.
+        # Set after the voice, which has parameters of its own.
         for parameter, value in (
             (_RATE, rate_wpm),
             (_VOLUME, volume),
@@ -122,19 +122,19 @@ class Espeak:
 
     def _collect(self, samples: ctypes._Pointer[ctypes.c_short], count: int, events: int | None) -> int:
         if samples and count > 0:
-            # A copy: espeak-ng writes its next samples into the same buffer.
+            # Copied, since espeak-ng writes its next samples into the same buffer.
             self._parts.append(np.ctypeslib.as_array(samples, (count,)).astype(np.int16, copy=True))
-        return 0  # go on
+        return 0  # continue
 
     def _choose_voice(self, voice: str) -> None:
-        # espeak-ng takes an unknown variant for no variant, without a word: look for its file.
+        # espeak-ng silently ignores an unknown variant, so look for its file.
         variant = voice.partition("+")[2]
         known = not variant or (self._data / "voices" / "!v" / variant).is_file()
         if not known or self._lib.espeak_SetVoiceByName(voice.encode("utf-8")) != 0:
             raise AudioError(f"espeak-ng has no voice {voice!r} in {self._data}; see its folders lang and voices/!v")
 
     def _declare(self) -> None:
-        # Without these, ctypes passes size_t and long as 32-bit int.
+        # Without these declarations, ctypes passes size_t and long as 32-bit int.
         c_int, c_uint, text = ctypes.c_int, ctypes.c_uint, ctypes.c_char_p
         self._lib.espeak_Initialize.argtypes = [c_int, c_int, text, c_int]
         self._lib.espeak_SetSynthCallback.argtypes = [_Callback]
@@ -149,7 +149,7 @@ class Espeak:
         self._lib.espeak_Terminate.argtypes = []
 
     def _initialise(self) -> int:
-        # Releases differ in whether they want the data folder itself or the folder that holds it.
+        # Releases differ in whether they expect the data folder itself or its parent.
         for path in (*_short_link(self._data, Path(self._home.name)), self._data, self._data.parent):
             rate = int(self._lib.espeak_Initialize(_OUTPUT_SYNCHRONOUS, 0, os.fsencode(path), _DONT_EXIT))
             if rate > 0:
@@ -166,10 +166,10 @@ def _wheel_paths() -> tuple[Path, Path]:
         ) from error
     try:
         library, data = Path(espeakng_loader.get_library_path()), Path(espeakng_loader.get_data_path())
-    except RuntimeError as error:  # what the wheel raises where its data folder is missing
-        raise UsageError(f"espeakng-loader is not whole: {error}; re{_INSTALL}") from error
+    except RuntimeError as error:  # raised by the wheel if its data folder is missing
+        raise UsageError(f"espeakng-loader is incomplete: {error}; re{_INSTALL}") from error
     if not (data / "phontab").is_file():
-        raise UsageError(f"espeakng-loader is not whole: no file phontab in {data}; re{_INSTALL}")
+        raise UsageError(f"espeakng-loader is incomplete: no file phontab in {data}; re{_INSTALL}")
     return library, data
 
 
@@ -178,11 +178,11 @@ def _load_private(library: Path, home: Path) -> ctypes.CDLL:
         copy = home / library.name
         shutil.copy(library, copy)
         loaded = ctypes.CDLL(str(copy))
-        with contextlib.suppress(OSError):  # Windows keeps loaded files; elsewhere a killed process leaves none
+        with contextlib.suppress(OSError):  # Windows cannot delete loaded files; elsewhere a killed process leaves none
             copy.unlink()
         return loaded
     except OSError as error:
-        # Such as a temporary folder mounted noexec: the wheel's own library works, but may carry state.
+        # For example a temporary folder mounted noexec: the wheel's own library works, but may have state.
         logger.warning("cannot load a private copy of espeak-ng from %s (%s); using the shared one", home, error)
     try:
         return ctypes.CDLL(str(library))
@@ -191,12 +191,12 @@ def _load_private(library: Path, home: Path) -> ctypes.CDLL:
 
 
 def _short_link(data: Path, home: Path) -> list[Path]:
-    """Offer a short way to data that lies too deep for espeak-ng's fixed buffers."""
+    """Return a short link to data whose path is too long for espeak-ng's fixed buffers; empty if not needed."""
     if len(os.fsencode(data)) <= _LONGEST_DATA_PATH:
         return []
     link = home / "espeak-ng-data"
     try:
         link.symlink_to(data, target_is_directory=True)
-    except OSError:  # no right to make links, on Windows; the long path may still do
+    except OSError:  # no permission to make links, on Windows; the long path may still work
         return []
     return [link]

@@ -1,4 +1,4 @@
-"""``s3prl-emotion degrade``: noisy and reverberant copies of an evaluation set."""
+"""``s3prl-emotion degrade``: write noisy and reverberant copies of an evaluation set."""
 
 from __future__ import annotations
 
@@ -7,17 +7,21 @@ from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
 from s3prl_emotion.corpora.degradation_levels import DEFAULT_LEVELS, DegradationSpec, parse_range
+from s3prl_emotion.corpora.label_text import read_labels
+from s3prl_emotion.degrade.copies import write_copies
 from s3prl_emotion.degrade.output import EXACT, SUBTYPES
 from s3prl_emotion.errors import UsageError, nearest
 
 
 def add_arguments(parser: ArgumentParser) -> None:
-    """Declare what follows the command's name."""
+    """Declare the command's arguments."""
     levels = " ".join(f"{low:g}:{high:g}" for low, high in DEFAULT_LEVELS)
     parser.add_argument("--labels", required=True, help="label table, SUPERB's meta_data folder, or demo")
     parser.add_argument("--root", help="audio folder")
-    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for audio and label tables")
-    parser.add_argument("--split", metavar="NAME", help="partition (Split_Set) to degrade; by default the first Test")
+    parser.add_argument(
+        "--out", type=Path, required=True, metavar="DIR", help="folder for the audio and the label tables"
+    )
+    parser.add_argument("--split", metavar="NAME", help="partition (Split_Set) to degrade (default: the first Test)")
     parser.add_argument(
         "--noise", default="babble", metavar="KIND", help="babble, pink, brown, white, or a folder of recordings"
     )
@@ -25,23 +29,26 @@ def add_arguments(parser: ArgumentParser) -> None:
         "--reverb", default="none", metavar="KIND", help="none, simulated, or a folder of impulse responses"
     )
     parser.add_argument(
-        "--snr", nargs="+", action="extend", metavar="LOW:HIGH", help=f"ranges of SNR (dB), one a level: {levels}"
+        "--snr",
+        nargs="+",
+        action="extend",
+        metavar="LOW:HIGH",
+        help=f"SNR ranges (dB), one per level (default: {levels})",
     )
-    parser.add_argument("--seed", type=int, default=0, help="of noise, rooms and SNRs")
-    parser.add_argument("--subtype", default=EXACT, help=f"of the WAV files: {', '.join(SUBTYPES)}; {EXACT} is exact")
-    parser.add_argument("--num_workers", type=int, default=0, help="processes")
+    parser.add_argument("--seed", type=int, default=0, help="seed of noise, rooms and SNRs (default: 0)")
+    parser.add_argument(
+        "--subtype", default=EXACT, help=f"sample format of the WAV files: {', '.join(SUBTYPES)}; {EXACT} is exact"
+    )
+    parser.add_argument("--num_workers", type=int, default=0, help="number of processes")
 
 
 def run(args: Namespace) -> int:
-    """Write the copies, and say what was written."""
+    """Write the copies, and print a summary for each level."""
     if args.num_workers < 0:
         raise UsageError(f"--num_workers {args.num_workers}: must be 0 or more")
     if args.subtype not in SUBTYPES:
         raise UsageError(f"--subtype {args.subtype}: not one of {', '.join(SUBTYPES)}{nearest(args.subtype, SUBTYPES)}")
     levels = tuple(parse_range(text) for text in args.snr) if args.snr else DEFAULT_LEVELS
-    from s3prl_emotion.corpora.label_text import read_labels
-    from s3prl_emotion.degrade.copies import write_copies
-
     names = ("labels", "root", "split", "noise", "reverb", "snr", "seed", "subtype")
     arguments = {name: getattr(args, name) for name in names}
     specs = [DegradationSpec(args.noise, snr, args.reverb, args.seed) for snr in levels]

@@ -1,4 +1,4 @@
-"""Degraded copies of an evaluation set: audio, a label table for each level, and what made them."""
+"""Write degraded copies of an evaluation set: audio, a label table for each level, and a record of the settings."""
 
 from __future__ import annotations
 
@@ -30,18 +30,18 @@ from s3prl_emotion.loading.degradation.degrader import (
     measured_snr,
 )
 from s3prl_emotion.loading.degradation.noises import BABBLE, LOWEST_FREQUENCY, TALKERS, RecordedNoise, build_noise
+from s3prl_emotion.loading.degradation.recordings import fingerprint, first_audible, opened
 from s3prl_emotion.loading.degradation.rooms import DISTANCE, RT60, SIDES, RecordedRooms, build_reverb
-from s3prl_emotion.loading.degradation.waves import fingerprint, first_audible, opened
 
 logger = logging.getLogger(__name__)
 FORMAT = 1
 ADDED = ("SourceFile", "SNR", "Gain", "Noise", "Reverb")
-_LISTED = 5  # utterances named in a warning
+_SHOWN = 5  # utterances named in a warning
 
 
 @dataclass(frozen=True)
 class Written:
-    """A finished split: its name, its table, and what is known of each copy."""
+    """A finished split: its name, its table, and the record of each copy."""
 
     split: str
     table: Path
@@ -49,7 +49,7 @@ class Written:
 
 
 class _Copies(Dataset[list[Record]]):
-    """Item i makes what is missing of utterance i, in whichever process asks for it."""
+    """Item i writes the missing copies of utterance i and returns their records."""
 
     def __init__(
         self,
@@ -71,7 +71,7 @@ class _Copies(Dataset[list[Record]]):
     def __getitem__(self, index: int) -> list[Record]:
         name, files = self.missing[index]
         first = next(iter(self.degraders.values()))
-        parts = first.parts(load_audio(self.labels.root / name), name)  # what the levels have in common
+        parts = first.parts(load_audio(self.labels.root / name), name)  # the same for all levels
         return [self._make(split, parts, name, file) for split, file in files.items()]
 
     def _make(self, split: str, parts: Parts, name: str, file: str) -> Record:
@@ -102,27 +102,27 @@ def write_copies(
     workers: int = 0,
     arguments: Record | None = None,
 ) -> list[Written]:
-    """Write degraded copies of a split's utterances, and their label tables when all audio is there.
+    """Write degraded copies of a split's utterances, and their label tables once all audio is written.
 
     Args:
-        labels: of the corpus
+        labels: the corpus's labels
         split: partition, or ``None`` for the first Test
-        specs: levels, alike in all but the SNR
-        out: folder; copies that an earlier run of the same kind finished are kept
-        subtype: of the WAV files
-        workers: processes
-        arguments: the command line's, for the record
+        specs: levels, which differ only in SNR
+        out: folder; copies that an earlier run with the same settings finished are kept
+        subtype: sample format of the WAV files
+        workers: number of processes
+        arguments: arguments of the command line, for the record
 
     Raises:
-        UsageError: ``out`` holds something else or is full, or noise or reverberation that is not there
-        LabelError: two utterances with the same path, one outside of the audio folder, or too few speakers for babble
-        AudioError: audio that is missing, unreadable or silent
+        UsageError: ``out`` holds other files or is full, or unknown noise or reverberation
+        LabelError: two utterances with the same path, a path outside the audio folder, or too few speakers for babble
+        AudioError: audio is missing, unreadable or silent
     """
     base, rows = labels.choose(split)
-    taken = [column for column in ADDED if column in rows]
-    if taken:
+    clashing = [column for column in ADDED if column in rows]
+    if clashing:
         raise LabelError(
-            f"{labels.path}: has a column {taken[0]} already; degrade the clean table, or rename the column"
+            f"{labels.path}: has a column {clashing[0]} already; degrade the clean table, or rename the column"
         )
     files = _targets(rows["FileName"], labels.path)
     names = labels.names if specs[0].noise == BABBLE else list(files)
@@ -135,14 +135,14 @@ def write_copies(
     samples = {name: _samples(labels.root / name) for name, _ in missing}
     output.check_room({file: samples[name] for name, lacking in missing for file in lacking.values()}, subtype)
     if len(missing) < len(files):
-        logger.info("%s: %d of %d utterances are there already", out, len(files) - len(missing), len(files))
+        logger.info("%s: %d of %d utterances are finished already", out, len(files) - len(missing), len(files))
     _make_all(_Copies(labels, degraders, missing, out, subtype), output, workers)
     output.tidy()
     return [_write_table(output, split, rows, files) for split in degraders]
 
 
 def _targets(names: Sequence[str], path: Path) -> dict[str, str]:
-    """Path of each copy below the folder of its split."""
+    """Return the path of each utterance's copy, below the folder of its split."""
     files: dict[str, str] = {}
     owners: dict[str, str] = {}
     for name in names:
@@ -157,10 +157,10 @@ def _targets(names: Sequence[str], path: Path) -> dict[str, str]:
 
 
 def _degraders(base: str, specs: Sequence[DegradationSpec], labels: Labels) -> dict[str, Degrader]:
-    """Degraders by the splits that they make; they share their sources of noise and rooms."""
+    """Return a degrader for each split to be made; all share their sources of noise and rooms."""
     if base != PurePosixPath(base).name:
         raise LabelError(f"{labels.path}: the partition {base!r} cannot name a folder; rename it")
-    level_names(spec.snr for spec in specs)  # refuses two of the same name
+    level_names(spec.snr for spec in specs)  # raises if two have the same name
     first = specs[0]
     speakers = labels.speakers if first.noise == BABBLE else None
     noise = build_noise(first.noise, first.seed, labels.root, speakers)
@@ -169,7 +169,7 @@ def _degraders(base: str, specs: Sequence[DegradationSpec], labels: Labels) -> d
 
 
 def _about(base: str, degraders: Mapping[str, Degrader], subtype: str) -> Record:
-    """What the copies depend on; where recordings lie does not matter, which they are does."""
+    """Return the settings that the copies depend on: which recordings there are, but not where they are stored."""
     first = next(iter(degraders.values()))
     noise: Record = {"kind": first.spec.noise, "lowest_frequency": LOWEST_FREQUENCY}
     if first.spec.noise == BABBLE:
@@ -200,26 +200,26 @@ def _recordings(folder: Path, files: Sequence[str]) -> Record:
 
 
 def _versions() -> dict[str, str]:
-    found = versions()
+    known = versions()
     for name in ("scipy", "soundfile", "pyroomacoustics"):
         try:
-            found[name] = metadata.version(name)
+            known[name] = metadata.version(name)
         except metadata.PackageNotFoundError:
-            found[name] = "not installed as a package"
-    return found
+            known[name] = "not installed as a package"
+    return known
 
 
 def _missing(output: Output, splits: Iterable[str], files: Mapping[str, str]) -> list[tuple[str, dict[str, str]]]:
-    """Utterances with the copies that are to be made, by split."""
-    lacking = {
+    """Return the utterances with missing copies, and the paths of these copies by split."""
+    missing = {
         name: {split: f"{split}/{file}" for split in splits if output.finished(f"{split}/{file}") is None}
         for name, file in files.items()
     }
-    return [(name, copies) for name, copies in lacking.items() if copies]
+    return [(name, copies) for name, copies in missing.items() if copies]
 
 
 def _samples(path: Path) -> int:
-    """Length at 16 kHz, from the header; a silent utterance is refused before hours of work, not in the midst."""
+    """Return the length at 16 kHz, from the header; raise for a silent utterance now, not after hours of work."""
     with opened(path) as file:
         if first_audible(file, path) is None:
             raise AudioError(SILENT.format(path))
@@ -227,23 +227,22 @@ def _samples(path: Path) -> int:
 
 
 def _make_all(copies: _Copies, output: Output, workers: int) -> None:
-    """Make what is missing; results come in order, however many processes there are."""
+    """Write the missing copies and record them, in order, whatever the number of processes."""
     loader = DataLoader(
         copies,
         batch_size=None,
         num_workers=workers,
-        generator=torch.Generator(),  # leaves the global one alone
+        generator=torch.Generator(),  # so that the global generator is not used
     )
     try:
         for records in tqdm(loader, desc="degrade", unit="utt", dynamic_ncols=True, disable=not len(copies)):
-            output.note(records)
-            output.records.update((record["file"], record) for record in records)
+            output.add(records)
     except RuntimeError as error:
         if "DataLoader worker" not in str(error):
             raise
         raise UsageError(
             f"{output.folder}: a process died ({' '.join(str(error).split())}); run the same command again, perhaps "
-            "with fewer --num_workers: what is finished is kept"
+            "with fewer --num_workers: finished copies are kept"
         ) from error
 
 
@@ -261,7 +260,7 @@ def _write_table(output: Output, split: str, rows: pd.DataFrame, files: Mapping[
     write_text(path, table.to_csv(index=False, lineterminator="\n"))
     off = [record["file"] for record in records if not abs(record["snr"] - record["drawn"]) <= SNR_TOLERANCE]
     if off:
-        some = ", ".join(off[:_LISTED]) + (", …" if len(off) > _LISTED else "")
+        some = ", ".join(off[:_SHOWN]) + (", …" if len(off) > _SHOWN else "")
         logger.warning(
             "%s: rounding moved the SNR of %d utterances by more than %g dB (%s); --subtype %s is exact",
             *(path, len(off), SNR_TOLERANCE, some, EXACT),

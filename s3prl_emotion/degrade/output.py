@@ -1,11 +1,11 @@
-"""The folder that degraded copies are written to: what made it, what is finished, and files whole or not at all."""
+"""Keep the folder of degraded copies: its settings, the finished copies, and the room on its disk."""
 
 from __future__ import annotations
 
 import io
 import json
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,18 +20,18 @@ from s3prl_emotion.loading.degradation.degrader import Waveform
 ABOUT = "degrade.json"
 FINISHED = "degrade.jsonl"
 EXACT = "FLOAT"
-SUBTYPES = {EXACT: 4, "PCM_16": 2, "PCM_24": 3, "PCM_32": 4}  # of WAV in soundfile's words; bytes of a sample
+SUBTYPES = {EXACT: 4, "PCM_16": 2, "PCM_24": 3, "PCM_32": 4}  # sample formats in soundfile's words; bytes per sample
 REMEDY = f"{writing.REMEDY}, then run the same command again: finished copies are kept"
-_HEADER = 60  # bytes of a WAV header, about
-_ROW = 600  # bytes of an utterance in the tables and in FINISHED, about
+_HEADER = 60  # approximate bytes of a WAV header
+_ROW = 600  # approximate bytes of an utterance in the tables and in FINISHED
 Record = dict[str, Any]
 
 
 def encode(waveform: Waveform, subtype: str) -> bytes:
-    """A 16 kHz WAV file of a waveform ``[N]``, the same bytes every time."""
+    """Encode a waveform ``[N]`` as a 16 kHz WAV file, with the same bytes every time."""
     file = io.BytesIO()
     if subtype == EXACT:
-        # soundfile would write the time of day into float files (chunk PEAK)
+        # soundfile writes the current time into float files (chunk PEAK)
         from scipy.io import wavfile
 
         wavfile.write(file, SAMPLE_RATE, waveform)
@@ -41,7 +41,7 @@ def encode(waveform: Waveform, subtype: str) -> bytes:
 
 
 def decode(content: bytes) -> Waveform:
-    """The waveform ``[N]`` of a WAV file."""
+    """Decode the waveform ``[N]`` of a WAV file."""
     samples, _ = soundfile.read(io.BytesIO(content), dtype="float32")
     return np.asarray(samples, np.float32)
 
@@ -59,26 +59,27 @@ class Output:
     """The folder of ``--out``.
 
     Args:
-        folder: made where it is not there
-        about: what makes the copies; a folder made otherwise is refused
+        folder: made if it does not exist
+        about: the settings that the copies depend on
         by: versions and arguments of this run, for the record
-        splits: folders of audio to come
+        splits: names of the splits to be written
 
     Raises:
-        UsageError: the folder holds other copies or other files under the same names, or cannot be written
+        UsageError: the folder holds copies made with other settings, or unknown files with the same names, or cannot be
+            written
     """
 
     def __init__(self, folder: Path, about: Record, by: Record, splits: Iterable[str]) -> None:
         self.folder = folder
         if folder.exists() and not folder.is_dir():
-            raise UsageError(f"--out {folder}: a file stands there; name a folder")
+            raise UsageError(f"--out {folder}: is a file; name a folder")
         path = folder / ABOUT
         earlier = _read_about(path)
         if earlier is None:
-            _refuse_strangers(folder, splits)
+            _check_no_unknown_files(folder, splits)
             made_by = []
         else:
-            _refuse_other(path, earlier, about)
+            _check_same_settings(path, earlier, about)
             made_by = earlier["by"]
         if by not in made_by:
             try:
@@ -89,7 +90,7 @@ class Output:
         self.records = self._read_finished()
 
     def finished(self, file: str) -> Record | None:
-        """What is known of a copy that is there and whole; ``None`` where it is to be made."""
+        """Return the record of a copy that is complete, or ``None`` if it has to be made."""
         record = self.records.get(file)
         if record is None:
             return None
@@ -101,11 +102,11 @@ class Output:
         whole = (size, info.samplerate, info.frames) == (record["bytes"], SAMPLE_RATE, record["samples"])
         return record if whole else None
 
-    def note(self, records: Iterable[Record]) -> None:
-        """Keep what is known of finished copies, for the tables and for a later run.
+    def add(self, records: Sequence[Record]) -> None:
+        """Record finished copies, for the tables and for a later run.
 
         Raises:
-            UsageError: it cannot be written
+            UsageError: the record cannot be written
         """
         lines = "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records)
         path = self.folder / FINISHED
@@ -115,29 +116,31 @@ class Output:
                     lines = "\n" + lines
                 file.write(lines.encode())
         except OSError as error:
-            raise UsageError(f"{path}: could not be written ({error.strerror}); free room and run again") from error
+            raise UsageError(f"{path}: could not be written ({error.strerror}); {REMEDY}") from error
+        self.records.update((record["file"], record) for record in records)
 
     def check_room(self, copies: Mapping[str, int], subtype: str) -> None:
-        """Refuse to begin what will not fit.
+        """Raise if the disk has no room for the copies.
 
         Args:
-            copies: samples of each copy to come, by its path below the folder
-            subtype: of the WAV files
+            copies: samples of each copy to be written, by its path below the folder
+            subtype: sample format of the WAV files
 
         Raises:
-            UsageError: says how much is missing
+            UsageError: says how much room is missing
         """
         needed = sum(samples * SUBTYPES[subtype] + _HEADER + _ROW for samples in copies.values())
-        there = sum(path.stat().st_size for file in copies if (path := self.folder / file).is_file())  # to be replaced
+        replaced = sum(path.stat().st_size for file in copies if (path := self.folder / file).is_file())
         free = shutil.disk_usage(self.folder).free
-        if needed - there > free:
+        if needed - replaced > free:
+            lacking = f"needs about {(needed - replaced) / 1e9:.3g} GB more, but {free / 1e9:.3g} GB are free there"
             raise UsageError(
-                f"--out {self.folder}: needs about {(needed - there) / 1e9:.3g} GB more, but {free / 1e9:.3g} GB are "
-                f"free there; free room, or take less: fewer --snr, or --subtype PCM_16, which halves {EXACT}"
+                f"--out {self.folder}: {lacking}; free disk space, or write less: fewer --snr, or --subtype PCM_16, half "
+                f"the size of {EXACT}"
             )
 
     def tidy(self) -> None:
-        """Remove what killed processes left half-written."""
+        """Remove partial files that killed processes left."""
         writing.remove_stale(self.folder.rglob(".*.partial"))
 
     def _read_finished(self) -> dict[str, Record]:
@@ -149,7 +152,7 @@ class Output:
                     record = json.loads(line)
                     records[str(record["file"])] = {key: kind(record[key]) for key, kind in _RECORD.items()}
                 except (ValueError, KeyError, TypeError):
-                    continue  # a torn line: that copy is made again
+                    continue  # an incomplete line: that copy is made again
         return records
 
 
@@ -170,13 +173,13 @@ def _read_about(path: Path) -> Record | None:
     try:
         about = json.loads(path.read_text(encoding="utf-8"))
         if not isinstance(about, dict) or not isinstance(about["by"], list):
-            raise TypeError("a value of another kind than it should be")
+            raise TypeError("a value has the wrong type")
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UsageError(f"{path}: damaged ({error}); remove {path.parent} or name another --out") from error
     return about
 
 
-def _refuse_other(path: Path, earlier: Record, about: Record) -> None:
+def _check_same_settings(path: Path, earlier: Record, about: Record) -> None:
     for key in about:
         if earlier.get(key) != about[key]:
             raise UsageError(
@@ -190,7 +193,7 @@ def _short(value: object) -> str:
     return text if len(text) <= 60 else f"{text[:57]}..."
 
 
-def _refuse_strangers(folder: Path, splits: Iterable[str]) -> None:
+def _check_no_unknown_files(folder: Path, splits: Iterable[str]) -> None:
     for name in [FINISHED, *(item for split in splits for item in (split, f"{split}.csv"))]:
         if (folder / name).exists():
-            raise UsageError(f"{folder / name}: is there, but no {ABOUT} that says how it was made; name another --out")
+            raise UsageError(f"{folder / name}: exists, but no {ABOUT} that says how it was made; name another --out")

@@ -1,4 +1,4 @@
-"""Speech recognition by any CTC model of ``transformers``, or by Whisper: greedy, and the same each time."""
+"""Recognise speech with any CTC model of ``transformers`` or with Whisper: greedy and deterministic."""
 
 from __future__ import annotations
 
@@ -23,19 +23,20 @@ from s3prl_emotion.upstreams.pretrained import Pretrained, find_pretrained, quie
 
 logger = logging.getLogger(__name__)
 
-ASR_VERSION = 1  # to be raised whenever transcripts change
+ASR_VERSION = 1  # raise it whenever transcripts change
 CHUNK = 30.0  # s
-SHORTEST = 800  # samples; shorter audio is padded with zeros to 0.05 s, of which every model makes at least one frame
+SHORTEST = 800  # samples; shorter audio is padded with zeros to 0.05 s, which gives every model at least one frame
 PADS_SAFELY = {"hubert", "unispeech-sat", "wav2vec2", "wavlm"}
-"""Families in which padding changes nothing, given layer norm in the convolutions: what is padded is masked wherever
-frames meet. With group norm it runs over time, and others have convolutions over frames that see what is padded."""
-PICKLE = "give --allow_pickle if you trust its .bin file, or convert that to safetensors"
+"""Families whose transcripts do not depend on padding if their convolutions use layer norm: padding is masked wherever
+frames are combined. Group norm averages over time, padding included; other families have convolutions over
+frames, which see the padding."""
+PICKLE = "use --allow_pickle if you trust its .bin file, or convert it to safetensors"
 Waveform = NDArray[np.float32]
 
 
 @dataclass(frozen=True)
 class RecogniserOptions:
-    """How speech is recognised, see :func:`load_recogniser`."""
+    """Options of speech recognition: language, longest window (s), windows per batch, device."""
 
     language: str | None = None
     chunk: float = CHUNK
@@ -47,12 +48,12 @@ class Recogniser:
     """A speech recogniser; :func:`load_recogniser` builds one.
 
     Args:
-        source: where the model comes from
-        config: the model's
-        options: how speech is recognised
+        source: the pretrained model
+        config: the model's configuration
+        options: options of the recognition
 
     Raises:
-        UsageError: the model cannot be loaded, or an option is not for it
+        UsageError: the model cannot be loaded, or does not support an option
     """
 
     language: str | None = None
@@ -69,29 +70,29 @@ class Recogniser:
                 f" use a model of {SAMPLE_RATE} Hz"
             )
         if getattr(self.extractor, "dither", 0.0):
-            self.extractor.dither = 0.0  # noise, for training: transcripts would differ from call to call
+            self.extractor.dither = 0.0  # random noise for training, which would change transcripts from call to call
         self.model: Any = self._load(config).to(options.device).requires_grad_(False)
-        self.batch_size = self._most_at_once()
+        self.batch_size = self._largest_batch()
 
     def transcribe(self, waveforms: Sequence[Waveform]) -> list[str]:
-        """What is said in each waveform ``[N_b]`` (16 kHz, N_b >= 1), on one line; ``""`` where nothing is heard.
+        """Transcribe each waveform ``[N_b]`` (16 kHz, N_b >= 1), without line breaks; ``""`` if nothing is recognised.
 
-        Longer audio than ``chunk`` is cut at pauses (:func:`~s3prl_emotion.transcribe.windows.windows`), and the texts
+        Audio longer than ``chunk`` is cut at pauses (:func:`~s3prl_emotion.transcribe.windows.windows`), and the texts
         of its windows are joined.
         """
         most = round(self.options.chunk * SAMPLE_RATE)
         pieces = [windows(waveform, most) for waveform in waveforms]
         flat = [np.pad(piece, (0, max(0, SHORTEST - len(piece)))) for each in pieces for piece in each]
         texts: list[str] = []
-        # some models draw for layer drop even in eval mode
+        # the seed: some models draw random numbers for layer drop even in eval mode
         with own_seed(0), torch.inference_mode(), torch.autocast(self.model.device.type, enabled=False):
             for start in range(0, len(flat), self.batch_size):
                 texts += self._recognise(flat[start : start + self.batch_size])
-        found = iter(texts)
-        return [" ".join(" ".join(next(found) for _ in each).split()) for each in pieces]
+        remaining = iter(texts)
+        return [" ".join(" ".join(next(remaining) for _ in each).split()) for each in pieces]
 
     def identity(self) -> dict[str, Any]:
-        """What transcripts depend on, as plain values: the model's content, not where it lies, and options."""
+        """Return what transcripts depend on, as plain values: the model's content (not its location) and options."""
         return {
             "asr_version": ASR_VERSION,
             "model_type": self.model.config.model_type,
@@ -105,12 +106,12 @@ class Recogniser:
     def _load(self, config: Any) -> Any:
         raise NotImplementedError
 
-    def _most_at_once(self) -> int:
-        """Windows that are computed together."""
+    def _largest_batch(self) -> int:
+        """Return the number of windows per batch that gives the same transcripts as single windows."""
         return self.options.batch_size
 
     def _recognise(self, pieces: Sequence[Waveform]) -> list[str]:
-        """Text of each of at most ``batch_size`` waveforms of at most ``chunk`` seconds."""
+        """Return the texts of at most ``batch_size`` waveforms of at most ``chunk`` seconds."""
         raise NotImplementedError
 
     def _inputs(self, pieces: Sequence[Waveform], **more: Any) -> dict[str, Any]:
@@ -119,40 +120,40 @@ class Recogniser:
 
 
 class CtcRecogniser(Recogniser):
-    """A model with a CTC head: the likeliest symbol of each frame, collapsed by the model's own tokenizer."""
+    """A model with a CTC head: the most likely symbol of each frame, collapsed by the model's own tokenizer."""
 
     def _load(self, config: Any) -> Any:
         import transformers
 
         if self.options.language is not None:
-            raise UsageError(f"--language: {self.where} is no Whisper model and knows no languages; leave it out")
+            raise UsageError(f"--language: only Whisper models have languages, {self.where} is none; leave it out")
         model = self.source.model(transformers.AutoModelForCTC, config, may_miss=r"(.*\.)?masked_spec_embed")
-        if config.model_type == "wavlm":  # its attention hands torch masks of two kinds
+        if config.model_type == "wavlm":  # its attention passes torch two types of masks
             warnings.filterwarnings("ignore", message="Support for mismatched key_padding_mask and attn_mask")
         return model
 
-    def _most_at_once(self) -> int:
+    def _largest_batch(self) -> int:
         config, size = self.model.config, self.options.batch_size
         by_layer = getattr(config, "feat_extract_norm", None) == "layer" and not getattr(config, "add_adapter", False)
         if size > 1 and not (config.model_type in PADS_SAFELY and by_layer):
-            logger.info("%s: padding would change what it gives, so --batch_size 1 it is", self.where)
+            logger.info("%s: padding would change its transcripts, so it runs with --batch_size 1", self.where)
             return 1
         return size
 
     def _recognise(self, pieces: Sequence[Waveform]) -> list[str]:
-        alone = len(pieces) == 1
-        inputs = self._inputs(pieces, **({} if alone else {"padding": True, "return_attention_mask": True}))
+        single = len(pieces) == 1
+        inputs = self._inputs(pieces, **({} if single else {"padding": True, "return_attention_mask": True}))
         symbols = self.model(**inputs).logits.argmax(dim=-1).cpu()  # [B, T]
-        if alone:
+        if single:
             return self.tokenizer.batch_decode(symbols)
         frames = self.model._get_feat_extract_output_lengths(torch.tensor([len(piece) for piece in pieces])).tolist()
         return self.tokenizer.batch_decode([row[:count].tolist() for row, count in zip(symbols, frames, strict=True)])
 
 
 class WhisperRecogniser(Recogniser):
-    """Whisper: greedy decoding without timestamps, windows of at most 30 s each for itself.
+    """Whisper: greedy decoding without timestamps, in independent windows of at most 30 s.
 
-    Without a language a multilingual model detects that of each window.
+    Without ``language``, a multilingual model detects the language of each window.
     """
 
     def _load(self, config: Any) -> Any:
@@ -166,7 +167,7 @@ class WhisperRecogniser(Recogniser):
         return model
 
     def _check_language(self, generation: Any) -> str | None:
-        """Code of the language that was asked for."""
+        """Return the code of the requested language."""
         from transformers.models.whisper.tokenization_whisper import LANGUAGES, TO_LANGUAGE_CODE
 
         known = {token.strip("<|>") for token in getattr(generation, "lang_to_id", None) or {}}
@@ -174,15 +175,15 @@ class WhisperRecogniser(Recogniser):
         language = self.options.language
         if language is None:
             if self.multilingual:
-                logger.info("%s: the language is detected in each window; --language names it", self.where)
+                logger.info("%s: the language is detected in each window; --language sets it", self.where)
             return None
         if not self.multilingual:
-            raise UsageError(f"--language {language}: {self.where} knows one language; leave it out")
+            raise UsageError(f"--language {language}: {self.where} supports only one language; leave it out")
         code = TO_LANGUAGE_CODE.get(language.lower(), language.lower())
         if code not in known:
             names = {name: LANGUAGES.get(name, name) for name in known}
             raise UsageError(
-                f"--language {language}: {self.where} does not know it"
+                f"--language {language}: {self.where} does not support it"
                 f"{nearest(language.lower(), sorted({*names, *names.values()}))}"
             )
         return code
@@ -211,12 +212,12 @@ def load_recogniser(
     Args:
         model: directory or hub id of a CTC model (HuBERT, WavLM, wav2vec 2.0, …, fine-tuned to recognise speech) or of
             Whisper
-        options: how speech is recognised
+        options: options of the recognition
         revision: branch, tag or commit on the hub
-        allow_pickle: also take weights from ``.bin`` files, not safetensors alone
+        allow_pickle: also load weights from ``.bin`` files, not only from safetensors
 
     Raises:
-        UsageError: it cannot be loaded, is no speech recogniser, or an option is not for it
+        UsageError: it cannot be loaded, is no speech recogniser, or does not support an option
     """
     from transformers.models.auto.modeling_auto import MODEL_FOR_CTC_MAPPING_NAMES
 
@@ -229,7 +230,7 @@ def load_recogniser(
         return WhisperRecogniser(source, config, options)
     if config.model_type not in MODEL_FOR_CTC_MAPPING_NAMES:
         raise UsageError(
-            f"{source.where}: model_type {config.model_type!r} does not recognise speech; give a model for CTC (HuBERT,"
+            f"{source.where}: model_type {config.model_type!r} does not recognise speech; use a model for CTC (HuBERT,"
             " WavLM, wav2vec 2.0, …) or Whisper"
         )
     return CtcRecogniser(source, config, options)

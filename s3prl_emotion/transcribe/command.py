@@ -1,4 +1,4 @@
-"""``s3prl-emotion transcribe``: what is said in every utterance of a corpus, by a speech recogniser."""
+"""``s3prl-emotion transcribe``: transcribe every utterance of a corpus with a speech recogniser."""
 
 from __future__ import annotations
 
@@ -10,41 +10,46 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from tqdm import tqdm
 
+from s3prl_emotion.audio import load_audio
 from s3prl_emotion.corpora import Utterance, list_utterances
+from s3prl_emotion.devices import check_device
 from s3prl_emotion.extract.command import add_corpus_arguments, read_corpus_arguments
 from s3prl_emotion.extract.filling import durations
+from s3prl_emotion.files.versions import versions
 from s3prl_emotion.transcribe.asr import CHUNK, Recogniser, RecogniserOptions, load_recogniser
 from s3prl_emotion.transcribe.record import Record, open_record
+from s3prl_emotion.transcribe.scoring import word_error_rate
 
 logger = logging.getLogger(__name__)
 
 
 def add_arguments(parser: ArgumentParser) -> None:
-    """Declare what follows the command's name."""
+    """Declare the command's arguments."""
     add = parser.add_argument
     add("-k", "--model", required=True, help="directory or hub id of a CTC model (HuBERT, wav2vec 2.0, …) or Whisper")
     add_corpus_arguments(parser)
     add("-o", "--output", type=Path, required=True, metavar="CSV", help="the file to write: FileName and Text")
-    add("--device", help="cuda where there is one, else cpu")
-    add("--batch_size", type=int, default=1, help="utterances at once, where that changes no transcript")
+    add("--device", help="default: cuda if there is one, else cpu")
+    add(
+        "--batch_size", type=int, default=1, help="utterances per batch, if the model's transcripts do not depend on it"
+    )
     add("--revision", help="branch, tag or commit of a model on the hub")
-    add("--language", help="of the speech, as en or English; multilingual Whisper models detect it without")
-    add("--chunk", type=float, default=CHUNK, metavar="S", help="longer audio is cut at pauses into such pieces (s)")
-    add("--allow_pickle", action="store_true", help="also take weights from .bin files, not safetensors alone")
-    add("--overwrite", action="store_true", help="replace what was made by another model or with other options")
+    add("--language", help="language of the speech: en or English; default: multilingual Whisper models detect it")
+    add("--chunk", type=float, default=CHUNK, metavar="S", help="longest piece (s); longer audio is cut at pauses")
+    add("--allow_pickle", action="store_true", help="also load weights from .bin files, not only from safetensors")
+    add("--overwrite", action="store_true", help="replace transcripts of another model or with other options")
 
 
 def run(args: Namespace) -> int:
-    """Recognise what is not recognised yet, write the file, and say what was done.
+    """Transcribe the utterances that have no transcript yet, write the file, and print a summary.
 
     Raises:
-        UsageError: the model or an option is not right, or the file was made otherwise
-        LabelError: the labels are not right
+        UsageError: an unsuitable model or option, or the file was made by another model
+        LabelError: missing or malformed labels
         AudioError: an audio file is missing or unreadable
     """
-    from s3prl_emotion.devices import check_device
-
     device = args.device or ("cuda" if torch.cuda.is_available() else "cpu")
     check_device(device)
     config = read_corpus_arguments(args)
@@ -65,11 +70,7 @@ def run(args: Namespace) -> int:
 
 
 def _transcribe(recogniser: Recogniser, utterances: Sequence[Utterance], record: Record) -> None:
-    """Recognise utterances, the longest first, so that memory which does not suffice shows at once."""
-    from tqdm import tqdm
-
-    from s3prl_emotion.audio import load_audio
-
+    """Transcribe utterances, the longest first, so that too little memory shows at once."""
     seconds = durations(utterances)
     order = sorted(range(len(utterances)), key=lambda index: (-seconds[index], index))
     size = recogniser.batch_size
@@ -86,17 +87,13 @@ def _transcribe(recogniser: Recogniser, utterances: Sequence[Utterance], record:
 
 
 def _word_error_rate(utterances: Sequence[Utterance], texts: dict[str, str]) -> float | None:
-    """Against the label table's texts, where it has any."""
-    from s3prl_emotion.transcribe.scoring import word_error_rate
-
+    """Return the word error rate against the label table's texts, if it has any."""
     known = [item for item in utterances if item.text is not None]
     return word_error_rate([item.text or "" for item in known], [texts[item.name] for item in known])
 
 
 def _about(recogniser: Recogniser, args: Namespace) -> dict[str, Any]:
-    """What the file beside the transcripts says, besides what they depend on."""
-    from s3prl_emotion.files.versions import versions
-
+    """Return what the record beside the transcripts holds besides their identity."""
     return {
         "model": args.model,
         "revision": args.revision,

@@ -1,8 +1,8 @@
-"""The file of transcripts while it is made: nothing that was recognised is lost when the process dies.
+"""Write a file of transcripts so that no transcript is lost if the process dies.
 
-Beside ``OUT.csv`` lies, while it is made, ``OUT.csv.partial``: a line of JSON on what recognises, then one for each
-utterance as it comes. Afterwards it is ``OUT.csv.json``: what recognised it, with a hash of the CSV, so that one which
-was changed by hand is told apart.
+While ``OUT.csv`` is being made, ``OUT.csv.partial`` holds a line of JSON about the recogniser, then one line for each
+finished utterance. Afterwards ``OUT.csv.json`` describes the recogniser and has a hash of the CSV, which reveals
+changes by hand.
 """
 
 from __future__ import annotations
@@ -23,14 +23,15 @@ from s3prl_emotion.files.locks import lock
 from s3prl_emotion.files.writing import write_json, write_text
 
 FORMAT = 1
-MODEL = {"model_type", "weights", "vocabulary", "do_normalize"}  # of an identity: what only its author could name
+# Parts of an identity that say nothing to users, who know the model by its name.
+MODEL = {"model_type", "weights", "vocabulary", "do_normalize"}
 
 
 class Record:
-    """Transcripts of one speech recogniser; :func:`open_record` makes one.
+    """Transcripts of one speech recogniser; :func:`open_record` opens one.
 
     Args:
-        path: of the CSV
+        path: the CSV's path
         file: the partial file, locked
         identity: what the transcripts depend on
     """
@@ -40,34 +41,35 @@ class Record:
         self.texts: dict[str, str] = {}
         self._file = file
         self._finished = 0  # rows of OUT.csv
-        self._before: str | None = None  # hash of OUT.csv, where its rows were taken over
+        self._before: str | None = None  # hash of OUT.csv, if its rows were kept
 
     @property
     def is_finished(self) -> bool:
-        """Whether the CSV holds everything."""
+        """Whether the CSV has all transcripts."""
         return 0 < self._finished == len(self.texts)
 
     def add(self, name: str, text: str) -> None:
-        """Keep the transcript of an utterance.
+        """Record the transcript of an utterance.
 
         Raises:
-            UsageError: no room on the disk; what was there before is kept
+            UsageError: no room on the disk; earlier transcripts are kept
         """
         self._write({"FileName": name, "Text": text})
         self.texts[name] = text
 
     def finish(self, about: Mapping[str, Any]) -> None:
-        """Write the CSV, sorted by name, and what is known about it beside it.
+        """Write the CSV, sorted by name, and its description beside it.
 
         Raises:
-            TrainingError: no room on the disk; what was recognised is kept
+            TrainingError: no room on the disk; the transcripts are kept
         """
         table = StringIO()
-        writer = csv.writer(table, quoting=csv.QUOTE_ALL, lineterminator="\n")  # an empty text is seen to be one
+        # quoted, so that an empty text is distinct from a missing one
+        writer = csv.writer(table, quoting=csv.QUOTE_ALL, lineterminator="\n")
         writer.writerow(COLUMNS)
         writer.writerows(sorted(self.texts.items()))
         text = table.getvalue()
-        # a process that dies between the two files leaves the older CSV beside the newer description
+        # If the process dies between the two files, the older CSV is left beside the newer description.
         digests = {"csv": _hash(text.encode()), "csv_before": self._before}
         values = {"format": FORMAT, "identity": self.identity, **digests, **about}
         write_json(_sidecar(self.path), values)
@@ -78,54 +80,54 @@ class Record:
     # --- inside ----------------------------------------------------------------------------------------------------
 
     def read_finished(self, overwrite: bool) -> None:
-        """Take over what the CSV holds, where the same recognised it; else refuse, or leave it be replaced."""
+        """Keep the CSV's transcripts if the same recogniser made them; otherwise raise, or drop them to overwrite."""
         if not self.path.exists():
             return
         try:
-            self._take_over_finished()
+            self._keep_finished()
         except EmotionError:
             if not overwrite:
                 raise
 
     def read_partial(self, overwrite: bool) -> None:
-        """Take over what a process that died had done; what another recogniser did is refused, or dropped."""
-        lines = self._file.read().split(b"\n")[:-1]  # a torn last line has no end
-        whole, rows = 0, lines[1:]
+        """Keep the transcripts of a process that died; raise for those of another, or drop them to overwrite."""
+        lines = self._file.read().split(b"\n")[:-1]  # an incomplete last line has no line break
+        valid, rows = 0, lines[1:]  # bytes that are kept
         theirs = _json(lines[0]).get("identity") if lines else None
         if isinstance(theirs, dict):
             other = _differing(self.identity, theirs)
             if other and not overwrite:
                 raise UsageError(
-                    f"{_partial(self.path)}: was begun with another {other}; finish it as it was begun, or give"
-                    " --overwrite to begin anew"
+                    f"{_partial(self.path)}: was begun with another {other}; finish it with that, or use"
+                    " --overwrite to start again"
                 )
-            whole = 0 if other else sum(len(line) + 1 for line in lines)
-        self._file.seek(whole)
+            valid = 0 if other else sum(len(line) + 1 for line in lines)
+        self._file.seek(valid)
         self._file.truncate()
-        if not whole:
+        if not valid:
             self._write({"format": FORMAT, "identity": self.identity})
             return
         for values in map(_json, rows):
             name, text = values.get("FileName"), values.get("Text")
-            if isinstance(name, str) and isinstance(text, str):  # a damaged line is recognised again
+            if isinstance(name, str) and isinstance(text, str):  # the utterance of a damaged line is transcribed again
                 self.texts[name] = text
 
-    def _take_over_finished(self) -> None:
+    def _keep_finished(self) -> None:
         sidecar = _sidecar(self.path)
         try:
             about = json.loads(sidecar.read_text(encoding="utf-8"))
             theirs, digests = dict(about["identity"]), (about["csv"], about["csv_before"])
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise UsageError(
-                f"-o {self.path}: is there, and no {sidecar.name} says what made it; name another file, or give"
+                f"-o {self.path}: exists, but no {sidecar.name} says what made it; name another file, or use"
                 " --overwrite"
             ) from error
         if other := _differing(self.identity, theirs):
-            raise UsageError(f"-o {self.path}: was made with another {other}; name another file, or give --overwrite")
+            raise UsageError(f"-o {self.path}: was made with another {other}; name another file, or use --overwrite")
         self._before = _hash(self.path.read_bytes())
         if self._before not in digests:
             raise UsageError(
-                f"-o {self.path}: was changed after it was made; name another file, or give --overwrite to lose that"
+                f"-o {self.path}: was changed after it was made; name another file, or use --overwrite to discard it"
             )
         finished = read_transcripts(self.path)
         self.texts |= finished
@@ -141,25 +143,25 @@ class Record:
                 self._file.truncate(end)
                 self._file.seek(end)
             raise UsageError(
-                f"{_partial(self.path)}: cannot be written ({error.strerror}); free room on the disk and run again:"
-                " what is done is kept"
+                f"{_partial(self.path)}: cannot be written ({error.strerror}); free disk space and run again:"
+                " finished transcripts are kept"
             ) from error
 
 
 @contextlib.contextmanager
 def open_record(path: Path, identity: dict[str, Any], overwrite: bool = False) -> Iterator[Record]:
-    """Open a file of transcripts to go on with it, or begin it.
+    """Open a file of transcripts, to begin or to continue it.
 
     Args:
-        path: of the CSV
+        path: the CSV's path
         identity: what the transcripts depend on, as plain values
-        overwrite: replace what was made with another identity
+        overwrite: whether to replace transcripts with another identity
 
     Raises:
-        UsageError: it was made otherwise, another process makes it, or it cannot be written
+        UsageError: it has another identity, another process is writing it, or it cannot be written
     """
     if path.is_dir():
-        raise UsageError(f"-o {path}: a folder stands there; name a file")
+        raise UsageError(f"-o {path}: is a folder; name a file")
     identity = json.loads(json.dumps(identity))
     partial = _partial(path)
     existed = partial.exists()
@@ -167,7 +169,7 @@ def open_record(path: Path, identity: dict[str, Any], overwrite: bool = False) -
         partial.touch()
         file = partial.open("r+b", buffering=0)
     except OSError as error:
-        raise UsageError(f"-o {path}: cannot be written ({error.strerror}); mend its folder or name another") from error
+        raise UsageError(f"-o {path}: cannot be written ({error.strerror}); fix its folder or name another") from error
     with file:
         _lock(file, path)
         record = Record(path, file, identity)
@@ -185,11 +187,11 @@ def open_record(path: Path, identity: dict[str, Any], overwrite: bool = False) -
 
 def _lock(file: FileIO, path: Path) -> None:
     if not lock(file):
-        raise UsageError(f"-o {path}: another process makes it right now; wait for it, or name another file")
+        raise UsageError(f"-o {path}: another process is writing it; wait for it, or name another file")
 
 
 def _differing(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> str:
-    """In what two identities differ, for a message; ``""`` where they are equal."""
+    """Say in what two identities differ, for a message; ``""`` if they are equal."""
     names = [name for name in {**ours, **theirs} if ours.get(name) != theirs.get(name)]
     of_model = ["model"] if MODEL & set(names) else []
     return ", ".join(

@@ -1,4 +1,4 @@
-"""How well speech was recognised."""
+"""Score transcripts by their word error rate."""
 
 from __future__ import annotations
 
@@ -13,24 +13,24 @@ logger = logging.getLogger(__name__)
 
 
 def word_error_rate(references: Sequence[str], transcripts: Sequence[str]) -> float | None:
-    """Word error rate over all utterances together: edits to the references, over their words; by ``jiwer``.
+    """Return the word error rate over all utterances: edits divided by words of the references; by ``jiwer``.
 
-    Both sides are normalised first, so that case and punctuation do not count. An utterance whose reference has no word
-    counts with the words that were put in.
+    Both sides are normalised first, so that case and punctuation do not count. The insertions of an utterance whose
+    reference has no words do count.
 
     Args:
-        references: what was said, ``[U]``
-        transcripts: what was recognised, ``[U]``
+        references: correct texts, ``[U]``
+        transcripts: recognised texts, ``[U]``
 
     Returns:
-        0 to above 1 (more words put in than said); ``None`` where the references have no word, or ``jiwer`` is missing
+        0 or more, above 1 with many insertions; ``None`` if the references have no words or ``jiwer`` is missing
     """
-    said, heard = [normalise(text) for text in references], [normalise(text) for text in transcripts]
-    if not any(said):
+    expected, recognised = [normalise(text) for text in references], [normalise(text) for text in transcripts]
+    if not any(expected):
         return None
     try:
         jiwer: Any = importlib.import_module("jiwer")
     except ImportError:
         logger.info('the word error rate needs jiwer: pip install "s3prl-emotion[asr]"')
         return None
-    return float(jiwer.wer(said, heard))
+    return float(jiwer.wer(expected, recognised))

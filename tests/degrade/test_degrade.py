@@ -834,7 +834,7 @@ def test_a_run_is_taken_up_where_it_ended(
     caplog.set_level("INFO")
     degrade(tiny_corpus)
     assert len(made) - 50 == 3 * (48 - 16)  # 16 utterances were finished at all levels, and noted
-    assert "O: 16 of 48 utterances are there already" in caplog.text
+    assert "O: 16 of 48 utterances are finished already" in caplog.text
     assert content(Path("O")) == whole
     degrade(tiny_corpus)
     assert len(made) - 50 == 3 * (48 - 16)
@@ -899,7 +899,7 @@ def test_a_killed_process_leaves_nothing_half_written(run: Run, tiny_corpus: Tin
         assert len(read(path)) == len(read(tiny_corpus.root / path.name))
     done = run(sys.executable, "-c", killer, "go on", *words, "--num_workers", 1)
     assert done.stdout.startswith("O/test_5dB.csv: 48 utterances, SNR 0.")
-    assert "19 of 48 utterances are there already" in done.stderr
+    assert "19 of 48 utterances are finished already" in done.stderr
     assert len(read_table(out / "test_5dB.csv")) == 48
 
 
@@ -954,13 +954,13 @@ def test_provenance(degrade: Call, tiny_corpus: TinyCorpus):
 
 def test_folders_that_hold_something_else_are_refused(degrade: Call, tiny_corpus: TinyCorpus):
     Path("O").write_text("file")
-    assert "--out O: a file stands there; name a folder" in degrade(tiny_corpus, code=1)
+    assert "--out O: is a file; name a folder" in degrade(tiny_corpus, code=1)
     Path("O").unlink()
     Path("O/test_5dB").mkdir(parents=True)
-    assert "O/test_5dB: is there, but no degrade.json" in degrade(tiny_corpus, code=1)
+    assert "O/test_5dB: exists, but no degrade.json" in degrade(tiny_corpus, code=1)
     Path("O/test_5dB").rmdir()
     Path("O/test_25dB.csv").write_text("mine")
-    assert "O/test_25dB.csv: is there, but no degrade.json" in degrade(tiny_corpus, code=1)
+    assert "O/test_25dB.csv: exists, but no degrade.json" in degrade(tiny_corpus, code=1)
     assert Path("O/test_25dB.csv").read_text() == "mine"
     Path("O/test_25dB.csv").unlink()
     for damaged in ("{", "[]", '{"by": 3}'):
@@ -978,7 +978,7 @@ def test_room_is_checked_before(degrade: Call, tiny_corpus: TinyCorpus, monkeypa
     shutil.rmtree("O")
     monkeypatch.setattr(shutil, "disk_usage", lambda place: free._replace(free=round(0.9 * size)))
     error = degrade(tiny_corpus, "--noise", "pink", code=1)
-    assert re.search(r"--out O: needs about 0\.00\d+ GB more, but 0\.00\d+ GB are free there; free room", error)
+    assert re.search(r"--out O: needs about 0\.00\d+ GB more, but 0\.00\d+ GB are free there; free disk space", error)
     assert list(content(Path("O"))) == ["degrade.json"]
     monkeypatch.setattr(shutil, "disk_usage", lambda place: free._replace(free=round(1.2 * size)))
     degrade(tiny_corpus, "--noise", "pink")

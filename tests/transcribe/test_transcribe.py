@@ -330,9 +330,9 @@ def test_what_a_directory_may_lack(own: Path, tmp_path: Path):
 @pytest.mark.parametrize(
     ("kind", "options", "message"),
     [
-        ("Hubert large", {"language": "en"}, "is no Whisper model and knows no languages"),
-        ("whisper.en", {"language": "en"}, "knows one language; leave it out"),
-        ("whisper", {"language": "fr"}, "does not know it; known: de, en, english, german"),
+        ("Hubert large", {"language": "en"}, "only Whisper models have languages"),
+        ("whisper.en", {"language": "en"}, "supports only one language; leave it out"),
+        ("whisper", {"language": "fr"}, "does not support it; known: de, en, english, german"),
         ("whisper", {"language": "Germn"}, "nearest: german"),
         ("whisper", {"chunk": 31.0}, "--chunk 31: .* takes at most 30 s at once"),
         ("Hubert large", {"chunk": 0.5}, "--chunk 0.5: must be at least 1"),
@@ -513,7 +513,7 @@ def test_what_was_made_otherwise_is_refused(
     text = Path("t.csv").read_text()
     elsewhere = Path(shutil.copytree(few.root, "elsewhere"))
     for model, more, message in (
-        ("Wav2Vec2 large", (), "was made with another model; name another file, or give --overwrite"),
+        ("Wav2Vec2 large", (), "was made with another model; name another file, or use --overwrite"),
         ("Hubert large", ("--chunk", 20), r"was made with another chunk \(30.0, here 20.0\)"),
         ("Hubert large", ("--root", elsewhere), r"was made with another root \(.*audio, here .*elsewhere\)"),
     ):
@@ -597,7 +597,7 @@ def test_death_while_the_file_is_finished(
 
 def test_errors_of_the_command(suite: Suite, own_tiny_corpus: TinyCorpus, folders: Folders, tmp_path: Path):
     model, corpus = ("-k", folders("Hubert large")), of_corpus(own_tiny_corpus)
-    assert "a folder stands there" in error_of(suite("transcribe", *model, *corpus, "-o", tmp_path, code=1))
+    assert "is a folder; name a file" in error_of(suite("transcribe", *model, *corpus, "-o", tmp_path, code=1))
     assert "cannot be written" in error_of(suite("transcribe", *model, *corpus, "-o", "no/t.csv", code=1))
     assert "no such directory" in error_of(suite("transcribe", "-k", "./none", *corpus, "-o", "t.csv", code=1))
     assert "--device gpu: not a device" in error_of(
@@ -661,7 +661,7 @@ def test_a_damaged_line_is_recognised_again(tmp_path: Path):
 def test_two_at_once(tmp_path: Path):
     with open_record(tmp_path / "t.csv", MADE) as first:
         with (
-            pytest.raises(UsageError, match="another process makes it right now"),
+            pytest.raises(UsageError, match="another process is writing it"),
             open_record(tmp_path / "t.csv", MADE),
         ):
             pass

@@ -393,7 +393,7 @@ def refused(model: Path | str, kind: type[EmotionError] = UsageError, **options:
 
 @pytest.mark.parametrize("layer", [-1, 4, 12])
 def test_a_layer_out_of_range(folders: Folders, layer: int):
-    assert f"has 3 layers, got {layer}; give 0 to 3" in refused(folders("bert"), ConfigError, layer=layer)
+    assert f"has 3 layers, got {layer}; use 0 to 3" in refused(folders("bert"), ConfigError, layer=layer)
 
 
 def test_options_that_do_not_fit(folders: Folders):

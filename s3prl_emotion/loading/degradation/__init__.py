@@ -1,7 +1,7 @@
-"""Noise and reverberation on speech, for copies of an evaluation set and on the fly (Mitra et al. 2024, section 2).
+"""Add noise and reverberation to speech, for copies in files and on the fly (Mitra et al. 2024, section 2).
 
-Both ways go through one :class:`Degrader`, whose result for an utterance depends on the specification, the utterance's
-name and the corpus alone, so that they agree to the bit.
+Both use the same :class:`Degrader`, whose result depends only on the specification, the utterance's name and the
+corpus, so that they agree to the bit.
 """
 
 from s3prl_emotion.corpora.degradation_levels import DEFAULT_LEVELS, DegradationSpec, level_name, parse_split

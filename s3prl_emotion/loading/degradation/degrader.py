@@ -1,4 +1,4 @@
-"""Speech to noisy and reverberant speech, the same for copies in files and on the fly."""
+"""Degrade speech: add reverberation and noise at a drawn SNR."""
 
 from __future__ import annotations
 
@@ -13,26 +13,26 @@ from torchaudio.functional import add_noise
 from s3prl_emotion.corpora.degradation_levels import NO_REVERB, DegradationSpec, generator
 from s3prl_emotion.errors import AudioError
 from s3prl_emotion.loading.degradation.noises import BABBLE, Noise, build_noise
+from s3prl_emotion.loading.degradation.recordings import Samples, is_silent, power
 from s3prl_emotion.loading.degradation.rooms import Reverb, build_reverb, reverberate
-from s3prl_emotion.loading.degradation.waves import Samples, is_silent, power
 
 Waveform = NDArray[np.float32]
-HIGHEST_PEAK = 0.99  # of full scale; louder mixtures are scaled down as a whole
+HIGHEST_PEAK = 0.99  # relative to full scale; louder mixtures are scaled down as a whole
 SILENT = "{}: is silent, so it has no signal-to-noise ratio; leave it out of the labels"
-SNR_TOLERANCE = 0.1  # dB between the SNR drawn and the one that is measured
+SNR_TOLERANCE = 0.1  # largest difference (dB) between the SNR drawn and the SNR measured
 
 
 @dataclass(frozen=True)
 class Degraded:
-    """An utterance with noise.
+    """A degraded utterance.
 
     Attributes:
         waveform: ``[N]`` float32, as long as the clean one
         snr: power of the (reverberant) speech over that of the noise, measured on ``waveform`` (dB)
-        drawn: what ``snr`` should be (dB)
-        gain: factor by which speech and noise were scaled to stay within full scale; 1 where they did
-        noise: what the noise is
-        reverb: what the room is; ``none`` without
+        drawn: the SNR that was drawn (dB)
+        gain: factor by which speech and noise were scaled to stay within full scale; 1 if that was not needed
+        noise: description of the noise
+        reverb: description of the room; ``none`` without reverberation
     """
 
     waveform: Waveform
@@ -45,7 +45,7 @@ class Degraded:
 
 @dataclass(frozen=True)
 class Parts:
-    """What is mixed, before a level is chosen: speech and noise ``[N]`` float64, and what noise and room are."""
+    """Speech and noise ``[N]`` float64 before they are mixed at an SNR, and descriptions of noise and room."""
 
     speech: Samples
     noise: Samples
@@ -54,10 +54,10 @@ class Parts:
 
 
 class Degrader:
-    """Adds reverberation, then noise. Can be copied to other processes.
+    """Adds reverberation, then noise. Can be pickled to other processes.
 
-    Noise and room depend on seed and utterance alone, so that levels (and speech with and without reverberation)
-    differ in nothing else; the SNR depends on its range too.
+    Noise and room depend only on seed and utterance, so that levels (and speech with and without reverberation) differ
+    in nothing else; the SNR also depends on its range.
 
     Args:
         spec: the level
@@ -74,17 +74,17 @@ class Degrader:
         """Degrade an utterance.
 
         Args:
-            waveform: the whole utterance ``[N]`` at 16 kHz, as :func:`~s3prl_emotion.audio.load_audio` gives it
+            waveform: the whole utterance ``[N]`` at 16 kHz, as :func:`~s3prl_emotion.audio.load_audio` returns it
             name: its ``FileName``
 
         Raises:
-            AudioError: a silent utterance, or noise or an impulse response that cannot be used
+            AudioError: a silent utterance, or unusable noise or impulse response
             LabelError: babble for an utterance that the labels do not list
         """
         return self.mix(self.parts(waveform, name), name)
 
     def parts(self, waveform: Waveform, name: str) -> Parts:
-        """Speech, reverberant or not, and noise of any power: what the levels have in common."""
+        """Return speech, with its reverberation, and noise of any power, which are the same for all levels."""
         if np.ndim(waveform) != 1 or len(waveform) == 0 or not np.isfinite(waveform).all():
             raise AudioError(f"{name}: a waveform must be [N] with N >= 1 and finite, got shape {np.shape(waveform)}")
         if is_silent(waveform):
@@ -94,7 +94,7 @@ class Degrader:
             response, arrival, room = self.reverb.draw(name)
             speech = reverberate(speech, response, arrival)
             if is_silent(speech):
-                raise AudioError(f"{name}: is silent in the room {room}; take another --seed or --reverb")
+                raise AudioError(f"{name}: is silent in the room {room}; use another --seed or --reverb")
         noise, kind = self.noise.draw(name, len(speech))
         return Parts(speech, noise, kind, room)
 
@@ -109,30 +109,28 @@ class Degrader:
         waveform = (gain * mixture).astype(np.float32)
         snr = measured_snr(waveform, parts.speech, gain)
         if not abs(snr - drawn) <= SNR_TOLERANCE:
-            raise AudioError(
-                f"{name}: {drawn:.2f} dB was to be its SNR, but it is {snr:.2f} dB; change the range of SNR"
-            )
+            raise AudioError(f"{name}: its SNR should be {drawn:.2f} dB, but is {snr:.2f} dB; change the SNR range")
         return Degraded(waveform, snr, drawn, gain, parts.noise_name, parts.reverb_name)
 
 
 def measured_snr(waveform: Waveform, speech: Samples, gain: float) -> float:
-    """SNR (dB) of a mixture ``[N]`` of which the speech is known; infinite where there is no noise in it."""
+    """Return the SNR (dB) of a mixture ``[N]`` whose speech is known; infinite without noise."""
     noise = power(np.asarray(waveform, np.float64) / gain - speech)
     return 10 * math.log10(power(speech) / noise) if noise > 0 else math.inf
 
 
 def build_degrader(spec: DegradationSpec, labels: str | None = None, root: str | None = None) -> Degrader:
-    """Make what degrades utterances of a corpus, as ``s3prl-emotion degrade`` does.
+    """Build the degrader of a corpus's utterances, as ``s3prl-emotion degrade`` uses it.
 
     Args:
         spec: the level
-        labels: label table, SUPERB's ``meta_data`` folder or ``demo``; only babble reads it: its pool is every row
+        labels: label table, SUPERB's ``meta_data`` folder or ``demo``; needed only for babble, which uses every row
         root: audio folder
 
     Raises:
-        UsageError: no such noise or reverberation, or pyroomacoustics is missing
+        UsageError: unknown noise or reverberation, or pyroomacoustics is missing
         LabelError: labels that cannot be read, or too few speakers for babble
-        AudioError: a file of the pool is missing, or a recording is unreadable
+        AudioError: an audio file is missing, or a recording is unreadable
     """
     if spec.noise != BABBLE or labels is None:
         return Degrader(spec, build_noise(spec.noise, spec.seed, None, None), build_reverb(spec.reverb, spec.seed))

@@ -1,4 +1,4 @@
-"""Noise to add to an utterance: other speakers, coloured noise, recordings."""
+"""Sources of noise: babble of other speakers, coloured noise, and recordings."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from s3prl_emotion.audio import SAMPLE_RATE, load_audio
 from s3prl_emotion.corpora.degradation_levels import generator
 from s3prl_emotion.errors import AudioError, LabelError, UsageError, nearest
-from s3prl_emotion.loading.degradation.waves import Samples, audio_files, excerpt, is_silent, power, recorded_part
+from s3prl_emotion.loading.degradation.recordings import Samples, audio_files, excerpt, is_silent, power, recorded_part
 
 logger = logging.getLogger(__name__)
 
@@ -22,30 +22,32 @@ COLOURS = {
     "white": 0.0,
     "pink": 1.0,
     "brown": 2.0,
-}  # power falls as frequency to the minus this: 0, -3, -6 dB an octave
-LOWEST_FREQUENCY = 20.0  # Hz; below, brown noise would have most of its power where nobody hears it
-TALKERS = (3, 7)  # fewest and most in babble, as many as the corpus has where it has fewer, but at least FEWEST
+}  # exponent e of the spectrum: power is proportional to 1 / frequency^e; 0, -3, -6 dB per octave
+LOWEST_FREQUENCY = 20.0  # Hz; otherwise most of the power of brown noise would be inaudible
+TALKERS = (3, 7)  # fewest and most talkers in babble; all speakers of a small corpus, but at least FEWEST
 FEWEST = 2
 
 
 class Noise(Protocol):
-    """A kind of noise."""
+    """A source of noise."""
 
     def draw(self, name: str, length: int) -> tuple[Samples, str]:
-        """Noise ``[length]`` for the utterance of that name, of any power above 0, and what it is."""
+        """Return noise ``[length]`` of any power above 0 for the utterance ``name``, and its description."""
 
 
 class ColouredNoise:
-    """Gaussian noise whose power falls by 0 (white), 3 (pink) or 6 dB (brown) an octave, from 20 Hz to 8 kHz."""
+    """Gaussian noise whose power falls by 0 (white), 3 (pink) or 6 dB (brown) per octave, from 20 Hz to 8 kHz."""
 
     def __init__(self, colour: str, seed: int) -> None:
         self.colour = colour
         self.seed = seed
 
     def draw(self, name: str, length: int) -> tuple[Samples, str]:
-        """Noise ``[length]`` and its colour."""
+        """Return noise ``[length]`` and its colour."""
         rng = generator(self.seed, name, "noise", self.colour)
-        samples = rng.standard_normal(max(length, SAMPLE_RATE))  # 1 s at least, so that short noise has low frequencies
+        samples = rng.standard_normal(
+            max(length, SAMPLE_RATE)
+        )  # at least 1 s, so that short noise too has low frequencies
         spectrum = np.fft.rfft(samples)
         frequencies = np.fft.rfftfreq(len(samples), 1 / SAMPLE_RATE)
         audible = frequencies >= LOWEST_FREQUENCY
@@ -56,7 +58,7 @@ class ColouredNoise:
 
 
 class RecordedNoise:
-    """A part of one of the recordings in a folder, both drawn at random."""
+    """Random excerpts of random recordings in a folder."""
 
     def __init__(self, folder: Path, seed: int) -> None:
         self.folder = folder
@@ -64,7 +66,7 @@ class RecordedNoise:
         self.files = audio_files(folder, "--noise")
 
     def draw(self, name: str, length: int) -> tuple[Samples, str]:
-        """Noise ``[length]``, and the recording's path below the folder with the start of the part (s)."""
+        """Return noise ``[length]``, and the recording's path below the folder with the excerpt's start (s)."""
         rng = generator(self.seed, name, "noise")
         file = self.files[rng.integers(len(self.files))]
         samples, start = recorded_part(self.folder / file, rng.random(), length)
@@ -72,14 +74,14 @@ class RecordedNoise:
 
 
 class Babble:
-    """Several other speakers of the corpus at once, each at the same power.
+    """Several other speakers of the corpus talking at once, each at the same power.
 
-    Each talker is one speaker's utterances in a drawn order, one after the other, starting somewhere within the first.
+    A talker is one speaker's utterances in random order, one after the other, from a random point in the first one.
 
     Args:
         root: audio folder
-        speakers: of every utterance of the corpus by its name, ``None`` where not known
-        seed: of the draws
+        speakers: speaker of every utterance of the corpus by its name, ``None`` if unknown
+        seed: of the random draws
 
     Raises:
         LabelError: fewer than three speakers
@@ -97,14 +99,17 @@ class Babble:
         if len(self.talkers) <= FEWEST:
             raise LabelError(
                 f"{root}: babble needs at least {FEWEST + 1} known speakers (SpkrID), the labels have "
-                f"{len(self.talkers)}; take another --noise"
+                f"{len(self.talkers)}; use another --noise"
             )
         unknown = sum(speaker is None for speaker in self.speakers.values())
         if unknown:
-            logger.warning("%d utterances have no known speaker: not used as babble, nor kept from their own", unknown)
+            logger.warning(
+                "%d utterances have no known speaker: they are not used as babble, and get babble of any speaker",
+                unknown,
+            )
 
     def draw(self, name: str, length: int) -> tuple[Samples, str]:
-        """Noise ``[length]`` without the utterance's own speaker, and whose utterances it is made of."""
+        """Return noise ``[length]`` without the utterance's own speaker, and the utterances it is made of."""
         if name not in self.speakers:
             raise LabelError(f"{name}: not in the label table, so babble cannot leave its speaker out")
         rng = generator(self.seed, name, "noise", BABBLE)
@@ -115,8 +120,8 @@ class Babble:
             samples, spoken = self._talk(others[index], length, rng)
             total += samples / np.sqrt(power(samples))
             files += spoken
-        if is_silent(total):  # talkers that cancel out: one sample, or the same recording under two names
-            raise AudioError(f"{name}: babble of {', '.join(files)} is silent; take another --seed")
+        if is_silent(total):  # talkers may cancel out, as with a single sample or the same recording under two names
+            raise AudioError(f"{name}: babble of {', '.join(files)} is silent; use another --seed")
         return total, "+".join(files)
 
     def _talk(self, speaker: str, length: int, rng: np.random.Generator) -> tuple[Samples, list[str]]:
@@ -140,12 +145,12 @@ class Babble:
 
 
 def build_noise(kind: str, seed: int, root: Path | None, speakers: Mapping[str, str | None] | None) -> Noise:
-    """Noise by the name that a specification has for it.
+    """Build the source of noise that a specification names.
 
     Raises:
-        UsageError: neither a known kind nor a folder with audio
+        UsageError: neither a known kind of noise nor a folder with audio
         LabelError: too few speakers for babble
-        AudioError: a recording that cannot be read
+        AudioError: a recording cannot be read
     """
     if kind in COLOURS:
         return ColouredNoise(kind, seed)

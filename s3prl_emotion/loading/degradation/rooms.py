@@ -1,4 +1,4 @@
-"""Reverberation: simulated rooms, or a folder of impulse responses."""
+"""Sources of reverberation: simulated rooms, or a folder of impulse responses."""
 
 from __future__ import annotations
 
@@ -16,28 +16,28 @@ from numpy.typing import NDArray
 from s3prl_emotion.audio import SAMPLE_RATE
 from s3prl_emotion.corpora.degradation_levels import SIMULATED, generator
 from s3prl_emotion.errors import UsageError, nearest
-from s3prl_emotion.loading.degradation.waves import Samples, audio_files, impulse_response, power
+from s3prl_emotion.loading.degradation.recordings import Samples, audio_files, impulse_response, power
 
 SIDES = ((4.0, 3.0, 2.5), (10.0, 8.0, 4.0))  # m: length, width and height of the smallest and the largest room
 RT60 = (0.2, 0.8)  # s, by Sabine's formula
-WALL = 0.5  # m, from speaker and microphone to the walls at least
-HEIGHT = (1.0, 1.8)  # m, of speaker and microphone
-DISTANCE = (0.5, 2.0)  # m, between them; further away, reflections that meet may be louder than the direct sound
-MOST_REFLECTIONS = 80  # of an image source: bounds time and memory, and so the RT60 of small rooms
-MOST_ABSORPTION = 0.8  # of the walls: bounds the dryness of large rooms
-_ALONE = threading.Lock()  # pyroomacoustics' number of threads is one for the whole process
-_PLACES = 64  # pairs of positions drawn, of which the first at a fitting distance is taken
+WALL = 0.5  # m; least distance of speaker and microphone from the walls
+HEIGHT = (1.0, 1.8)  # m; of speaker and microphone
+DISTANCE = (0.5, 2.0)  # m; between them. Beyond, coinciding reflections may be louder than the direct sound
+MOST_REFLECTIONS = 80  # per image source; limits time and memory, and thereby the RT60 of small rooms
+MOST_ABSORPTION = 0.8  # of the walls; limits how short the RT60 of large rooms can be
+_THREADS_LOCK = threading.Lock()  # pyroomacoustics' number of threads is a setting of the whole process
+_POSITION_PAIRS = 64  # drawn for a room; the first pair at a suitable distance is used
 
 
 class Reverb(Protocol):
     """A source of impulse responses."""
 
     def draw(self, name: str) -> tuple[Samples, int, str]:
-        """Response ``[K]`` for the utterance of that name, the sample of its direct sound, and what it is."""
+        """Return a response ``[K]`` for the utterance ``name``, the sample of its direct sound, and its description."""
 
 
 class RecordedRooms:
-    """One of the impulse responses in a folder, drawn at random."""
+    """Random impulse responses from a folder."""
 
     def __init__(self, folder: Path, seed: int) -> None:
         self.folder = folder
@@ -45,7 +45,7 @@ class RecordedRooms:
         self.files = audio_files(folder, "--reverb")
 
     def draw(self, name: str) -> tuple[Samples, int, str]:
-        """Response ``[K]``, the sample of its direct sound, and its path below the folder."""
+        """Return a response ``[K]``, the sample of its direct sound, and its path below the folder."""
         file = self.files[generator(self.seed, name, "reverb").integers(len(self.files))]
         return *impulse_response(self.folder / file), file
 
@@ -53,7 +53,8 @@ class RecordedRooms:
 class SimulatedRooms:
     """Shoebox rooms by the image source method; room, RT60 and positions are drawn for each utterance.
 
-    The RT60 is drawn from :data:`RT60` as far as the room allows: small rooms get no long one, nor large ones a short.
+    The RT60 is drawn from the part of :data:`RT60` that the room allows: not too long in small rooms, not too short in
+    large ones.
 
     Raises:
         UsageError: pyroomacoustics is not installed
@@ -64,7 +65,7 @@ class SimulatedRooms:
         _pyroomacoustics()
 
     def draw(self, name: str) -> tuple[Samples, int, str]:
-        """Response ``[K]``, the sample of its direct sound, and RT60 (s), sides (m) and distance (m) of the room."""
+        """Return a response ``[K]``, the sample of its direct sound, and RT60 (s), sides and distance (m)."""
         acoustics = _pyroomacoustics()
         rng = generator(self.seed, name, "reverb", SIMULATED)
         sides = rng.uniform(*SIDES)
@@ -77,7 +78,7 @@ class SimulatedRooms:
         room.add_microphone(microphone)
         with _one_thread(acoustics):
             room.compute_rir()
-        lead = acoustics.constants.get("frac_delay_length") // 2  # samples that the simulation puts ahead
+        lead = acoustics.constants.get("frac_delay_length") // 2  # samples that the simulation prepends
         arrival = round(distance / acoustics.constants.get("c") * SAMPLE_RATE) + lead
         size = "x".join(f"{side:.1f}" for side in sides)
         return (
@@ -88,11 +89,11 @@ class SimulatedRooms:
 
 
 def build_reverb(kind: str | None, seed: int) -> Reverb | None:
-    """Reverberation by the name that a specification has for it; ``None`` for none.
+    """Build the source of reverberation that a specification names; ``None`` for none.
 
     Raises:
-        UsageError: neither a known kind nor a folder with audio, or pyroomacoustics is missing
-        AudioError: an impulse response that cannot be read
+        UsageError: neither ``simulated`` nor a folder with audio, or pyroomacoustics is missing
+        AudioError: an impulse response cannot be read
     """
     if kind is None:
         return None
@@ -105,42 +106,43 @@ def build_reverb(kind: str | None, seed: int) -> Reverb | None:
 
 
 def reverberate(speech: Samples, response: Samples, arrival: int) -> Samples:
-    """Speech ``[N]`` in a room, as long as before, in time with it and of the same energy.
+    """Return speech ``[N]`` in a room, with the same length, timing and energy as the dry speech.
 
     Args:
         speech: ``[N]``
-        response: of the room, ``[K]``
+        response: impulse response of the room, ``[K]``
         arrival: sample of the response at which the direct sound arrives
     """
-    # deferred: it takes half a second to import
-    from scipy.signal import fftconvolve
+    from scipy.signal import fftconvolve  # deferred: takes half a second to import
 
     wet = fftconvolve(speech, response)[arrival : arrival + len(speech)]
     return wet * math.sqrt(power(speech) / max(power(wet), np.finfo(np.float64).tiny))
 
 
 def _possible(sides: NDArray[np.float64], speed: float) -> tuple[float, float]:
-    """Shortest and longest RT60 (s) of a room within the bounds on absorption and reflections."""
+    """Return the shortest and longest RT60 (s) of a room within the limits on absorption and reflections."""
     pairs = list(itertools.combinations(sides, 2))
     surface = 2 * sum(one * other for one, other in pairs)
     shortest = 24 * math.log(10) * math.prod(sides) / (speed * surface * MOST_ABSORPTION)  # Sabine
-    reach = min(one * other / math.hypot(one, other) for one, other in pairs)  # m that an order of images covers
+    reach = min(
+        one * other / math.hypot(one, other) for one, other in pairs
+    )  # m that one order of image sources covers
     return max(RT60[0], shortest), min(RT60[1], (MOST_REFLECTIONS + 1) * reach / speed)
 
 
 def _positions(sides: NDArray[np.float64], rng: np.random.Generator) -> NDArray[np.float64]:
-    """Speaker and microphone ``[2, 3]`` (m)."""
+    """Return the positions of speaker and microphone ``[2, 3]`` (m)."""
     lowest = np.array([WALL, WALL, HEIGHT[0]])
     highest = np.minimum(sides - WALL, [np.inf, np.inf, HEIGHT[1]])
-    places = rng.uniform(lowest, highest, size=(_PLACES, 2, 3))
-    distances = np.linalg.norm(places[:, 0] - places[:, 1], axis=1)
-    return places[np.argmin(np.abs(distances - np.clip(distances, *DISTANCE)))]
+    pairs = rng.uniform(lowest, highest, size=(_POSITION_PAIRS, 2, 3))
+    distances = np.linalg.norm(pairs[:, 0] - pairs[:, 1], axis=1)
+    return pairs[np.argmin(np.abs(distances - np.clip(distances, *DISTANCE)))]
 
 
 @contextmanager
 def _one_thread(acoustics: Any) -> Iterator[None]:
-    """Several threads add the echoes up in another order, so that the result would depend on the machine."""
-    with _ALONE:
+    """Limit pyroomacoustics to one thread: several sum the echoes in an order that depends on the machine."""
+    with _THREADS_LOCK:
         before = acoustics.constants.get("num_threads")
         acoustics.constants.set("num_threads", 1)
         try:

@@ -1,4 +1,4 @@
-"""Reading and cutting of what is added to speech: recordings of noise, impulse responses, other speakers."""
+"""Read recordings of noise and impulse responses, and cut excerpts from audio."""
 
 from __future__ import annotations
 
@@ -20,29 +20,29 @@ from s3prl_emotion.errors import AudioError, UsageError
 
 Samples = NDArray[np.float64]
 Floats = NDArray[np.floating[Any]]
-SILENT_PEAK = 1e-5  # -100 dB of full scale, a third of 16-bit audio's smallest step
-LONGEST_RESPONSE = 20.0  # s; what is longer is a recording, not an impulse response
-_SHORTEST = SAMPLE_RATE // 10  # samples; what is shorter may well lie in a pause of the recording
+SILENT_PEAK = 1e-5  # -100 dB relative to full scale, a third of the smallest 16-bit step
+LONGEST_RESPONSE = 20.0  # s; a longer file is a recording, not an impulse response
+_SHORTEST = SAMPLE_RATE // 10  # samples that are read at least: less may fall into a pause of the recording
 _BLOCK = 1 << 14  # frames read at a time
 
 
 def is_silent(samples: Floats) -> bool:
-    """Whether no sample reaches :data:`SILENT_PEAK`."""
+    """Return whether no sample reaches :data:`SILENT_PEAK`."""
     return bool(np.abs(samples).max(initial=0.0) < SILENT_PEAK)
 
 
 def power(samples: Floats) -> float:
-    """Mean square of samples ``[N]``, in float64."""
+    """Return the mean square of samples ``[N]``, in float64."""
     return float(np.mean(np.square(samples, dtype=np.float64)))
 
 
 def excerpt(samples: Floats, start: int, length: int) -> Samples:
-    """Cut ``length`` samples from ``start`` on, going on at the beginning where they end.
+    """Cut ``length`` samples from ``start`` on, wrapping around at the end.
 
     Args:
         samples: ``[N]``, not all silent
-        start: first sample, below N; where the excerpt would be silent, the first audible sample instead
-        length: samples to give
+        start: first sample, below N; if the excerpt would be silent, the first audible sample is used instead
+        length: number of samples
     """
     part = np.resize(np.roll(samples, -start), length)
     if is_silent(part):
@@ -55,15 +55,15 @@ def _first_loud(samples: Floats) -> int:
 
 
 def audio_files(folder: Path, flag: str) -> list[str]:
-    """Paths below a folder of all audio files in it, sorted, with ``/`` between their parts.
+    """Return the paths of all audio files in a folder, relative to it, sorted, with ``/`` as the separator.
 
     Args:
         folder: searched with its subfolders
-        flag: what named it, for messages
+        flag: the flag that named it, for messages
 
     Raises:
-        UsageError: it is no folder or holds none
-        AudioError: a file whose header cannot be read
+        UsageError: not a folder, or without audio files
+        AudioError: a file's header cannot be read
     """
     if not folder.is_dir():
         raise UsageError(f"{flag} {folder}: no such folder")
@@ -79,10 +79,10 @@ def audio_files(folder: Path, flag: str) -> list[str]:
 
 @contextmanager
 def opened(path: Path) -> Iterator[soundfile.SoundFile]:
-    """An audio file, open for reading.
+    """Open an audio file for reading.
 
     Raises:
-        AudioError: missing, unreadable or without samples, also where that shows while reading
+        AudioError: missing, unreadable or without samples, even if that only shows while reading
     """
     try:
         with soundfile.SoundFile(path) as file:
@@ -94,19 +94,19 @@ def opened(path: Path) -> Iterator[soundfile.SoundFile]:
 
 
 def recorded_part(path: Path, fraction: float, length: int) -> tuple[Samples, float]:
-    """Read a part of a recording, repeated with wrap-around where it is too short; only that part is decoded.
+    """Read a part of a recording, wrapping around at its end; only that part is decoded.
 
     Args:
-        path: any rate, channels are averaged
-        fraction: of the recording after which the part starts, in [0, 1); where it would be silent, it starts at the
+        path: recording of any rate; channels are averaged
+        fraction: where in the recording the part starts, in [0, 1); a silent part is replaced by one that starts at the
             first audible sample
-        length: samples at 16 kHz
+        length: number of samples at 16 kHz
 
     Returns:
-        samples ``[length]`` at 16 kHz, and where they start in the recording (s)
+        samples ``[length]`` at 16 kHz, and their start in the recording (s)
 
     Raises:
-        AudioError: unreadable, silent, or samples that are NaN or infinite
+        AudioError: unreadable or silent, or with NaN or infinite samples
     """
     with opened(path) as file:
         rate, start = file.samplerate, int(fraction * file.frames)
@@ -125,7 +125,7 @@ def recorded_part(path: Path, fraction: float, length: int) -> tuple[Samples, fl
 
 
 def first_audible(file: soundfile.SoundFile, path: Path) -> int | None:
-    """The first frame that is not silent, ``None`` where all are; no more than needed is decoded."""
+    """Return the first frame that is not silent, or ``None`` if all are; decodes no more than needed."""
     file.seek(0)
     before = 0
     while len(block := file.read(_BLOCK, dtype="float32", always_2d=True)):
@@ -137,13 +137,13 @@ def first_audible(file: soundfile.SoundFile, path: Path) -> int | None:
 
 
 def impulse_response(path: Path) -> tuple[Samples, int]:
-    """Read an impulse response; of several channels the first.
+    """Read an impulse response; only the first channel is used.
 
     Returns:
         response ``[K]`` at 16 kHz, and the sample at which the direct sound arrives: the strongest one
 
     Raises:
-        AudioError: unreadable, silent, too long, or samples that are NaN or infinite
+        AudioError: unreadable, silent or too long, or with NaN or infinite samples
     """
     with opened(path) as file:
         rate, seconds = file.samplerate, file.frames / file.samplerate
@@ -153,7 +153,7 @@ def impulse_response(path: Path) -> tuple[Samples, int]:
             )
         samples = _checked(file.read(dtype="float32", always_2d=True)[:, 0], path)
     if not is_silent(samples):
-        samples = samples / np.abs(samples).max()  # its level means nothing, yet must not make it silent
+        samples = samples / np.abs(samples).max()  # its level has no meaning, but a low one must not count as silence
     response = _to_16khz(samples, rate).astype(np.float64)
     if is_silent(response):
         raise AudioError(f"{path}: the impulse response is silent; remove the file")
@@ -161,7 +161,7 @@ def impulse_response(path: Path) -> tuple[Samples, int]:
 
 
 def fingerprint(paths: Iterable[tuple[str, Path]]) -> str:
-    """SHA-256 over names and sizes of files, which tells most changes at no cost."""
+    """Return the SHA-256 of the files' names and sizes, which reveals most changes without reading the files."""
     digest = hashlib.sha256()
     for name, path in paths:
         digest.update(f"{name}\0{path.stat().st_size}\n".encode())
@@ -169,7 +169,7 @@ def fingerprint(paths: Iterable[tuple[str, Path]]) -> str:
 
 
 def _read(file: soundfile.SoundFile, path: Path, start: int, frames: int) -> Floats:
-    """``frames`` frames from ``start`` on, averaged over channels, with wrap-around."""
+    """Read ``frames`` frames from ``start`` on, averaged over channels, wrapping around at the end."""
     if frames >= file.frames:
         file.seek(0)
         return np.resize(np.roll(_mono(file.read(dtype="float32", always_2d=True), path), -start), frames)
