@@ -135,8 +135,8 @@ class Output:
         if needed - replaced > free:
             lacking = f"needs about {(needed - replaced) / 1e9:.3g} GB more, but {free / 1e9:.3g} GB are free there"
             raise UsageError(
-                f"--out {self.folder}: {lacking}; free disk space, or write less: fewer --snr, or --subtype PCM_16, half "
-                f"the size of {EXACT}"
+                f"--out {self.folder}: {lacking}; free disk space, or write less: fewer --snr, or --subtype PCM_16, "
+                f"half the size of {EXACT}"
             )
 
     def tidy(self) -> None:

@@ -44,8 +44,8 @@ from s3prl_emotion.loading.degradation import (
     build_degrader,
     level_name,
     parse_split,
+    recordings,
     rooms,
-    waves,
 )
 from s3prl_emotion.loading.degradation.noises import Babble
 
@@ -386,13 +386,13 @@ def test_recordings_are_cut_resampled_and_repeated(noises: Path):
 @given(st.floats(0, 1, exclude_max=True), st.integers(1, 40_000))
 def test_a_part_of_a_recording_is_what_stands_there(noises: Path, fraction: float, length: int):
     whole = read(noises / "late.wav")
-    part, start = waves.recorded_part(noises / "late.wav", fraction, length)
+    part, start = recordings.recorded_part(noises / "late.wav", fraction, length)
     first = round(start * RATE)
     expected = np.resize(np.roll(whole, -first), length)
     if np.abs(part - expected).max() > 0:  # short, and in the silence: moved to where something is heard
         assert np.abs(expected).max() < 1e-5
     assert np.abs(part).max() > 1e-5
-    again = waves.recorded_part(noises / "free" / "stereo.wav", fraction, length)[0]
+    again = recordings.recorded_part(noises / "free" / "stereo.wav", fraction, length)[0]
     assert again.shape == (length,)
 
 
@@ -502,7 +502,7 @@ def test_reverberation_is_convolution_from_the_direct_sound_on(responses: Path):
     clean, response = speech_like(0.3, 1).astype(np.float64), read(responses / "room.wav")
     expected = np.convolve(clean, response)[40 : 40 + len(clean)]
     expected *= np.sqrt(np.sum(clean**2) / np.sum(expected**2))
-    got, arrival = waves.impulse_response(responses / "room.wav")
+    got, arrival = recordings.impulse_response(responses / "room.wav")
     assert arrival == 40
     np.testing.assert_allclose(rooms.reverberate(clean, got, arrival), expected, atol=1e-9)
 
