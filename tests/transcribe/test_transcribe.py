@@ -318,7 +318,7 @@ def test_what_a_directory_may_lack(own: Path, tmp_path: Path):
     whole = safetensors.torch.load_file(own / "model.safetensors")
     (own / "model.safetensors").rename(tmp_path / "model.safetensors")
     torch.save(whole, own / "pytorch_model.bin")
-    assert "pickle, not safetensors; give --allow_pickle if you trust" in refused(own)
+    assert "pickle, not safetensors; use --allow_pickle if you trust" in refused(own)
     trusted = load_recogniser(own, allow_pickle=True)
     waveforms = spoken(1.0)
     shutil.move(tmp_path / "model.safetensors", own / "model.safetensors")
@@ -540,7 +540,7 @@ def test_a_partial_file_of_another_model(
     assert "interrupted; finished work is kept" in error_of(suite(*first, code=130))
     dies_after(None)
     begun = Path("t.csv.partial").read_bytes()
-    assert "was begun with another model; finish it as it was begun" in error_of(suite(*other, code=1))
+    assert "was begun with another model; finish it with that" in error_of(suite(*other, code=1))
     assert Path("t.csv.partial").read_bytes() == begun
     assert f"{FEW} recognised now" in suite(*other, "--overwrite").out
     Path("t.csv.partial").write_bytes(begun)
@@ -689,7 +689,7 @@ def test_a_full_disk_loses_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         with open_record(path, MADE) as made:
             made.add("a", "A")
             Full.full = True
-            with pytest.raises(UsageError, match=r"No space left on device.*what is done is kept"):
+            with pytest.raises(UsageError, match=r"No space left on device.*finished transcripts are kept"):
                 made.add("b", "B" * 30)
             Full.full = False
             made.add("c", "C")

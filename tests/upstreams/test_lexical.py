@@ -28,7 +28,7 @@ from tiny_models import save_tiny_hubert
 from tiny_text_models import save_tiny_bert, save_tiny_roberta
 
 import s3prl_emotion.cli
-from s3prl_emotion.corpora import Needs, Utterance, load_corpus, normalise
+from s3prl_emotion.corpora import Needs, Utterance, load_corpus
 from s3prl_emotion.errors import ConfigError, EmotionError, LabelError, UsageError
 from s3prl_emotion.extract.filling import all_utterances
 from s3prl_emotion.recipe import DataSection
@@ -39,6 +39,7 @@ from s3prl_emotion.upstreams.lexical import (
     LexicalSection,
     embedding,
     lexical_features,
+    normalise,
     read_transcripts,
     texts_of,
 )
@@ -442,7 +443,7 @@ def test_models_that_are_no_text_encoders(own: Path, tmp_path: Path):
     transformers.T5Model(config).save_pretrained(tmp_path / "t5")
     assert "not a text encoder like BERT" in refused(tmp_path / "t5")
     small = save_tiny_bert(tmp_path / "small", vocab_size=20)
-    assert "the two do not belong together" in refused(small)
+    assert "they do not belong together" in refused(small)
     tokenizer = json.loads((own / "tokenizer.json").read_text())
     (own / "tokenizer.json").write_text(json.dumps(tokenizer | {"post_processor": None}))
     (own / "vocab.txt").unlink()
@@ -619,5 +620,5 @@ def test_transcripts_in_several_files(tmp_path: Path) -> None:
     utterances = [Utterance(name, Path(name), 0) for name in ("test_5dB/a.wav", "a.wav")]
     assert texts_of(utterances, [str(clean), str(noisy)]) == ["two", "one"]
     noisy.write_text("FileName,Text\na.wav,two\n")
-    with pytest.raises(LabelError, match=r"noisy\.csv: a\.wav stands in another file of transcripts too"):
+    with pytest.raises(LabelError, match=r"noisy\.csv: a\.wav is in another file of transcripts too"):
         texts_of(utterances, [str(clean), str(noisy)])
