@@ -394,7 +394,7 @@ def refused(model: Path | str, kind: type[EmotionError] = UsageError, **options:
 
 @pytest.mark.parametrize("layer", [-1, 4, 12])
 def test_a_layer_out_of_range(folders: Folders, layer: int):
-    assert f"has 3 layers, got {layer}; use 0 to 3" in refused(folders("bert"), ConfigError, layer=layer)
+    assert f"has 3 layers, got {layer}; give 0 to 3" in refused(folders("bert"), ConfigError, layer=layer)
 
 
 def test_options_that_do_not_fit(folders: Folders):
@@ -443,7 +443,7 @@ def test_models_that_are_no_text_encoders(own: Path, tmp_path: Path):
     transformers.T5Model(config).save_pretrained(tmp_path / "t5")
     assert "not a text encoder like BERT" in refused(tmp_path / "t5")
     small = save_tiny_bert(tmp_path / "small", vocab_size=20)
-    assert "they do not belong together" in refused(small)
+    assert "the two do not belong together" in refused(small)
     tokenizer = json.loads((own / "tokenizer.json").read_text())
     (own / "tokenizer.json").write_text(json.dumps(tokenizer | {"post_processor": None}))
     (own / "vocab.txt").unlink()
