@@ -1,9 +1,9 @@
-"""Which dimensions and layers of a representation tell of emotion.
+"""Compute which dimensions and layers of a representation carry emotion.
 
-Mitra et al. 2024 (section 3.3) and Mitra et al. 2025 (section 3). Saliency is computed from utterance means: the mean
-of each dimension over an utterance's frames. CCS and layer saliency also come from moments that are accumulated in one
-pass over a corpus of any size (:class:`StreamedMoments`). ``s3prl-emotion saliency`` writes them to a file that recipes
-name (:class:`SaliencyFile`).
+After Mitra et al. 2024 (section 3.3) and Mitra et al. 2025 (section 3). Saliency is computed from utterance means: the
+mean of each dimension over an utterance's frames. CCS and layer saliency can also be computed in one pass over a corpus
+of any size (:class:`StreamedMoments`). ``s3prl-emotion saliency`` writes them to a file that recipes name
+(:class:`SaliencyFile`).
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Saliency of a training split: its utterances go through the upstream once."""
+"""Compute saliency from the utterances of a training split, in one pass through the upstream."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from s3prl_emotion.saliency.mutual_information import mutual_information_salienc
 from s3prl_emotion.store.identity import Identity
 from s3prl_emotion.upstreams.source import UpstreamSource
 
-MOST_MEMORY = 8e9  # bytes that a pass may hold
+MOST_MEMORY = 8e9  # bytes of memory that a pass may use
 MOST_COMPONENTS = 64e6  # bytes of principal components in a file
 
 
@@ -31,18 +31,18 @@ def compute_saliency(
     max_duration: float | None = None,
     workers: int = 0,
 ) -> dict[str, Tensor]:
-    """Saliency of all layers of a source, or of the one that it selects.
+    """Compute the saliency of all layers of a source, or of the layer that it selects.
 
-    ``ccs`` and ``pca`` keep moments, O(L N²), whatever the corpus's size; ``mis`` keeps the utterance means, O(U L N),
-    and goes through them layer by layer.
+    ``ccs`` and ``pca`` need memory for moments, O(L N²), whatever the corpus's size; ``mis`` keeps the utterance means,
+    O(U L N), and processes them layer by layer.
 
     Args:
-        source: the upstream's
-        utterances: of the training split, in any order
-        targets: names, see :data:`~s3prl_emotion.corpora.fingerprint.TARGETS`
+        source: the upstream
+        utterances: utterances of the training split, in any order
+        targets: names of :data:`~s3prl_emotion.corpora.fingerprint.TARGETS`
         method: ccs, mis or pca
-        max_duration: seconds after which training cuts audio, or ``None``
-        workers: processes that decode audio
+        max_duration: duration at which training cuts audio (s); ``None`` for no limit
+        workers: number of processes that decode audio
 
     Returns:
         tensors of a saliency file, see :mod:`~s3prl_emotion.upstreams.saliency_format`
@@ -70,46 +70,46 @@ def compute_saliency(
 
 
 def layers_of(source: UpstreamSource) -> tuple[int, ...]:
-    """Numbers of the layers that a source gives, from 0."""
+    """Return the numbers, from 0, of the layers that a source returns."""
     layer = source.featurizer.layer
     return tuple(range(source.layers)) if layer is None else (layer,)
 
 
-def layers_there(source: UpstreamSource) -> int | None:
-    """How many layers the upstream has; ``None`` where those above the one that is asked for may have been cut off."""
-    cut = source.uncut is not None and source.layers == (source.featurizer.layer or 0) + 1
+def available_layers(source: UpstreamSource) -> int | None:
+    """Return how many layers the upstream has; ``None`` where layers above the selected one may have been cut off."""
+    cut = source.told is not None and source.layers == (source.featurizer.layer or 0) + 1
     return None if cut else source.layers
 
 
 def identity_of(source: UpstreamSource) -> Identity:
-    """What the features of a source depend on, the same with and without a store."""
+    """Return what the features of a source depend on; the same with and without a store."""
     return source.identity() if source.store is None else source.store.identity
 
 
 def check_size(method: str, layers: int, dims: int, utterances: int) -> None:
-    """Refuse what will not fit, before hours are spent on it.
+    """Refuse a computation that would not fit into memory or the file, before it starts.
 
     Raises:
-        UsageError: says how much it is, and what takes less
+        UsageError: says how much it would need, and how to need less
     """
-    shape, less = f"{layers} layers of {dims} dimensions", "; take one layer with -l" if layers > 1 else ""
+    shape, less = f"{layers} layers of {dims} dimensions", "; select one layer with -l" if layers > 1 else ""
     memory = 4 * layers * dims * utterances if method == "mis" else 8 * layers * dims * dims
     if memory > MOST_MEMORY:
         what = f"{method} of {shape}{f' and {utterances} utterances' if method == 'mis' else ''}"
         raise UsageError(
-            f"--method {method}: {what} takes {memory / 1e9:.1f} GB, the most is {MOST_MEMORY / 1e9:.0f} GB{less}"
+            f"--method {method}: {what} takes {memory / 1e9:.1f} GB; the limit is {MOST_MEMORY / 1e9:.0f} GB{less}"
         )
     if method == "pca" and 4 * layers * dims * dims > MOST_COMPONENTS and layers > 1:
         raise UsageError(
-            f"--method pca: components of {shape} would make a file of {4 * layers * dims * dims / 1e6:.0f} MB, the "
-            f"most is {MOST_COMPONENTS / 1e6:.0f} MB{less}"
+            f"--method pca: components of {shape} would make a file of {4 * layers * dims * dims / 1e6:.0f} MB; the "
+            f"limit is {MOST_COMPONENTS / 1e6:.0f} MB{less}"
         )
 
 
 def utterance_means(
     source: UpstreamSource, utterances: Sequence[Utterance], max_duration: float | None, workers: int = 0
 ) -> Iterator[Tensor]:
-    """Mean of each dimension over an utterance's frames, ``[L, N]``, float64, in the order given.
+    """Yield the mean of each dimension over the frames of each utterance, ``[L, N]``, float64, in the order given.
 
     Raises:
         AudioError: as :func:`compute_saliency`
@@ -121,7 +121,7 @@ def utterance_means(
 
 
 def _mean(stack: Tensor, name: str) -> Tensor:
-    """Mean over time of ``[L, T, N]``: a layer at a time, for a copy of all in float64 would be large."""
+    """Return the mean over time of ``[L, T, N]``, layer by layer, since a float64 copy of all would be large."""
     if stack.shape[1] == 0:
         raise AudioError(f"{name}: too short for this upstream, which gives it no frame; leave it out of the labels")
     mean = torch.stack([layer.double().mean(dim=0) for layer in stack]).cpu()
@@ -130,16 +130,16 @@ def _mean(stack: Tensor, name: str) -> Tensor:
     return mean
 
 
-def _information(source: UpstreamSource, means: Iterator[Tensor], labels: Tensor, kept: Tensor) -> Tensor:
-    """MIS of each layer, ``[L, D, N]``; ``kept`` is room for the utterance means, ``[L, U, N]``."""
+def _information(source: UpstreamSource, means: Iterator[Tensor], labels: Tensor, buffer: Tensor) -> Tensor:
+    """Return the MIS of each layer, ``[L, D, N]``; ``buffer`` receives the utterance means, ``[L, U, N]``."""
     for number, mean in enumerate(means):
-        kept[:, number] = mean
-    bar = tqdm(kept, desc="mutual information", unit="layer", dynamic_ncols=True, disable=len(kept) == 1)
+        buffer[:, number] = mean
+    bar = tqdm(buffer, desc="mutual information", unit="layer", dynamic_ncols=True, disable=len(buffer) == 1)
     return torch.stack([mutual_information_saliency(layer.to(source.device), labels, True).cpu() for layer in bar])
 
 
 def _ranked(scores: Tensor) -> dict[str, Tensor]:
-    """Scores ``[L, D, N]``, their mean over the targets and its ranks."""
+    """Return scores ``[L, D, N]`` with their mean over the targets and its ranks."""
     mean = scores.mean(dim=1).float()
     ranks = mean.argsort(dim=1, descending=True, stable=True).argsort(dim=1)
     return {"scores": scores.float(), "mean": mean, "ranks": ranks}

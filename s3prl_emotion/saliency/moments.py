@@ -1,7 +1,7 @@
-"""Means and covariances of all layers' utterance means, accumulated in one pass.
+"""Accumulate means and covariances of all layers' utterance means in one pass.
 
 Memory is O(L N²), whatever the corpus's size: 210 MB for 25 layers of 1024 dimensions, and half as much again for the
-utterances that wait for the next block. Sums are kept in float64 and around the mean, block by block (Chan, Golub and
+buffer of utterances. Sums are kept in float64 and around the mean, block by block (Chan, Golub and
 LeVeque 1983, "Algorithms for computing the sample variance", eq. 2.1): sums of squares around 0 would cancel where an
 embedding's offset is large beside its spread.
 """
@@ -17,28 +17,28 @@ from s3prl_emotion.saliency.dependence import absolute_correlations, combine
 from s3prl_emotion.saliency.pca import projection
 from s3prl_emotion.upstreams.saliency_file import PCAProjection
 
-BLOCK = 512  # utterances that are summed at once
-STRIPE = 256  # rows of a covariance matrix that are computed at once
+BLOCK = 512  # utterances that are summed at a time
+STRIPE = 256  # rows of a covariance matrix that are computed at a time
 PARTS = ("mean", "scatter", "target_mean", "target_scatter", "cross")
 
 
 class StreamedMoments:
     """Moments from which CCS, layer saliency and PCA of all layers are computed.
 
-    Feed it utterance by utterance (or in blocks, in any order) with :meth:`update`; processes that each saw a part of
-    the corpus are put together by :meth:`merge`. A dimension or target that is the same in all utterances has a
-    variance of exactly 0, whatever its offset.
+    Add utterances one by one, or in blocks, in any order, with :meth:`update`; :meth:`merge` combines the moments of
+    several processes. A dimension or target that is the same in all utterances has a variance of exactly 0, whatever
+    its offset.
 
     Attributes:
-        count: utterances seen, U
-        layers: L
-        dims: N
-        targets: D
+        count: number of utterances, U
+        layers: number of layers, L
+        dims: number of dimensions, N
+        targets: number of targets, D
     """
 
     def __init__(self, layers: int, dims: int, targets: int, block: int = BLOCK) -> None:
         if min(layers, dims, targets, block) < 1:
-            raise EmotionError(f"saliency: {layers} layers, {dims} dimensions, {targets} targets: 1 is the least")
+            raise EmotionError(f"saliency: {layers} layers, {dims} dimensions, {targets} targets: must be 1 or more")
         self.layers, self.dims, self.targets, self.block = layers, dims, targets, block
         self._summed = 0
         self._waiting = 0
@@ -52,18 +52,18 @@ class StreamedMoments:
 
     @property
     def count(self) -> int:
-        """Utterances seen."""
+        """Number of utterances so far."""
         return self._summed + self._waiting
 
     def update(self, means: Tensor, targets: Tensor) -> None:
-        """Take one utterance or several; what is refused leaves nothing behind.
+        """Add one utterance or several; an error adds none.
 
         Args:
-            means: over the frames, of all layers, ``[L, N]`` or ``[U, L, N]``
+            means: means over the frames, of all layers, ``[L, N]`` or ``[U, L, N]``
             targets: ``[D]`` or ``[U, D]``
 
         Raises:
-            EmotionError: shapes that do not fit, or embeddings that are not finite
+            EmotionError: mismatched shapes, or embeddings that are not finite
             LabelError: targets that are not finite
         """
         means, targets = torch.as_tensor(means).detach(), torch.as_tensor(targets).detach()
@@ -79,10 +79,10 @@ class StreamedMoments:
             self._fill(means[start : start + self.block], targets[start : start + self.block])
 
     def merge(self, other: StreamedMoments) -> None:
-        """Add what another one saw, e.g. another process's (:meth:`from_state`); ``other`` stays as it is.
+        """Add the utterances of other moments, such as those of another process (:meth:`from_state`).
 
         Raises:
-            EmotionError: other numbers of layers, dimensions or targets
+            EmotionError: different numbers of layers, dimensions or targets
         """
         if (self.layers, self.dims, self.targets) != (other.layers, other.dims, other.targets):
             raise EmotionError(
@@ -96,13 +96,13 @@ class StreamedMoments:
             self._add(count, state)
 
     def state(self) -> dict[str, Tensor]:
-        """All there is to keep or to send, as plain tensors."""
+        """Return the moments as plain tensors, to save or to send."""
         self._flush()
         return {name: getattr(self, f"_{name}").clone() for name in PARTS} | {"count": torch.tensor(self._summed)}
 
     @classmethod
     def from_state(cls, state: dict[str, Tensor]) -> StreamedMoments:
-        """What :meth:`state` gave."""
+        """Rebuild moments from :meth:`state`."""
         layers, targets, dims = state["cross"].shape
         moments = cls(layers, dims, targets)
         for name in PARTS:
@@ -111,16 +111,16 @@ class StreamedMoments:
         return moments
 
     def covariance(self, layer: int) -> Tensor:
-        """Population covariance (÷ U) of a layer's dimensions, ``[N, N]``, float64."""
+        """Return the population covariance (÷ U) of a layer's dimensions, ``[N, N]``, float64."""
         self._flush()
-        upper = self._scatter[layer].triu() / self._some()
+        upper = self._scatter[layer].triu() / self._positive_count()
         return upper + upper.triu(1).T
 
     def cross_correlation_saliency(self, per_target: bool = False) -> Tensor:
-        """CCS of every dimension of every layer, Mitra et al. 2024, eqs. 1-3.
+        """Compute the CCS of every dimension of every layer, Mitra et al. 2024, eqs. 1-3.
 
         Args:
-            per_target: eq. 1 of each target, not their mean (eq. 3)
+            per_target: return eq. 1 for each target instead of their mean (eq. 3)
 
         Returns:
             ``[L, N]``, or ``[L, D, N]`` with ``per_target``, float64
@@ -129,7 +129,7 @@ class StreamedMoments:
         return scores if per_target else scores.mean(dim=1)
 
     def layer_saliency(self, per_target: bool = False) -> Tensor:
-        """Saliency of every layer: the mean CCS of its dimensions; see :func:`~s3prl_emotion.saliency.layer_saliency`.
+        """Compute the saliency of every layer, as :func:`~s3prl_emotion.saliency.layer_saliency` does.
 
         Returns:
             ``[L]``, or ``[D, L]`` with ``per_target``, float64
@@ -138,34 +138,34 @@ class StreamedMoments:
         return scores.T if per_target else scores.mean(dim=1)
 
     def pca(self, layer: int, components: int) -> PCAProjection:
-        """Principal components of a layer; see :func:`~s3prl_emotion.saliency.pca_projection`."""
+        """Compute principal components of a layer; see :func:`~s3prl_emotion.saliency.pca_projection`."""
         covariance = self.covariance(layer)
         return projection(self._mean[layer].clone(), covariance, components)
 
     def _saliency(self, layer: int) -> Tensor:
-        """Eq. 1 of each target, ``[D, N]``."""
-        count = self._some()
+        """Return eq. 1 for each target, ``[D, N]``."""
+        count = self._positive_count()
         covariance = self.covariance(layer)
         spread = covariance.diagonal().sqrt()
         target_spread = (self._target_scatter / count).sqrt()
         between = absolute_correlations(covariance, spread, spread)
         return combine(absolute_correlations(self._cross[layer] / count, target_spread, spread), between)
 
-    def _some(self) -> int:
+    def _positive_count(self) -> int:
         self._flush()
         if not self._summed:
-            raise EmotionError("saliency: no utterance was seen; is the training split empty?")
+            raise EmotionError("saliency: there is no utterance; is the training split empty?")
         return self._summed
 
     def _fill(self, means: Tensor, targets: Tensor) -> None:
-        """Put at most ``block`` utterances into the buffer; sum it whenever it is full."""
+        """Put at most ``block`` utterances into the buffer, and sum it whenever it is full."""
         room = self.block - self._waiting
         for part, labels in ((means[:room], targets[:room]), (means[room:], targets[room:])):
             if len(part):
-                place = slice(self._waiting, self._waiting + len(part))
-                self._buffer[:, place] = part.transpose(0, 1).to(self._buffer)
-                self._labels[place] = labels.to(self._labels)
-                self._waiting = place.stop
+                rows = slice(self._waiting, self._waiting + len(part))
+                self._buffer[:, rows] = part.transpose(0, 1).to(self._buffer)
+                self._labels[rows] = labels.to(self._labels)
+                self._waiting = rows.stop
             if self._waiting == self.block:
                 self._flush()
 
@@ -177,7 +177,7 @@ class StreamedMoments:
         total = self._summed + count
         labels, labels_mean = centred(self._labels[:count])
         labels_apart = labels_mean - self._target_mean
-        # The two parts' distance counts as one more row: U1 U2 / (U1 + U2) (mean2 - mean1)².
+        # The distance of the two means counts as one more row: U1 U2 / (U1 + U2) (mean2 - mean1)².
         weight = (self._summed * count / total) ** 0.5
         labels = torch.cat([labels, (weight * labels_apart).unsqueeze(0)])
         self._target_scatter += labels.square().sum(dim=0)
@@ -209,7 +209,7 @@ class StreamedMoments:
 
 
 def _add_products(scatter: Tensor, rows: Tensor) -> None:
-    """Add ``rows' rows`` in place; the lower triangle, which the upper one tells, only within stripes."""
+    """Add ``rows' rows`` in place; the lower triangle, which mirrors the upper one, only within stripes."""
     for start in range(0, len(scatter), STRIPE):
         stripe = slice(start, start + STRIPE)
         scatter[stripe, start:].addmm_(rows[:, stripe].T, rows[:, start:])

@@ -1,10 +1,11 @@
-"""Mutual-information based saliency (MIS): eqs. 1-3 with correlations replaced by mutual information.
+"""Compute mutual-information based saliency (MIS): eqs. 1-3 with correlations replaced by mutual information.
 
-The estimator is a plug-in one over bins of equal mass, with Miller's correction. Ranks make it blind to scale and to
-any monotone map, as mutual information is; and the joint counts of all pairs are products of 0/1 matrices, the one
-thing that CPUs and GPUs do at full speed. Nearest neighbours (scikit-learn's ``mutual_info_regression``) need a search
-tree for every pair: hours for 1024 x 1024 pairs. A Gaussian copula would be cheaper still, but sees only monotone
-dependence, and so nothing that CCS does not see. `benchmarks/saliency.py` compares.
+The plug-in estimator over bins of equal mass is used, with Miller's correction. Bins of ranks make it invariant to
+scale and to any monotone map, as mutual information is; and the joint counts of all pairs are products of 0/1 matrices,
+which CPUs and GPUs compute at full speed. Nearest neighbours (scikit-learn's ``mutual_info_regression``) need a search
+tree
+for every pair: hours for 1024 x 1024 pairs. A Gaussian copula would be cheaper, but measures only monotone dependence,
+which CCS measures too. `benchmarks/saliency.py` compares the estimators.
 """
 
 from __future__ import annotations
@@ -19,26 +20,26 @@ from s3prl_emotion.saliency.checks import checked_embeddings, checked_pair
 from s3prl_emotion.saliency.dependence import combine
 
 MOST_BINS = 16
-PER_CELL = 5  # utterances expected in a cell of two independent dimensions, Cochran's rule
-COLUMNS = 64  # that are sorted at once
-GROUP = 1024  # columns of the 0/1 matrices that are multiplied at once
-ROWS = 4095  # utterances that are counted at once, so that two counts fit into the 24 bits of a float32
-HIGH = 4096  # what one utterance adds to the second of these
+PER_CELL = 5  # expected utterances in a cell of two independent dimensions (Cochran's rule)
+COLUMNS = 64  # columns that are sorted at a time
+GROUP = 1024  # columns of the 0/1 matrices that are multiplied at a time
+ROWS = 4095  # utterances that are counted at a time; two counts fit into the 24 bits of a float32
+HIGH = 4096  # what an utterance adds to the second count
 
 
 def mutual_information_saliency(
     embeddings: Tensor, targets: Tensor, per_target: bool = False, bins: int | None = None
 ) -> Tensor:
-    """MIS of each dimension: Mitra et al. 2024, eqs. 1-3, "cross-correlation terms … replaced with mutual information".
+    """Compute the MIS of each dimension: eqs. 1-3 of Mitra et al. 2024 with mutual information for correlations.
 
     ``S_k = I(H_k; L) + 1 / (N - 1) Σ_{j ≠ k} I(H_j; L) I(H_k; H_j)``, and its mean over the targets L, in nats. A
     dimension or target that does not vary has saliency 0; the information of a dimension with its duplicate, which is
-    infinite, is that of its bins.
+    infinite, is counted as that of its bins.
 
     Args:
         embeddings: utterance means, ``[U, N]``
         targets: labels, ``[U, D]``
-        per_target: of each target, not their mean
+        per_target: return it for each target instead of their mean
         bins: see :func:`pairwise_mutual_information`
 
     Returns:
@@ -46,7 +47,7 @@ def mutual_information_saliency(
 
     Raises:
         ConfigError: fewer than 2 bins, or more than 256
-        EmotionError: shapes that do not fit, no utterance, or embeddings that are not finite
+        EmotionError: mismatched shapes, no utterance, or embeddings that are not finite
         LabelError: targets that are not finite, or of another number of utterances
     """
     embeddings, targets = checked_pair(embeddings, targets)
@@ -57,20 +58,20 @@ def mutual_information_saliency(
 
 
 def pairwise_mutual_information(first: Tensor, second: Tensor | None = None, bins: int | None = None) -> Tensor:
-    """Mutual information of each column with each, in nats.
+    """Compute the mutual information of each pair of columns, in nats.
 
     Args:
         first: ``[U, A]``
-        second: ``[U, B]``; without it, ``first`` with itself
-        bins: of equal mass, for each column; by default as many as leave 5 utterances to a cell of two independent
-            columns, from 2 to 16. Values that occur often share a bin, so that labels with few values are fine.
+        second: ``[U, B]``; by default ``first``
+        bins: number of bins of equal mass per column, by default from 2 to 16, so that a cell of two independent
+            columns holds 5 utterances on average. Equal values share a bin, so that labels may have few values.
 
     Returns:
-        ``[A, B]``, float64, at least 0 (where the correction passes it) and at most about ``log(bins)``
+        ``[A, B]``, float64, from 0 (negative estimates become 0) to about ``log(bins)``
 
     Raises:
         ConfigError: fewer than 2 bins, or more than 256
-        EmotionError: shapes that do not fit, no row, or values that are not finite
+        EmotionError: mismatched shapes, no row, or values that are not finite
     """
     first = checked_embeddings(first)
     number = _number_of_bins(len(first), bins)
@@ -84,7 +85,7 @@ def pairwise_mutual_information(first: Tensor, second: Tensor | None = None, bin
 
 
 def quantile_bins(values: Tensor, bins: int) -> Tensor:
-    """Bin of each value within its column, of equal mass; equal values share the bin of their mean rank.
+    """Return the bin of each value in its column; bins have equal mass, equal values share the bin of their mean rank.
 
     Args:
         values: ``[U, N]``
@@ -113,7 +114,7 @@ def _number_of_bins(utterances: int, bins: int | None) -> int:
 
 
 def _within(codes: Tensor, bins: int) -> Tensor:
-    """Of each column with each other, ``[N, N]``: one triangle is computed, the other copied."""
+    """Return the information of each pair of columns, ``[N, N]``; one triangle is computed, the other copied."""
     number, step = codes.shape[1], max(1, GROUP // bins)
     result = torch.zeros(number, number, dtype=torch.float64, device=codes.device)
     for start in range(0, number, step):
@@ -127,7 +128,7 @@ def _within(codes: Tensor, bins: int) -> Tensor:
 
 
 def _between(first: Tensor, second: Tensor, bins: int) -> Tensor:
-    """Of each column of one with each of the other, ``[A, B]``."""
+    """Return the information of each column of one with each of the other, ``[A, B]``."""
     step = max(1, GROUP // bins)
     parts = [
         [_information(rows, columns, bins) for columns in second.split(step, dim=1)]
@@ -137,10 +138,10 @@ def _between(first: Tensor, second: Tensor, bins: int) -> Tensor:
 
 
 def _information(first: Tensor, second: Tensor, bins: int) -> Tensor:
-    """``I = H(X) + H(Y) - H(X, Y)`` of bins, with Miller's correction, ``[A, B]`` from ``[U, A]`` and ``[U, B]``.
+    """Compute ``I = H(X) + H(Y) - H(X, Y)`` with Miller's correction, ``[A, B]`` from bins ``[U, A]`` and ``[U, B]``.
 
     Miller 1955, "Note on the bias of information estimates": each plug-in entropy is too low by about (occupied
-    cells - 1) / (2 U). What is below 0 after that is 0.
+    cells - 1) / (2 U). Negative estimates become 0.
     """
     utterances = len(first)
     counts = _joint_counts(first, second, bins).double()
@@ -150,15 +151,15 @@ def _information(first: Tensor, second: Tensor, bins: int) -> Tensor:
     joint_sum = torch.xlogy(counts, counts).sum(dim=(1, 3))
     single_sums = torch.xlogy(x, x).sum(dim=1).unsqueeze(1) + torch.xlogy(y, y).sum(dim=1)
     information = math.log(utterances) + (joint_sum - single_sums + correction) / utterances
-    varies = (x_bins > 1) & (y_bins > 1)  # what does not has information 0, up to rounding
+    varies = (x_bins > 1) & (y_bins > 1)  # a constant has information 0, up to rounding
     return torch.where(varies, information.clamp(min=0.0), 0.0)
 
 
 def _joint_counts(first: Tensor, second: Tensor, bins: int) -> Tensor:
-    """How often bins go together, ``[A, bins, B, bins]``, whole numbers in float32 (exact below 2^24).
+    """Count how often bins occur together, ``[A, bins, B, bins]``, whole numbers in float32 (exact below 2^24).
 
-    A product of 0/1 matrices; in the second, bins 2 i and 2 i + 1 share a column, as 1 and as :data:`HIGH`, which makes
-    half of the work.
+    This is a product of 0/1 matrices. In the second, bins 2 i and 2 i + 1 share a column, as 1 and as :data:`HIGH`,
+    which halves the work.
     """
     half = (bins + 1) // 2
     low = torch.zeros(first.shape[1] * bins, second.shape[1] * half, device=first.device)
@@ -175,7 +176,7 @@ def _joint_counts(first: Tensor, second: Tensor, bins: int) -> Tensor:
 
 
 def _columns(codes: Tensor, number: int, values: Tensor) -> Tensor:
-    """``[U, N]`` to ``[U, N * number]``, float32: each value in the column that its code names, 0 elsewhere."""
-    places = codes + number * torch.arange(codes.shape[1], device=codes.device)
+    """Expand ``[U, N]`` to ``[U, N * number]``, float32: each value in the column of its code, 0 elsewhere."""
+    columns = codes + number * torch.arange(codes.shape[1], device=codes.device)
     result = torch.zeros(len(codes), codes.shape[1] * number, device=codes.device)
-    return result.scatter_(1, places, values.float())
+    return result.scatter_(1, columns, values.float())

@@ -1,4 +1,4 @@
-"""Figures beside a saliency file: sorted curves, scatter over the targets, layers, variance of components."""
+"""Draw the figures of a saliency file: sorted curves, scatter over targets, layers, variance of components."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from s3prl_emotion.upstreams.salient import salient_dimensions
 
 COLOURS = {"activation": "tab:orange", "valence": "tab:blue", "dominance": "tab:green"}
 OTHER = ("tab:red", "tab:purple", "tab:brown", "tab:pink", "tab:olive", "tab:cyan")
-SCATTERED = ("valence", "activation", "dominance")  # of many targets, those of Mitra et al. 2024, Fig. 2
+SCATTERED = ("valence", "activation", "dominance")  # which of many targets: those of Mitra et al. 2024, Fig. 2
 
 
 def draw(saliency: SaliencyFile, keep: float) -> list[Path]:
-    """Draw what a file holds, each figure whole or not at all.
+    """Draw the figures of a saliency file beside it.
 
     Args:
         saliency: the file
@@ -48,10 +48,10 @@ def _figures(saliency: SaliencyFile, keep: float) -> Iterator[tuple[str, Any]]:
 
 
 def plot_sorted(saliency: SaliencyFile, keep: float) -> Any:
-    """Sorted scores of each target (Mitra et al. 2024, Fig. 1): of the most salient layer, and the mean over layers."""
-    place = saliency.layers.index(saliency.salient_layer())
+    """Plot the sorted scores of each target (Mitra et al. 2024, Fig. 1), in the most salient layer and averaged."""
+    index = saliency.layers.index(saliency.salient_layer())
     scores = saliency.tensors["scores"]
-    panels = [(_title(saliency), scores[place])]
+    panels = [(_title(saliency), scores[index])]
     if len(scores) > 1:
         panels.append((f"mean over {len(scores)} layers", scores.double().mean(dim=0)))
     figure, row = _panels(len(panels), 6.0, 4.2)
@@ -74,20 +74,20 @@ def plot_sorted(saliency: SaliencyFile, keep: float) -> Any:
 
 
 def _mark_kept(axes: Any, dims: int, keep: float) -> None:
-    """A line to the right of which a curve holds what is kept of it."""
+    """Mark the kept dimensions, at the right of the curves, with a line."""
     left = dims - len(salient_dimensions(torch.zeros(dims), keep))
     if left:
         axes.axvline(left - 0.5, color="0.5", linewidth=1.0, linestyle=":")
-        place = {"xycoords": ("data", "axes fraction"), "xytext": (4, 0), "textcoords": "offset points"}
-        axes.annotate(f"{100 * keep:.3g} % kept", (left - 0.5, 0.02), color="0.35", fontsize=9, **place)
+        position = {"xycoords": ("data", "axes fraction"), "xytext": (4, 0), "textcoords": "offset points"}
+        axes.annotate(f"{100 * keep:.3g} % kept", (left - 0.5, 0.02), color="0.35", fontsize=9, **position)
 
 
 def plot_scatter(saliency: SaliencyFile, keep: float) -> Any:
-    """A circle for each dimension over pairs of targets, the kept ones filled (Mitra et al. 2024, Fig. 2)."""
+    """Plot each dimension over pairs of targets, the kept ones filled (Mitra et al. 2024, Fig. 2)."""
     layer = saliency.salient_layer()
-    place, targets = saliency.layers.index(layer), saliency.header.targets
+    index, targets = saliency.layers.index(layer), saliency.header.targets
     chosen = [name for name in SCATTERED if name in targets] if set(SCATTERED) <= set(targets) else targets[:3]
-    scores, mean = saliency.tensors["scores"][place], saliency.tensors["mean"][place]
+    scores, mean = saliency.tensors["scores"][index], saliency.tensors["mean"][index]
     kept = torch.zeros(saliency.header.dims, dtype=torch.bool)
     kept[saliency.dimensions(keep, layer)] = True
     pairs = list(itertools.combinations(chosen, 2))
@@ -105,7 +105,7 @@ def plot_scatter(saliency: SaliencyFile, keep: float) -> Any:
 
 
 def plot_layers(saliency: SaliencyFile) -> Any:
-    """Saliency of layers, of each target and their mean (Mitra et al. 2025, Figs. 2-3)."""
+    """Plot the saliency of layers for each target and their mean (Mitra et al. 2025, Figs. 2-3)."""
     figure, (axes,) = _panels(1, 8.0, 4.2)
     for name, colour, curve in zip(
         saliency.header.targets, _colours(saliency), saliency.layer_scores(per_target=True), strict=True
@@ -124,7 +124,7 @@ def plot_layers(saliency: SaliencyFile) -> Any:
 
 
 def plot_variance(saliency: SaliencyFile, keep: float) -> Any:
-    """Share of the variance that the first components hold, a curve for each layer."""
+    """Plot the cumulative share of variance of the components, a curve per layer."""
     import matplotlib
 
     figure, (axes,) = _panels(1, 6.5, 4.2)
@@ -132,8 +132,8 @@ def plot_variance(saliency: SaliencyFile, keep: float) -> Any:
     shares = variance.cumsum(dim=1) / variance.sum(dim=1, keepdim=True).clamp(min=1e-300)
     colours = matplotlib.colormaps["viridis"].resampled(max(2, len(shares)))
     numbers = list(range(1, saliency.header.dims + 1))
-    for place, (layer, share) in enumerate(zip(saliency.layers, shares.tolist(), strict=True)):
-        axes.plot(numbers, share, color=colours(place), linewidth=1.4, label=f"layer {layer}")
+    for index, (layer, share) in enumerate(zip(saliency.layers, shares.tolist(), strict=True)):
+        axes.plot(numbers, share, color=colours(index), linewidth=1.4, label=f"layer {layer}")
     kept = len(salient_dimensions(torch.zeros(saliency.header.dims), keep))
     axes.axvline(kept, color="0.5", linewidth=1.0, linestyle=":", label=f"{100 * keep:.3g} % kept")
     axes.set(xlabel="components", ylabel="share of the variance", title=_upstream(saliency), ylim=(0, 1.03))
@@ -142,7 +142,7 @@ def plot_variance(saliency: SaliencyFile, keep: float) -> Any:
 
 
 def _panels(number: int, width: float, height: float) -> tuple[Any, list[Any]]:
-    """A figure without a screen and its panels, side by side."""
+    """Return a figure, which needs no screen, and its panels side by side."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg  # deferred: half a second to import
     from matplotlib.figure import Figure
 
@@ -157,7 +157,7 @@ def _panels(number: int, width: float, height: float) -> tuple[Any, list[Any]]:
 
 
 def _range(values: Tensor) -> tuple[float, float]:
-    """From 0, with room at the top; a range also where all is 0."""
+    """Return an axis range from 0 with a margin at the top; not empty where all values are 0."""
     return 0.0, 1.05 * float(values.max()) or 1.0
 
 

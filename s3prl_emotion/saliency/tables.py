@@ -1,4 +1,4 @@
-"""A saliency file as text: the table beside it, and the ranking of layers."""
+"""Format a saliency file as text: the CSV table beside it, and the ranking of layers."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from s3prl_emotion.upstreams.saliency_file import SaliencyFile
 
 
 def table(saliency: SaliencyFile) -> str:
-    """CSV: a row for each dimension of each layer with its scores and rank; of ``pca``, for each component."""
+    """Return CSV with scores and rank of each dimension of each layer; for ``pca``, with each component's variance."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerows(_components(saliency) if saliency.method == "pca" else _dimensions(saliency))
@@ -18,13 +18,13 @@ def table(saliency: SaliencyFile) -> str:
 
 
 def layer_ranking(saliency: SaliencyFile) -> str:
-    """Layers, the most salient first, as lines of text."""
+    """Return lines of text with the layers, the most salient first."""
     each, mean = saliency.layer_scores(per_target=True).T, saliency.layer_scores()
     names = ["mean", *saliency.header.targets]
     lines = ["rank  layer" + "".join(f"{name:>12}" for name in names)]
     best = saliency.salient_layer()
-    for rank, place in enumerate(mean.argsort(descending=True, stable=True).tolist(), start=1):
-        number, values = saliency.layers[place], [mean[place].item(), *each[place].tolist()]
+    for rank, index in enumerate(mean.argsort(descending=True, stable=True).tolist(), start=1):
+        number, values = saliency.layers[index], [mean[index].item(), *each[index].tolist()]
         mark = "  most salient" if number == best else ""
         lines.append(f"{rank:>4}{number:>7}" + "".join(f"{value:>12.4f}" for value in values) + mark)
     return "\n".join(lines) + "\n"
@@ -33,16 +33,16 @@ def layer_ranking(saliency: SaliencyFile) -> str:
 def _dimensions(saliency: SaliencyFile) -> Iterator[list[str]]:
     yield ["layer", "dimension", *saliency.header.targets, "mean", "rank"]
     scores, mean, ranks = (saliency.tensors[name].tolist() for name in ("scores", "mean", "ranks"))
-    for place, layer in enumerate(saliency.layers):
+    for index, layer in enumerate(saliency.layers):
         for k in range(saliency.header.dims):
-            values = [*(target[k] for target in scores[place]), mean[place][k]]
-            yield [str(layer), str(k), *(f"{value:.9g}" for value in values), str(ranks[place][k])]
+            values = [*(target[k] for target in scores[index]), mean[index][k]]
+            yield [str(layer), str(k), *(f"{value:.9g}" for value in values), str(ranks[index][k])]
 
 
 def _components(saliency: SaliencyFile) -> Iterator[list[str]]:
     yield ["layer", "component", "variance", "share"]
-    for place, layer in enumerate(saliency.layers):
-        variance = saliency.tensors["pca_variance"][place].double()
+    for index, layer in enumerate(saliency.layers):
+        variance = saliency.tensors["pca_variance"][index].double()
         shares = variance / variance.sum().clamp(min=1e-300)
         for k, (value, share) in enumerate(zip(variance.tolist(), shares.tolist(), strict=True)):
             yield [str(layer), str(k), f"{value:.9g}", f"{share:.9g}"]

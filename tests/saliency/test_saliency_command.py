@@ -329,7 +329,7 @@ def test_an_upstream_of_one_layer_needs_no_layer(suite: Suite, rated: RatedCorpu
         found.check_upstream(found.header.upstream, 0)
 
 
-# --- the training split alone ----------------------------------------------------------------------------------------
+# --- only the training split -----------------------------------------------------------------------------------------
 
 
 def test_audio_of_dev_and_test_is_never_read(suite: Suite, own: RatedCorpus, hubert: tuple[object, ...]) -> None:
@@ -775,7 +775,7 @@ def test_a_full_disk_leaves_the_older_file(small: SaliencyFile, monkeypatch: pyt
         (("--keep", "nan"), "--keep nan"),
         (("--method", "lda"), "invalid choice"),
         (("-o", "args.method=lda"), "--method lda: no such method"),
-        (("--out", "."), "a folder stands there"),
+        (("--out", "."), "is a folder; name a file"),
         (("--out", "x/a.csv"), "call it a.safetensors"),
         (("--out", "a.png"), "call it a.safetensors"),
         (("--out", "/proc/a"), "its folder cannot be written"),
@@ -869,7 +869,7 @@ def test_a_label_that_is_the_same_everywhere_is_told(
     [
         ("ccs", "MOST_MEMORY", "--method ccs: ccs of 4 layers of 6 dimensions takes .* take one layer with -l"),
         ("mis", "MOST_MEMORY", "4 layers of 6 dimensions and 3 utterances takes"),
-        ("pca", "MOST_COMPONENTS", "would make a file of 0 MB, the most is 0 MB; take one layer with -l"),
+        ("pca", "MOST_COMPONENTS", "would make a file of 0 MB, the limit is 0 MB; select one layer with -l"),
     ],
 )
 def test_too_much_is_refused_before_anything_is_computed(
@@ -905,7 +905,7 @@ def test_utterances_without_frames_or_labels(rated: RatedCorpus, monkeypatch: py
     source, train = source_of(None), rated.split()
     with pytest.raises(LabelError, match="no target 'arousal'"):
         compute.compute_saliency(source, train, ("arousal",), "ccs")
-    with pytest.raises(EmotionError, match="no utterance was seen"):
+    with pytest.raises(EmotionError, match="there is no utterance"):
         compute.compute_saliency(source, (), TARGETS, "ccs")
     monkeypatch.setattr(source, "stacks", lambda wavs, names: iter([torch.zeros(4, 0, 6)]))
     with pytest.raises(AudioError, match=f"{train[0].name}: too short for this upstream"):

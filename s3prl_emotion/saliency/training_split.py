@@ -1,0 +1,157 @@
+"""Load the training split that a recipe names, and write what is computed from it to a saliency file."""
+
+from __future__ import annotations
+
+import logging
+from argparse import Namespace
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Literal
+
+from s3prl_emotion import host
+from s3prl_emotion.corpora import Corpus, Needs, load_corpus
+from s3prl_emotion.errors import UsageError, nearest
+from s3prl_emotion.recipe import DataSection, HeadSection, check_recipe, overridden, read_recipe
+from s3prl_emotion.upstreams.saliency_file import SaliencyFile
+from s3prl_emotion.upstreams.source import UpstreamSource
+
+logger = logging.getLogger(__name__)
+SPLIT = "train"
+Method = Literal["ccs", "mis", "pca"]
+
+
+def read_recipe_of(args: Namespace) -> tuple[Namespace, dict[str, Any]]:
+    """Read the recipe of ``-c`` or ``-d``, and apply ``-o``.
+
+    Returns:
+        the arguments with the recipe's path, and the recipe
+
+    Raises:
+        UsageError: neither ``-c`` nor ``-d``, or no such head
+        ConfigError: the recipe is malformed
+    """
+    from s3prl_emotion.experts.heads import emotion_heads, is_emotion_head
+
+    if args.downstream is not None and not is_emotion_head(args.downstream):
+        hint = f"{nearest(args.downstream, emotion_heads())}{host.HEADS.hint()}"
+        raise UsageError(f"-d {args.downstream}: the suite has no such head{hint}")
+    if args.config is None:
+        from s3prl_emotion.training.preflight import find_recipe
+
+        if args.downstream is None:
+            raise UsageError("-c RECIPE is required, or -d HEAD for a head's own recipe")
+        args.config = str(find_recipe(args.downstream))
+    args, recipe = overridden(args.override, args, read_recipe(args.config))
+    check_recipe(recipe)
+    return args, recipe
+
+
+def load_training_corpus(recipe: dict[str, Any], head: str | None, fold: str | None) -> tuple[DataSection, Corpus]:
+    """Load the corpus of a recipe, with the utterances that training would use.
+
+    Args:
+        recipe: the recipe
+        head: the head, whose labels utterances must have besides dimensions; ``None`` for dimensions only
+        fold: the fold, where the recipe names none
+
+    Returns:
+        the section ``datarc`` with the fold, and the corpus
+
+    Raises:
+        UsageError: the recipe trains on another split
+        ConfigError: the recipe is malformed
+    """
+    section = HeadSection.read(recipe["downstream_expert"], "downstream_expert")
+    data = DataSection.read(section.datarc, "downstream_expert.datarc")
+    trained_on = recipe["runner"].get("train_dataloader", SPLIT)
+    if trained_on != SPLIT:
+        raise UsageError(f"runner.train_dataloader {trained_on}: saliency is computed from the split {SPLIT!r} only")
+    if fold is not None and data.test_fold not in (None, fold):
+        logger.warning("-v %s is ignored, as in training: the recipe's datarc.test_fold is %s", fold, data.test_fold)
+    if data.test_fold is None and fold:
+        data = data.model_copy(update={"test_fold": fold})
+    return data, load_corpus(data, _required_labels(recipe, head, fold))
+
+
+def _required_labels(recipe: dict[str, Any], head: str | None, fold: str | None) -> Needs:
+    """Return the labels that an utterance must have, since training leaves out utterances without the head's labels."""
+    if head is None:
+        return Needs(classes=False, dimensions=True)
+    expert = host.expert_class(head)
+    *_, modelrc = expert.read_section(recipe["downstream_expert"], fold, recipe["runner"])
+    return replace(expert.required_labels(modelrc), dimensions=True)
+
+
+def saliency_file(
+    path: Path,
+    source: UpstreamSource,
+    corpus: Corpus,
+    data: DataSection,
+    method: Method,
+    recipe: dict[str, Any],
+    command: str,
+) -> SaliencyFile:
+    """Compute the saliency of an upstream's layers and dimensions on the training split of a corpus.
+
+    Args:
+        path: where the file will be written
+        source: the upstream
+        corpus: the corpus
+        data: its section ``datarc``
+        method: ccs, mis or pca
+        recipe: the recipe, whose hash the file records
+        command: the command line that the file records
+
+    Returns:
+        the file, which is not written yet
+
+    Raises:
+        UsageError: so many layers and dimensions that memory or the file would not hold them
+        AudioError: unreadable audio, or the upstream fails on it, gives no frame or values that are not finite
+        LabelError: an utterance lacks a target
+    """
+    from s3prl_emotion.corpora.fingerprint import TARGETS, fingerprint, target_values
+    from s3prl_emotion.files.versions import versions  # s3prl is patched by now
+    from s3prl_emotion.metrics.results import config_hash  # s3prl is patched by now
+    from s3prl_emotion.saliency import compute
+    from s3prl_emotion.upstreams.saliency_format import Header
+
+    targets, utterances = tuple(TARGETS), corpus.split(SPLIT)
+    dims = int(source.featurizer.output_dim)
+    _warn_of_little_data(method, target_values(utterances, targets), targets, dims)
+    identity = compute.identity_of(source)
+    tensors = compute.compute_saliency(source, utterances, targets, method, data.max_duration, data.num_workers)
+    header = Header(
+        method=method,
+        targets=targets,
+        layers=compute.layers_of(source),
+        available=compute.available_layers(source),
+        dims=dims,
+        upstream=identity.values,
+        training=fingerprint(utterances, targets, data.max_duration),
+        fold=corpus.fold,
+        recipe=config_hash(recipe),
+        command=command,
+        device=source.device.type,
+        versions=versions(),
+    )
+    return SaliencyFile(path, header, tensors)
+
+
+def _warn_of_little_data(method: str, labels: Any, targets: Sequence[str], dims: int) -> None:
+    """Warn where there is too little data; ``labels`` are ``[U, D]``."""
+    if method == "pca":
+        if len(labels) <= dims:
+            logger.warning(
+                "%d training utterances vary along %d components at most; the other directions of %d are arbitrary",
+                len(labels),
+                len(labels) - 1,
+                dims,
+            )
+    elif len(labels) == 1:
+        logger.warning("one training utterance: nothing varies, and every saliency is 0")
+    else:
+        for name, same in zip(targets, (labels == labels[0]).all(dim=0).tolist(), strict=True):
+            if same:
+                logger.warning("%s is the same in all training utterances: its saliency is 0", name)
