@@ -1,4 +1,4 @@
-"""Spectrograms in batches, read as they are needed: memory is that of a few batches, however much audio there is."""
+"""Read spectrograms batch by batch, with the memory of a few batches however much audio there is."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ from s3prl_emotion.errors import AudioError
 from s3prl_emotion.rae.adapter import MelSpectrogramDb, SpectrogramSection
 from s3prl_emotion.rae.audio_index import NOT_FINITE, UNREADABLE, AudioIndex
 
-POOL = 50  # batches whose stretches are sorted by length among themselves
+POOL = 50  # batches; their segments are sorted by length together
 
 
 class Batch(NamedTuple):
-    """Spectrograms of a batch, without what could not be read."""
+    """The spectrograms of a batch; segments that could not be read are left out."""
 
     features: Tensor
     """``[B, T, M]``, zeros in padding"""
     lengths: Tensor
     """``[B]``, frames"""
     seconds: float
-    """of audio"""
+    """duration of the audio"""
     skipped: list[tuple[int, str, str]]
-    """number of the stretch, why it was skipped, and the message"""
+    """number of each segment that was left out, the reason, and a message"""
 
     def __len__(self) -> int:
         return len(self.lengths)
@@ -40,20 +40,20 @@ class Batch(NamedTuple):
 
 @dataclass(frozen=True)
 class BatchOrder:
-    """Order of an epoch: shuffled, then like lengths together.
+    """The order of an epoch: shuffled, with segments of similar length in a batch.
 
-    Of every ``POOL`` batches' worth of the shuffled stretches, those of like length make a batch, and these batches
-    come in random order. Process r of W takes every W-th stretch of a batch from the r-th on.
+    The shuffled segments are divided into pools of ``POOL`` batches. Within a pool, segments of similar length make a
+    batch, and the batches come in random order. Process r of W gets every W-th segment of a batch from the r-th on.
 
     Args:
-        numbers: of the stretches
-        frames: of all stretches, by number
-        batch_size: stretches of a batch, in each process
-        seed: of the order
-        epoch: which the order is of, from 0
-        rank: of this process
+        numbers: numbers of the segments
+        frames: number of frames of every segment of the index
+        batch_size: segments per batch in each process
+        seed: seed of the order
+        epoch: number of the epoch, from 0
+        rank: rank of this process
         world: number of processes
-        skip: batches at the epoch's start that are left out
+        skip: number of batches to leave out at the epoch's start
     """
 
     numbers: NDArray[np.int64]
@@ -75,14 +75,14 @@ class BatchOrder:
         for begin in range(0, len(order), POOL * whole):
             pool = order[begin : begin + POOL * whole]
             pool = pool[np.argsort(self.frames[pool], kind="stable")]
-            places = generator.permutation(batches_of(len(pool), whole))
-            for place in places[left:]:
-                yield pool[place * whole : (place + 1) * whole][self.rank :: self.world].tolist()
-            left = max(0, left - len(places))
+            order_of_batches = generator.permutation(batches_of(len(pool), whole))
+            for number in order_of_batches[left:]:
+                yield pool[number * whole : (number + 1) * whole][self.rank :: self.world].tolist()
+            left = max(0, left - len(order_of_batches))
 
 
 class Spectrograms(Dataset[Tensor | tuple[int, str, str]]):
-    """Stretches of an index as spectrograms ``[T, M]``; where one cannot be read: its number, reason and message."""
+    """The segments of an index as spectrograms ``[T, M]``; an unreadable one as number, reason and message."""
 
     def __init__(self, index: AudioIndex, options: SpectrogramSection) -> None:
         self.index = index
@@ -92,7 +92,7 @@ class Spectrograms(Dataset[Tensor | tuple[int, str, str]]):
         return len(self.index)
 
     def __getitem__(self, number: int) -> Tensor | tuple[int, str, str]:
-        """Read and compute."""
+        """Read a segment and compute its spectrogram."""
         path = self.index.path(number)
         start, stop = self.index.start[number], self.index.stop[number]
         try:
@@ -113,13 +113,13 @@ class Spectrograms(Dataset[Tensor | tuple[int, str, str]]):
 
 
 class Collate:
-    """Spectrograms to a :class:`Batch`; one without any has ``[0, 1, M]``."""
+    """Combines spectrograms to a :class:`Batch`; an empty one has features ``[0, 1, M]``."""
 
     def __init__(self, num_mels: int, hop: int) -> None:
         self.num_mels, self.hop = num_mels, hop
 
     def __call__(self, items: Sequence[Tensor | tuple[int, str, str]]) -> Batch:
-        """Pad, and set aside what could not be read."""
+        """Pad the spectrograms, and list the segments that could not be read."""
         read = [item for item in items if isinstance(item, Tensor)]
         lengths = torch.tensor([len(item) for item in read], dtype=torch.int64)
         features = pad_sequence(read, batch_first=True) if read else torch.zeros(0, 1, self.num_mels)
@@ -128,7 +128,7 @@ class Collate:
 
 
 def batches(dataset: Spectrograms, order: BatchOrder | Sequence[list[int]], num_workers: int) -> DataLoader:
-    """Batches of stretches in the given order; the loader's own draws leave the global generator alone."""
+    """Return a loader of the batches in the given order; it does not draw from the global random generator."""
     spectrogram = dataset.spectrogram
     return DataLoader(
         dataset,
@@ -140,5 +140,5 @@ def batches(dataset: Spectrograms, order: BatchOrder | Sequence[list[int]], num_
 
 
 def batches_of(count: int, size: int) -> int:
-    """Batches of up to ``size``."""
+    """Return the number of batches of at most ``size``."""
     return -(-count // size)

@@ -15,29 +15,29 @@ FLAGS = ("steps", "epochs", "batch_size", "lr", "max_seconds", "valid", "seed", 
 
 
 def add_arguments(parser: ArgumentParser) -> None:
-    """Declare what follows the command's name."""
+    """Declare the command's arguments."""
     add = parser.add_argument
     add("--audio", type=Path, nargs="+", required=True, metavar="DIR", help="folders with unlabelled audio")
-    add("--out", type=Path, required=True, metavar="DIR", help="for rae.ckpt and log.jsonl; a run in it is resumed")
+    add("--out", type=Path, required=True, metavar="DIR", help="folder for rae.ckpt and log.jsonl; resumes a run in it")
     length = parser.add_mutually_exclusive_group()
-    length.add_argument("--steps", type=int, metavar="N", help="to train")
-    length.add_argument("--epochs", type=int, metavar="N", help="to train, if no steps are given (64)")
-    add("--layout", choices=LAYOUTS, default="auto", help="of the folders")
-    add("--config", type=Path, metavar="YAML", help="sections spectrogram, model, training; flags go before them")
-    add("--batch_size", type=int, metavar="N", help="stretches of audio a step, in each process (64)")
-    add("--lr", type=float, help="of Adam (0.001)")
-    add("--clip_db", type=float, metavar="DB", help="clip what is so far below the loudest, e.g. -60; else no clipping")
-    add("--max_seconds", type=float, metavar="S", help="cut longer audio into parts up to so long (30)")
-    add("--valid", type=float, metavar="SHARE", help="held out for the dev loss (0.02)")
-    add("--seed", type=int, help="of weights, order and dropout (0)")
+    length.add_argument("--steps", type=int, metavar="N", help="number of training steps")
+    length.add_argument("--epochs", type=int, metavar="N", help="number of epochs, unless --steps (64)")
+    add("--layout", choices=LAYOUTS, default="auto", help="layout of the folders")
+    add("--config", type=Path, metavar="YAML", help="sections spectrogram, model, training; flags override them")
+    add("--batch_size", type=int, metavar="N", help="segments of audio per step, in each process (64)")
+    add("--lr", type=float, help="learning rate of Adam (0.001)")
+    add("--clip_db", type=float, metavar="DB", help="clip values so far below the loudest, e.g. -60 (no clipping)")
+    add("--max_seconds", type=float, metavar="S", help="cut longer audio into parts of at most S s (30)")
+    add("--valid", type=float, metavar="SHARE", help="share to hold out for the dev loss (0.02)")
+    add("--seed", type=int, help="seed of weights, order and dropout (0)")
     add("--precision", choices=("fp32", "fp16"), help="fp16: mixed precision on a GPU (fp32)")
     add("--save_step", type=int, metavar="N", help="steps between checkpoints (500)")
     add("--device", help="cuda where there is one, else cpu")
-    add("--num_workers", type=int, default=0, help="processes that read audio")
+    add("--num_workers", type=int, default=0, help="number of processes that read audio")
 
 
 def run(args: Namespace) -> int:
-    """Train, and say what was done."""
+    """Train, and report the outcome."""
     if args.num_workers < 0:
         raise UsageError(f"--num_workers {args.num_workers}: must be 0 or more")
     import torch
@@ -51,7 +51,7 @@ def run(args: Namespace) -> int:
     config = Configuration.read(_values(args), str(args.config or "pretrain-rae"))
     out = args.out.expanduser()
     if out.exists() and not out.is_dir():
-        raise UsageError(f"--out {out}: is no folder")
+        raise UsageError(f"--out {out}: is not a folder")
     index = leaders(_index(args, config) if rank() == 0 else None)
     out.mkdir(parents=True, exist_ok=True)
     with locked(out / ".lock", f"--out {out}: is in use by another pretraining") if rank() == 0 else nullcontext():
@@ -62,7 +62,7 @@ def run(args: Namespace) -> int:
 
 
 def _join(device: str) -> str:
-    """Join the other processes, where torchrun started several; returns the device of this one."""
+    """Join the other processes if torchrun started several, and return the device of this one."""
     from s3prl_emotion import distributed
     from s3prl_emotion.devices import check_device
 
@@ -76,7 +76,7 @@ def _join(device: str) -> str:
 
 
 def _values(args: Namespace) -> dict[str, Any]:
-    """The configuration's sections: ``--config``, and flags over it."""
+    """Return the configuration's sections: those of ``--config``, overridden by flags."""
     values = _sections(args.config) if args.config else {}
     for section, names in (("training", FLAGS), ("spectrogram", ("clip_db",))):
         given = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
@@ -99,7 +99,7 @@ def _sections(path: Path) -> dict[str, Any]:
 
 
 def _index(args: Namespace, config: Any) -> Any:
-    """Look what audio there is, and say it."""
+    """Index the audio, and log how much there is."""
     import logging
 
     from tqdm import tqdm
@@ -111,7 +111,7 @@ def _index(args: Namespace, config: Any) -> Any:
     sizes = (spectrogram.window, spectrogram.hop, config.training.max_seconds)
     with tqdm(desc="headers", unit=" files", dynamic_ncols=True, leave=False) as bar:
         index = index_audio(args.audio, args.layout, *sizes, progress=bar.update)
-    logging.getLogger(__name__).info("%d stretches of audio, %.2f h", len(index), index.hours)
+    logging.getLogger(__name__).info("%d segments of audio, %.2f h", len(index), index.hours)
     for reason, count in index.skipped.items():
         logging.getLogger(__name__).warning("skipped, %s: %d; the first: %s", reason, count, index.first[reason])
     return index

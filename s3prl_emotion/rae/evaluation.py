@@ -1,4 +1,4 @@
-"""How well held-out audio is reconstructed, beside a guess that knows no time."""
+"""Evaluate how well held-out audio is reconstructed, compared with predicting each band's mean."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from s3prl_emotion.rae.audio_stream import Batch
 
 @torch.no_grad()
 def held_out_loss(model: RecurrentAutoencoder, batches: Iterable[Batch], num_mels: int) -> tuple[float, float] | None:
-    """Root mean squared error over all frames, in float32, and that of predicting each band's mean over them.
+    """Compute the root mean squared error over all frames, in float32, and that of predicting each band's mean.
 
     Args:
-        model: is put into evaluation mode
-        batches: this process's share
-        num_mels: values of a frame, M
+        model: the model, which is put into evaluation mode
+        batches: batches of this process
+        num_mels: number of Mel bands, M
 
     Returns:
-        both, over the shares of all processes; ``None`` where there is not a frame
+        both errors, over the batches of all processes; ``None`` without any frame
     """
     model.eval()
     device = next(model.parameters()).device

@@ -1,4 +1,4 @@
-"""The log of a pretraining: a line of JSON each time a loss is known."""
+"""Write the log of a pretraining: a line of JSON for each loss."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ LOG = "log.jsonl"
 
 
 def append(folder: Path, step: int, epoch: int, values: dict[str, float]) -> None:
-    """Add a line."""
+    """Append a line."""
     with (folder / LOG).open("a", encoding="utf-8") as file:
         file.write(json.dumps({"step": step, "epoch": epoch, **values}) + "\n")
 
 
 def cut_after(folder: Path, step: int) -> None:
-    """Drop the lines that came after a step, which will be made again, and what a killed process wrote half."""
+    """Drop the lines after a step, which will be repeated, and a line that a killed process left incomplete."""
     path = folder / LOG
     if not path.exists():
         return
@@ -26,7 +26,7 @@ def cut_after(folder: Path, step: int) -> None:
 
 
 def _step(line: str) -> float:
-    """Of a line; beyond all others where it is not whole."""
+    """Return the step of a line; infinity for an incomplete line."""
     try:
         return int(json.loads(line)["step"])
     except (ValueError, KeyError, TypeError):

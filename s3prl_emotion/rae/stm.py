@@ -1,7 +1,7 @@
-"""STM files (NIST's segment time marks): where in a talk somebody speaks.
+"""Read STM files (NIST's segment time marks), which say when somebody speaks in a talk.
 
 A line is ``<file> <channel> <speaker> <begin> <end> [<label>] transcript``, times in seconds; ``;;`` begins a comment.
-In TED-LIUM's, what lies between segments has the speaker ``inter_segment_gap`` or the transcript
+In TED-LIUM, the audio between segments has the speaker ``inter_segment_gap`` or the transcript
 ``ignore_time_segment_in_scoring``.
 """
 
@@ -14,7 +14,7 @@ from pathlib import Path
 
 IGNORED = "ignore_time_segment_in_scoring"
 GAP = "inter_segment_gap"
-FIELDS = 5  # at least
+FIELDS = 5  # least number
 
 
 @dataclass(frozen=True)
@@ -26,16 +26,16 @@ class Cut:
     end: float
 
     def samples(self, rate: int, total: int) -> tuple[int, int]:
-        """The segment in samples at ``rate`` (Hz), within a file of ``total`` samples."""
+        """Return the segment in samples at ``rate`` (Hz), within a file of ``total`` samples."""
         start, stop = (min(total, round(seconds * rate)) for seconds in (self.begin, self.end))
         return start, stop
 
 
 def read_stm(path: Path) -> Iterator[tuple[int, Cut | str]]:
-    """Read the segments that are spoken.
+    """Read the segments with speech.
 
     Yields:
-        number of the line, and the segment, or what is wrong with the line
+        number of the line, and the segment or what is wrong with the line
     """
     with path.open(encoding="utf-8", errors="replace") as file:
         for number, line in enumerate(file, start=1):

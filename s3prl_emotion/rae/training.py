@@ -1,7 +1,7 @@
-"""Pretraining: Adam on the reconstruction's root mean squared error, with a checkpoint from which it goes on exactly.
+"""Pretrain the autoencoder: Adam on the root mean squared error of reconstruction, with exact resume.
 
-Several processes (torchrun) make one batch together: the loss is that of the whole batch in each of them, so that two
-processes with half the batch each equal one (dropout aside, which each draws for itself).
+Several processes (torchrun) share a batch, and each computes the loss of the whole batch. So a step equals a
+single-process step on the combined batch, except for dropout masks, which each process draws itself.
 """
 
 from __future__ import annotations
@@ -42,42 +42,42 @@ from s3prl_emotion.rae.evaluation import held_out_loss
 from s3prl_emotion.rng import restore_rng, rng_state, seed_everything
 
 logger = logging.getLogger(__name__)
-SEEDS_APART = 1_000_003  # of the processes
-EARLY = 10  # steps until the first report
+SEEDS_APART = 1_000_003  # distance of the processes' seeds
+EARLY = 10  # steps before the first log of the speed
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a run did."""
+    """The outcome of a pretraining."""
 
     steps: int
-    """since the very start"""
+    """steps in total, earlier runs included"""
     loss: float | None
-    """of the last logged steps; ``None``: no step was made"""
+    """mean over the last logged steps; ``None`` if there was no step"""
     dev_loss: float | None
     dev_mean_loss: float | None
-    """of predicting each band's mean: what a model that learned nothing of time would have"""
+    """dev loss of predicting each band's mean, a lower bar for any model"""
     hours: float
-    """of audio, in this run"""
+    """audio in this run"""
     seconds: float
-    """of time, in this run"""
+    """duration of this run"""
     skipped: Counter[str]
-    """stretches and files by why they were left out"""
+    """number of skipped files and segments, by reason"""
 
 
 class Pretraining:
-    """A run: model, optimizer, and the place in the data.
+    """A pretraining: model, optimizer, and position in the data.
 
     Args:
-        config: of the run
-        index: audio
-        out: folder for ``rae.ckpt`` and ``log.jsonl``; where it holds a checkpoint of this run, it is resumed
-        device: to train on
-        num_workers: processes that read audio, for each process that trains
+        config: configuration of the run
+        index: the audio
+        out: folder for ``rae.ckpt`` and ``log.jsonl``; a checkpoint of this run in it is resumed
+        device: device to train on
+        num_workers: number of processes that read audio, per training process
 
     Raises:
         CheckpointError: ``out`` holds the checkpoint of another run
-        UsageError: too little audio to hold a share out, or half precision without a GPU
+        UsageError: too few files to hold a share out, or half precision without a GPU
     """
 
     def __init__(
@@ -94,13 +94,13 @@ class Pretraining:
         seed_everything(self.options.seed)
         self.model = RecurrentAutoencoder(config.spectrogram.num_mels, config.model).to(device)
         share_weights([self.model])
-        seed_everything(self.options.seed + SEEDS_APART * rank())  # from here on each draws its own dropout
+        seed_everything(self.options.seed + SEEDS_APART * rank())  # each process draws its own dropout masks
         self.optimizer = torch.optim.Adam(self.model.parameters(), lr=self.options.lr)
         self.scaler = torch.amp.GradScaler(device.type, enabled=self.options.precision == "fp16")
         self.step = self.epoch = self.batch = 0
-        self.losses: list[float] = []  # since the last log
+        self.losses: list[float] = []  # since the last log line
         self.last: dict[str, float] = {}
-        self.unread: dict[int, tuple[str, str]] = {}  # stretch -> why it could not be read, and the message
+        self.unread: dict[int, tuple[str, str]] = {}  # segment -> why it could not be read, and the message
         self.seconds = 0.0  # of audio, in this run and process
         self.generators: list[Any] | None = None
         path = out / CHECKPOINT
@@ -112,8 +112,8 @@ class Pretraining:
         """Train to the last step.
 
         Raises:
-            TrainingError: a loss or gradient that is not finite, or a GPU's memory that does not suffice
-            AudioError: an epoch in which nothing could be read
+            TrainingError: a loss or gradient is not finite, or the GPU's memory does not suffice
+            AudioError: nothing could be read in an epoch
         """
         if self.generators is not None:
             restore_rng(self.generators[rank()])
@@ -161,14 +161,14 @@ class Pretraining:
         self.epoch, self.batch = self.epoch + 1, 0
 
     def _update(self, batch: Batch) -> bool:
-        """One step; false where no process could read anything of the batch."""
+        """Make a step; return false where no process could read anything of the batch."""
         self.model.train()
         whole = gather_rows(self._errors(batch).unsqueeze(0)).sum(dim=0)
         if not whole[1]:
             return False
         loss = root_mean(whole)
         value = loss.item()
-        if loss.requires_grad:  # not where this process has nothing of the batch
+        if loss.requires_grad:  # false where this process has nothing of the batch
             self.scaler.scale(loss).backward()
         sum_gradients(self.model.parameters())
         self.scaler.unscale_(self.optimizer)
@@ -179,7 +179,7 @@ class Pretraining:
                 f"the last checkpoint in {self.out} is intact"
             )
         torch.nn.utils.clip_grad_value_(self.model.parameters(), self.options.gradient_clip)
-        self.scaler.step(self.optimizer)  # leaves the step out where half precision overflowed
+        self.scaler.step(self.optimizer)  # skips the step where half precision overflowed
         self.scaler.update()
         self.optimizer.zero_grad()
         self.losses.append(value)
@@ -195,14 +195,14 @@ class Pretraining:
         return squared_error(features, reconstruction, lengths)
 
     def _after_update(self) -> None:
-        """Log, evaluate and save where this step is one for it."""
+        """Log, evaluate and save at the steps for it."""
         self.bar.update(1)
         if self.step % self.options.log_step == 0:
             self._log_loss()
         elif self.step - self.resumed_at == EARLY:
             self._report(float(np.mean(self.losses)))
         if self.step >= self.total:
-            return  # the end evaluates and saves
+            return  # _finish evaluates and saves
         if self.step % self.options.eval_step == 0:
             self._evaluate()
         if self.step % self.options.save_step == 0:
@@ -233,7 +233,7 @@ class Pretraining:
             log.append(self.out, self.step, self.epoch, values)
 
     def _evaluate(self) -> None:
-        """Log the loss on what is held out."""
+        """Log the loss on the held-out audio."""
         if not len(self.dev):
             return
         ordered = self.dev[np.argsort(self.frames[self.dev], kind="stable")]
@@ -241,7 +241,7 @@ class Pretraining:
         mine = [part.tolist() for part in parts[rank() :: world()]]
         losses = held_out_loss(self.model, self._dev_batches(mine), self.config.spectrogram.num_mels)
         if losses is None:
-            raise AudioError(f"--valid: none of what is held out could be read{self._an_example()}")
+            raise AudioError(f"--valid: nothing of the held-out audio could be read{self._an_example()}")
         self.last |= {"dev_loss": losses[0], "dev_mean_loss": losses[1]}
         if rank() == 0:
             logger.info("step %d: dev loss %.4f (%.4f from each band's mean)", self.step, *losses)
@@ -253,14 +253,14 @@ class Pretraining:
             yield batch
 
     def _note(self, batch: Batch) -> None:
-        """Keep what could not be read, each stretch once."""
+        """Note the segments that could not be read, each once."""
         for number, reason, message in batch.skipped:
             if number not in self.unread:
                 logger.warning("skipped: %s", message)
             self.unread[number] = (reason, message)
 
     def _an_example(self) -> str:
-        """The first that could not be read, for an error's end."""
+        """Return the first message about unreadable audio, for the end of an error."""
         return f": {next(iter(self.unread.values()))[1]}" if self.unread else ""
 
     def _save(self) -> None:
@@ -295,7 +295,7 @@ class Pretraining:
         self.losses, self.last, self.generators = list(state["Losses"]), dict(state["Last"]), state["Rng"]
         self.unread = dict(state["Unread"][rank()])
         if rank() == 0:
-            logger.info("%s: going on from step %d", path, self.step)
+            logger.info("%s: resuming from step %d", path, self.step)
             log.cut_after(self.out, self.step)
 
     def _batches_an_epoch(self) -> int:

@@ -77,7 +77,7 @@ def layers_of(source: UpstreamSource) -> tuple[int, ...]:
 
 def available_layers(source: UpstreamSource) -> int | None:
     """Return how many layers the upstream has; ``None`` where layers above the selected one may have been cut off."""
-    cut = source.told is not None and source.layers == (source.featurizer.layer or 0) + 1
+    cut = source.uncut is not None and source.layers == (source.featurizer.layer or 0) + 1
     return None if cut else source.layers
 
 

@@ -209,7 +209,7 @@ def test_stm_lines(tmp_path: Path) -> None:
         (0.0, "auto", AudioError, r"no audio to train on: 1 empty \(.*a\.wav: 0 samples\)"),
         (0.01, "auto", AudioError, r"no audio to train on: 1 shorter than a window \(.*a\.wav"),
         (1.0, "tedlium", UsageError, r"--layout tedlium: .* holds no stm"),
-        (1.0, "librispeech", UsageError, r"--layout librispeech: .* holds no SPEAKER"),
+        (1.0, "librispeech", UsageError, r"--layout librispeech: .* does not start with a SPEAKER"),
     ],
 )
 def test_nothing_to_train_on(
@@ -567,7 +567,7 @@ def test_the_command(tmp_path: Path, toy: Path, capfd: pytest.CaptureFixture[str
         (("--num_workers", "-1"), "--num_workers -1: must be 0 or more"),
         (("--device", "cpux"), "--device cpux: not a device"),
         (("--clip_db", "60"), "spectrogram.clip_db: Input should be less than 0, got 60.0"),
-        (("--out", SOURCE + "/s3prl_emotion/cli.py"), "cli.py: is no folder"),
+        (("--out", SOURCE + "/s3prl_emotion/cli.py"), "cli.py: is not a folder"),
         (("--valid", "0.99"), "--valid 0.99: there are 24 files"),
     ],
 )

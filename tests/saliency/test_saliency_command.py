@@ -781,7 +781,7 @@ def test_a_full_disk_leaves_the_older_file(small: SaliencyFile, monkeypatch: pyt
         (("--out", "/proc/a"), "its folder cannot be written"),
         (("--store_dtype", "float16"), "--store_dtype needs --feature_store"),
         (("--layers", "-l", "1"), "leave -l 1 out"),
-        (("--layers", "--method", "pca"), "take --method ccs"),
+        (("--layers", "--method", "pca"), "use --method ccs"),
         (("-l", "9"), "has no such layer"),
         (("-s", "nothing"), "no such features"),
         (("-u", "huber"), "no such upstream"),
@@ -867,9 +867,9 @@ def test_a_label_that_is_the_same_everywhere_is_told(
 @pytest.mark.parametrize(
     ("method", "limit", "message"),
     [
-        ("ccs", "MOST_MEMORY", "--method ccs: ccs of 4 layers of 6 dimensions takes .* take one layer with -l"),
+        ("ccs", "MOST_MEMORY", "--method ccs: ccs of 4 layers of 6 dimensions takes .* select one layer with -l"),
         ("mis", "MOST_MEMORY", "4 layers of 6 dimensions and 3 utterances takes"),
-        ("pca", "MOST_COMPONENTS", "would make a file of 0 MB, the limit is 0 MB; select one layer with -l"),
+        ("pca", "MOST_COMPONENTS", "would make a file of 0 MB; the limit is 0 MB; select one layer with -l"),
     ],
 )
 def test_too_much_is_refused_before_anything_is_computed(
