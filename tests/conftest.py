@@ -240,7 +240,7 @@ def cli(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFi
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "argv", ["run_downstream.py"])
     monkeypatch.setattr(summary, "plot_confusion", lambda path, *others: path)
-    monkeypatch.setattr(summary, "draw_split", lambda *others: [])
+    monkeypatch.setattr(summary, "plot_split", lambda *others: [])
     modules = [(module, dict(vars(module))) for module in (script, host_runner)]
     launched, generators = host.launched(), rng.rng_state()
     sharing, threads = torch.multiprocessing.get_sharing_strategy(), torch.get_num_threads()

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from s3prl_emotion.figures.plots import new_figure, save_figure
+from s3prl_emotion.figures.canvas import new_figure, save_figure
 
 MOST = 1000  # utterances whose pairs are all compared; of more, so many are drawn
 SEED = 0

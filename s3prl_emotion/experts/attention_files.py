@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from s3prl_emotion.figures.plots import plot_attention
+from s3prl_emotion.figures.attention_plot import plot_attention
 from s3prl_emotion.files.writing import write_arrays
 
 

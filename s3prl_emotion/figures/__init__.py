@@ -1,1 +1,1 @@
-"""Figures: confusion matrices, attention, embeddings, speakers."""
+"""Figures of splits, attention and embeddings; what the report, saliency and heads plot with."""

@@ -1,4 +1,4 @@
-"""``s3prl-emotion tsne``: utterance embeddings in a plane, coloured by class, dimensions, speaker or gender."""
+"""``s3prl-emotion tsne``: plot utterance embeddings, coloured by class, dimension, speaker or gender."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ COLOURS = ("class", "prediction", "activation", "valence", "dominance", "speaker
 
 
 def add_arguments(parser: ArgumentParser) -> None:
-    """Declare what follows the command's name."""
+    """Declare the command's arguments."""
     parser.add_argument(
         "file",
         type=Path,
@@ -21,33 +21,43 @@ def add_arguments(parser: ArgumentParser) -> None:
         "--pooling",
     )
     parser.add_argument(
-        "--by", nargs="+", action="extend", metavar="WHAT", help=f"of {', '.join(COLOURS)}; by default what is known"
+        "--by",
+        nargs="+",
+        action="extend",
+        metavar="WHAT",
+        help=f"labels to colour by: {', '.join(COLOURS)} (default: all known ones)",
     )
-    parser.add_argument("--labels", type=Path, metavar="CSV", help="label table that tells of the utterances")
-    parser.add_argument("--perplexity", type=float, help="about how many neighbours count (default: 30)")
-    parser.add_argument("--out", type=Path, metavar="PNG", help="by default beside the file")
+    parser.add_argument("--labels", type=Path, metavar="CSV", help="label table of the utterances")
+    parser.add_argument("--perplexity", type=float, help="about how many neighbours of a point count (default: 30)")
+    parser.add_argument("--out", type=Path, metavar="PNG", help="path of the figure (default: beside the file)")
 
 
 def run(args: Namespace) -> int:
-    """Lay out, draw, and say where."""
+    """Lay out the embeddings, plot them, and print the path of the figure.
+
+    Raises:
+        UsageError: a file cannot be read, or a label is unknown
+        LabelError: the embeddings cannot be laid out
+    """
     for name in args.by or ():
         if name not in COLOURS:
             raise UsageError(f"--by {name}: not one of {', '.join(COLOURS)}{nearest(name, COLOURS)}")
-    from s3prl_emotion.figures.embedding_plots import known_of, plot_plane
-    from s3prl_emotion.figures.embeddings import in_a_plane, load
+    from s3prl_emotion.figures.embedding_plots import plot_embeddings, read_labels
+    from s3prl_emotion.figures.embeddings import load
+    from s3prl_emotion.figures.tsne import tsne
 
     embeddings = load(args.file)
-    known = known_of(embeddings, args.file, args.labels)
-    wanted = args.by or list(known)
+    labels = read_labels(embeddings, args.file, args.labels)
+    wanted = args.by or list(labels)
     for name in wanted:
-        if name not in known:
+        if name not in labels:
             raise UsageError(
-                f"--by {name}: not known of these utterances ({', '.join(known) or 'nothing'} is); name their table "
-                "with --labels"
+                f"--by {name}: unknown for these utterances (known: {', '.join(labels) or 'nothing'}); give their "
+                "label table with --labels"
             )
-    points = in_a_plane(embeddings.rows, args.perplexity)
+    points = tsne(embeddings.rows, args.perplexity)
     out = args.out or args.file.with_name(f"{args.file.stem.removesuffix('_embeddings')}_tsne.png")
     if out.suffix != ".png":
-        raise UsageError(f"--out {out}: is written as PNG; call it {out.stem}.png")
-    sys.stdout.write(f"{plot_plane(out, points, {name: known[name] for name in wanted}, args.file.stem)}\n")
+        raise UsageError(f"--out {out}: the figure is a PNG; name it {out.stem}.png")
+    sys.stdout.write(f"{plot_embeddings(out, points, {name: labels[name] for name in wanted}, args.file.stem)}\n")
     return 0

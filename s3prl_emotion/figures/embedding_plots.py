@@ -1,4 +1,4 @@
-"""Figures of embeddings in a plane: one panel for each thing that is known of the utterances."""
+"""Plot embeddings in two dimensions, with a panel for each label that the utterances have."""
 
 from __future__ import annotations
 
@@ -11,45 +11,51 @@ import numpy as np
 from numpy.typing import NDArray
 
 from s3prl_emotion.errors import UsageError
+from s3prl_emotion.figures.canvas import new_figure, plain_text, save_figure
 from s3prl_emotion.figures.embeddings import SUFFIX, Embeddings
-from s3prl_emotion.figures.plots import new_figure, save_figure
 
 PANEL = 4.2  # inches
-MOST_NAMED = 12  # values that a legend names; of more (speakers), the colours alone are shown
+MOST_NAMED = 12  # most values in a legend; with more (speakers), only the colours are shown
 WORDS = {"class": "EmoClass", "prediction": "prediction", "speaker": "SpkrID", "gender": "Gender"}
 NUMBERS = {"activation": "EmoAct", "valence": "EmoVal", "dominance": "EmoDom"}
-Known = dict[str, NDArray[Any]]
+Labels = dict[str, NDArray[Any]]  # words or numbers of the utterances, [N], by name
 
 
-def known_of(embeddings: Embeddings, path: Path, labels: Path | None = None) -> Known:
-    """What is known of the utterances, each ``[N]``: words (class, speaker, gender), or numbers (dimensions).
+def read_labels(embeddings: Embeddings, path: Path, table: Path | None = None) -> Labels:
+    """Read the labels of the utterances, ``[N]`` each: words (class, speaker, gender), or numbers (dimensions).
 
-    It comes from the label table, else from the predictions that lie beside the embeddings, else from their file.
+    They come from the label table if there is one, otherwise from the predictions beside the embeddings, otherwise from
+    the file of the embeddings.
+
+    Args:
+        embeddings: the embeddings
+        path: their file
+        table: a label table
 
     Raises:
-        UsageError: the table cannot be read, lacks an utterance or has one twice, or a dimension is no number
+        UsageError: the table cannot be read, lacks an utterance or has one twice, or a dimension is not a number
     """
     beside = path.with_name(path.name.replace(SUFFIX, "_predictions.csv")) if path.name.endswith(SUFFIX) else None
-    table = labels or (beside if beside is not None and beside.is_file() else None)
+    table = table or (beside if beside is not None and beside.is_file() else None)
     if table is None:
         return dict(embeddings.about)
     rows = _rows(table, embeddings)
     if "EmoClass" not in rows and "truth" in rows:
         rows = rows.rename(columns={"truth": "EmoClass"})
-    known: Known = {name: rows[column].to_numpy(dtype=str) for name, column in WORDS.items() if column in rows}
-    known = {name: values for name, values in known.items() if (values != "").any()}
+    labels: Labels = {name: rows[column].to_numpy(dtype=str) for name, column in WORDS.items() if column in rows}
+    labels = {name: values for name, values in labels.items() if (values != "").any()}
     for name, column in NUMBERS.items():
         if column in rows:
-            known[name] = _numbers(rows[column], table)
-    return known
+            labels[name] = _numbers(rows[column], table)
+    return labels
 
 
 def _numbers(words: Any, table: Path) -> NDArray[np.float64]:
-    """A column ``[N]`` as numbers, NaN where it is empty."""
+    """Return a column ``[N]`` as numbers, NaN where it is empty."""
     try:
         return np.asarray(words.replace("", "nan").to_numpy(dtype=np.float64))
     except ValueError as error:
-        raise UsageError(f"{table}: {words.name} holds what is no number ({error})") from error
+        raise UsageError(f"{table}: {words.name} has a value that is not a number ({error})") from error
 
 
 def _rows(table: Path, embeddings: Embeddings) -> Any:
@@ -62,36 +68,42 @@ def _rows(table: Path, embeddings: Embeddings) -> Any:
     missing = [name for name in embeddings.names.tolist() if name not in rows.index]
     if missing:
         raise UsageError(
-            f"{table}: says nothing of {len(missing)} utterances, {missing[0]} for one; give their own table"
+            f"{table}: lacks {len(missing)} of the utterances, such as {missing[0]}; give the table of this corpus"
         )
     rows = rows.loc[embeddings.names.tolist()]
     if len(rows) != len(embeddings.names):
-        raise UsageError(f"{table}: {rows.index[rows.index.duplicated()][0]} stands there twice")
+        raise UsageError(f"{table}: {rows.index[rows.index.duplicated()][0]} is listed twice")
     return rows
 
 
-def plot_plane(path: Path, points: NDArray[np.float64], known: Mapping[str, NDArray[Any]], title: str) -> Path:
-    """Draw points ``[N, 2]``, once for each of ``known``.
+def plot_embeddings(path: Path, points: NDArray[np.float64], labels: Mapping[str, NDArray[Any]], title: str) -> Path:
+    """Plot points ``[N, 2]``, with a panel for each label.
+
+    Args:
+        path: path of the PNG
+        points: the embeddings in two dimensions, ``[N, 2]``
+        labels: labels ``[N]`` by name, which colour the points
+        title: title of the figure
 
     Raises:
         TrainingError: the file cannot be written
     """
-    names = list(known) or [""]
+    names = list(labels) or [""]
     columns = min(3, len(names))
     rows = math.ceil(len(names) / columns)
     figure, panels = new_figure(PANEL * columns, (PANEL + 0.3) * rows, rows, columns)
-    for place, axes in enumerate(np.atleast_1d(panels).flat):
-        if place >= len(names):
+    for index, axes in enumerate(np.atleast_1d(panels).flat):
+        if index >= len(names):
             axes.set_axis_off()
             continue
-        draw_plane(axes, points, known.get(names[place]))
-        axes.set_title(names[place], fontsize=11)
-    figure.suptitle(title.replace("$", r"\$"), fontsize=12)
+        _draw_points(axes, points, labels.get(names[index]))
+        axes.set_title(names[index], fontsize=11)
+    figure.suptitle(plain_text(title), fontsize=12)
     return save_figure(figure, path)
 
 
-def draw_plane(axes: Any, points: NDArray[np.float64], values: NDArray[Any] | None) -> None:
-    """Points in the colours of their values: words as a legend, numbers as a scale; axes mean nothing and are bare."""
+def _draw_points(axes: Any, points: NDArray[np.float64], values: NDArray[Any] | None) -> None:
+    """Draw points coloured by their values, with a legend for words and a colour bar for numbers."""
     axes.set_xticks([])
     axes.set_yticks([])
     axes.grid(False)
@@ -114,9 +126,9 @@ def _draw_words(axes: Any, points: NDArray[np.float64], values: NDArray[Any], st
     palette = colormaps["tab10" if len(words) <= 10 else "hsv"]
     for number, word in enumerate(words):
         colour = palette(number if len(words) <= 10 else number / len(words))
-        axes.scatter(*points[values == word].T, color=colour, label=(word or "unknown").replace("$", r"\$"), **style)
+        axes.scatter(*points[values == word].T, color=colour, label=plain_text(word or "unknown"), **style)
     if len(words) <= MOST_NAMED:
         axes.legend(loc="upper center", bbox_to_anchor=(0.5, 0), ncols=min(4, len(words)), fontsize=8, frameon=False,
                     markerscale=1.5, handletextpad=0.1, columnspacing=0.8)  # fmt: skip
     else:
-        axes.set_xlabel(f"{len(words)} of them", fontsize=8)
+        axes.set_xlabel(f"{len(words)} values", fontsize=8)

@@ -1,4 +1,4 @@
-"""Utterance embeddings of a head: kept as npz, and laid out in a plane by t-SNE; Neumann & Vu 2019, Figs. 3-4."""
+"""Record the utterance embeddings of a head, write them as npz, and read them."""
 
 from __future__ import annotations
 
@@ -15,35 +15,38 @@ from torch import Tensor, nn
 from s3prl_emotion.errors import LabelError, UsageError
 from s3prl_emotion.files.writing import write_arrays
 
-FEWEST = 5  # utterances
-PERPLEXITY = 30.0
-COLUMNS = 64  # principal components that t-SNE is given, as its authors advise for wide data
 SUFFIX = "_embeddings.npz"
 
 
 class EmbeddingTap:
-    """Keeps what a layer was last given.
+    """Record the last input of a layer.
 
     Args:
-        layer: whose input ``[B, E]`` is wanted
+        layer: layer whose input ``[B, E]`` is the utterance embedding
     """
 
     def __init__(self, layer: nn.Module) -> None:
-        self._seen: Tensor | None = None
+        self._last: Tensor | None = None
         layer.register_forward_pre_hook(self._keep)
 
     def take(self) -> list[NDArray[np.float32]]:
-        """Rows ``[E]`` of the last batch."""
-        rows, self._seen = self._seen, None
+        """Return the rows ``[E]`` of the last batch, and forget them."""
+        rows, self._last = self._last, None
         return [] if rows is None else list(rows.float().cpu().numpy())
 
     def _keep(self, layer: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-        self._seen = inputs[0].detach()
+        self._last = inputs[0].detach()
 
 
 @dataclass(frozen=True)
 class Embeddings:
-    """Names ``[N]``, embeddings ``[N, E]``, and what else the file says of each utterance ``[N]``."""
+    """Embeddings of N utterances.
+
+    Attributes:
+        names: names of the utterances, ``[N]``
+        rows: embeddings, ``[N, E]``
+        about: classes and speakers, ``[N]`` each, as far as the file has them
+    """
 
     names: NDArray[np.str_]
     rows: NDArray[np.float32]
@@ -51,7 +54,7 @@ class Embeddings:
 
 
 def save(folder: Path, stem: str, names: Sequence[str], rows: Sequence[NDArray[np.float32]]) -> Path:
-    """Write ``{stem}_embeddings.npz``: ``names [N]`` and ``embeddings [N, E]``.
+    """Write ``{stem}_embeddings.npz`` with ``names [N]`` and ``embeddings [N, E]``, and return its path.
 
     Raises:
         TrainingError: the folder cannot be written, or the disk is full
@@ -61,10 +64,10 @@ def save(folder: Path, stem: str, names: Sequence[str], rows: Sequence[NDArray[n
 
 
 def load(path: Path) -> Embeddings:
-    """Read what :func:`save` wrote, or what ``s3prl-emotion export --pooling`` did.
+    """Read embeddings that :func:`save` or ``s3prl-emotion export --pooling`` wrote.
 
     Raises:
-        UsageError: missing, damaged, or no such file
+        UsageError: the file is missing or damaged, or holds something else
     """
     if not path.is_file():
         raise UsageError(f"{path}: no such file; an evaluation with downstream_expert.embeddings: true writes one")
@@ -88,15 +91,15 @@ def load(path: Path) -> Embeddings:
 
 
 def stored_rows(files: Sequence[str | Sequence[str]], names: Sequence[str]) -> dict[str, NDArray[np.float32]]:
-    """Embeddings ``[E]`` of utterances, those of several files joined.
+    """Read the embeddings ``[E]`` of utterances, by name, and concatenate those of several files.
 
     Args:
-        files: npz files of :func:`load`, each with an embedding of every utterance; in place of a file may stand a list
-            of files which hold an embedding together, such as one file for each corpus
-        names: of the utterances
+        files: npz files with an embedding of every utterance, as :func:`load` reads them; a list of files counts as
+            one, so that each corpus may have its own
+        names: names of the utterances
 
     Raises:
-        UsageError: a file cannot be read, or an utterance is in none
+        UsageError: a file cannot be read, or lacks an utterance
         LabelError: an embedding is not finite
     """
     joined: dict[str, list[NDArray[np.float32]]] = {name: [] for name in names}
@@ -104,8 +107,8 @@ def stored_rows(files: Sequence[str | Sequence[str]], names: Sequence[str]) -> d
         together = [entry] if isinstance(entry, str) else list(entry)
         rows: dict[str, NDArray[np.float32]] = {}
         for file in together:
-            found = load(Path(file).expanduser())
-            rows = dict(zip(found.names.tolist(), found.rows, strict=True)) | rows  # the first file goes first
+            loaded = load(Path(file).expanduser())
+            rows = dict(zip(loaded.names.tolist(), loaded.rows, strict=True)) | rows  # the first file has priority
         if len({len(row) for row in rows.values()}) > 1:
             raise UsageError(f"{', '.join(together)}: hold embeddings of different sizes; export them alike")
         for name, parts in joined.items():
@@ -117,55 +120,3 @@ def stored_rows(files: Sequence[str | Sequence[str]], names: Sequence[str]) -> d
                 raise LabelError(f"{', '.join(together)}: the embedding of {name} is not finite; export it anew")
             parts.append(rows[name])
     return {name: np.concatenate(parts) for name, parts in joined.items()}
-
-
-def in_a_plane(rows: NDArray[np.floating[Any]], perplexity: float | None = None) -> NDArray[np.float64]:
-    """Lay embeddings out by t-SNE (van der Maaten & Hinton 2008; scikit-learn's), from their principal components,
-    so that nothing is drawn: the same embeddings give the same picture.
-
-    Args:
-        rows: embeddings ``[N, E]``
-        perplexity: about how many neighbours count; by default 30, of few utterances a third of them
-
-    Returns:
-        points ``[N, 2]``; what an axis shows means nothing, and neither do distances between far groups
-
-    Raises:
-        LabelError: too few utterances, values that are not finite, or all the same
-    """
-    from sklearn.decomposition import PCA
-    from sklearn.manifold import TSNE
-    from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
-
-    rows = np.asarray(rows, dtype=np.float64)
-    check_rows(rows)
-    if perplexity is None:
-        perplexity = usual_perplexity(len(rows))
-    if not 1 <= perplexity < len(rows):
-        raise LabelError(
-            f"perplexity {perplexity:g}: must be at least 1 and below the number of utterances, {len(rows)}"
-        )
-    with threadpool_limits(1):  # or sums depend on the number of cores, and threads wait for each other on busy ones
-        if rows.shape[1] > COLUMNS:
-            rows = PCA(min(COLUMNS, len(rows)), random_state=0).fit_transform(rows)
-        layout = TSNE(perplexity=perplexity, init="pca" if rows.shape[1] > 1 else "random", random_state=0)
-        return np.asarray(layout.fit_transform(rows), dtype=np.float64)
-
-
-def usual_perplexity(count: int) -> float:
-    """30, of few utterances a third of them."""
-    return min(PERPLEXITY, (count - 1) / 3)
-
-
-def check_rows(rows: NDArray[np.floating[Any]]) -> None:
-    """Whether embeddings ``[N, E]`` can be laid out.
-
-    Raises:
-        LabelError: too few utterances, values that are not finite, or all the same
-    """
-    if len(rows) < FEWEST:
-        raise LabelError(f"{len(rows)} utterances are too few for t-SNE; give {FEWEST} or more")
-    if not np.isfinite(rows).all():
-        raise LabelError("embeddings that are not finite; the training has diverged")
-    if (rows == rows[0]).all():
-        raise LabelError("all embeddings are the same; there is nothing to lay out")

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from s3prl_emotion.figures.plots import save_figure
+from s3prl_emotion.figures.canvas import save_figure
 from s3prl_emotion.upstreams.saliency_file import SaliencyFile
 from s3prl_emotion.upstreams.salient import salient_dimensions
 

@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.table import Table
 
-from s3prl_emotion.figures.plots import plot_confusion
-from s3prl_emotion.figures.speaker_plots import draw_split
+from s3prl_emotion.figures.split_plots import plot_confusion, plot_split
 
 if TYPE_CHECKING:
     from s3prl_emotion.experts.base import EmotionExpert
@@ -37,7 +36,7 @@ def print_summary(expert: EmotionExpert, splits: Sequence[str]) -> None:
             figure = expert.expdir / f"{stem}_confusion.png"
             written.append(plot_confusion(figure, metrics["confusion"], _classes(metrics), stem))
             if "hypotheses" in metrics:
-                written += draw_split(expert.expdir, stem, metrics)
+                written += plot_split(expert.expdir, stem, metrics)
     rated = {split: metrics for split, metrics in results.items() if "CCC" in metrics}
     if rated:
         console.print(_dimension_scores(rated, title))

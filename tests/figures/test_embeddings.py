@@ -15,8 +15,9 @@ from sklearn.metrics import silhouette_score
 
 from s3prl_emotion.cli import main
 from s3prl_emotion.errors import LabelError, UsageError
-from s3prl_emotion.figures.embedding_plots import known_of
-from s3prl_emotion.figures.embeddings import in_a_plane, load, save, stored_rows
+from s3prl_emotion.figures.embedding_plots import read_labels
+from s3prl_emotion.figures.embeddings import load, save, stored_rows
+from s3prl_emotion.figures.tsne import tsne
 from s3prl_emotion.files.checkpoint import load_checkpoint
 
 TRAIN = ("-m", "train", "-u", "fbank_no_cmvn", "-p", "exp")
@@ -39,7 +40,7 @@ def test_kept_embeddings_give_the_predictions_through_the_last_layer(cli: Cli, t
     classes = state["Config"]["downstream_expert"]["datarc"]["classes"]
     probability = torch.softmax(logits, dim=1).numpy()
     np.testing.assert_allclose(table[[f"p_{name}" for name in classes]], probability, atol=1e-5)
-    assert sorted(known_of(found, Path("exp/test_fold1_embeddings.npz"))) == [
+    assert sorted(read_labels(found, Path("exp/test_fold1_embeddings.npz"))) == [
         "class",
         "gender",
         "prediction",
@@ -55,7 +56,7 @@ def test_kept_embeddings_of_dimensions(cli: Cli, graded_corpus: TinyCorpus):
     output = torch.from_numpy(found.rows) @ weights["model.output.weight"].T + weights["model.output.bias"]
     means = (output * weights["label_spread"] + weights["label_mean"]).numpy()
     np.testing.assert_allclose(table[["EmoAct_pred", "EmoVal_pred", "EmoDom_pred"]], means[:, :3], atol=1e-4)
-    known = known_of(found, path)
+    known = read_labels(found, path)
     np.testing.assert_allclose(known["valence"], table["EmoVal"], atol=1e-6)
     assert main(["tsne", str(path), "--by", "activation", "gender", "--out", "plane.png"]) == 0
     height, width = np.asarray(imread("plane.png")).shape[:2]
@@ -69,15 +70,15 @@ def test_without_the_key_nothing_is_kept(cli: Cli, tiny_corpus: TinyCorpus):
 
 def test_groups_stay_apart_in_the_plane():
     rows, group = clusters()
-    points = in_a_plane(rows)
+    points = tsne(rows)
     assert points.shape == (30, 2)
     assert silhouette_score(points, group) > 0.6
-    np.testing.assert_array_equal(points, in_a_plane(rows))
+    np.testing.assert_array_equal(points, tsne(rows))
 
 
 @pytest.mark.parametrize("width", [1, 2, 500])
 def test_narrow_and_wide_embeddings(width: int):
-    assert np.isfinite(in_a_plane(np.random.default_rng(0).normal(size=(8, width)))).all()
+    assert np.isfinite(tsne(np.random.default_rng(0).normal(size=(8, width)))).all()
 
 
 @pytest.mark.parametrize(
@@ -91,7 +92,7 @@ def test_narrow_and_wide_embeddings(width: int):
 )
 def test_what_cannot_be_laid_out(rows: np.ndarray, options: dict[str, float], match: str):
     with pytest.raises(LabelError, match=match):
-        in_a_plane(rows, **options)
+        tsne(rows, **options)
 
 
 def test_files_of_export_and_label_tables(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
@@ -102,15 +103,18 @@ def test_files_of_export_and_label_tables(tmp_path: Path, capsys: pytest.Capture
     assert main(["tsne", str(tmp_path / "pooled.npz")]) == 0
     assert (tmp_path / "pooled_tsne.png").is_file()
     assert main(["tsne", str(tmp_path / "pooled.npz"), "--by", "valence"]) == 1
-    assert "--by valence: not known of these utterances (class, speaker is)" in capsys.readouterr().err
+    assert "--by valence: unknown for these utterances (known: class, speaker)" in capsys.readouterr().err
     labels = tmp_path / "labels.csv"
     labels.write_text("FileName,EmoVal\n" + "".join(f"{name},{number}\n" for number, name in enumerate(names)))
     assert main(["tsne", str(tmp_path / "pooled.npz"), "--by", "valence", "--labels", str(labels)]) == 0
     labels.write_text("FileName,EmoVal\nu0.wav,1\n")
     assert main(["tsne", str(tmp_path / "pooled.npz"), "--by", "valence", "--labels", str(labels)]) == 1
-    assert "says nothing of 29 utterances, u1.wav for one" in capsys.readouterr().err
+    assert "lacks 29 of the utterances, such as u1.wav" in capsys.readouterr().err
     names = "".join(f"u{number}.wav,{number}\n" for number in range(30))
-    for rows, message in ((names.replace(",7", ",high"), "EmoVal holds what is no number"), (names * 2, "twice")):
+    for rows, message in (
+        (names.replace(",7", ",high"), "EmoVal has a value that is not a number"),
+        (names * 2, "twice"),
+    ):
         labels.write_text("FileName,EmoVal\n" + rows)
         assert main(["tsne", str(tmp_path / "pooled.npz"), "--labels", str(labels)]) == 1
         assert message in capsys.readouterr().err

@@ -16,8 +16,13 @@ from matplotlib import image
 from numpy.typing import NDArray
 
 from s3prl_emotion.errors import EmotionError, LabelError, TrainingError
-from s3prl_emotion.figures import plots
-from s3prl_emotion.figures.speaker_plots import draw_split, plot_hypotheses, plot_reliability, plot_speakers
+from s3prl_emotion.figures.split_plots import (
+    plot_confusion,
+    plot_hypotheses,
+    plot_reliability,
+    plot_speakers,
+    plot_split,
+)
 from s3prl_emotion.metrics.calibration import reliability_table
 from s3prl_emotion.metrics.categorical import categorical_metrics
 from s3prl_emotion.metrics.dimensional import dimensional_metrics
@@ -305,13 +310,13 @@ def picture(path: Path) -> NDArray[np.float32]:
 @pytest.mark.filterwarnings("error")
 def test_figures_of_a_split(tmp_path: Path) -> None:
     metrics = json.loads(json.dumps(split_metrics(**random_split(0))))
-    written = draw_split(tmp_path / "new", "test_fold1", metrics)
+    written = plot_split(tmp_path / "new", "test_fold1", metrics)
     assert [path.name for path in written] == [
         f"test_fold1_{name}.png" for name in ("hypotheses", "reliability", "speakers")
     ]
     assert sorted(path.name for path in (tmp_path / "new").iterdir()) == sorted(path.name for path in written)
     before = [picture(path) for path in written]
-    draw_split(tmp_path / "new", "test_fold1", metrics)
+    plot_split(tmp_path / "new", "test_fold1", metrics)
     assert all((picture(path) == pixels).all() for path, pixels in zip(written, before, strict=True))
 
 
@@ -321,7 +326,7 @@ def test_figures_of_one_utterance(tmp_path: Path, known: bool) -> None:
     """Absent classes, one speaker, undefined correlations; names that look like formulas."""
     classes = ["$a^$", "b_c", r"d\e", "x" * 30]
     metrics = split_metrics([0], np.eye(4)[:1], classes, speakers=["s"] if known else None)
-    assert len(draw_split(tmp_path, "te$t_$1", metrics)) == 2 + known
+    assert len(plot_split(tmp_path, "te$t_$1", metrics)) == 2 + known
     for path in tmp_path.iterdir():
         picture(path)
 
@@ -329,7 +334,7 @@ def test_figures_of_one_utterance(tmp_path: Path, known: bool) -> None:
 def test_no_speaker_figure_where_no_speaker_counts(tmp_path: Path) -> None:
     split = random_split(0) | {"min_utterances": 50}
     metrics = split_metrics(**split)
-    assert [path.name for path in draw_split(tmp_path, "t", metrics)] == ["t_hypotheses.png", "t_reliability.png"]
+    assert [path.name for path in plot_split(tmp_path, "t", metrics)] == ["t_hypotheses.png", "t_reliability.png"]
     with pytest.raises(LabelError, match="no speaker has 50 utterances or more"):
         plot_speakers(tmp_path / "s.png", metrics["per_speaker"], EVALUATED, "t", 50)
 
@@ -347,10 +352,10 @@ def test_as_many_classes_as_there_are(tmp_path: Path, number: int) -> None:
 def test_figures_say_what_the_numbers_say(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     kept: list[Any] = []
     monkeypatch.setattr(
-        "s3prl_emotion.figures.speaker_plots.save_figure", lambda figure, path: kept.append(figure) or path
+        "s3prl_emotion.figures.split_plots.save_figure", lambda figure, path: kept.append(figure) or path
     )
     metrics = split_metrics(**random_split(0))
-    draw_split(tmp_path, "t", metrics)
+    plot_split(tmp_path, "t", metrics)
     pairs, reliability, speakers = kept
     panel = pairs.axes[0]
     assert panel.get_title() == f"true: sad ({metrics['hypotheses']['sad']['utterances']})"
@@ -391,4 +396,4 @@ def test_figure_is_written_whole_or_not_at_all(tmp_path: Path, monkeypatch: pyte
 def test_folder_that_is_a_file(tmp_path: Path) -> None:
     (tmp_path / "taken").write_text("")
     with pytest.raises(TrainingError, match="could not be written"):
-        plots.plot_confusion(tmp_path / "taken" / "c.png", [[1, 0], [0, 1]], ["a", "b"], "t")
+        plot_confusion(tmp_path / "taken" / "c.png", [[1, 0], [0, 1]], ["a", "b"], "t")

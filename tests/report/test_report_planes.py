@@ -16,7 +16,8 @@ from conftest import Cli, TinyCorpus
 from test_report_evidence import benchmark
 
 from s3prl_emotion.errors import UsageError
-from s3prl_emotion.figures.embeddings import in_a_plane, save
+from s3prl_emotion.figures.embeddings import save
+from s3prl_emotion.figures.tsne import tsne
 from s3prl_emotion.report import analyse, load_study, write_report
 from s3prl_emotion.report.drawing.figure import INK, SCALE, SERIES, UNKNOWN, svg_panels
 from s3prl_emotion.report.reading.embeddings import MOST_NAMED, MOST_PLANES, MOST_POINTS, Plane, planes_of, read_plane
@@ -93,7 +94,7 @@ def test_points_are_those_of_the_command(tmp_path: Path):
     study_of(tmp_path, [("a", "fold1", 1)])
     rows = keep(exp_of(tmp_path, "a", "fold1", 1), "fold1")
     plane = only(tmp_path)
-    np.testing.assert_array_equal(plane.points, in_a_plane(rows))
+    np.testing.assert_array_equal(plane.points, tsne(rows))
     assert (plane.total, plane.perplexity) == (12, pytest.approx(11 / 3))
     assert plane.known["class"].tolist() == [*CLASSES] * 4
     assert sorted(plane.known) == ["class", "gender", "speaker"]
@@ -240,12 +241,12 @@ def twice(path: Path) -> None:
     [
         (missing, "no such file; an evaluation with downstream_expert.embeddings: true writes one"),
         (damaged, "damaged, or no npz file"),
-        (not_finite, "embeddings that are not finite"),
+        (not_finite, "embeddings are not finite"),
         (few, "4 utterances are too few for t-SNE"),
         (alike, "all embeddings are the same"),
-        (of_others, "says nothing of 6 utterances, a for one"),
-        (no_grade, "EmoVal holds what is no number"),
-        (twice, "fold1/0011.wav stands there twice"),
+        (of_others, "lacks 6 of the utterances, such as a"),
+        (no_grade, "EmoVal has a value that is not a number"),
+        (twice, "fold1/0011.wav is listed twice"),
     ],
 )
 def test_what_cannot_be_shown_is_said_and_the_rest_is(

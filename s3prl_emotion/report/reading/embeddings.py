@@ -14,8 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from s3prl_emotion.errors import EmotionError
-from s3prl_emotion.figures.embedding_plots import Known, known_of
-from s3prl_emotion.figures.embeddings import SUFFIX, Embeddings, check_rows, in_a_plane, load, usual_perplexity
+from s3prl_emotion.figures.embedding_plots import Labels, read_labels
+from s3prl_emotion.figures.embeddings import SUFFIX, Embeddings, load
+from s3prl_emotion.figures.tsne import check_rows, tsne, usual_perplexity
 from s3prl_emotion.report.reading.study import RunResult, Study, expert_section
 
 logger = logging.getLogger(__name__)
@@ -42,12 +43,12 @@ class Plane:
     split: str
     total: int
     rows: NDArray[np.float64]
-    known: Known
+    known: Labels
 
     @cached_property
     def points(self) -> NDArray[np.float64]:
         """t-SNE layout ``[N, 2]``, computed at first use."""
-        return in_a_plane(self.rows)
+        return tsne(self.rows)
 
     @property
     def perplexity(self) -> float:
@@ -110,7 +111,7 @@ def read_plane(run: RunResult, split: str) -> Plane:
     embeddings = load(path)
     rows = np.asarray(embeddings.rows, dtype=np.float64)
     check_rows(rows)
-    known: dict[str, NDArray[Any]] = _from_label_table(run, split, embeddings) | known_of(embeddings, path)
+    known: dict[str, NDArray[Any]] = _from_label_table(run, split, embeddings) | read_labels(embeddings, path)
     chosen = np.arange(len(rows))
     if len(rows) > MOST_POINTS:
         chosen = np.sort(np.random.default_rng(SEED).choice(len(rows), MOST_POINTS, replace=False))
@@ -140,7 +141,7 @@ def _expert(run: RunResult, split: str) -> dict[str, Any]:
     return expert_section(run.splits[split].whole().get("config"))
 
 
-def _from_label_table(run: RunResult, split: str, embeddings: Embeddings) -> Known:
+def _from_label_table(run: RunResult, split: str, embeddings: Embeddings) -> Labels:
     """Read the utterances' properties from the recipe's label table, which may have more of them than the predictions.
 
     For a head of classes, for example, it may have activation and valence. Return nothing where the table is gone or
@@ -151,7 +152,7 @@ def _from_label_table(run: RunResult, split: str, embeddings: Embeddings) -> Kno
     if not table.is_file():
         return {}
     try:
-        return known_of(embeddings, run.splits[split].beside(SUFFIX), table)
+        return read_labels(embeddings, run.splits[split].beside(SUFFIX), table)
     except EmotionError as error:
         logger.info("%s is not used for the utterance embeddings: %s", table, error)
         return {}

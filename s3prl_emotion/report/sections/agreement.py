@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
-from s3prl_emotion.figures.speaker_plots import draw_calibrated
+from s3prl_emotion.figures.split_plots import draw_calibrated
 from s3prl_emotion.metrics.registry import label, of_kind
 from s3prl_emotion.report.drawing.figure import INK, PANEL, Figure, Panel, series_style
 from s3prl_emotion.report.sections.base import Place, SplitSection

@@ -1,4 +1,4 @@
-"""Figures of a split's :mod:`~s3prl_emotion.metrics.split`: hypotheses, speakers, reliability; Mitra et al. 2025."""
+"""Plot the results of a split: confusion matrix, hypotheses, speakers, reliability."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from s3prl_emotion.errors import LabelError
-from s3prl_emotion.figures.plots import new_figure, save_figure
+from s3prl_emotion.figures.canvas import new_figure, plain_text, save_figure
 from s3prl_emotion.metrics.checks import Floats
 from s3prl_emotion.metrics.distribution import rank_correlation
 from s3prl_emotion.metrics.groups import speaker_points
@@ -19,16 +19,16 @@ CELL = 0.4  # inches
 MOST_LABELLED = 12  # classes; with more, the shares in the cells are left to the colour
 
 
-def draw_split(folder: Path, stem: str, metrics: Mapping[str, Any]) -> list[Path]:
-    """Draw all figures of a split.
+def plot_split(folder: Path, stem: str, metrics: Mapping[str, Any]) -> list[Path]:
+    """Plot hypotheses, reliability and speakers of a split; Mitra et al. 2025, Figs. 4-5.
 
     Args:
-        folder: where they go
+        folder: folder of the figures
         stem: ``{split}_{fold}``
-        metrics: of :func:`~s3prl_emotion.metrics.split.split_metrics`, as computed or read from its JSON file
+        metrics: from :func:`~s3prl_emotion.metrics.split.split_metrics`, or the content of its JSON file
 
     Returns:
-        paths: ``{stem}_hypotheses.png``, ``{stem}_reliability.png`` and, where a speaker has enough utterances,
+        paths of ``{stem}_hypotheses.png``, ``{stem}_reliability.png`` and, if a speaker has enough utterances,
         ``{stem}_speakers.png``
 
     Raises:
@@ -45,18 +45,44 @@ def draw_split(folder: Path, stem: str, metrics: Mapping[str, Any]) -> list[Path
     return drawn
 
 
+def plot_confusion(path: Path, confusion: Sequence[Sequence[int]], classes: Sequence[str], title: str) -> Path:
+    """Plot a confusion matrix ``[K, K]``, coloured by recall; Kakouros et al. 2023, Fig. 2.
+
+    Args:
+        path: path of the PNG
+        confusion: counts, ``[K, K]``, rows truth, columns prediction
+        classes: names, ``[K]``
+        title: title of the figure
+
+    Raises:
+        TrainingError: the file cannot be written
+    """
+    figure, axes = new_figure(1.2 + 0.8 * len(classes), 1.0 + 0.7 * len(classes))
+    counts = np.asarray(confusion, dtype=float)
+    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    for row, column in np.ndindex(*counts.shape):
+        shade = "white" if shares[row, column] > 0.5 else "black"
+        text = f"{100 * shares[row, column]:.0f} %\n({counts[row, column]:.0f})"
+        axes.text(column, row, text, ha="center", va="center", color=shade, fontsize=8)
+    axes.set_xticks(range(len(classes)), classes, rotation=45, ha="right")
+    axes.set_yticks(range(len(classes)), classes)
+    axes.set(xlabel="prediction", ylabel="truth", title=title)
+    return save_figure(figure, path)
+
+
 def plot_hypotheses(
     path: Path, hypotheses: Mapping[str, Mapping[str, Any]], classes: Sequence[str], title: str
 ) -> Path:
-    """Draw a matrix of first (rows) and second hypothesis (columns) for each true class; Mitra et al. 2025, Fig. 5.
+    """Plot a matrix of first (rows) and second hypothesis (columns) for each true class; Mitra et al. 2025, Fig. 5.
 
     Outlined in grey: the true class's row, where the first hypothesis is right, and its column, where the second is.
 
     Args:
-        path: of the PNG
-        hypotheses: of :func:`~s3prl_emotion.metrics.split.hypothesis_pairs`
+        path: path of the PNG
+        hypotheses: from :func:`~s3prl_emotion.metrics.split.hypothesis_pairs`
         classes: names, ``[K]``
-        title: of the figure
+        title: title of the figure
 
     Raises:
         TrainingError: the file cannot be written
@@ -66,32 +92,32 @@ def plot_hypotheses(
     side = max(CELL * number, 1.9)
     figure, panels = new_figure(columns * (side + 0.5) + 2.0, rows * (side + 0.45) + 1.6, rows, columns)
     grid = np.array(panels).reshape(rows, columns)
-    tops = [np.max(found["shares"]) for found in hypotheses.values() if found["shares"] is not None]
+    tops = [np.max(pairs["shares"]) for pairs in hypotheses.values() if pairs["shares"] is not None]
     top = max(tops, default=1.0)
     image = None
-    for place, axes in enumerate(grid.flat):
-        if place >= number:
+    for index, axes in enumerate(grid.flat):
+        if index >= number:
             axes.set_axis_off()
             continue
-        found = hypotheses[classes[place]]
-        axes.set_title(f"true: {_text(classes[place])} ({found['utterances']})", fontsize=10)
-        image = _draw_pairs(axes, found["shares"], place, number, top)
-        lowest = place + columns >= number
-        axes.set_xticks(range(number), map(_text, classes) if lowest else [""] * number, rotation=90, fontsize=9)
-        axes.set_yticks(range(number), map(_text, classes) if place % columns == 0 else [""] * number, fontsize=9)
+        pairs = hypotheses[classes[index]]
+        axes.set_title(f"true: {plain_text(classes[index])} ({pairs['utterances']})", fontsize=10)
+        image = _draw_pairs(axes, pairs["shares"], index, number, top)
+        lowest = index + columns >= number
+        axes.set_xticks(range(number), map(plain_text, classes) if lowest else [""] * number, rotation=90, fontsize=9)
+        axes.set_yticks(range(number), map(plain_text, classes) if index % columns == 0 else [""] * number, fontsize=9)
     figure.get_layout_engine().set(hspace=0.03, wspace=0.03)
     figure.colorbar(image, ax=grid, label="utterances of the true class (%)", aspect=40, pad=0.02)
     figure.supxlabel("second hypothesis", fontsize=11)
     figure.supylabel("first hypothesis", fontsize=11)
-    figure.suptitle(_text(title), fontsize=12)
+    figure.suptitle(plain_text(title), fontsize=12)
     return save_figure(figure, path)
 
 
 def _draw_pairs(axes: Any, shares: Sequence[Sequence[float]] | None, true: int, number: int, top: float) -> Any:
-    """One panel, in percent; that of a class that does not occur says so."""
+    """Draw the matrix of one true class, in percent; if the class does not occur, the panel says so."""
     from matplotlib.patches import Rectangle
 
-    axes.set_facecolor("0.93")  # of the diagonal: no class is both hypotheses
+    axes.set_facecolor("0.93")  # shows on the diagonal: no class is both hypotheses
     percent = 100 * np.asarray(np.zeros((number, number)) if shares is None else shares)
     hidden = np.eye(number, dtype=bool) | (shares is None)
     image = axes.imshow(np.ma.masked_array(percent, hidden), cmap="Blues", vmin=0, vmax=100 * top)
@@ -115,19 +141,19 @@ def plot_speakers(
     title: str,
     min_utterances: int = 1,
 ) -> Path:
-    """Draw UAR of each speaker against the share of each class in the utterances; Mitra et al. 2025, Fig. 4.
+    """Plot UAR of each speaker against the share of each class in the utterances; Mitra et al. 2025, Fig. 4.
 
-    A panel for each class, with Spearman's correlation over the speakers.
+    There is a panel for each class, with Spearman's correlation over the speakers.
 
     Args:
-        path: of the PNG
-        per_speaker: of :func:`~s3prl_emotion.metrics.groups.group_metrics`
+        path: path of the PNG
+        per_speaker: from :func:`~s3prl_emotion.metrics.groups.group_metrics`
         classes: names, ``[K]``
-        title: of the figure
-        min_utterances: speakers with fewer are left out
+        title: title of the figure
+        min_utterances: speakers with fewer utterances are left out
 
     Raises:
-        LabelError: no speaker has so many utterances
+        LabelError: no speaker has enough utterances
         TrainingError: the file cannot be written
     """
     uars, shares = speaker_points(per_speaker, classes, min_utterances)
@@ -137,13 +163,13 @@ def plot_speakers(
     figure, panels = new_figure(3.2 * columns + 0.5, 2.8 * rows + 0.9, rows, columns)
     ranges = {"xlim": _range(100 * shares.ravel(), 0.0), "ylim": _range(100 * uars)}
     opaque = 0.75 if len(uars) <= 100 else 0.35
-    for place, axes in enumerate(np.array(panels).flat):
-        if place >= len(classes):
+    for index, axes in enumerate(np.array(panels).flat):
+        if index >= len(classes):
             axes.set_axis_off()
             continue
-        rho = rank_correlation(uars, shares[:, place])
-        axes.scatter(100 * shares[:, place], 100 * uars, s=18, color="tab:blue", alpha=opaque, linewidths=0)
-        axes.set_title(_text(classes[place]), fontsize=10, loc="left")
+        rho = rank_correlation(uars, shares[:, index])
+        axes.scatter(100 * shares[:, index], 100 * uars, s=18, color="tab:blue", alpha=opaque, linewidths=0)
+        axes.set_title(plain_text(classes[index]), fontsize=10, loc="left")
         axes.set_title("ρ undefined" if rho is None else f"ρ {rho:+.2f}", fontsize=10, loc="right")
         axes.set(**ranges)
         axes.grid(visible=True, color="0.9", linewidth=0.6)
@@ -152,18 +178,18 @@ def plot_speakers(
     figure.supylabel("UAR of the speaker (%)", fontsize=11)
     speakers = f"{len(uars)} speaker{'s' if len(uars) > 1 else ''}"
     least = f" with {min_utterances} utterances or more" if min_utterances > 1 else ""
-    figure.suptitle(f"{_text(title)}: {speakers}{least}; ρ: Spearman's", fontsize=12)
+    figure.suptitle(f"{plain_text(title)}: {speakers}{least}; ρ: Spearman's", fontsize=12)
     return save_figure(figure, path)
 
 
 def plot_reliability(path: Path, table: Sequence[Mapping[str, Any]], title: str, ece: float | None = None) -> Path:
-    """Draw accuracy against confidence, and how many utterances each bin holds; Guo et al. 2017, Figs. 1 and 4.
+    """Plot accuracy against confidence, and the number of utterances of each bin; Guo et al. 2017, Figs. 1 and 4.
 
     Args:
-        path: of the PNG
-        table: of :func:`~s3prl_emotion.metrics.calibration.reliability_table`
-        title: of the figure
-        ece: expected calibration error, to be shown
+        path: path of the PNG
+        table: from :func:`~s3prl_emotion.metrics.calibration.reliability_table`
+        title: title of the figure
+        ece: expected calibration error, shown in the title
 
     Raises:
         TrainingError: the file cannot be written
@@ -183,12 +209,12 @@ def plot_reliability(path: Path, table: Sequence[Mapping[str, Any]], title: str,
     upper.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=3, frameon=False, fontsize=9)
     lower.bar(left, [row["utterances"] for row in filled], color="0.6", **bars)
     note = "" if ece is None else f": ECE {100 * ece:.1f} %"
-    figure.suptitle(f"{_text(title)}{note}", fontsize=12)
+    figure.suptitle(f"{plain_text(title)}{note}", fontsize=12)
     return save_figure(figure, path)
 
 
 def draw_calibrated(upper: Any, lower: Any, colour: str) -> None:
-    """Axes of a reliability diagram, the line of perfect calibration, and below them those of utterances."""
+    """Set up the axes of a reliability diagram with its line of perfect calibration, and below those of utterances."""
     upper.plot([0, 1], [0, 1], color=colour, linestyle="--", linewidth=1.2, label="calibrated")
     upper.set(xlim=(0, 1), ylim=(0, 1.02), ylabel="share of right answers")
     lower.set(xlabel="confidence: probability of the first hypothesis", ylabel="utterances")
@@ -196,19 +222,14 @@ def draw_calibrated(upper: Any, lower: Any, colour: str) -> None:
 
 
 def _layout(panels: int) -> tuple[int, int]:
-    """Rows and columns."""
+    """Return the numbers of rows and columns for a number of panels."""
     columns = min(3, panels) if panels <= 9 else math.ceil(math.sqrt(panels))
     return math.ceil(panels / columns), columns
 
 
 def _range(percent: Floats, low: float | None = None) -> tuple[float, float]:
-    """The tens around values, with room for the dots at the ends."""
+    """Return limits at the tens around the values, with room for the dots at the ends."""
     ends = (math.floor(percent.min() / 10) * 10 if low is None else low, math.ceil(percent.max() / 10) * 10)
     bottom, top = ends if ends[0] < ends[1] else (max(0, ends[0] - 10), min(100, ends[1] + 10))
     room = 0.03 * (top - bottom)
     return bottom - room, top + room
-
-
-def _text(name: object) -> str:
-    """A name as it is: a dollar sign would start a formula."""
-    return str(name).replace("$", r"\$")
