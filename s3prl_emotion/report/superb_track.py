@@ -114,15 +114,15 @@ def _settings(head: str, config: Mapping[str, Any]) -> dict[str, Any]:
     data = DataSection.read(section["datarc"], "downstream_expert.datarc")
     model = _expert(head).model_section.read(section.get("modelrc") or {}, "downstream_expert.modelrc").model_dump()
     fixed = read_recipe(_superb_recipe(head))["downstream_expert"]["modelrc"]  # other keys have no effect there
-    found = {key: value for key, value in model.items() if key in fixed}
-    found |= {key: getattr(runner, key) for key in RUNNER} | {key: getattr(data, key) for key in DATA}
+    settings = {key: value for key, value in model.items() if key in fixed}
+    settings |= {key: getattr(runner, key) for key in RUNNER} | {key: getattr(data, key) for key in DATA}
     # SUPERB's 4 x 8 utterances a step equal 32 x 1: the gradient is that of their mean
-    found["utterances a step"] = data.train_batch_size * runner.gradient_accumulate_steps
-    found |= {f"optimizer.{key}": value for key, value in (config.get("optimizer") or {}).items() if key != "lr"}
-    found |= {key: config[key] for key in ("scheduler", "specaug") if config.get(key)}
-    found["best_metric"] = section.get("best_metric") or "WA"
-    found |= {key: section[key] for key in ("layer",) if section.get(key) is not None}
-    return found
+    settings["utterances a step"] = data.train_batch_size * runner.gradient_accumulate_steps
+    settings |= {f"optimizer.{key}": value for key, value in (config.get("optimizer") or {}).items() if key != "lr"}
+    settings |= {key: config[key] for key in ("scheduler", "specaug") if config.get(key)}
+    settings["best_metric"] = section.get("best_metric") or "WA"
+    settings |= {key: section[key] for key in ("layer",) if section.get(key) is not None}
+    return settings
 
 
 def _shown(value: Any) -> str:

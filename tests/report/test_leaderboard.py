@@ -358,9 +358,9 @@ def test_other_data_is_marked(made: Path, tmp_path: Path):
     [
         ({"papr": "x"}, "unknown key papr"),
         ({"paper": "nobody"}, "unknown paper"),
-        ({"rows": {"mean": "65,73"}}, "mean: '65,73' is no number"),
+        ({"rows": {"mean": "65,73"}}, "mean: '65,73' is not a number"),
         ({"metric": ["UAR", "WA"]}, "mean: 1 cells under 2 entries of metric"),
-        ({"metric": ["UAR"], "rows": {"mean": "0.1 0.2"}}, "column 2 has no name"),
+        ({"metric": ["UAR"], "rows": {"mean": "0.1 0.2"}}, "mean: 2 cells under 1 entries of metric"),
     ],
 )
 def test_a_malformed_file(tmp_path: Path, change: dict[str, Any], message: str):

@@ -167,7 +167,7 @@ def test_filters(opened: Opened):
     )
     opened.page.fill("#board-text", "nothing like it")
     assert opened.rows() == []
-    assert opened.page.get_by_text("No entry fits these filters.").is_visible()
+    assert opened.page.get_by_text("No entry matches these filters.").is_visible()
     opened.page.get_by_role("button", name="show all").click()
     opened.page.wait_for_function(f"document.querySelectorAll('#board tbody tr:not([hidden])').length === {ROWS}")
     assert opened.page.input_value("#board-text") == ""

@@ -146,16 +146,16 @@ def _composed(figure: Figure) -> str:
 
 def _legend(systems: Sequence[str], width: float, top: float) -> tuple[list[str], float]:
     """Return marks and names of the systems, wrapped into ``width``, and where they end."""
-    found, left = [], 0.0
+    parts, left = [], 0.0
     for system in systems:
         shape, colour = glyph(systems, system)
         needed = 26 + 7 * len(system)
         if left and left + needed > width:
             left, top = 0.0, top + 18
-        found.append(_text(left + 2, top + 10, shape, "start", 12, SERIES[colour]))
-        found.append(_text(left + 16, top + 10, system, "start", 11))
+        parts.append(_text(left + 2, top + 10, shape, "start", 12, SERIES[colour]))
+        parts.append(_text(left + 16, top + 10, system, "start", 11))
         left += needed
-    return found, top + 18 if systems else top
+    return parts, top + 18 if systems else top
 
 
 def _text(x: float, y: float, words: str, anchor: str, size: int, colour: str = INK) -> str:
@@ -164,8 +164,8 @@ def _text(x: float, y: float, words: str, anchor: str, size: int, colour: str = 
 
 def _size(svg: str) -> tuple[float, float]:
     """Return width and height of an SVG in its own units."""
-    found = re.search(r'viewBox="0 0 ([\d.]+) ([\d.]+)"', svg)
-    return (float(found[1]), float(found[2])) if found else (PANEL[0] * UNITS_PER_INCH, PANEL[1] * UNITS_PER_INCH)
+    box = re.search(r'viewBox="0 0 ([\d.]+) ([\d.]+)"', svg)
+    return (float(box[1]), float(box[2])) if box else (PANEL[0] * UNITS_PER_INCH, PANEL[1] * UNITS_PER_INCH)
 
 
 def _bare(svg: str) -> str:

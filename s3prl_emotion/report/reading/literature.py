@@ -14,7 +14,7 @@ import yaml
 from s3prl_emotion.errors import ConfigError
 from s3prl_emotion.report.superb_track import fits_superb_task
 
-NONE = "–"  # stands in the file for a cell without a number
+NONE = "–"  # a cell without a number
 FILE = Path(__file__).with_name("literature.yaml")
 FIELDS = ("corpus", "split", "protocol", "upstream", "system", "metric", "statistic")
 KEYS = {"paper", "where", "unit", "row", "rows", *FIELDS}
@@ -99,29 +99,26 @@ def _results(block: dict[str, Any], papers: dict[str, Paper], path: Path) -> Ite
     if unknown or block.get("paper") not in papers:
         raise ConfigError(f"{place}: unknown {'key ' + unknown[0] if unknown else 'paper'}")
     row, scale = block.get("row", "system"), 0.01 if block.get("unit") == "percent" else 1.0
-    for name, cells in block["rows"].items():
-        for column, cell in enumerate(cells.split()):
+    for name, words in block["rows"].items():
+        cells = words.split()
+        _check_width(block, len(cells), f"{place}, {name}")
+        for column, cell in enumerate(cells):
             if cell == NONE:
                 continue
             match = CELL.fullmatch(cell)
             if match is None:
-                raise ConfigError(f"{place}, {name}: {cell!r} is no number")
-            fields: dict[str, Any] = {field: _of_column(block.get(field, ""), column, place) for field in FIELDS}
+                raise ConfigError(f"{place}, {name}: {cell!r} is not a number")
+            fields: dict[str, Any] = {field: _of_column(block.get(field, ""), column) for field in FIELDS}
             fields[row] = name
             std = None if match["std"] is None else float(match["std"]) * scale
             value = float(match["value"]) * scale
             about = {"value": value, "std": std, "bound": match["bound"], "printed": cell, "percent": scale != 1}
             yield Result(paper=papers[block["paper"]], where=block["where"], **fields, **about)
-        _check_width(block, len(cells.split()), f"{place}, {name}")
 
 
-def _of_column(value: Any, column: int, place: str) -> str:
+def _of_column(value: str | list[str], column: int) -> str:
     """Return a field of a cell; a list has one entry for each column."""
-    if isinstance(value, str):
-        return value
-    if column >= len(value):
-        raise ConfigError(f"{place}: column {column + 1} has no name")
-    return str(value[column])
+    return value if isinstance(value, str) else value[column]
 
 
 def _check_width(block: dict[str, Any], cells: int, place: str) -> None:

@@ -19,7 +19,7 @@ from s3prl_emotion.report.table import Table
 
 
 class Results:
-    """Everything that sections show, each thing read and computed once.
+    """Everything that sections are computed from, read once.
 
     Args:
         analysis: the scores of a study
@@ -55,7 +55,7 @@ class Results:
 
 
 class Scope(Enum):
-    """What a section is about; it appears once for each."""
+    """What a section is about: it appears once for the study, for each upstream, or for each split of an upstream."""
 
     STUDY = "study"
     UPSTREAM = "upstream"
@@ -80,7 +80,7 @@ class Place:
 
 
 class Section:
-    """A section of a report. A subclass says what it is called and about, and overrides what it has to show.
+    """A section of a report; a subclass sets its title and scope, and overrides the methods for what it shows.
 
     Attributes:
         title: heading of the section
@@ -91,7 +91,7 @@ class Section:
         anchor: id on the page
         link: text of the link at the top of the page, which leads to ``anchor``
         style: CSS class on the page
-        appendix: whether it comes after the list of figures in Markdown, and not at all in LaTeX
+        appendix: whether Markdown puts it after the list of figures, and LaTeX leaves it out
         always: whether it appears on the page even without tables and figures
         main: whether its figures are drawn before those of other sections if there are too many
 
@@ -121,7 +121,7 @@ class Section:
 
     @property
     def shares_chapter(self) -> bool:
-        """Whether it stands below a heading that it shares with other sections."""
+        """Whether other sections share its heading."""
         return self.scope is Scope.SPLIT or bool(self.chapter)
 
     def lead(self, place: Place) -> str:

@@ -10,7 +10,7 @@ from s3prl_emotion.report.sections.base import Place, Section
 from s3prl_emotion.report.table import Table
 from s3prl_emotion.report.words import NONE, duration
 
-HASH_LENGTH = 12  # characters of a hash that tell it from others
+HASH_LENGTH = 12  # characters shown
 MOST_HASHES = 3  # in a cell
 COLUMNS = [
     "upstream", "head", "runs", "folds", "seeds", "time, all", "time, median run", "upstream's options", "features",

@@ -57,7 +57,7 @@ class PublishedResults(Section):
 
     @cached_property
     def corpora(self) -> list[str]:
-        """The corpora of the study, as far as its recipes tell."""
+        """The corpora that the study's recipes name."""
         return corpora_of(self.results.provenance)
 
     @cached_property
@@ -92,7 +92,7 @@ class PublishedResults(Section):
 
 
 def corpora_of(provenance: Mapping[tuple[str, str], Provenance]) -> list[str]:
-    """Return the corpora of the recipes, by the names of their folders and label tables; empty if these do not tell."""
+    """Return the corpora of the recipes, recognised by their folders and label tables."""
     corpora: dict[str, None] = {}
     for item in provenance.values():
         data = expert_section(item.recipe).get("datarc") or {}

@@ -18,7 +18,7 @@ from s3prl_emotion.report.words import NONE, count, difference, number, p_value,
 
 
 class Scores(SplitSection):
-    """The main scores, which stand open below the heading of the split."""
+    """The main scores, shown right below the heading of the split."""
 
     title = "Scores"
     template = "scores.html.jinja"

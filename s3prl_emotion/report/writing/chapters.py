@@ -1,8 +1,8 @@
-"""Fill the sections of a report and arrange them in chapters."""
+"""Compute the sections of a report and arrange them in chapters."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
 
@@ -62,7 +62,7 @@ class Chapter:
 
     @property
     def appendix(self) -> bool:
-        """Whether it comes after the list of figures in Markdown, and not at all in LaTeX."""
+        """Whether Markdown puts it after the list of figures, and LaTeX leaves it out."""
         return self.contents[0].section.appendix
 
     @property
@@ -79,8 +79,8 @@ class Chapter:
 def arrange(results: Results, sections: Sequence[Section]) -> list[Chapter]:
     """Return the chapters of a report, in the order of the page.
 
-    Sections of upstreams and splits that stand beside each other in the list appear together for each upstream.
-    Sections and chapters with nothing to show are left out.
+    Neighbouring sections of upstreams and splits are repeated for each upstream. Sections with nothing to show are
+    left out.
 
     Args:
         results: what the sections show
@@ -122,21 +122,23 @@ def _chapter(
     contents = []
     for _, section in sections:
         tables = tuple(table for table in section.tables(place) if table is not None)
-        figures = tuple(section.figures(place))
-        if tables or figures or section.always:
-            contents.append(Content(section, place, section.lead(place), tables, figures))
-    if contents:
-        yield Chapter(order, title, anchor, link, tuple(contents))
+        contents.append(Content(section, place, section.lead(place), tables, tuple(section.figures(place))))
+    if shown := _shown(contents):
+        yield Chapter(order, title, anchor, link, shown)
+
+
+def _shown(contents: Iterable[Content]) -> tuple[Content, ...]:
+    return tuple(item for item in contents if item.tables or item.figures or item.section.always)
 
 
 def with_figures(chapters: Sequence[Chapter], names: set[str]) -> list[Chapter]:
-    """Return the chapters with only the figures of these names, without what has nothing left to show."""
+    """Return the chapters with only the figures of these names, without sections that have nothing left to show."""
     kept = []
     for chapter in chapters:
         contents = [
             replace(content, figures=tuple(figure for figure in content.figures if figure.name in names))
             for content in chapter.contents
         ]
-        shown = tuple(item for item in contents if item.tables or item.figures or item.section.always)
-        kept += [replace(chapter, contents=shown)] if shown else []
+        if shown := _shown(contents):
+            kept.append(replace(chapter, contents=shown))
     return kept
