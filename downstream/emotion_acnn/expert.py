@@ -26,7 +26,7 @@ from .model import LEVELS, UNKNOWN, VIEWS, AttentiveCNN, MultiViewLoss, levels
 
 
 class ModelSection(StrictSection):
-    """``modelrc``: section 4.2; what the paper leaves open is marked in ``config.yaml``."""
+    """``modelrc``: section 4.2; ``config.yaml`` marks what the paper leaves open."""
 
     filters: int = Field(default=200, ge=1)
     width: int = Field(default=10, ge=1)
@@ -41,16 +41,16 @@ class ModelSection(StrictSection):
 
     @property
     def views(self) -> bool:
-        """Whether levels of arousal and valence are learnt."""
+        """Whether levels of arousal and valence are learnt too."""
         return self.alpha + self.beta > 0
 
 
-NO_EMBEDDING = "modelrc.utterance_embeddings: -m inference has no embedding of a new file; use -m evaluate"
+NO_EMBEDDING = "modelrc.utterance_embeddings: a new file has no stored embedding for -m inference; use -m evaluate"
 SIZES = {"filters", "width", "stride", "pool", "dropout"}
 
 
 class DownstreamExpert(CategoricalExpert):
-    """Attentive CNN with multi-view learning and, where the recipe names them, embeddings of whole utterances."""
+    """Attentive CNN with multi-view learning and, if the recipe names them, stored embeddings of utterances."""
 
     model_section = ModelSection
     beyond_audio: ClassVar[Mapping[str, str]] = {"utterance_embeddings": "a stored embedding of each utterance"}

@@ -1,4 +1,4 @@
-"""Attentive convolutional network with multi-view learning: the network and loss of Neumann & Vu 2019.
+"""Attentive convolutional network with multi-view learning: network and loss of Neumann & Vu 2019.
 
 M. Neumann, N. T. Vu, "Improving speech emotion recognition with unsupervised representation learning on unlabeled
 speech", ICASSP 2019. Equation and section numbers below are that paper's.
@@ -15,26 +15,26 @@ from s3prl_emotion.masking import frame_mask, without_padding
 
 VIEWS = ("arousal", "valence")
 LEVELS = 3  # low, medium, high
-UNKNOWN = -100  # torch's own
+UNKNOWN = -100  # the index that torch's cross-entropy ignores
 
 
 class AttentiveCNN(nn.Module):
     """Convolution over time, max pooling, attention over the pooled maps, linear layer: sections 2 and 4.2, Fig. 1.
 
-    The 26 x 10 filters span all channels, so that they slide over time alone. An utterance shorter than a filter is
-    extended with zeros to the filter's width. Filters and pooling windows see frames of the utterance alone: the last
-    pooling window may be smaller.
+    The 26 x 10 filters span all channels, so they slide only over time. An utterance shorter than a filter is extended
+    with zeros to the filter's width. Filters and pooling windows see only frames of the utterance: the last pooling
+    window may be smaller.
 
     Args:
         input_dim: channels, D (26 log-Mel bands)
         num_classes: K
-        embedding_dim: of utterance embeddings that are given besides, E; 0 for none
-        views: whether levels of arousal and valence are put out too
-        filters: of the convolution, F
+        embedding_dim: size of an additional utterance embedding, E; 0 for none
+        views: whether to output levels of arousal and valence too
+        filters: number of filters, F
         width: of a filter (frames)
         stride: of the convolution (frames)
         pool: size and step of the max pooling (positions of the convolution)
-        dropout: of the whole concatenated vector, ahead of the last layer
+        dropout: of the concatenated vector before the last layer
     """
 
     def __init__(
@@ -58,10 +58,10 @@ class AttentiveCNN(nn.Module):
         self.output = nn.Linear(filters + embedding_dim, num_classes + (LEVELS * len(VIEWS) if views else 0))
 
     def forward(self, features: Tensor, lengths: Tensor, embedding: Tensor | None = None) -> Tensor:
-        """Classify ``features [B, T, D]`` with ``lengths [B]`` and, for a model that takes them, ``embedding [B, E]``.
+        """Classify ``features [B, T, D]`` with ``lengths [B]`` and, given ``embedding_dim``, ``embedding [B, E]``.
 
         Returns:
-            logits ``[B, K]`` of the classes; with ``views`` ``[B, K + 6]``, three levels of arousal and valence behind
+            logits ``[B, K]`` of the classes; with ``views`` ``[B, K + 6]``: then the levels of arousal and valence
         """
         maps, inside = self.feature_maps(features, lengths)
         pooled = (self.weights(maps, inside).unsqueeze(-1) * maps).sum(dim=1)
@@ -72,12 +72,12 @@ class AttentiveCNN(nn.Module):
         return self.output(self.dropout(pooled))
 
     def feature_maps(self, features: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
-        """Pooled feature maps ``[B, P, F]``, and which of the positions there are, ``[B, P]``."""
+        """Return pooled feature maps ``[B, P, F]``, and a mask ``[B, P]`` of the positions inside each utterance."""
         features = without_padding(features, frame_mask(lengths, features.shape[1]))
         features = functional.pad(features, (0, 0, 0, max(0, self.width - features.shape[1])))
         maps = self.convolution(features.transpose(1, 2))
         positions = (lengths.clamp(min=self.width) - self.width) // self.stride + 1
-        with torch.no_grad():  # in place: what is -inf wins no maximum, so that its gradient is 0 without being told
+        with torch.no_grad():  # in place: -inf wins no maximum, so its gradient is 0 anyway
             maps.masked_fill_(~frame_mask(positions, maps.shape[2]).unsqueeze(1), -torch.inf)
         maps = functional.max_pool1d(maps, self.pool, ceil_mode=True).transpose(1, 2)
         inside = frame_mask(-(-positions // self.pool), maps.shape[1])
@@ -85,14 +85,14 @@ class AttentiveCNN(nn.Module):
         return torch.relu(without_padding(maps, inside)), inside
 
     def weights(self, maps: Tensor, inside: Tensor) -> Tensor:
-        """Attention weights ``[B, P]`` of feature maps ``[B, P, F]``, eq. 1."""
+        """Return the attention weights ``[B, P]`` of feature maps ``[B, P, F]``, eq. 1."""
         scores = self.attention(maps).squeeze(-1).float()
         return torch.softmax(scores.masked_fill(~inside, -torch.inf), dim=-1)
 
     def frame_weights(self, features: Tensor, lengths: Tensor) -> Tensor:
-        """Attention of each frame ``[B, T]``: that of its pooling window, shared by the frames of the window.
+        """Return the attention of each frame ``[B, T]``: the weight of its pooling window, divided among its frames.
 
-        The last few frames, where no filter begins, have none.
+        The last few frames, at which no filter begins, have weight 0.
         """
         weights = self.weights(*self.feature_maps(features, lengths))
         frames, total = self.pool * self.stride, features.shape[1]
@@ -103,16 +103,16 @@ class AttentiveCNN(nn.Module):
 class MultiViewLoss(nn.Module):
     """``(1 - α - β) L_emo + α L_aro + β L_val``, three cross-entropies; eq. 2.
 
-    What is not known of an utterance (:data:`UNKNOWN`) counts for nothing in its loss.
+    Unknown classes and levels (:data:`UNKNOWN`) do not count in the loss.
 
     Args:
         num_classes: K
         alpha: weight of arousal
         beta: weight of valence
-        class_weight: of each class ``[K]``, or ``None``
+        class_weight: weight of each class ``[K]``, or ``None``
 
     Raises:
-        ConfigError: a weight below 0, or nothing left for the classes
+        ConfigError: alpha or beta is below 0, or they leave no weight for the classes
     """
 
     class_weight: Tensor | None
@@ -127,7 +127,7 @@ class MultiViewLoss(nn.Module):
         self.register_buffer("class_weight", class_weight, persistent=False)
 
     def forward(self, output: Tensor, target: Tensor) -> Tensor:
-        """Loss of logits ``[B, K + 6]`` (``[B, K]``) against indices ``[B, 3]`` (class, arousal, valence): scalar."""
+        """Return the loss of logits ``[B, K]`` or ``[B, K + 6]`` against class, arousal and valence ``[B, 3]``."""
         k = self.num_classes
         loss = (1 - self.alpha - self.beta) * _cross_entropy(output[:, :k], target[:, 0], self.class_weight)
         if output.shape[1] > k:
@@ -138,12 +138,12 @@ class MultiViewLoss(nn.Module):
 
 
 def _cross_entropy(logits: Tensor, target: Tensor, weight: Tensor | None = None) -> Tensor:
-    """Mean over what is known; 0, with a gradient of 0, where nothing is."""
+    """Return the mean over known targets; 0, with a gradient of 0, if there are none."""
     known = target != UNKNOWN
     return functional.cross_entropy(logits[known].float(), target[known], weight) if known.any() else logits.sum() * 0
 
 
 def levels(values: Tensor, low: float = 2.0, high: float = 4.0) -> Tensor:
-    """Low [1, 2], medium (2, 4), high [4, 5] as 0, 1, 2 (section 3); NaN as :data:`UNKNOWN`."""
-    found = (values > low).long() + (values >= high).long()
-    return found.masked_fill(values.isnan(), UNKNOWN)
+    """Return low [1, 2], medium (2, 4) and high [4, 5] as 0, 1, 2 (section 3); NaN as :data:`UNKNOWN`."""
+    indices = (values > low).long() + (values >= high).long()
+    return indices.masked_fill(values.isnan(), UNKNOWN)

@@ -1,8 +1,8 @@
-"""Weighted channel-wise correlation as one differentiable operation, in batch, with its gradient written out.
+"""Weighted channel-wise correlation as one batched operation with a hand-written gradient.
 
-Autograd alone would keep, and pass over, about fifteen tensors of the size of the features or of the correlation
-matrices; written out, the backward pass is one batched matrix product and a few passes, which is what makes
-correlation pooling cheap on a CPU (measured by ``benchmarks/pooling.py``).
+Autograd would keep about fifteen tensors as large as the features or the correlation matrices, and read each again. The
+hand-written backward pass is one batched matrix product and a few element-wise passes, which makes correlation pooling
+cheap on a CPU (measured by ``benchmarks/pooling.py``).
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from s3prl_emotion.masking import guarded_sqrt
 
 
 def weighted_correlation(features: Tensor, weights: Tensor, eps: float) -> Tensor:
-    """Correlation of every pair of channels over weighted frames; Kakouros et al. 2023, eqs. 5-6 (4 where w_t = 1/T).
+    """Return the correlation of every pair of channels; Kakouros et al. 2023, eqs. 5-6 (eq. 4 where w_t = 1/T).
 
     Args:
-        features: ``[B, T, D]``, finite everywhere (padding too)
-        weights: ``[B, T]``, not negative, each row sums to 1, 0 at padded frames
-        eps: what is added to each product of two standard deviations (eq. 5)
+        features: ``[B, T, D]``, finite everywhere, including padding
+        weights: of the frames, ``[B, T]``: at least 0, each row sums to 1, 0 at padded frames
+        eps: added to each product of two standard deviations (eq. 5)
 
     Returns:
         the upper triangle without the diagonal, in row-major order, ``[B, D (D - 1) / 2]``, in [-1, 1]
@@ -38,7 +38,7 @@ class _WeightedCorrelation(torch.autograd.Function):
     def forward(ctx: Any, features: Tensor, weights: Tensor, eps: float) -> Tensor:
         mean = torch.bmm(weights.unsqueeze(1), features)  # μ, [B, 1, D]
         centred = features - mean  # v_t - μ, [B, T, D]
-        mean += torch.bmm(weights.unsqueeze(1), centred)  # without its rounding, a constant channel seems to vary
+        mean += torch.bmm(weights.unsqueeze(1), centred)  # corrects its rounding, else a constant channel seems to vary
         torch.sub(features, mean, out=centred)
         covariance = torch.bmm((centred * weights.unsqueeze(-1)).transpose(1, 2), centred)  # Σ, [B, D, D]
         std = guarded_sqrt(covariance.diagonal(dim1=1, dim2=2))  # s, [B, D]
@@ -46,19 +46,19 @@ class _WeightedCorrelation(torch.autograd.Function):
         ctx.save_for_backward(centred, weights, std, correlation)
         ctx.eps = eps
         pairs = correlation.flatten(1).index_select(1, _positions(correlation.shape[-1], correlation.device))
-        return pairs.clamp_(-1.0, 1.0)  # rounding may pass 1
+        return pairs.clamp_(-1.0, 1.0)  # rounding may exceed 1
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
         centred, weights, std, correlation = ctx.saved_tensors
-        # dL/dC with both triangles, so that Σ = Σ' needs one product with v_t below instead of two.
+        # dL/dC with both triangles, so that, with Σ = Σ', one product with v_t below suffices instead of two.
         symmetric = grad.index_select(1, _mirrored(correlation.shape[-1], grad.device)).view_as(correlation)
         diagonal = symmetric.diagonal(dim1=1, dim2=2)
         diagonal.zero_()
         scale = _scale(std, ctx.eps)
         symmetric /= scale
-        # dL/ds_i = -Σ_j dL/dC_ij C_ij s_j / S_ij reaches Σ through its diagonal; where s = 0 there is no slope.
+        # dL/ds_i = -Σ_j dL/dC_ij C_ij s_j / S_ij reaches Σ through its diagonal; where s = 0 it is defined as 0.
         slope = -torch.bmm(torch.mul(symmetric, correlation, out=scale), std.unsqueeze(2)).squeeze(2)
         diagonal.copy_(torch.where(std > 0, slope / std, 0.0))
         # μ needs no term of its own: Σ_t w_t (v_t - μ) = 0.
@@ -75,15 +75,15 @@ def _scale(std: Tensor, eps: float) -> Tensor:
 
 @lru_cache(maxsize=8)
 def _positions(size: int, device: torch.device) -> Tensor:
-    """Where the entries of the upper triangle stand in a flattened matrix; row-major, without the diagonal."""
+    """Return the positions of the upper triangle in a flattened matrix; row-major, without the diagonal."""
     rows, columns = torch.triu_indices(size, size, offset=1, device=device)
     return rows * size + columns
 
 
 @lru_cache(maxsize=8)
 def _mirrored(size: int, device: torch.device) -> Tensor:
-    """Which entry of the upper triangle stands at each place of a flattened symmetric matrix; 0 on its diagonal."""
+    """Return, for each position of a flattened symmetric matrix, its index in the upper triangle; 0 on the diagonal."""
     rows, columns = torch.triu_indices(size, size, offset=1, device=device)
-    places = torch.zeros(size, size, dtype=torch.long, device=device)
-    places[rows, columns] = torch.arange(len(rows), device=device)
-    return (places + places.t()).flatten()
+    indices = torch.zeros(size, size, dtype=torch.long, device=device)
+    indices[rows, columns] = torch.arange(len(rows), device=device)
+    return (indices + indices.t()).flatten()

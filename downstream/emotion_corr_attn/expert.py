@@ -19,7 +19,7 @@ from .model import CorrAttnModel
 
 
 class ModelSection(StrictSection):
-    """``modelrc``: the paper's best setting is the default (section 5: p_d = p_l = 0.25, H = 4, d_v = 256)."""
+    """``modelrc``; the defaults are the paper's best setting (section 5: p_d = p_l = 0.25, H = 4, d_v = 256)."""
 
     pooling: Literal["mean", "mean_std", "corr", "corr_attn"] = "corr_attn"
     projector_dim: int | None = Field(default=256, ge=1)

@@ -4,8 +4,8 @@ S. Kakouros, T. Stafylakis, L. Mošner, L. Burget, "Speech-based emotion recogni
 attentive channel-wise correlations and label smoothing", ICASSP 2023. Equation numbers below are that paper's.
 
 Eq. 1, the weighted sum over layers, is the host's featurizer. Every pooling maps ``features [B, T, D]`` with
-``lengths [B]`` (frames, at least 1) to ``[B, O]``; frames beyond an utterance's length count for nothing, whatever
-they hold.
+``lengths [B]`` (frames, at least 1) to ``[B, O]``; frames beyond an utterance's length have no effect, whatever they
+hold.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class MeanStdPooling(MeanPooling):
         """Pool ``features [B, T, D]`` with ``lengths [B]`` to ``[B, 2 D]``."""
         inside = frame_mask(lengths, features.shape[1]).unsqueeze(-1)
         with full_precision(features) as cast:
-            features = cast(features).masked_fill(~inside, 0.0)  # the slope of a square at NaN is NaN, even times 0
+            features = cast(features).masked_fill(~inside, 0.0)  # the gradient of NaN² is NaN, even times 0
             mean = super().forward(features, lengths)
             variance = super().forward((features - mean.unsqueeze(1)).square(), lengths)
             return torch.cat([mean, guarded_sqrt(variance)], dim=-1)
@@ -54,7 +54,7 @@ class CorrelationPooling(nn.Module):
     """Channel-wise correlations over frames, eqs. 4-5. ``output_dim`` = D (D - 1) / 2.
 
     The output is the upper triangle of the correlation matrix in row-major order, without the diagonal. A channel that
-    does not vary (constant, dropped, or one frame) has correlation 0 with every other.
+    does not vary (constant, dropped, or of one frame) has correlation 0 with every other.
     """
 
     def __init__(self, input_dim: int, eps: float = 1e-8) -> None:
@@ -88,7 +88,7 @@ class AttentiveCorrelationPooling(CorrelationPooling):
         self.attention = nn.Linear(input_dim, input_dim, bias=False)
         self.heads = nn.Linear(input_dim, num_heads)
 
-    def forward(  # type: ignore[override]  # the weights come along on demand
+    def forward(  # type: ignore[override]  # returns the weights too, on demand
         self, features: Tensor, lengths: Tensor, return_weights: bool = False
     ) -> Tensor | tuple[Tensor, Tensor]:
         """Pool ``features [B, T, D]`` with ``lengths [B]`` to ``[B, D (D - 1) / 2]``.
@@ -123,7 +123,7 @@ class CorrAttnModel(nn.Module):
         pooling: mean, mean_std, corr or corr_attn (Table 1)
         projector_dim: d_v of section 3.3 (256); ``None`` pools the upstream's own channels, as eqs. 2-3 read
         num_heads: H of eq. 8, for corr_attn
-        channel_dropout: p_d of section 3.3, probability that a whole channel of an utterance is dropped
+        channel_dropout: p_d of section 3.3, the probability that a channel of an utterance is dropped
 
     Raises:
         ConfigError: unknown pooling, or a value out of range
@@ -158,7 +158,7 @@ class CorrAttnModel(nn.Module):
         return self.classifier(self.pooling(self.channels(features), lengths))
 
     def attention(self, features: Tensor, lengths: Tensor) -> Tensor:
-        """Weights of the frames ``[B, T]``, eq. 7; for ``corr_attn`` alone."""
+        """Return the weights of the frames ``[B, T]``, eq. 7; only for ``corr_attn``."""
         return self.pooling(self.channels(features), lengths, return_weights=True)[1]
 
     def channels(self, features: Tensor) -> Tensor:

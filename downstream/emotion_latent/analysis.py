@@ -1,4 +1,4 @@
-"""How a latent space lies: distances against label distances, and one corpus against another.
+"""Measure a latent space: its distances against label distances, and one corpus against another.
 
 S. Das, "Influence of loss functions on the latent representation of speech emotions", 2022: the tables of adjusted R²
 and of Spearman's correlation, and the scatter plots of transfer corpora.
@@ -16,22 +16,22 @@ from numpy.typing import NDArray
 
 from s3prl_emotion.figures.canvas import new_figure, save_figure
 
-MOST = 1000  # utterances whose pairs are all compared; of more, so many are drawn
+MOST = 1000  # utterances of which all pairs are compared; of larger splits, a random sample of this size
 SEED = 0
 Rows = NDArray[np.float64]
 
 
 def latent_metrics(latents: Rows, labels: Mapping[str, Rows], center: Rows, covariance: Rows) -> dict[str, Any]:
-    """What a metrics file has under ``latent``.
+    """Return the entry ``latent`` of a metrics file.
 
     Args:
         latents: of the split, ``[U, E]``
-        labels: activation and valence by name, ``[U]``, NaN where not known
+        labels: activation and valence by name, ``[U]``, NaN where unknown
         center: mean of the training latents, ``[E]``
         covariance: of the training latents, ``[E, E]``
 
     Returns:
-        plain numbers: by dimension, where two utterances or more have labels, ``utterances``, ``distance_R2`` and
+        plain numbers: by dimension, if two utterances or more have labels, ``utterances``, ``distance_R2`` and
         ``distance_Spearman`` as in :func:`distance_agreement` and ``label_R2`` as in :func:`explained`; for the whole
         split ``shift``, the distance of its distribution from the training split's as in :func:`gaussian_distance`, and
         ``relative_shift``, the same in units of the training latents' spread; ``None`` where undefined
@@ -50,10 +50,10 @@ def latent_metrics(latents: Rows, labels: Mapping[str, Rows], center: Rows, cova
 
 
 def distance_agreement(latents: Rows, labels: Rows) -> tuple[float | None, float | None]:
-    """Adjusted R² and Spearman's correlation of latent distances with label distances over all pairs of utterances.
+    """Return adjusted R² and Spearman's correlation of latent with label distances over all pairs of utterances.
 
-    The paper's R² is "the linear dependence of z_d on l_d"; which pairs it takes is not said. Of more than
-    :data:`MOST` utterances, so many are drawn, always the same.
+    The paper's R² is "the linear dependence of z_d on l_d"; it does not say over which pairs. Of more than
+    :data:`MOST` utterances, a random sample of that size is used, always the same.
 
     Args:
         latents: ``[U, E]``
@@ -61,7 +61,7 @@ def distance_agreement(latents: Rows, labels: Rows) -> tuple[float | None, float
 
     Returns:
         adjusted R² of the line with intercept (at most 1, may be below 0), and Spearman's correlation in [-1, 1];
-        ``None`` where there are fewer than three pairs or one of the distances does not vary
+        ``None`` for fewer than three pairs or constant distances
     """
     from scipy.spatial.distance import pdist
     from scipy.stats import spearmanr
@@ -77,10 +77,10 @@ def distance_agreement(latents: Rows, labels: Rows) -> tuple[float | None, float
 
 
 def explained(latents: Rows, labels: Rows) -> float | None:
-    """Adjusted R² of labels ``[U]`` as a linear function of latents ``[U, E]``; "the linear dependence of l on z".
+    """Return adjusted R² of labels ``[U]`` as a linear function of latents ``[U, E]``, "linear dependence of l on z".
 
     Returns:
-        at most 1, may be below 0; ``None`` where U <= E + 1 or the labels do not vary
+        at most 1, may be below 0; ``None`` for U <= E + 1 or constant labels
     """
     count, width = latents.shape
     total = float(np.square(labels - labels.mean()).sum())
@@ -92,14 +92,14 @@ def explained(latents: Rows, labels: Rows) -> float | None:
 
 
 def adjusted(squared: float, count: int, regressors: int) -> float:
-    """``1 - (1 - R²)(n - 1) / (n - k - 1)`` of n observations and k regressors."""
+    """Return ``1 - (1 - R²)(n - 1) / (n - k - 1)`` for n observations and k regressors."""
     return 1 - (1 - squared) * (count - 1) / (count - regressors - 1)
 
 
 def gaussian_distance(first: Rows, first_covariance: Rows, second: Rows, second_covariance: Rows) -> float:
-    """2-Wasserstein (Fréchet) distance of two normal distributions.
+    """Return the 2-Wasserstein (Fréchet) distance of two normal distributions.
 
-    ``d² = |μ1 - μ2|² + tr(C1 + C2 - 2 (C1^½ C2 C1^½)^½)``, Dowson & Landau 1982; the paper shows scatter plots alone.
+    ``d² = |μ1 - μ2|² + tr(C1 + C2 - 2 (C1^½ C2 C1^½)^½)``, Dowson & Landau 1982; the paper shows only scatter plots.
 
     Args:
         first: mean, ``[E]``
@@ -117,7 +117,7 @@ def gaussian_distance(first: Rows, first_covariance: Rows, second: Rows, second_
 
 
 def _root(matrix: Rows) -> Rows:
-    """Square root of a symmetric matrix that has no negative eigenvalues but by rounding."""
+    """Return the square root of a symmetric matrix whose eigenvalues are negative only by rounding."""
     values, vectors = np.linalg.eigh(matrix)
     return np.asarray((vectors * np.sqrt(np.clip(values, 0, None))) @ vectors.T)
 
@@ -125,10 +125,10 @@ def _root(matrix: Rows) -> Rows:
 def plot_latents(
     path: Path, training: Rows, training_classes: Sequence[str], split: Rows, classes: Sequence[str], title: str
 ) -> Path:
-    """Training latents ``[S, E]`` (dots) and a split's ``[U, E]`` (crosses), by class, in a plane.
+    """Plot training latents ``[S, E]`` (dots) and a split's ``[U, E]`` (crosses) by class, and return the path.
 
-    The plane is spanned by the first two principal components of the training latents, so that pictures of several
-    splits have the same axes.
+    The plane is spanned by the first two principal components of the training latents, so that plots of several splits
+    have the same axes.
 
     Raises:
         TrainingError: the file cannot be written

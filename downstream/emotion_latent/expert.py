@@ -29,7 +29,7 @@ from .unlabelled import UnlabelledSection, check_unlabelled, with_unlabelled
 
 
 class AnnealingSection(StrictSection):
-    """``modelrc.annealing:`` R, M and T of eq. 3, which the paper does not give."""
+    """``modelrc.annealing``: R, M and T of eq. 3, which the paper does not give."""
 
     ramp: float = Field(default=0.5, gt=0, le=1)
     cycles: float = Field(default=5, ge=1)
@@ -37,7 +37,7 @@ class AnnealingSection(StrictSection):
 
 
 class ModelSection(StrictSection):
-    """``modelrc``: what the paper leaves open is marked in ``config.yaml``."""
+    """``modelrc``; ``config.yaml`` marks what the paper leaves open."""
 
     method: Literal["none", "dae", "vae", "vae_annealed", "vae_cluster", "vae_metric", "dae_metric"] = "dae"
     hidden: list[int] = Field(default_factory=list)
@@ -77,7 +77,7 @@ class DownstreamExpert(CategoricalExpert):
         if min(modelrc.hidden, default=1) < 1:
             raise ConfigError(f"downstream_expert.modelrc.hidden: widths of 1 and more, got {modelrc.hidden}")
         if (runner or {}).get("seeding") == "superb":
-            raise ConfigError("runner.seeding superb: SUPERB has no counterpart of emotion_latent; take seeding: seed")
+            raise ConfigError("runner.seeding superb: SUPERB has no counterpart of emotion_latent; use seeding: seed")
         check_unlabelled(modelrc.unlabelled, data)
         return section, data, modelrc
 
@@ -275,5 +275,5 @@ class DownstreamExpert(CategoricalExpert):
         if all(item.dimensions is None for item in self.corpus.split(self.train_split)):
             raise LabelError(
                 f"{self.corpus.source}: no {', '.join(DIMENSIONS)} in the training split, which modelrc.method "
-                f"{self.modelrc.method} learns; add them, or take another method"
+                f"{self.modelrc.method} learns; add them, or use another method"
             )

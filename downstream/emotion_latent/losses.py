@@ -1,10 +1,10 @@
-"""Losses on the latent representation: KL divergence with annealing, cluster loss, continuous metric loss.
+"""Losses on the latent representation: annealed KL divergence, cluster loss, continuous metric loss.
 
 S. Das, "Influence of loss functions on the latent representation of speech emotions", 2022 (slides on two papers of Das
 et al. at ICASSP and NLDL 2022). Equation numbers below are those slides'.
 
-What divides by 0 is defined as a loss of 0 with a gradient of 0: a batch of one class, of one sample, or of equal
-labels says nothing about classes or distances.
+A loss whose divisor is 0 is defined as 0, with a gradient of 0: a batch of one class, of one sample or of equal labels
+tells nothing about classes or distances.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from s3prl_emotion.errors import ConfigError
 from s3prl_emotion.experts.outputs import map_tensors
 from s3prl_emotion.masking import full_precision, guarded_sqrt
 
-TOP = 0.25  # what β rises to, eq. 3
-LEAST = 1e-6  # distances that sum to less count as none: their reciprocal would blow up the gradient
-UNKNOWN = -1.0  # class of an utterance that has none; a label is NaN then
+TOP = 0.25  # maximum of β, eq. 3
+LEAST = 1e-6  # a smaller sum of distances counts as 0: its reciprocal would blow up the gradient
+UNKNOWN = -1.0  # class of an utterance without one; an unknown label is NaN
 METHODS = ("none", "dae", "vae", "vae_annealed", "vae_cluster", "vae_metric", "dae_metric")
 
 
@@ -45,7 +45,7 @@ class Outputs(NamedTuple):
 
 
 def kl_divergence(mean: Tensor, log_variance: Tensor) -> Tensor:
-    """``D_KL(N(μ, σ²) || N(0, 1))`` summed over the latent, mean over the batch; eq. 2.
+    """Return ``D_KL(N(μ, σ²) || N(0, 1))``, summed over the latent, averaged over the batch; eq. 2.
 
     Args:
         mean: μ, ``[B, E]``, B >= 1
@@ -58,7 +58,7 @@ def kl_divergence(mean: Tensor, log_variance: Tensor) -> Tensor:
 
 
 def annealed_weight(epoch: int, ramp: float, cycles: float, epochs: float) -> float:
-    """β_e, the weight of the KL divergence: it rises to 0.25 and stays there, in cycles; eq. 3.
+    """Return β_e, the weight of the KL divergence, which in each cycle rises to 0.25 and stays there; eq. 3.
 
     Args:
         epoch: e, from 1
@@ -75,14 +75,14 @@ def annealed_weight(epoch: int, ramp: float, cycles: float, epochs: float) -> fl
 
 
 def cluster_loss(latent: Tensor, classes: Tensor) -> Tensor:
-    """Distances of utterances to the centroid of their class over distances between centroids, both sums; eq. 5.
+    """Return the distances of utterances to their class's centroid over those between centroids, both summed; eq. 5.
 
     Args:
         latent: ``[B, E]``
-        classes: indices ``[B]``; utterances of a negative one count for nothing
+        classes: indices ``[B]``; utterances with a negative index do not count
 
     Returns:
-        scalar, at least 0; 0, with a gradient of 0, where there are no two classes or their centroids coincide
+        scalar, at least 0; 0, with a gradient of 0, for fewer than two classes or coinciding centroids
     """
     known = classes >= 0
     latent, classes = latent[known], classes[known].long()
@@ -99,18 +99,18 @@ def cluster_loss(latent: Tensor, classes: Tensor) -> Tensor:
 
 
 def metric_loss(latent: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-    """Residual and slope of latent distances against label distances of neighbours in the batch; eqs. 7-10.
+    """Return residual and slope of latent against label distances of neighbours in the batch; eqs. 7-10.
 
     The distances of each utterance and the next are ``z_d`` (Euclidean) and ``l_d`` (absolute difference), and ``p`` is
-    the slope of the line through the origin that fits them best. Eq. 10 is the slope of that same line less 1, which
-    is ``|p - 1|``, and needs no quotient of differences.
+    the slope of the line through the origin that fits them best. Eq. 10 is the slope of that same line minus 1,
+    ``|p - 1|``, which needs no quotient of differences.
 
     Args:
         latent: ``[B, E]``
-        labels: on the corpus's own scale, ``[B]``; pairs with a NaN count for nothing
+        labels: on the corpus's own scale, ``[B]``; pairs with a NaN do not count
 
     Returns:
-        residual ``E(z_d - p l_d)²`` and slope term ``|p - 1|``, scalars; both 0, with a gradient of 0, where there is
+        residual ``E(z_d - p l_d)²`` and slope term ``|p - 1|``, scalars; both 0, with a gradient of 0, if there is
         no pair or all pairs have equal labels
     """
     known = ~(labels[:-1].isnan() | labels[1:].isnan())
@@ -124,15 +124,15 @@ def metric_loss(latent: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _norms(rows: Tensor) -> Tensor:
-    """Euclidean norm of each row; its gradient at 0 is 0."""
+    """Return the Euclidean norm of each row; its gradient at 0 is 0."""
     return guarded_sqrt(rows.square().sum(dim=1))
 
 
 class LatentLoss(nn.Module):
     """The loss of each method; eqs. 1-10.
 
-    The reconstruction error is summed over the features. A VAE's is half of it: the negative log-likelihood under unit
-    variance without its constant, so that the KL divergence has the weight that eq. 2 gives it.
+    The reconstruction error is summed over the features. A VAE has half of it, the negative log-likelihood under unit
+    variance without its constant, so that the KL divergence has the weight of eq. 2.
 
     Args:
         method: one of :data:`METHODS`
@@ -161,14 +161,14 @@ class LatentLoss(nn.Module):
         self.method, self.gamma = method, gamma
         self.ramp, self.cycles, self.epochs = ramp, cycles, epochs
         self.batches_per_epoch = 1
-        self.register_buffer("batches", torch.zeros(1, dtype=torch.int64))  # trained on; a resumed run goes on
+        self.register_buffer("batches", torch.zeros(1, dtype=torch.int64))  # trained on, also before a resume
         self.parts: dict[str, float] = {}
         if method == "none":
-            self.nothing = nn.Parameter(torch.zeros(1))  # an optimizer takes one parameter at least; nothing learns it
+            self.nothing = nn.Parameter(torch.zeros(1))  # an optimizer needs a parameter; this one is never trained
 
     @property
     def kl_weight(self) -> float:
-        """Weight of the KL divergence in this epoch."""
+        """The weight of the KL divergence in this epoch."""
         if self.method == "vae":
             return 1.0
         epoch = int(self.batches.item()) // self.batches_per_epoch + 1

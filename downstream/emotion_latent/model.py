@@ -1,4 +1,4 @@
-"""Denoising and variational autoencoder of utterances' features, with a linear classifier on the latent.
+"""Denoising and variational autoencoders of utterance features, with a linear classifier on the latent.
 
 S. Das, "Influence of loss functions on the latent representation of speech emotions", 2022. Equation numbers below are
 those slides'.
@@ -17,25 +17,25 @@ from s3prl_emotion.masking import frame_mask, without_padding
 from .losses import Outputs
 
 LIMIT = 10.0  # z-scores beyond it are outliers ("Evaluation": -10 > z > 10)
-LOG_VARIANCES = (-20.0, 20.0)  # beyond them the exponential is of no use
-SAMPLE = 256  # training latents that a checkpoint keeps, for pictures
+LOG_VARIANCES = (-20.0, 20.0)  # limits that keep the exponential finite
+SAMPLE = 256  # training latents that a checkpoint keeps, for plots
 NO_CLASS = -1
 
 
 class LatentModel(nn.Module):
-    """Features of an utterance to a latent, and back.
+    """Encodes the features of an utterance to a latent and decodes it again.
 
-    Frames are averaged (functionals have one), standardised and cut to ``±LIMIT``. The encoder is a multilayer
-    perceptron with ReLU between its layers, the decoder its mirror; without ``hidden`` both are one linear layer. What
-    training does not learn but fits are buffers, so that a checkpoint suffices: the mean and standard deviation of the
-    features, the classifier, and how the training latents lie.
+    Frames are averaged (functionals have one), standardised and clipped to ``±LIMIT``. The encoder is a multilayer
+    perceptron with ReLU between its layers, the decoder its mirror image; without ``hidden`` both are one linear layer.
+    What is fitted rather than trained is in buffers, so that a checkpoint suffices: mean and standard deviation of the
+    features, the classifier, and mean, covariance and a sample of the training latents.
 
     Args:
-        input_dim: features, D (88 functionals)
+        input_dim: number of features, D (88 functionals)
         num_classes: K
         method: ``none`` (the features are the latent), ``dae…`` or ``vae…``
         hidden: widths of the encoder's hidden layers
-        latent_dim: E
+        latent_dim: size of the latent, E
         noise: standard deviation of the noise on a DAE's standardised input in training
     """
 
@@ -61,13 +61,17 @@ class LatentModel(nn.Module):
         self.noise = noise if method.startswith("dae") else 0.0
         self.latent_dim = latent_dim if self.coded else input_dim
         if self.coded:
-            widths = [input_dim, *hidden, latent_dim * (2 if self.variational else 1)]  # the last: μ, log σ²
+            widths = [
+                input_dim,
+                *hidden,
+                latent_dim * (2 if self.variational else 1),
+            ]  # the last: μ and log σ²
             self.encoder = perceptron(widths)
             self.decoder = perceptron([latent_dim, *reversed(widths[:-1])])
         self.classifier = LinearScores(self.latent_dim, num_classes)
         self.register_buffer("location", torch.zeros(input_dim))
         self.register_buffer("scale", torch.ones(input_dim))
-        self.register_buffer("ready", torch.zeros(1, dtype=torch.int64))  # whether those two are a corpus's
+        self.register_buffer("ready", torch.zeros(1, dtype=torch.int64))  # whether these two are fitted
         self.register_buffer("center", torch.zeros(self.latent_dim))
         self.register_buffer("covariance", torch.zeros(self.latent_dim, self.latent_dim))
         self.register_buffer("sample", torch.zeros(SAMPLE, self.latent_dim))
@@ -110,7 +114,7 @@ class LatentModel(nn.Module):
 
 
 class LinearScores(nn.Module):
-    """Decision values of a linear classifier that is fitted elsewhere: ``coefficients [K, E]``, ``intercepts [K]``."""
+    """A linear classifier that is fitted elsewhere: ``coefficients [K, E]`` and ``intercepts [K]``."""
 
     coefficients: Tensor
     intercepts: Tensor

@@ -17,7 +17,7 @@ from .model import MultiTaskLoss, MultiTaskModel
 
 
 class ModelSection(StrictSection):
-    """``modelrc``: sizes of section 3.1 and appendix A.8; what the paper leaves open is marked in ``config.yaml``."""
+    """``modelrc``: sizes of section 3.1 and appendix A.8; ``config.yaml`` marks what the paper leaves open."""
 
     conv_channels: int = Field(default=256, ge=1)
     kernel_size: int = Field(default=3, ge=1)

@@ -1,4 +1,4 @@
-"""Multi-task TC-GRU for the graders' distribution and the dimensions: the network and loss of Mitra et al. 2025.
+"""Multi-task TC-GRU for the graders' distribution and the dimensions: network and loss of Mitra et al. 2025.
 
 V. Mitra, A. Romana, D. T. Tran, E. Azemi, "Modeling speech emotion with label variance and analyzing performance across
 speakers and unseen acoustic conditions", arXiv:2503.22711, 2025. Equation numbers below are that paper's.
@@ -19,14 +19,14 @@ NUM_DIMENSIONS = 3  # activation, valence, dominance
 class MultiTaskModel(nn.Module):
     """TC-GRU with one linear layer for all outputs (section 3.1, Fig. 1).
 
-    With 1024 channels, the default sizes, 9 classes and 3 dimensions it has 1,645,068 parameters; appendix A.8 says
-    1.6 million.
+    With 1024 channels, the default sizes, 9 classes and 3 dimensions it has 1,645,068 parameters (1.6 million in
+    appendix A.8).
 
     Args:
         input_dim: channels of the upstream, D
         num_classes: K
-        dimensions: whether activation, valence and dominance are put out
-        spreads: whether the graders' spread of each dimension is put out too
+        dimensions: whether to output activation, valence and dominance
+        spreads: whether to output the graders' spread of each dimension too
         conv_channels: of the TC-GRU, as ``kernel_size``, ``gru_dim``, ``gru_layers``, ``embedding_dim`` and ``dropout``
     """
 
@@ -48,7 +48,7 @@ class MultiTaskModel(nn.Module):
         self.output = nn.Linear(embedding_dim, num_classes + NUM_DIMENSIONS * (int(dimensions) + int(spreads)))
 
     def forward(self, features: Tensor, lengths: Tensor) -> Tensor:
-        """Judge ``features [B, T, D]`` with ``lengths [B]``.
+        """Predict classes and dimensions of ``features [B, T, D]`` with ``lengths [B]``.
 
         Returns:
             ``[B, K + 3]``: logits of the classes, then activation, valence and dominance in standardised units; with
@@ -65,14 +65,14 @@ class MultiTaskLoss(nn.Module):
     graders over the batch. Weights of K / (K + 3) and 3 / (K + 3) then give eq. 4 to the letter. ``soft_ce`` and ``kl``
     are the cross-entropy of the distribution and its divergence, which have the same gradient.
 
-    What is NaN in a target is not known, and counts for nothing.
+    Unknown targets (NaN) do not count in the loss.
 
     Args:
         num_classes: K
         cat_loss: ccc, soft_ce or kl
         category_weight: of the classes' loss
         dimension_weight: of the dimensions' loss
-        spread_weight: of the loss of the graders' spreads, where the model puts them out
+        spread_weight: of the loss of the graders' spreads, if the model outputs them
         class_weight: of each class ``[K]``, or ``None``
     """
 
@@ -97,7 +97,7 @@ class MultiTaskLoss(nn.Module):
         self.register_buffer("class_weight", class_weight, persistent=False)
 
     def forward(self, output: Tensor, target: Tensor) -> Tensor:
-        """Loss of ``output [B, K + 0, 3 or 6]`` against ``target`` of the same shape: scalar."""
+        """Return the loss of ``output [B, K + 0, 3 or 6]`` against ``target`` of the same shape."""
         k, d = self.num_classes, self.num_classes + NUM_DIMENSIONS
         loss = self.category_weight * self._categories(*_known(output[:, :k], target[:, :k]))
         if output.shape[1] > k:
@@ -107,9 +107,9 @@ class MultiTaskLoss(nn.Module):
         return loss
 
     def _categories(self, logits: Tensor, shares: Tensor) -> Tensor:
-        """Loss of ``logits [B, K]`` against the graders' ``shares [B, K]``."""
+        """Return the loss of ``logits [B, K]`` against the graders' ``shares [B, K]``."""
         if len(logits) == 0:
-            return logits.sum()  # nothing known: 0, with a gradient of 0
+            return logits.sum()  # no known target: 0, with a gradient of 0
         logits, shares = logits.float(), shares.float()
         if self.cat_loss == "ccc":
             return concordance_loss(torch.softmax(logits, dim=-1), shares, self.class_weight)
@@ -121,11 +121,11 @@ class MultiTaskLoss(nn.Module):
 
 
 def _known(output: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
-    """Rows whose target is known."""
+    """Keep the rows whose target is known."""
     known = ~target.isnan().any(dim=-1)
     return output[known], target[known]
 
 
 def _concordance(output: Tensor, target: Tensor) -> Tensor:
-    """Eqs. 4-5; 0 where nothing is known."""
+    """Return eqs. 4-5; 0 if no target is known."""
     return concordance_loss(output, target) if len(output) else output.sum()

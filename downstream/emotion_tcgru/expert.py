@@ -21,7 +21,7 @@ from .model import DimensionalLoss, TCGRUModel
 
 
 class ModelSection(StrictSection):
-    """``modelrc``: sizes of section 3.4; what the paper leaves open is marked in ``config.yaml``."""
+    """``modelrc``: sizes of section 3.4; ``config.yaml`` marks what the paper leaves open."""
 
     conv_channels: int = Field(default=256, ge=1)
     kernel_size: int = Field(default=3, ge=1)
@@ -37,7 +37,7 @@ class ModelSection(StrictSection):
     lexical: list[LexicalSection] = Field(default_factory=list)
 
 
-NO_TRANSCRIPT = "modelrc.lexical: -m inference has no transcript for a head with a lexical branch; use -m evaluate"
+NO_TRANSCRIPT = "modelrc.lexical: a new file has no transcript for -m inference; use -m evaluate"
 SIZES = {"conv_channels", "kernel_size", "gru_dim", "gru_layers", "embedding_dim", "dropout"}
 
 

@@ -1,4 +1,4 @@
-"""TC-GRU for dimensional emotion on salient dimensions: the network and loss of Mitra et al. 2024.
+"""TC-GRU for dimensional emotion on salient dimensions: network and loss of Mitra et al. 2024.
 
 V. Mitra, J. Nie, E. Azemi, "Investigating salient representations and label variance in dimensional speech emotion
 analysis", ICASSP 2024. Equation numbers below are that paper's.
@@ -19,14 +19,14 @@ NUM_DIMENSIONS = 3  # activation, valence, dominance
 class TCGRUModel(nn.Module):
     """Salient input dimensions, TC-GRU, and a linear output for each dimension (section 3.4, Figs. 3-4).
 
-    A lexical embedding of the utterance (section 3.2) is mapped to as many units as the acoustic one and stands beside
-    it ahead of the output: the paper's Fig. 3 does not say how the two are joined.
+    A lexical embedding of the utterance (section 3.2) is mapped to as many units as the acoustic embedding, and the two
+    are concatenated before the output; Fig. 3 does not say how they are joined.
 
     Args:
         input_dim: channels of the upstream, D
         reduction: maps the channels to fewer (``[..., D]`` to ``[..., output_dim]``), or ``None``
-        lexical_dim: of the lexical embedding, 0 for none
-        target_variance: whether the graders' spread of each dimension is put out too
+        lexical_dim: size of the lexical embedding, 0 for none
+        target_variance: whether to output the graders' spread of each dimension too
         conv_channels: of the TC-GRU, as ``kernel_size``, ``gru_dim``, ``gru_layers``, ``embedding_dim`` and ``dropout``
     """
 
@@ -55,12 +55,12 @@ class TCGRUModel(nn.Module):
         """Estimate the dimensions of ``features [B, T, D]`` with ``lengths [B]``, in standardised units.
 
         Args:
-            features: frames beyond an utterance's length count for nothing, whatever they hold
+            features: frames beyond an utterance's length have no effect, whatever they hold
             lengths: frames of each utterance, at least 1
-            lexical: embeddings of what was said, ``[B, E]``, for a model with ``lexical_dim``
+            lexical: embeddings of the transcripts, ``[B, E]``, for a model with ``lexical_dim``
 
         Returns:
-            ``[B, 3]``: activation, valence, dominance; with ``target_variance`` ``[B, 6]``, their spreads behind them
+            ``[B, 3]``: activation, valence, dominance; with ``target_variance`` ``[B, 6]``: then their spreads
         """
         embedding = self.acoustic(self.reduction(features), lengths)
         if self.lexical is not None:
@@ -71,17 +71,17 @@ class TCGRUModel(nn.Module):
 
 
 class DimensionalLoss(nn.Module):
-    """``L_ccc = -(α CCC_v + β CCC_a + (1 - α - β) CCC_d)``, eqs. 4-5; the same of the spreads on top.
+    """``L_ccc = -(α CCC_v + β CCC_a + (1 - α - β) CCC_d)``, eqs. 4-5, plus the same loss of the spreads.
 
     The paper gives no weight for the spreads: with ``variance_weight`` 1 they count as much as the means.
 
     Args:
         alpha: of valence (the paper: 1/3)
         beta: of activation (1/3)
-        variance_weight: of the spreads, where the model puts them out
+        variance_weight: of the spreads, if the model outputs them
 
     Raises:
-        ConfigError: alpha or beta is below 0, or they leave dominance less than nothing
+        ConfigError: alpha or beta is below 0, or their sum exceeds 1
     """
 
     weights: Tensor
@@ -90,23 +90,23 @@ class DimensionalLoss(nn.Module):
         super().__init__()
         rest = 1 - alpha - beta
         if not (alpha >= 0 and beta >= 0 and rest >= -1e-9):
-            raise ConfigError(f"modelrc: alpha ({alpha}) and beta ({beta}) must be at least 0 and sum to 1 at most")
+            raise ConfigError(f"modelrc: alpha ({alpha}) and beta ({beta}) must be at least 0 and sum to at most 1")
         self.variance_weight = variance_weight
         # in the order of the outputs: activation, valence, dominance
         self.register_buffer("weights", torch.tensor([beta, alpha, max(rest, 0.0)]), persistent=False)
 
     def forward(self, output: Tensor, target: Tensor) -> Tensor:
-        """Loss of ``output [B, 3 or 6]`` against ``target`` of the same shape: scalar.
+        """Return the loss of ``output [B, 3 or 6]`` against ``target`` of the same shape.
 
-        Utterances whose spreads are not known (NaN) count for nothing in the spreads' loss.
+        Utterances with unknown spreads (NaN) do not count in the loss of the spreads.
         """
         loss = concordance_loss(output[:, :NUM_DIMENSIONS], target[:, :NUM_DIMENSIONS], self.weights)
         if output.shape[1] == NUM_DIMENSIONS:
             return loss
-        guessed, spreads = output[:, NUM_DIMENSIONS:], target[:, NUM_DIMENSIONS:]
+        estimates, spreads = output[:, NUM_DIMENSIONS:], target[:, NUM_DIMENSIONS:]
         known = ~spreads.isnan().any(dim=1)
         if not known.all():
-            guessed, spreads = guessed[known], spreads[known]
+            estimates, spreads = estimates[known], spreads[known]
         if not len(spreads):
             return loss
-        return loss + self.variance_weight * concordance_loss(guessed, spreads, self.weights)
+        return loss + self.variance_weight * concordance_loss(estimates, spreads, self.weights)

@@ -100,7 +100,7 @@ def test_stored_embeddings(cli: Cli, graded_corpus: TinyCorpus, tmp_path: Path):
     cli("-m", "evaluate", "-e", "exp/dev-best.ckpt", "-t", "test")
     pd.testing.assert_frame_equal(before, predictions_of("exp"), atol=1e-6)
     out = cli("-m", "inference", "-e", "exp/dev-best.ckpt", "-t", str(next(graded_corpus.root.glob("*.wav"))), code=1)
-    assert "-m inference has no embedding of a new file" in out.error
+    assert "a new file has no stored embedding for -m inference" in out.error
 
 
 def test_embedding_files_that_do_not_fit(cli: Cli, graded_corpus: TinyCorpus, tmp_path: Path):

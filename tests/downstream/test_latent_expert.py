@@ -225,7 +225,7 @@ def test_no_opensmile_names_the_extra(cli: Cli, tiny_corpus: TinyCorpus, monkeyp
         ({f"{MODEL}.latent": 0}, "modelrc.latent"),
         ({f"{MODEL}.annealing": {"ramp": 0}}, "modelrc.annealing.ramp"),
         ({f"{MODEL}.annealing": {"cycle": 3}}, "modelrc.annealing.cycle: "),
-        ({f"{MODEL}.unlabelled": {"splits": ["othr"]}}, "'othr' is none of datarc.extra_tests; nearest: other"),
+        ({f"{MODEL}.unlabelled": {"splits": ["othr"]}}, "'othr' is not in datarc.extra_tests; nearest: other"),
         ({f"{MODEL}.unlabelled": {"splits": []}}, "modelrc.unlabelled.splits"),
         ({"runner.seeding": "superb"}, "runner.seeding superb: SUPERB has no counterpart of emotion_latent"),
     ],

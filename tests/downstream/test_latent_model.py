@@ -261,5 +261,5 @@ def test_a_share_moves_into_training_without_labels():
 @pytest.mark.parametrize(("size", "share"), [(2, 0.2), (2, 0.9)])
 def test_splits_too_small_to_be_shared_out(size: int, share: float):
     section = unlabelled.UnlabelledSection(splits=["other"], share=share)
-    with pytest.raises(LabelError, match=r"of split 'other' leaves nothing on one side"):
+    with pytest.raises(LabelError, match=r"of split 'other' leaves one part empty"):
         unlabelled.with_unlabelled(corpus({"train": 2, "other": size}), section, "train")

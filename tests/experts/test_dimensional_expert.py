@@ -469,7 +469,7 @@ def test_more_patience_goes_on(cli: Cli, train: Train):
         ({f"{MODEL}.gru_layer": 2}, [f"{MODEL}.gru_layer: unknown key", "nearest: gru_layers"]),
         ({f"{MODEL}.conv_channels": 0}, [f"{MODEL}.conv_channels"]),
         ({f"{MODEL}.dropout": 1.0}, [f"{MODEL}.dropout"]),
-        ({f"{MODEL}.alpha": 0.7, f"{MODEL}.beta": 0.7}, ["alpha (0.7) and beta (0.7)", "sum to 1 at most"]),
+        ({f"{MODEL}.alpha": 0.7, f"{MODEL}.beta": 0.7}, ["alpha (0.7) and beta (0.7)", "sum to at most 1"]),
         ({f"{MODEL}.variance_weight": 0.0}, [f"{MODEL}.variance_weight"]),
         ({f"{MODEL}.saliency": {}}, ["modelrc.saliency.file: name the file"]),
         ({f"{DATA}.labels": "nowhere.csv"}, ["nowhere.csv: no such label table"]),
