@@ -18,6 +18,7 @@ from markdown_texts import DOCS, tokens
 
 from s3prl_emotion import cli as suite
 from s3prl_emotion import host
+from s3prl_emotion.host import heads
 
 if not DOCS.is_dir():
     pytest.skip("the documentation is in the checkout", allow_module_level=True)
@@ -65,21 +66,33 @@ def plugins() -> Iterator[None]:
     import s3prl.upstream
 
     kept = [(vars(place), dict(vars(place))) for place in (s3prl.downstream, s3prl.hub, s3prl.upstream)]
-    modules = set(sys.modules)
+    plugged_in, modules = dict(heads._plugged_in), set(sys.modules)
     yield
     for names, before in kept:
         names.clear()
         names.update(before)
+    heads._plugged_in.clear()
+    heads._plugged_in.update(plugged_in)
     for name in set(sys.modules) - modules:
         if name.startswith(("s3prl.upstream.", "s3prl.downstream.")):
             del sys.modules[name]
 
 
-@pytest.mark.parametrize("page", ["upstream", "corpus", "metric", "report-section"])
+@pytest.mark.parametrize("page", ["head", "upstream", "corpus", "metric", "report-section"])
 def test_examples_are_short(page: str):
     text = "\n".join(examples(page).values())
     assert 15 <= len(text.splitlines()) <= 2 * LONGEST
     assert all(len(code.splitlines()) <= LONGEST for code in examples(page).values())
+
+
+def test_head(cli: Cli, plugins: None, tiny_corpus: TinyCorpus, tmp_path: Path):
+    write_examples("head", tmp_path)
+    words = ("-u", "fbank_no_cmvn", "-d", "max_pooling", "--downstream_path", "my_heads", "-n", "max_pooling")
+    short = tiny_corpus.overrides().replace("config.downstream_expert.modelrc.projector_dim=8,,", "")
+    cli("-m", "train", *words, "-o", short)
+    assert (tmp_path / "result/downstream/max_pooling/test_fold1_metrics.json").is_file()
+    bad = short + ",,config.downstream_expert.modelrc.dropuot=0.2"
+    assert "modelrc.dropuot: unknown key; nearest: dropout" in cli("-m", "train", *words, "-o", bad, code=1).error
 
 
 def test_upstream(cli: Cli, plugins: None, tiny_corpus: TinyCorpus, tmp_path: Path, capfd: pytest.CaptureFixture[str]):
