@@ -30,20 +30,23 @@ def load(
     upstream_path: str | None = None,
     downstream_path: str | None = None,
 ) -> Predictor:
-    """Load a trained head and its upstream, to judge waveforms: ``load(ckpt).predict(waveform, rate)``.
+    """Load a trained head and its upstream, to predict waveforms: ``load(ckpt).predict(waveform, rate)``.
 
     Args:
-        ckpt: checkpoint of one of the suite's heads, or an experiment directory, whose ``dev-best.ckpt`` it then is
+        ckpt: checkpoint of one of the suite's heads, or an experiment directory with a ``dev-best.ckpt``
         device: by default cuda where there is one, else cpu
-        upstream_ckpt: ``-k`` of the upstream, where it is no longer where training had it
-        upstream_model_config: ``-g`` likewise
+        upstream_ckpt: the upstream's checkpoint (``-k``), if it was moved since training
+        upstream_model_config: the upstream's options (``-g``), if they were moved since training
         upstream_path: folders with upstream adapters, as ``--upstream_path``
         downstream_path: folders with heads, as ``--downstream_path``
 
     Raises:
-        CheckpointError: missing, damaged, of another kind, or of a head that needs more than audio
-        UsageError: the device is not there, or the upstream cannot be found or built
+        CheckpointError: the checkpoint is missing, damaged, of another kind, or its head needs more than audio
+        UsageError: the device does not exist, or the upstream cannot be found or built
     """
-    from s3prl_emotion.predict import load as load_predictor  # torch and s3prl take seconds to import
+    from s3prl_emotion.predict.arguments import ModelArguments  # torch and s3prl take seconds to import
+    from s3prl_emotion.predict.predictor import load_predictor
 
-    return load_predictor(ckpt, device, upstream_ckpt, upstream_model_config, upstream_path, downstream_path)
+    return load_predictor(
+        ModelArguments(str(ckpt), device, upstream_ckpt, upstream_model_config, upstream_path, downstream_path)
+    )

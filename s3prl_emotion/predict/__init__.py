@@ -8,6 +8,6 @@ prediction.label, prediction.probabilities, prediction.dimensions
 """
 
 from s3prl_emotion.predict.prediction import Prediction, SpanPrediction, Window
-from s3prl_emotion.predict.predictor import Predictor, load
+from s3prl_emotion.predict.predictor import Predictor
 
-__all__ = ["Prediction", "Predictor", "SpanPrediction", "Window", "load"]
+__all__ = ["Prediction", "Predictor", "SpanPrediction", "Window"]

@@ -2,14 +2,8 @@
 
 from __future__ import annotations
 
-import sys
 from argparse import ArgumentParser, Namespace
-from contextlib import redirect_stdout
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from s3prl_emotion.predict.predictor import Predictor
 
 
 def add_model_arguments(parser: ArgumentParser) -> None:
@@ -32,7 +26,16 @@ def add_model_arguments(parser: ArgumentParser) -> None:
 
 @dataclass(frozen=True)
 class ModelArguments:
-    """Arguments of :func:`s3prl_emotion.load`, in a form that can be sent to another process."""
+    """The arguments of :func:`s3prl_emotion.load`, in one object.
+
+    Attributes:
+        ckpt: checkpoint of one of the suite's heads, or an experiment directory with a ``dev-best.ckpt``
+        device: by default cuda where there is one, else cpu
+        upstream_ckpt: the upstream's checkpoint, if it was moved since training
+        upstream_model_config: the upstream's options, if they were moved since training
+        upstream_path: folders with upstream adapters; never taken from the checkpoint, since their code is run
+        downstream_path: folders with heads; likewise never taken from the checkpoint
+    """
 
     ckpt: str
     device: str | None = None
@@ -45,10 +48,3 @@ class ModelArguments:
     def of(cls, args: Namespace) -> ModelArguments:
         """Take them from a command line."""
         return cls(*(getattr(args, field.name) for field in fields(cls)))
-
-    def load(self) -> Predictor:
-        """Load the model. What an upstream prints goes to standard error, since standard output holds the results."""
-        from s3prl_emotion.predict.predictor import load
-
-        with redirect_stdout(sys.stderr):
-            return load(**vars(self))

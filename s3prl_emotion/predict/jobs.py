@@ -19,7 +19,7 @@ from s3prl_emotion.errors import UsageError
 from s3prl_emotion.predict.arguments import ModelArguments
 from s3prl_emotion.predict.files import FileResult, Options, predict_files
 from s3prl_emotion.predict.inputs import AudioFile
-from s3prl_emotion.predict.predictor import About, Predictor
+from s3prl_emotion.predict.predictor import About, Predictor, load_predictor
 
 AHEAD = 2  # batches per process that are submitted before the first result is back
 
@@ -28,7 +28,7 @@ class ThisProcess:
     """Predicts in this process."""
 
     def __init__(self, arguments: ModelArguments) -> None:
-        self.predictor = arguments.load()
+        self.predictor = load_predictor(arguments, quiet=True)
         self.about = self.predictor.about
 
     def predict(self, files: Sequence[AudioFile], options: Options) -> Iterator[FileResult]:
@@ -132,7 +132,7 @@ class _Worker:
     def get(cls) -> Predictor:
         """Return the model; the first call loads it, so that an error reaches the caller."""
         if cls.predictor is None:
-            cls.predictor = cls.arguments.load()
+            cls.predictor = load_predictor(cls.arguments, quiet=True)
         return cls.predictor
 
 

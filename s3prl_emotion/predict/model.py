@@ -20,6 +20,7 @@ from s3prl_emotion.errors import AudioError, CheckpointError, EmotionError, Usag
 from s3prl_emotion.experts.heads import emotion_heads, is_emotion_head
 from s3prl_emotion.files.checkpoint import load_checkpoint
 from s3prl_emotion.masking import pad_features
+from s3prl_emotion.predict.arguments import ModelArguments
 from s3prl_emotion.recipe import check_recipe
 from s3prl_emotion.rng import own_seed
 from s3prl_emotion.training.preflight import is_superb
@@ -78,40 +79,25 @@ class TrainedModel(SuiteRunner):
         return feature
 
 
-def restore(
-    ckpt: str | Path,
-    device: str | None = None,
-    upstream_ckpt: str | None = None,
-    upstream_model_config: str | None = None,
-    upstream_path: str | None = None,
-    downstream_path: str | None = None,
-) -> TrainedModel:
+def restore(wanted: ModelArguments) -> TrainedModel:
     """Rebuild the model of a checkpoint; random generators keep their state.
-
-    Args:
-        ckpt: checkpoint of one of the suite's heads, or an experiment directory with a ``dev-best.ckpt``
-        device: by default cuda where there is one, else cpu
-        upstream_ckpt: the upstream's checkpoint, if it was moved since training
-        upstream_model_config: the upstream's options, if they were moved since training
-        upstream_path: folders with upstream adapters; never taken from the checkpoint, since their code is run
-        downstream_path: folders with heads; likewise never taken from the checkpoint
 
     Raises:
         CheckpointError: the checkpoint is missing, damaged, of another kind, or its head needs more than audio
         UsageError: the device does not exist, or the upstream cannot be found or built
     """
-    host.register_search_path(upstream_path, downstream_path)
-    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    host.register_search_path(wanted.upstream_path, wanted.downstream_path)
+    device = wanted.device or ("cuda" if torch.cuda.is_available() else "cpu")
     check_device(device)
-    path = _file(Path(ckpt))
+    path = _file(Path(wanted.ckpt))
     state = load_checkpoint(path, mmap=True)  # the optimizer's state is never read
     args, config = copy.copy(state["Args"]), copy.deepcopy(state["Config"])
     _check(path, args, config)
     config["downstream_expert"] |= {"attention_dir": None, "embeddings": False}
     args.mode, args.init_ckpt, args.device, args.upstream_refresh = "inference", str(path), device, False
     args.feature_store, args.store_dtype, args.store_batched = None, "float32", False
-    args.upstream_ckpt = upstream_ckpt or args.upstream_ckpt
-    args.upstream_model_config = upstream_model_config or args.upstream_model_config
+    args.upstream_ckpt = wanted.upstream_ckpt or args.upstream_ckpt
+    args.upstream_model_config = wanted.upstream_model_config or args.upstream_model_config
     try:
         with own_seed(int(args.seed)):
             return TrainedModel(args, config, state)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections import deque
 from collections.abc import Iterable, Iterator
+from contextlib import nullcontext, redirect_stdout
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from torch import Tensor
 from s3prl_emotion import host
 from s3prl_emotion.audio import SAMPLE_RATE
 from s3prl_emotion.errors import AudioError, UsageError
+from s3prl_emotion.predict.arguments import ModelArguments
 from s3prl_emotion.predict.prediction import Prediction, SpanPrediction, Window, average
 from s3prl_emotion.predict.waveforms import as_waveform, plain
 from s3prl_emotion.predict.windows import Windows
@@ -266,16 +268,19 @@ class Predictor:
             )
 
 
-def load(
-    ckpt: str | Path,
-    device: str | None = None,
-    upstream_ckpt: str | None = None,
-    upstream_model_config: str | None = None,
-    upstream_path: str | None = None,
-    downstream_path: str | None = None,
-) -> Predictor:
-    """Load a trained head and its upstream from a checkpoint, without its corpus; see :func:`s3prl_emotion.load`."""
-    host.register()  # ahead of the import: s3prl must be patched before its runner can be imported
+def load_predictor(arguments: ModelArguments, quiet: bool = False) -> Predictor:
+    """Load a trained head and its upstream from a checkpoint, without its corpus.
+
+    Args:
+        arguments: the checkpoint, and where its upstream is now
+        quiet: send what an upstream prints to standard error, since standard output holds a command's results
+
+    Raises:
+        CheckpointError: the checkpoint is missing, damaged, of another kind, or its head needs more than audio
+        UsageError: the device does not exist, or the upstream cannot be found or built
+    """
+    host.register()  # before the import: s3prl must be patched before its runner can be imported
     from s3prl_emotion.predict.model import restore
 
-    return Predictor(restore(ckpt, device, upstream_ckpt, upstream_model_config, upstream_path, downstream_path))
+    with redirect_stdout(sys.stderr) if quiet else nullcontext():
+        return Predictor(restore(arguments))

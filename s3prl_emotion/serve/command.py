@@ -57,12 +57,13 @@ def _serve(args: Namespace) -> int:
     limits = Limits(args.max_mb, args.max_seconds, args.max_files, args.max_waiting)
     windows = Windows.read(args.window, args.hop)
     with bound(args.host, args.port) as listener:
+        from s3prl_emotion.predict.predictor import load_predictor
         from s3prl_emotion.serve.access import is_local
         from s3prl_emotion.serve.application import application
         from s3prl_emotion.serve.listening import Server, address_of, listen
         from s3prl_emotion.serve.worker import Worker
 
-        worker = Worker(ModelArguments.of(args).load(), limits, windows)
+        worker = Worker(load_predictor(ModelArguments.of(args), quiet=True), limits, windows)
         local = is_local(listener.getsockname()[0])
         if not local:
             logger.warning("--host %s: everyone who can reach this machine can use the page", args.host)

@@ -24,10 +24,11 @@ import pytest
 import soundfile
 from conftest import RATE, TinyCorpus, tone, write_graded_corpus
 
+import s3prl_emotion
 from s3prl_emotion import audio as audio_files
 from s3prl_emotion import cli as suite
 from s3prl_emotion.errors import AudioError, UsageError
-from s3prl_emotion.predict import Prediction, Predictor, SpanPrediction, Window, load
+from s3prl_emotion.predict import Prediction, Predictor, SpanPrediction, Window
 from s3prl_emotion.predict.windows import Windows
 
 pytest.importorskip("starlette", reason="the extra serve is not installed")
@@ -89,7 +90,7 @@ def trained(cli: Any, tiny_corpus: TinyCorpus, shelf: Shelf) -> Trained:
 
 @pytest.fixture
 def predictor(trained: Trained, shelf: Shelf) -> Predictor:
-    shelf.predictor = shelf.predictor or load(trained("attends"), device="cpu")
+    shelf.predictor = shelf.predictor or s3prl_emotion.load(trained("attends"), device="cpu")
     return shelf.predictor
 
 
@@ -193,7 +194,7 @@ def test_answers_are_those_of_predict(
         capfd.readouterr()
         assert suite.main([*command, str(tmp_path / name)]) == 0
         expected.append(json.loads(capfd.readouterr().out))
-    with running(load(ckpt, device="cpu"), windows=Windows.read(window, None)) as site:
+    with running(s3prl_emotion.load(ckpt, device="cpu"), windows=Windows.read(window, None)) as site:
         status, answer = site.post(*((name, (tmp_path / name).read_bytes()) for name in names))
     assert status == 200
     for name, found, truth in zip(names, answer["results"], expected, strict=True):
