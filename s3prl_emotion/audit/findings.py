@@ -58,8 +58,3 @@ def finding(
 def by_severity(findings: Sequence[Finding]) -> list[Finding]:
     """Sort findings: errors first, then warnings, then notes; each in the order of their codes."""
     return sorted(findings, key=lambda item: (SEVERITIES.index(item.severity), item.code))
-
-
-def is_clean(findings: Sequence[Finding], strict: bool = False) -> bool:
-    """Return whether there are no errors and, if ``strict``, no warnings either."""
-    return not any(item.severity == ERROR or (strict and item.severity == WARNING) for item in findings)

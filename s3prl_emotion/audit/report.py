@@ -12,7 +12,7 @@ from rich.text import Text
 from s3prl_emotion.audit.findings import ERROR, NOTE, SEVERITIES, WARNING, Finding, by_severity
 from s3prl_emotion.audit.run import Audit
 
-SHOWN = 5  # examples of a finding in the printed report, and places where it occurs
+SHOWN = 5  # examples of a finding in the printed report, and splits where it occurs
 SHOWN_ROWS = 18  # rows of the table of classes: six folds with three splits each
 COLOURS = {ERROR: "red", WARNING: "yellow", NOTE: "cyan"}
 

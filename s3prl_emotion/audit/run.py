@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from s3prl_emotion.audit.audio_checks import check_audio, read_audio
-from s3prl_emotion.audit.findings import Finding, is_clean
-from s3prl_emotion.audit.label_checks import associations, check_labels, class_counts
+from s3prl_emotion.audit.check_audio import check_audio, read_audio
+from s3prl_emotion.audit.check_labels import associations, check_labels, class_counts
+from s3prl_emotion.audit.check_splits import check_splits, speaker_independent
+from s3prl_emotion.audit.findings import ERROR, WARNING, Finding
 from s3prl_emotion.audit.listing import Listing
-from s3prl_emotion.audit.split_checks import check_splits, speaker_independent
 from s3prl_emotion.audit.waveform import Waveform
 
 
@@ -34,14 +34,14 @@ class Audit:
 
     def is_clean(self, strict: bool = False) -> bool:
         """Return whether there are no errors and, if ``strict``, no warnings either."""
-        return is_clean(self.findings, strict)
+        return not any(item.severity == ERROR or (strict and item.severity == WARNING) for item in self.findings)
 
 
 def audit(listing: Listing, root: Path | None = None, jobs: int = 1) -> Audit:
     """Check a corpus.
 
     Args:
-        listing: from :func:`~s3prl_emotion.audit.formats.read_listing`
+        listing: from :func:`~s3prl_emotion.audit.read_listing.read_listing`
         root: audio folder; ``None``: audio is not read
         jobs: number of threads that read audio
     """

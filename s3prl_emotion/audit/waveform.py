@@ -116,11 +116,11 @@ class _Meter:
         self._clipped += int(lengths[lengths >= RUN].sum())
 
     def _add_core(self, mono: NDArray[np.float32]) -> None:
-        heard = np.flatnonzero(mono)
-        if not len(heard):
+        nonzero = np.flatnonzero(mono)
+        if not len(nonzero):
             self._zeros += len(mono) if self._begun else 0
             return
-        first, last = int(heard[0]), int(heard[-1])
+        first, last = int(nonzero[0]), int(nonzero[-1])
         if self._begun:
             self._core.update(bytes(self._zeros * mono.itemsize))
             first = 0

@@ -1,4 +1,4 @@
-"""Corpora: label tables and split lists to utterances with classes, speakers and speaker-disjoint splits."""
+"""Read corpora: label tables and split lists become utterances with labels, in speaker-disjoint splits."""
 
 from s3prl_emotion.corpora.corpus import DIMENSIONS, Corpus, Needs, Utterance
 from s3prl_emotion.corpora.load import list_utterances, load_corpus

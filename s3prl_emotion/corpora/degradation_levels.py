@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
 
-from s3prl_emotion.errors import UsageError, nearest
+from s3prl_emotion.errors import UsageError
 
 Range = tuple[float, float]  # dB, lowest and highest
 DEFAULT_LEVELS: tuple[Range, ...] = ((20.0, 30.0), (10.0, 20.0), (0.0, 10.0))  # Mitra et al. 2024, Table 1
@@ -87,29 +86,6 @@ def parse_range(text: str) -> Range:
     except ValueError as error:
         raise UsageError(f"SNR {text}: must be LOWEST:HIGHEST in dB, such as 0:10") from error
     return DegradationSpec(snr=(low, high)).snr
-
-
-def parse_split(name: str, levels: Iterable[Range] = DEFAULT_LEVELS) -> tuple[str, Range] | None:
-    """Split the name of a degraded split: ``Test2_15dB`` into ``("Test2", (10.0, 20.0))``.
-
-    Args:
-        name: of a split
-        levels: known ranges of SNR (dB)
-
-    Returns:
-        the clean split's name and the range (dB), or ``None`` if it is no degraded split
-
-    Raises:
-        UsageError: a level that is not among ``levels``
-    """
-    match = re.fullmatch(r"(.+)_(-?[\d.]+(?:e[+-]?\d+)?dB)", name)
-    if match is None:
-        return None
-    known = level_names(levels)
-    base, level = match.groups()
-    if level not in known:
-        raise UsageError(f"split {name!r}: no level {level}{nearest(level, known)}")
-    return base, known[level]
 
 
 def generator(seed: int, name: str, *purpose: object) -> np.random.Generator:

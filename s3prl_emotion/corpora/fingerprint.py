@@ -21,7 +21,7 @@ READING_THREADS = 4
 
 
 class TrainingSplit(BaseModel):
-    """Fingerprint of a training split, independent of the order of its rows and the place of its audio folder.
+    """Fingerprint of a training split, independent of the order of its rows and the location of its audio folder.
 
     Attributes:
         utterances: number of utterances

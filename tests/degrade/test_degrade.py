@@ -43,7 +43,6 @@ from s3prl_emotion.loading.degradation import (
     Degrader,
     build_degrader,
     level_name,
-    parse_split,
     recordings,
     rooms,
 )
@@ -551,10 +550,7 @@ def test_on_the_fly_equals_the_copies_to_the_bit(
 ):
     noise, reverb = settings_of(noises, responses)[which]
     degrade(few, "--noise", noise, "--reverb", reverb, "--seed", 7, "--snr", "10:20", "0:10")
-    for level in ("15dB", "5dB"):
-        split = f"test_{level}"
-        base, snr = parse_split(split)
-        assert base == "test"
+    for split, snr in (("test_15dB", (10, 20)), ("test_5dB", (0, 10))):
         spec = DegradationSpec(noise, snr, reverb, 7)
         degrader = build_degrader(spec, str(few.labels), str(few.root))
         for row in reversed(table_of(Path("O"), split)):
@@ -1006,28 +1002,12 @@ def test_a_worker_that_dies_is_one_line(degrade: Call, tiny_corpus: TinyCorpus, 
 # --- names ---------------------------------------------------------------------------------------------------------
 
 
-def test_split_names():
+def test_level_names():
     assert [level_name(snr) for snr in DEFAULT_LEVELS] == list(LEVELS)
-    assert parse_split("test_5dB") == ("test", (0.0, 10.0))
-    assert parse_split("Test2_15dB") == ("Test2", (10.0, 20.0))
-    assert parse_split("my_own_test_25dB") == ("my_own_test", (20.0, 30.0))
-    assert [parse_split(name) for name in ("test", "Test1", "5dB", "_5dB", "test_dB", "test_5db")] == [None] * 6
-    assert parse_split("test_-2.5dB", [(-5, 0)]) == ("test", (-5.0, 0.0))
-    with pytest.raises(UsageError, match="split 'test_7dB': no level 7dB; nearest: 5dB"):
-        parse_split("test_7dB")
     with pytest.raises(UsageError, match="no SNR range"):
         level_names([])
     assert parse_range("-5:2.5") == (-5.0, 2.5)
     assert DegradationSpec(snr=(0, 10), reverb="none") == DegradationSpec(snr=(0.0, 10.0))
-
-
-@DRAWN
-@given(
-    st.text(min_size=1).filter(lambda text: "\n" not in text), st.tuples(st.integers(-60, 100), st.integers(-60, 100))
-)
-def test_split_names_are_taken_apart_as_they_were_made(base: str, ends: tuple[int, int]):
-    snr = (float(min(ends)), float(max(ends)))
-    assert parse_split(f"{base}_{level_name(snr)}", [snr]) == (base, snr)
 
 
 @pytest.mark.parametrize(

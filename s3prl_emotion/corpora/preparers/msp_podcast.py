@@ -142,9 +142,9 @@ def _notes(release: str | None, hidden: int) -> list[str]:
 def _release(root: Path) -> str | None:
     readme = first_file(root, "readme.txt")
     for text in (read_text(readme) if readme else "", root.resolve().name):
-        found = _RELEASE.search(text)
-        if found:
-            return found.group(1)
+        match = _RELEASE.search(text)
+        if match:
+            return match.group(1)
     return None
 
 

@@ -4,7 +4,7 @@ Both use the same :class:`Degrader`, whose result depends only on the specificat
 corpus, so that they agree to the bit.
 """
 
-from s3prl_emotion.corpora.degradation_levels import DEFAULT_LEVELS, DegradationSpec, level_name, parse_split
+from s3prl_emotion.corpora.degradation_levels import DEFAULT_LEVELS, DegradationSpec, level_name
 from s3prl_emotion.loading.degradation.degrader import Degraded, Degrader, build_degrader
 
 __all__ = [
@@ -14,5 +14,4 @@ __all__ = [
     "Degrader",
     "build_degrader",
     "level_name",
-    "parse_split",
 ]

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from s3prl_emotion.audit.listing import EMO_SUPERB, EMOBOX, FORMATS, SUPERB, TABLE, Listing
+from s3prl_emotion.audit.read_lists import read_emobox, read_superb
+from s3prl_emotion.audit.read_tables import read_emo_superb, read_label_table
 from s3prl_emotion.audit.speakers import compiled
-from s3prl_emotion.audit.split_lists import read_emobox, read_superb
-from s3prl_emotion.audit.tables import read_emo_superb, read_label_table
 from s3prl_emotion.corpora.label_table import read_rows
 from s3prl_emotion.errors import LabelError, UsageError, nearest
 
