@@ -1,1 +1,1 @@
-"""Files for the leaderboards of others, checked against their own lists: SUPERB's ER task, EMO-SUPERB."""
+"""Files for the leaderboards of SUPERB's ER task and of EMO-SUPERB, checked against their own lists."""

@@ -1,4 +1,4 @@
-"""``s3prl-emotion submit``: predictions as SUPERB or EMO-SUPERB want them, checked against their lists."""
+"""``s3prl-emotion submit``: write predictions in the formats of SUPERB or EMO-SUPERB, checked against their lists."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ FOLDER = "emo_superb"
 
 
 def add_arguments(parser: ArgumentParser) -> None:
-    """Declare what follows the command's name."""
+    """Declare the command's arguments."""
     add = parser.add_argument
-    add("folders", type=Path, nargs="*", metavar="DIR", help="a benchmark's directory; or experiment directories")
-    add("--fold", action="append", default=[], metavar="FOLD=DIR", help="an experiment directory and the fold it holds")
-    add("--system", help="of a benchmark with several")
-    add("--upstream", help="of a benchmark with several")
-    add("--seed", type=int, help="of a benchmark with several")
+    add("folders", type=Path, nargs="*", metavar="DIR", help="a benchmark's directory, or experiment directories")
+    add("--fold", action="append", default=[], metavar="FOLD=DIR", help="a fold and its experiment directory")
+    add("--system", help="which one to submit, of a benchmark with several")
+    add("--upstream", help="which one to submit, of a benchmark with several")
+    add("--seed", type=int, help="which one to submit, of a benchmark with several")
     add("--format", choices=("superb", "emo-superb"), default="superb", help="(default: superb)")
     add(
         "--meta_data",
@@ -39,16 +39,16 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 
 def run(args: Namespace) -> int:
-    """Check all, write, and say what was written.
+    """Check the predictions, write the files, and print their scores and paths.
 
     Raises:
-        UsageError: runs are missing, differ or are not from ``dev-best.ckpt``; or nothing can be written
-        LabelError: ids, labels or counts are not those of the lists
+        UsageError: runs are missing, differ or are not from ``dev-best.ckpt``, or a file cannot be written
+        LabelError: ids, labels or counts differ from those of the lists
     """
     from s3prl_emotion.submit.sources import Wanted, find_runs, missing_runs
 
     if args.meta_data is not None and not args.meta_data.is_dir():
-        raise UsageError(f"--meta_data {args.meta_data}: no such folder")
+        raise UsageError(f"--meta_data {args.meta_data}: no such folder; give one with SUPERB's or EMO-SUPERB's lists")
     named = _named(args.fold)
     wanted = Wanted(args.system, args.upstream, args.seed)
     runs = find_runs(args.folders, named, wanted)
@@ -62,9 +62,9 @@ def _named(words: Sequence[str]) -> dict[str, Path]:
     for word in words:
         fold, equals, folder = word.partition("=")
         if not (equals and fold and folder):
-            raise UsageError(f"--fold {word}: is not of the form FOLD=DIR, as fold1=result/downstream/er_fold1")
+            raise UsageError(f"--fold {word}: not of the form FOLD=DIR, such as fold1=result/downstream/er_fold1")
         if fold in named:
-            raise UsageError(f"--fold {word}: {fold} is named twice")
+            raise UsageError(f"--fold {word}: {fold} is given twice; name one directory for each fold")
         named[fold] = Path(folder)
     return named
 
@@ -77,13 +77,13 @@ def _superb(runs: Sequence[FoldRun], args: Namespace, unfinished: dict[str, str]
     out = out / ARCHIVE if out.is_dir() or out.suffix.lower() != ".zip" else out
     _write(out, submission.archive())
     for fold in submission.folds:
-        _say(f"{fold.fold}: {fold.utterances} utterances, accuracy {100 * fold.accuracy:.2f} %")
+        _print(f"{fold.fold}: {fold.utterances} utterances, accuracy {100 * fold.accuracy:.2f} %")
     total = sum(fold.utterances for fold in submission.folds)
-    _say(f"mean of the folds: {total} utterances, accuracy {100 * submission.accuracy:.2f} %")
-    _say(f"SUPERB track: {submission.track.name or 'none'} ({submission.track.reason or 'SUPERB has no such task'})")
+    _print(f"mean of the folds: {total} utterances, accuracy {100 * submission.accuracy:.2f} %")
+    _print(f"SUPERB track: {submission.track.name or 'none'} ({submission.track.reason or 'SUPERB has no such task'})")
     for note in submission.notes:
-        _say(f"note: {note}")
-    _say(str(out))
+        _print(f"note: {note}")
+    _print(str(out))
     return 0
 
 
@@ -96,9 +96,9 @@ def _emo_superb(runs: Sequence[FoldRun], args: Namespace) -> int:
         _write(out / fold.name, fold.text.encode())
     for fold in files.folds:
         score = f"macro-F1 of classes above 1/K {fold.macro_f1:.4f}"
-        _say(f"{fold.fold}: {fold.utterances} utterances, {score}: {out / fold.name}")
-    _say(f"mean of the folds: {files.macro_f1:.4f}")
-    _say("EMO-SUPERB documents no format of predictions; these files have the columns of its label tables")
+        _print(f"{fold.fold}: {fold.utterances} utterances, {score}: {out / fold.name}")
+    _print(f"mean of the folds: {files.macro_f1:.4f}")
+    _print("EMO-SUPERB documents no format of predictions; these files have the columns of its label tables")
     return 0
 
 
@@ -108,11 +108,9 @@ def _write(path: Path, data: bytes) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise UsageError(
-            f"{path.parent}: no folder could be made there ({error.strerror}); choose another --out"
-        ) from error
+        raise UsageError(f"{path.parent}: cannot be created ({error.strerror}); choose another --out") from error
     write_bytes(path, data, UsageError)
 
 
-def _say(line: str) -> None:
+def _print(line: str) -> None:
     sys.stdout.write(f"{line}\n")

@@ -1,4 +1,4 @@
-"""A fold's predictions: read strictly, and held against the list of what should have been predicted."""
+"""Read the predictions of a fold strictly, and compare them with the list of utterances to predict."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from pathlib import Path, PurePosixPath
 from s3prl_emotion.errors import LabelError, UsageError, nearest
 from s3prl_emotion.submit.sources import FoldRun
 
-TOLERANCE = 1e-5  # of probabilities, which the file has with seven digits
+TOLERANCE = 1e-5  # for probabilities, which the file has with seven digits
 WA_TOLERANCE = 1e-9
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """What was predicted of an utterance; ``probability`` by class."""
+    """The prediction for an utterance: true class, predicted class, and probability by class."""
 
     name: str
     truth: str
@@ -27,63 +27,65 @@ class Prediction:
 
     @property
     def id(self) -> str:
-        """The file's stem, by which SUPERB knows it."""
+        """Stem of the file, the utterance's name in SUPERB's files."""
         return stem(self.name)
 
 
 def stem(name: str) -> str:
-    """The stem of a file that a table or list names."""
+    """Return the stem of a file name in a table or list."""
     return PurePosixPath(name).stem
 
 
 def read_predictions(run: FoldRun) -> list[Prediction]:
-    """Read and check the file of a run.
+    """Read and check the predictions file of a run.
 
     Returns:
-        in the file's order
+        the predictions in the order of the file
 
     Raises:
-        UsageError: damaged, or of another evaluation than the metrics file beside it
+        UsageError: the file is damaged, or from another evaluation than the metrics file beside it
     """
     path = run.predictions
     header, rows = _read(path)
     for column in ("FileName", "truth", "prediction"):
         if column not in header:
-            raise UsageError(f"{path}: no column {column}{nearest(column, header)}; is it of a head with classes?")
+            raise UsageError(
+                f"{path}: no column {column}{nearest(column, header)}; submit the run of a head with classes"
+            )
     classes = [column.removeprefix("p_") for column in header if column.startswith("p_")]
-    found = [_prediction(path, number, dict(zip(header, row, strict=True)), classes) for number, row in rows]
-    _check_metrics(run, found)
-    return found
+    predictions = [_prediction(path, number, dict(zip(header, row, strict=True)), classes) for number, row in rows]
+    _check_metrics(run, predictions)
+    return predictions
 
 
 def check_ids(
     run: FoldRun, predictions: Sequence[Prediction], listed: Sequence[str], elsewhere: Mapping[str, str], of: str
 ) -> dict[str, Prediction]:
-    """Every listed utterance must have been predicted once, and no other.
+    """Check that each listed utterance was predicted once, and no other.
 
     Args:
-        run: that the predictions are of
-        predictions: as read
-        listed: ids, the files' stems
-        elsewhere: the fold of every id that another fold's list holds
-        of: what the ids are of, for messages
+        run: run of the predictions
+        predictions: the predictions
+        listed: ids of the utterances to predict, the stems of their files
+        elsewhere: fold of each id in the list of another fold
+        of: name of the list in messages
 
     Returns:
-        predictions by id, in the list's order
+        predictions by id, in the order of the list
 
     Raises:
-        LabelError: says how many are missing, foreign or there twice, and the first of them
+        LabelError: utterances are missing, not listed, or predicted twice; the message has their number and the first
     """
     by_id: dict[str, Prediction] = {}
     for item in predictions:
         if item.id in by_id:
-            raise LabelError(f"{run.predictions}: {item.id} is predicted twice")
+            raise LabelError(f"{run.predictions}: {item.id} is predicted twice; evaluate again")
         by_id[item.id] = item
     known = set(listed)
     foreign = [name for name in by_id if name not in known]
     if foreign:
-        place = elsewhere.get(foreign[0])
-        swapped = f" ({place} tests it; are the folds swapped?)" if place else ""
+        fold = elsewhere.get(foreign[0])
+        swapped = f" ({fold} tests it; are the folds swapped?)" if fold else ""
         raise LabelError(
             f"{run.predictions}: {len(foreign)} of {len(by_id)} utterances are not in {of}: {foreign[0]}{swapped}"
         )
@@ -94,15 +96,15 @@ def check_ids(
 
 
 def _read(path: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
-    """The header, and every other row with its line number."""
+    """Return the header, and every other row with its line number."""
     try:
         text = path.read_bytes().decode("utf-8")
         lines = csv.reader(io.StringIO(text, newline=""), strict=True)
         rows = [(lines.line_num, row) for row in lines]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise UsageError(f"{path}: not readable as CSV: {error}") from error
+        raise UsageError(f"{path}: not readable as CSV ({error}); evaluate again") from error
     if len(rows) < 2:
-        raise UsageError(f"{path}: holds no predictions")
+        raise UsageError(f"{path}: holds no predictions; evaluate again")
     if not text.endswith("\n"):
         raise UsageError(f"{path}: ends in the middle of line {rows[-1][0]}; evaluate again")
     header = rows[0][1]
@@ -129,13 +131,13 @@ def _prediction(path: Path, number: int, row: dict[str, str], classes: Sequence[
 
 
 def _check_metrics(run: FoldRun, predictions: Sequence[Prediction]) -> None:
-    """Files of two evaluations lie side by side where one was ended between them."""
-    evaluated = run.metrics.get("evaluated_classes")  # heads that learn the graders' distribution judge fewer rows
+    """Raise an error if the metrics are of another evaluation, as after one that was killed between the two files."""
+    evaluated = run.metrics.get("evaluated_classes")  # heads that learn the graders' distribution evaluate fewer rows
     counted = [item for item in predictions if evaluated is None or item.truth in evaluated]
     hits = sum(item.truth == item.label for item in counted)
-    told = run.metrics.get("WA")
-    if not counted or not isinstance(told, (int, float)) or abs(hits / len(counted) - told) > WA_TOLERANCE:
+    accuracy = run.metrics.get("WA")
+    if not counted or not isinstance(accuracy, (int, float)) or abs(hits / len(counted) - accuracy) > WA_TOLERANCE:
         raise UsageError(
-            f"{run.predictions}: {hits} of {len(counted)} are right, but the metrics file beside it has WA {told}; "
+            f"{run.predictions}: {hits} of {len(counted)} are right, but the metrics file beside it has WA {accuracy}; "
             "evaluate again"
         )

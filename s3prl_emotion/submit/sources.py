@@ -1,4 +1,4 @@
-"""Which runs a submission is made of: one for each fold, from a benchmark or from experiment directories."""
+"""Find the runs of a submission, one for each fold, in a benchmark or in experiment directories."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ SPLIT = "test"
 
 @dataclass(frozen=True)
 class Wanted:
-    """What to take of a benchmark that ran several; ``None``: there is but one."""
+    """System, upstream and seed to take from a benchmark; ``None`` where the benchmark has only one."""
 
     system: str | None = None
     upstream: str | None = None
@@ -30,46 +30,46 @@ class FoldRun:
     """The run of one fold.
 
     Attributes:
-        fold: as its files name it
-        predictions: ``test_{fold}_predictions.csv``
-        metrics: all that ``test_{fold}_metrics.json`` holds
-        asked: for which fold it was named, where it was
+        fold: fold in the names of its files
+        predictions: path of ``test_{fold}_predictions.csv``
+        metrics: content of ``test_{fold}_metrics.json``
+        named: fold that ``--fold`` gives it, or ``None``
     """
 
     fold: str
     predictions: Path
     metrics: dict[str, Any]
-    asked: str | None = None
+    named: str | None = None
 
     @property
     def expdir(self) -> Path:
-        """The experiment directory."""
+        """Experiment directory of the run."""
         return self.predictions.parent
 
     @property
     def config(self) -> dict[str, Any]:
-        """The recipe."""
+        """Recipe of the run."""
         return self.metrics.get("config") or {}
 
     @property
     def data(self) -> dict[str, Any]:
-        """Its section about the corpus."""
+        """Section ``datarc`` of the recipe."""
         return (self.config.get("downstream_expert") or {}).get("datarc") or {}
 
 
 def find_runs(folders: Sequence[Path], named: Mapping[str, Path], wanted: Wanted) -> list[FoldRun]:
-    """Runs of a benchmark's directory, or of experiment directories.
+    """Find the runs of a benchmark's directory, or of experiment directories.
 
     Args:
         folders: a benchmark's directory, or experiment directories that hold one or more folds each
-        named: experiment directories by the fold that each is to stand for
-        wanted: what to take of a benchmark
+        named: experiment directories by fold
+        wanted: system, upstream and seed to take from a benchmark
 
     Returns:
         the runs, in the order of the folders
 
     Raises:
-        UsageError: a folder is neither, has no test predictions, or it is not said which of several runs to take
+        UsageError: a folder is neither or has no test predictions, or ``wanted`` leaves several runs of a fold
     """
     if bool(folders) == bool(named):
         raise UsageError("name a benchmark's directory, or experiment directories, or --fold FOLD=DIR for each fold")
@@ -84,22 +84,22 @@ def find_runs(folders: Sequence[Path], named: Mapping[str, Path], wanted: Wanted
 
 
 def missing_runs(folders: Sequence[Path], wanted: Wanted) -> dict[str, str]:
-    """Runs of a benchmark that are wanted and not finished, each with the reason; none of experiment directories."""
+    """Return the wanted runs of a benchmark that are not finished, each with the reason; none for experiments."""
     parts = {wanted.system, wanted.upstream, None if wanted.seed is None else f"seed {wanted.seed}"} - {None}
     missing = load_study(folders).missing if folders else {}
     return {name: reason for name, reason in missing.items() if parts <= set(name.split(" | "))}
 
 
 def check_best(run: FoldRun) -> None:
-    """Refuse predictions that do not come from ``dev-best.ckpt``.
+    """Raise an error unless the predictions come from ``dev-best.ckpt``.
 
     Raises:
-        UsageError: says where they come from, and how to get the right ones
+        UsageError: they do not; the message has the command that makes them
     """
     made_by = run.metrics.get("checkpoint")
     if made_by is not None and Path(str(made_by)).name == BEST:
         return
-    source = "the weights of the moment, in training" if made_by is None else str(made_by)
+    source = "the current weights during training" if made_by is None else str(made_by)
     if not (run.expdir / BEST).is_file():
         raise UsageError(
             f"{run.predictions}: made by {source} (step {run.metrics.get('step')}), and {run.expdir} has no {BEST}; "
@@ -111,44 +111,45 @@ def check_best(run: FoldRun) -> None:
 
 
 def _named(fold: str, folder: Path) -> FoldRun:
-    """The run that a folder holds; where it holds several folds, the one of that name."""
+    """Return the run in a folder; if the folder holds several folds, the one of this name."""
     runs = load_study([folder]).runs
     if any(run.upstream for run in runs):
         raise UsageError(f"--fold {fold}={folder}: is a benchmark's directory; name an experiment directory")
     runs = tuple(run for run in runs if run.fold == fold) or runs
     if len(runs) > 1:
-        raise UsageError(f"--fold {fold}={folder}: holds {', '.join(run.fold for run in runs)}, but not {fold}")
-    return replace(_fold_run(runs[0]), asked=fold)
+        known = ", ".join(run.fold for run in runs)
+        raise UsageError(f"--fold {fold}={folder}: holds {known}, but not {fold}; name another directory")
+    return replace(_fold_run(runs[0]), named=fold)
 
 
 def _chosen(study: Study, wanted: Wanted) -> Iterator[RunResult]:
-    """Runs of the one system, upstream and seed that are to be submitted."""
+    """Yield the runs of the system, upstream and seed to submit."""
     runs = list(study.runs)
     for name in ("system", "upstream", "seed"):
-        asked = getattr(wanted, name)
-        there = list(dict.fromkeys(getattr(run, name) for run in runs))
-        if asked is None and len(there) > 1:
-            names = ", ".join(shlex.quote(str(value)) for value in there)
+        value = getattr(wanted, name)
+        known = list(dict.fromkeys(getattr(run, name) for run in runs))
+        if value is None and len(known) > 1:
+            names = ", ".join(shlex.quote(str(choice)) for choice in known)
             raise UsageError(f"{study.folder}: holds several; choose one with --{name}: {names}")
-        if asked is not None and asked not in there:
-            raise UsageError(f"{study.folder}: no finished run with --{name} {asked}{nearest(asked, there)}")
-        runs = [run for run in runs if asked is None or getattr(run, name) == asked]
+        if value is not None and value not in known:
+            raise UsageError(f"{study.folder}: no finished run with --{name} {value}{nearest(value, known)}")
+        runs = [run for run in runs if value is None or getattr(run, name) == value]
     yield from runs
 
 
 def _refuse_choice(wanted: Wanted, instead: str) -> None:
     for name, value in vars(wanted).items():
         if value is not None:
-            raise UsageError(f"--{name}: chooses from a benchmark's directory, and does not go with {instead}")
+            raise UsageError(f"--{name}: chooses from a benchmark's directory; leave it out with {instead}")
 
 
 def _fold_run(run: RunResult) -> FoldRun:
     split = run.splits.get(SPLIT)
     if split is None:
-        some = next(iter(run.splits.values())).predictions.parent
-        raise UsageError(f"{some}: no {SPLIT}_{run.fold}_metrics.json; run_downstream.py -m evaluate writes it")
-    path = split.predictions.with_name(split.predictions.name.replace("_predictions.csv", "_metrics.json"))
+        expdir = next(iter(run.splits.values())).predictions.parent
+        raise UsageError(f"{expdir}: no {SPLIT}_{run.fold}_metrics.json; run_downstream.py -m evaluate writes it")
+    path = split.beside("_metrics.json")
     metrics = read_json(path)  # a benchmark's results leave the recipe out
     if not metrics:
-        raise UsageError(f"{path}: is missing or damaged; without it nothing says what made the predictions")
+        raise UsageError(f"{path}: missing or damaged, so nothing says what made the predictions; evaluate again")
     return FoldRun(run.fold, split.predictions, metrics)

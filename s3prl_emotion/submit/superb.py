@@ -1,7 +1,7 @@
-"""SUPERB's ER task: ``predict/er_fold{1..5}_public/predict.txt``, lines ``<wav stem> <class>``, zipped.
+"""Make the submission of SUPERB's ER task: a zip of ``predict/er_fold{1..5}_public/predict.txt``.
 
-The layout is that of s3prl's own ``submit/submit.py``, which copies each fold's ``test_foldN_predict.txt`` unchecked;
-SUPERB scores the task where all five folds are there.
+Its lines are ``<wav stem> <class>``. The layout is that of s3prl's own ``submit/submit.py``, which copies each fold's
+``test_foldN_predict.txt`` unchecked. SUPERB scores the task only with all five folds.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ from s3prl_emotion.submit.predictions import Prediction, check_ids, read_predict
 from s3prl_emotion.submit.sources import FoldRun, check_best
 
 CLASSES = ("neu", "hap", "ang", "sad")
-UTTERANCES = {"fold1": 1085, "fold2": 1023, "fold3": 1151, "fold4": 1031, "fold5": 1241}  # of SUPERB's test lists
+UTTERANCES = {"fold1": 1085, "fold2": 1023, "fold3": 1151, "fold4": 1031, "fold5": 1241}  # in SUPERB's test lists
 FOLDS = tuple(UTTERANCES)
 VALID_RATIO = 0.2
-EPOCH = (1980, 1, 1, 0, 0, 0)  # the first that a zip can tell: equal predictions give equal bytes
+EPOCH = (1980, 1, 1, 0, 0, 0)  # earliest time of a zip entry; a fixed one gives equal bytes for equal predictions
 
 
 @dataclass(frozen=True)
 class FoldScore:
-    """A fold of a submission: ``text`` is its ``predict.txt``, ``accuracy`` that against the list's labels."""
+    """A fold of a submission: ``text`` of its ``predict.txt``, and ``accuracy`` against the labels of the list."""
 
     fold: str
     utterances: int
@@ -38,7 +38,7 @@ class FoldScore:
 
 @dataclass(frozen=True)
 class SuperbSubmission:
-    """A submission that passed all checks."""
+    """A submission that has passed all checks."""
 
     folds: tuple[FoldScore, ...]
     track: Track
@@ -46,11 +46,11 @@ class SuperbSubmission:
 
     @property
     def accuracy(self) -> float:
-        """Mean over the folds, as SUPERB reports it."""
+        """Mean accuracy over the folds, as SUPERB reports it."""
         return sum(fold.accuracy for fold in self.folds) / len(self.folds)
 
     def archive(self) -> bytes:
-        """The zip file, byte for byte the same for the same predictions: not compressed, without times."""
+        """Return the zip file; it is uncompressed and has no times, so equal predictions give equal bytes."""
         data = io.BytesIO()
         with zipfile.ZipFile(data, "w", zipfile.ZIP_STORED) as archive:
             for fold in self.folds:
@@ -63,25 +63,25 @@ class SuperbSubmission:
 def superb_submission(
     runs: Sequence[FoldRun], meta_data: Path | None, unfinished: dict[str, str] | None = None
 ) -> SuperbSubmission:
-    """Check five folds against SUPERB's lists.
+    """Check five folds against SUPERB's lists, and make their submission.
 
     Args:
-        runs: one for each fold
-        meta_data: folder of SUPERB's lists, ``SessionN/{train,test}_meta_data.json``; ``None``: the recipe's
-        unfinished: runs of the benchmark that are not there, each with the reason
+        runs: one run for each fold
+        meta_data: folder of SUPERB's lists, ``SessionN/{train,test}_meta_data.json``, or ``None`` for the recipe's
+        unfinished: runs of the benchmark that are not finished, each with the reason
 
     Raises:
-        UsageError: a fold is missing or there twice, predictions are not from ``dev-best.ckpt`` or damaged, or the
+        UsageError: a fold is missing or occurs twice, predictions are not from ``dev-best.ckpt`` or damaged, or the
             folds were made differently
-        LabelError: an id, a label or a count is not the list's
+        LabelError: an id, a label or a count differs from that of the list
     """
     by_fold = _five_folds(runs, unfinished or {})
     for run in by_fold.values():
         check_best(run)
     check_agreement(by_fold)
     lists = {fold: _test_list(meta_data or _own_lists(run), fold) for fold, run in by_fold.items()}
-    places = {name: fold for fold, listed in lists.items() for name in listed}
-    scores = tuple(_score(run, lists[fold], places) for fold, run in by_fold.items())
+    fold_of = {name: fold for fold, listed in lists.items() for name in listed}
+    scores = tuple(_score(run, lists[fold], fold_of) for fold, run in by_fold.items())
     counts = {score.fold: score.utterances for score in scores}
     notes = []
     if counts != UTTERANCES:
@@ -91,23 +91,23 @@ def superb_submission(
 
 
 def _five_folds(runs: Sequence[FoldRun], unfinished: dict[str, str]) -> dict[str, FoldRun]:
-    found: dict[str, FoldRun] = {}
+    by_fold: dict[str, FoldRun] = {}
     for run in runs:
         if run.fold not in FOLDS:
             raise UsageError(f"{run.expdir}: SUPERB has no fold {run.fold!r}{nearest(run.fold, FOLDS)}")
-        if run.asked not in (None, run.fold):
-            raise UsageError(f"--fold {run.asked}={run.expdir}: holds {run.fold}")
-        if run.fold in found:
-            raise UsageError(f"{run.fold} is there twice: {found[run.fold].expdir} and {run.expdir}")
-        found[run.fold] = run
-    missing = [fold for fold in FOLDS if fold not in found]
+        if run.named not in (None, run.fold):
+            raise UsageError(f"--fold {run.named}={run.expdir}: holds {run.fold}; name the directory of {run.named}")
+        if run.fold in by_fold:
+            raise UsageError(f"{run.fold} occurs twice: {by_fold[run.fold].expdir} and {run.expdir}; give one of them")
+        by_fold[run.fold] = run
+    missing = [fold for fold in FOLDS if fold not in by_fold]
     if missing:
         reasons = {name: reason for name, reason in unfinished.items() if set(missing) & set(name.split(" | "))}
         why = "".join(f"; {name}: {reason}" for name, reason in reasons.items())
         raise UsageError(
             f"no predictions of {', '.join(missing)}; SUPERB scores the task only with all five folds{why}"
         )
-    return {fold: found[fold] for fold in FOLDS}
+    return {fold: by_fold[fold] for fold in FOLDS}
 
 
 def _own_lists(run: FoldRun) -> Path:
@@ -122,11 +122,11 @@ def _session(folder: Path, fold: str, split: str) -> Path:
 
 
 def _test_list(folder: Path, fold: str) -> dict[str, str]:
-    """The class of every id, in the list's order."""
+    """Return the class of every id, in the order of the list."""
     path = _session(folder, fold, "test")
     labels, entries = read_entries(path)
     if set(labels) != set(CLASSES):
-        raise LabelError(f"{path}: has classes {', '.join(labels)}, SUPERB's are {', '.join(CLASSES)}")
+        raise LabelError(f"{path}: has classes {', '.join(labels)}, but SUPERB's are {', '.join(CLASSES)}")
     listed: dict[str, str] = {}
     for name, label, _ in entries:
         if stem(name) in listed:
@@ -135,13 +135,13 @@ def _test_list(folder: Path, fold: str) -> dict[str, str]:
     return listed
 
 
-def _score(run: FoldRun, listed: dict[str, str], places: dict[str, str]) -> FoldScore:
+def _score(run: FoldRun, listed: dict[str, str], fold_of: dict[str, str]) -> FoldScore:
     predictions = read_predictions(run)
     for item in predictions:
         if item.label not in CLASSES:
             known = ", ".join(CLASSES)
             raise LabelError(f"{run.predictions}: {item.id} is predicted as {item.label!r}; SUPERB's classes: {known}")
-    elsewhere = {name: fold for name, fold in places.items() if fold != run.fold}
+    elsewhere = {name: fold for name, fold in fold_of.items() if fold != run.fold}
     ordered = check_ids(run, predictions, list(listed), elsewhere, f"SUPERB's test list of {run.fold}")
     for name, item in ordered.items():
         if item.truth != listed[name]:
@@ -155,7 +155,7 @@ def _lines(predictions: dict[str, Prediction]) -> str:
 
 
 def _track(runs: dict[str, FoldRun], meta_data: Path | None) -> Track:
-    """The track of the recipe; constrained only where the validation set was SUPERB's, too."""
+    """Return the recipe's track; it is the constrained one only if the validation sets are SUPERB's as well."""
     first = next(iter(runs.values()))
     track = superb_track(first.metrics.get("head"), first.config, first.metrics.get("upstream"))
     if track.name != CONSTRAINED:
@@ -163,11 +163,11 @@ def _track(runs: dict[str, FoldRun], meta_data: Path | None) -> Track:
     for fold, run in runs.items():
         path = run.expdir / f"dev_{fold}_predict.txt"
         listed = read_entries(_session(meta_data or _own_lists(run), fold, "train"))[1]
-        expected = {stem(listed[place][0]) for place in drawn_validation(len(listed), VALID_RATIO)[1]}
+        expected = {stem(listed[index][0]) for index in drawn_validation(len(listed), VALID_RATIO)[1]}
         try:
-            found = {line.partition(" ")[0] for line in path.read_text(encoding="utf-8").splitlines()}
+            used = {line.partition(" ")[0] for line in path.read_text(encoding="utf-8").splitlines()}
         except (OSError, UnicodeDecodeError):
-            return Track(LESS_CONSTRAINED, f"mean pooling, but {path} is not there to show that dev was SUPERB's")
-        if found != expected:
+            return Track(LESS_CONSTRAINED, f"mean pooling, but without {path} nothing shows that dev was SUPERB's")
+        if used != expected:
             return Track(LESS_CONSTRAINED, f"mean pooling, but dev of {fold} is not what SUPERB draws for validation")
     return track

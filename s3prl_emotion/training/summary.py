@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from s3prl_emotion.figures.split_plots import plot_confusion, plot_split
+from s3prl_emotion.metrics.registry import of_kind
 
 if TYPE_CHECKING:
     from s3prl_emotion.experts.base import EmotionExpert
@@ -49,10 +50,11 @@ def _classes(metrics: dict[str, Any]) -> list[str]:
 
 
 def _class_scores(results: dict[str, dict[str, Any]], title: str) -> Table:
-    scores = Table("split", "utterances", "WA", "UA (UAR)", "macro-F1", "checkpoint", title=title)
+    shown = of_kind("classes")
+    scores = Table("split", "utterances", *(metric.label for metric in shown), "checkpoint", title=title)
     for split, metrics in results.items():
-        percent = [f"{100 * metrics[name]:.2f} %" for name in ("WA", "UAR", "macro_f1")]
-        scores.add_row(split, str(metrics["utterances"]), *percent, _checkpoint(metrics))
+        values = [f"{metric.scale * metrics[metric.name]:.2f}{' %' if metric.percent else ''}" for metric in shown]
+        scores.add_row(split, str(metrics["utterances"]), *values, _checkpoint(metrics))
     return scores
 
 

@@ -269,7 +269,7 @@ def test_missing_fold(runs: list[Path], submit: Submit, missing: list[int]):
 
 def test_fold_that_is_there_twice(runs: list[Path], submit: Submit):
     shutil.copytree(runs[1], "again")
-    submit(*runs, "again", refused=r"fold2 is there twice: .*runs/fold2 and again")
+    submit(*runs, "again", refused=r"fold2 occurs twice: .*runs/fold2 and again")
     submit(*runs, runs[0], refused="is named twice")
 
 
@@ -286,7 +286,7 @@ def test_swapped_folds(runs: list[Path], submit: Submit):
 
 @pytest.mark.parametrize(
     ("checkpoint", "said"),
-    [(None, r"the weights of the moment, in training \(step 40\)"), ("states-40.ckpt", r"states-40\.ckpt \(step 40\)")],
+    [(None, r"the current weights during training \(step 40\)"), ("states-40.ckpt", r"states-40\.ckpt \(step 40\)")],
 )
 def test_predictions_that_are_not_of_the_best_checkpoint(
     runs: list[Path], submit: Submit, checkpoint: str | None, said: str
@@ -324,7 +324,7 @@ def test_folds_that_were_made_differently(
     submit(*runs, refused=rf"runs/fold4: .*{key}.*same recipe, upstream and seed")
 
 
-def test_places_may_name_the_fold_and_float32_stores_are_exact(runs: list[Path], submit: Submit):
+def test_paths_may_name_the_fold_and_float32_stores_are_exact(runs: list[Path], submit: Submit):
     for run, fold in zip(runs, FOLDS, strict=True):
         change = {"layer_file": f"prepared/saliency/wavlm-{fold}/saliency.npz"}
         edit_metrics(run, fold, lambda metrics, change=change: metrics["config"]["downstream_expert"].update(change))
@@ -369,7 +369,7 @@ def test_corrupted_predictions(
     ("damage", "said"),
     [
         (lambda data: data[:-9], r"ends in the middle of line 13; evaluate again|line 13: . fields"),
-        (lambda data: data.replace(b"Ses", b"\xff\xfe", 1), "not readable as CSV: 'utf-8' codec"),
+        (lambda data: data.replace(b"Ses", b"\xff\xfe", 1), r"not readable as CSV \('utf-8' codec"),
         (lambda data: b"", "holds no predictions"),
         (lambda data: data.replace(b",", b',"', 12), "not readable as CSV|fields, the header"),
     ],
@@ -404,7 +404,7 @@ def test_labels_that_are_not_the_lists(five: Path, runs: list[Path], tmp_path: P
     [
         (
             lambda content: content["labels"].update(exc=4),
-            r"has classes neu, hap, ang, sad, exc, SUPERB's are neu, hap",
+            r"has classes neu, hap, ang, sad, exc, but SUPERB's are neu, hap",
         ),
         (lambda content: content["meta_data"].append(content["meta_data"][0]), r"Ses02\w+ is listed twice"),
         (lambda content: content.pop("meta_data"), r"not one of SUPERB's split lists"),
@@ -424,8 +424,8 @@ def test_lists_that_are_not_superbs(
 def test_other_refusals(runs: list[Path], lists: Path, submit: Submit):
     submit(refused="name a benchmark's directory, or experiment directories, or --fold")
     submit(*runs, "--fold", "fold1=x", refused="name a benchmark's directory, or experiment directories, or --fold")
-    submit("--fold", "fold1", refused="--fold fold1: is not of the form FOLD=DIR")
-    submit("--fold=fold1=a", "--fold=fold1=b", refused="fold1 is named twice")
+    submit("--fold", "fold1", refused="--fold fold1: not of the form FOLD=DIR")
+    submit("--fold=fold1=a", "--fold=fold1=b", refused="fold1 is given twice")
     submit(*runs, "--system", "mean", refused="--system: chooses from a benchmark's directory")
     submit(*runs, "--meta_data", "nowhere", refused="--meta_data nowhere: no such folder")
     submit("nowhere", refused="nowhere: no such folder")
@@ -445,9 +445,7 @@ def test_fold_that_superb_does_not_have(runs: list[Path], submit: Submit):
 
 def test_place_that_cannot_be_written(runs: list[Path], submit: Submit):
     Path("file").write_text("")
-    submit(
-        *runs, "--out", "file/predict.zip", refused=r"file: no folder could be made there \(.*\); choose another --out"
-    )
+    submit(*runs, "--out", "file/predict.zip", refused=r"file: cannot be created \(.*\); choose another --out")
     Path("folder.zip").mkdir()
     Path("folder.zip/predict.zip").mkdir()
     submit(*runs, "--out", "folder.zip", refused=r"folder\.zip/predict\.zip: could not be written")
@@ -543,7 +541,7 @@ def test_another_validation_set_is_less_constrained(runs: list[Path], submit: Su
     path.write_text("".join(path.read_text().splitlines(keepends=True)[1:]))
     assert "less constrained (mean pooling, but dev of fold2 is not what SUPERB draws for validation)" in submit(*runs)
     path.unlink()
-    assert "less constrained (mean pooling, but runs/fold2/dev_fold2_predict.txt is not there" in submit(*runs)
+    assert "less constrained (mean pooling, but without runs/fold2/dev_fold2_predict.txt nothing shows" in submit(*runs)
 
 
 # --- the real thing ---------------------------------------------------------------------------------------------------
@@ -570,7 +568,7 @@ def test_runs_with_superbs_seeding_need_the_evaluation_that_is_named(
     for fold in FOLDS:
         assert main(["submit", *folders]) == 1
         line = capfd.readouterr().err.splitlines()[-1]
-        assert f"er_{fold}/test_{fold}_predictions.csv: made by the weights of the moment" in line
+        assert f"er_{fold}/test_{fold}_predictions.csv: made by the current weights" in line
         cli(*shlex.split(line[line.index("run_downstream.py") :])[1:], "--device", "cpu")
     assert main(["submit", *folders]) == 0
     said = capfd.readouterr().out
@@ -664,7 +662,9 @@ def test_csv_of_each_fold_has_the_tables_names_order_and_classes(graded: list[Pa
 def test_named_folds_and_tables_elsewhere(graded: list[Path], submit: Submit):
     submit(*graded, "--format", "emo-superb", "--out", "a")
     shutil.move("data", "moved")
-    submit(*graded, "--format", "emo-superb", refused=r"label table .*data/labels_consensus_1\.csv is not there; give")
+    submit(
+        *graded, "--format", "emo-superb", refused=r"label table .*data/labels_consensus_1\.csv does not exist; give"
+    )
     pairs = [f"--fold=fold{fold}={run}" for fold, run in enumerate(graded, start=1)]
     submit(*pairs, "--format", "emo-superb", "--meta_data", "moved", "--out", "b")
     for path in written(Path("a")):
@@ -673,16 +673,16 @@ def test_named_folds_and_tables_elsewhere(graded: list[Path], submit: Submit):
 
 def test_emo_superb_refusals(graded: list[Path], submit: Submit, tmp_path: Path):
     form = ("--format", "emo-superb")
-    submit(*graded[:2], *form, refused="no predictions of fold3, though there are tables of fold1, fold2, fold3")
+    submit(*graded[:2], *form, refused="no predictions of fold3, but there are tables of fold1, fold2, fold3")
     swapped = [f"--fold=fold{fold}={run}" for fold, run in zip((2, 1, 3), graded, strict=True)]
     submit(*swapped, *form, refused=r"--fold fold2=runs/1: was trained on labels_consensus_1\.csv")
     extra = write_graded_run(Path("runs/extra"), tmp_path / "data" / "labels_consensus_3.csv")
-    submit(*graded, extra, *form, refused="fold3 is there twice: .*; name them with --fold")
+    submit(*graded, extra, *form, refused="fold3 occurs twice: .*; name them with --fold")
     shutil.copy("data/labels_consensus_3.csv", "data/other.csv")
     other = write_graded_run(Path("runs/other"), Path("data/other.csv"))
     named = [f"--fold=fold{fold}={run}" for fold, run in enumerate([*graded, other], start=1)]
     submit(*named, *form, "--meta_data", "data", refused="runs/other: .*labels is 'data/other.csv' in fold4")
-    submit(*graded[:2], other, *form, refused="fold1 is there twice")
+    submit(*graded[:2], other, *form, refused="fold1 occurs twice")
     submit("--fold", f"fold4={other}", *form, "--meta_data", "data", refused="no predictions of fold1, fold2, fold3")
     assert "fold7: 8 utterances" in submit("--fold", f"fold7={other}", *form, "--out", "csv")
     shutil.copytree("data", "short")
@@ -708,7 +708,7 @@ def test_emo_superb_refusals(graded: list[Path], submit: Submit, tmp_path: Path)
         (lambda text: text.replace("Split_Set", "Split"), "no column Split_Set; is it one of EMO-SUPERB's label t"),
         (lambda text: text.replace("FileName", "File"), "no column FileName"),
         (lambda text: text.replace("happy", "disgust", 1), "has shares of .*disgust, but the head predicts .*happy"),
-        (lambda text: text.replace(",Test", ",Train"), "no rows to test in fold1"),
+        (lambda text: text.replace(",Test", ",Train"), "no test rows in fold1"),
         (lambda text: text + text.splitlines()[-1] + "\n" if text.splitlines()[-1].endswith("Test") else
          text + next(line for line in text.splitlines() if line.endswith("Test")) + "\n", r"MSP_\d+ is listed twice"),
     ],
