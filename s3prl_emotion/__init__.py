@@ -34,7 +34,7 @@ def load(
 
     Args:
         ckpt: checkpoint of one of the suite's heads, or an experiment directory with a ``dev-best.ckpt``
-        device: by default cuda where there is one, else cpu
+        device: cuda if available, else cpu, by default
         upstream_ckpt: the upstream's checkpoint (``-k``), if it was moved since training
         upstream_model_config: the upstream's options (``-g``), if they were moved since training
         upstream_path: folders with upstream adapters, as ``--upstream_path``

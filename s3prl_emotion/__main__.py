@@ -1,4 +1,4 @@
-"""``python -m s3prl_emotion``: the same as the ``s3prl-emotion`` command."""
+"""``python -m s3prl_emotion``: run the ``s3prl-emotion`` command."""
 
 from s3prl_emotion.cli import command
 

@@ -52,9 +52,9 @@ def join(args: Namespace, given: Sequence[str]) -> None:
         return
     if torch.device(args.device).index is not None:
         raise UsageError(f"--device {args.device}: torchrun gives each process its own GPU; use --device cuda")
-    wanted, there = int(os.environ.get("LOCAL_WORLD_SIZE", 1)), torch.cuda.device_count()
-    if wanted > there:
-        raise UsageError(f"torchrun --nproc_per_node {wanted}: there are {there} GPUs; use that many, or --device cpu")
+    wanted, gpus = int(os.environ.get("LOCAL_WORLD_SIZE", 1)), torch.cuda.device_count()
+    if wanted > gpus:
+        raise UsageError(f"torchrun --nproc_per_node {wanted}: there are {gpus} GPUs; use that many, or --device cpu")
 
 
 def check_world(state: dict[str, Any], path: Path, local_rank: int | None) -> None:

@@ -14,7 +14,7 @@ MERGE = "tag:yaml.org,2002:merge"  # YAML's <<
 
 
 class _UniqueKeys(yaml.SafeLoader):
-    """Refuse duplicate keys, of which PyYAML silently takes the last."""
+    """Reject duplicate keys, of which PyYAML silently uses the last."""
 
 
 def _mapping(loader: yaml.SafeLoader, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:

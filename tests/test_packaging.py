@@ -71,8 +71,16 @@ def test_wheel_trains_from_an_empty_directory(wheel: Path, tiny_corpus: TinyCorp
         json.loads((work / "result/downstream/tiny/test_fold1_metrics.json").read_text())["checkpoint"]
         == "dev-best.ckpt"
     )
-    doctor = [sys.executable, str(site / "bin" / "s3prl-emotion"), "doctor"]
-    assert str(site) in subprocess.run(doctor, cwd=work, env=env, check=True, capture_output=True, text=True).stdout
+    suite = [sys.executable, str(site / "bin" / "s3prl-emotion")]
+
+    def run(*words: object) -> str:
+        command = [*suite, *map(str, words)]
+        return subprocess.run(command, cwd=work, env=env, check=True, capture_output=True, text=True).stdout
+
+    assert str(site) in run("doctor")
+    trained = run("pretrain-rae", "--audio", tiny_corpus.root, "--out", "rae", "--steps", 1, "--batch_size", 4)
+    assert trained.startswith("rae/rae.ckpt: 1 steps")
+    assert "all checks passed" in run("check-upstream", "rae", "-k", "rae/rae.ckpt")
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""Lock files and folders against other processes: the only place in the suite that does.
+"""Lock files and folders against other processes: the suite's only lock.
 
 The system releases a lock when the process that holds it ends, however it ends. A child that inherits the open file
 holds the lock as well, for as long as it lives.
@@ -48,7 +48,7 @@ def locked(
     """Hold a lock file, which names the process that holds it.
 
     Args:
-        path: of the lock file, which stays there
+        path: of the lock file, which is not removed
         busy: what to say if another process holds the lock; that process and a remedy are added
         failure: class of the error that is raised
         wait: called between attempts as long as another process holds the lock: sleeps, or raises to give up;

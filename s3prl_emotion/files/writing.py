@@ -1,4 +1,4 @@
-"""Write files and folders whole or not at all: the only place in the suite that does.
+"""Write files and folders whole or not at all: the suite's only writer.
 
 Content goes into a partial file beside the target, which takes the target's name once it is complete. So an older file
 stays until then, and a crash or a full disk leaves nothing half-written under the name.
@@ -97,9 +97,9 @@ def write_json(path: Path, values: Any, failure: type[EmotionError] = TrainingEr
 
     Args:
         path: of the file
-        values: what ``json.dumps`` takes
+        values: to serialise
         failure: class of the error that is raised
-        options: of ``json.dumps``, in place of these
+        options: of ``json.dumps``, which override these
     """
     write_text(path, json.dumps(values, **{"indent": 2, "default": str, **options}) + "\n", failure)
 

@@ -146,7 +146,7 @@ class FeatureStore:
     def _open(self, device: str) -> bool:
         """Make the collection if it is missing; return whether it can be written."""
         if self.root.exists() and not self.root.is_dir():
-            raise StoreError(f"--feature_store {self.root}: a file stands there; name a folder")
+            raise StoreError(f"--feature_store {self.root}: is a file; name a folder")
         about = self.folder / ABOUT
         if self.root.is_dir() and not os.access(self.folder if self.folder.is_dir() else self.root, os.W_OK):
             logger.warning("%s is read-only: features that it lacks are computed each time", self.root)

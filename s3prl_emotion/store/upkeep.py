@@ -90,7 +90,7 @@ def clean(store: Path) -> tuple[int, int]:
         number of removed records, and of freed bytes
 
     Raises:
-        StoreError: not a feature store, it is being written to, or there is no room for the copies
+        StoreError: not a feature store, it is being written to, or no disk space for the copies
     """
     gone = before = after = 0
     for folder in _folders(store):

@@ -20,12 +20,12 @@ def add_upstream_arguments(parser: ArgumentParser) -> None:
     add("-s", "--upstream_feature_selection", default="hidden_states", metavar="NAME", help="key of its features")
     add("-l", "--upstream_layer_selection", type=int, metavar="LAYER", help="one layer instead of all")
     add("--upstream_path", metavar="DIR", help="more folders with upstream adapters")
-    add("--device", help="cuda where there is one, else cpu")
+    add("--device", help="cuda if available, else cpu")
 
 
 def add_store_arguments(parser: ArgumentParser, required: bool) -> None:
     """Declare the feature store's flags as ``run_downstream.py`` has them."""
-    parser.add_argument("--feature_store", required=required, metavar="DIR", help="where features are kept")
+    parser.add_argument("--feature_store", required=required, metavar="DIR", help="folder of the feature store")
     parser.add_argument("--store_dtype", default="float32", help="float32 (exact), float16 or bfloat16")
 
 

@@ -32,7 +32,7 @@ def read_options(kind: type[Section], model_config: Any, upstream: str) -> Secti
     if isinstance(model_config, dict):
         return kind.read(model_config, upstream)
     path = Path(model_config)
-    values = read_yaml(path, f"no such file; -u {upstream} takes its options from a YAML file", f"-g {path}")
+    values = read_yaml(path, f"no such file; -u {upstream} reads its options from a YAML file", f"-g {path}")
     return kind.read({} if values is None else values, f"-g {path}: {upstream}")
 
 
@@ -75,7 +75,7 @@ class UtteranceUpstream(torch.nn.Module, ABC):
         """
         for wav in wavs:
             if wav.dim() != 1 or wav.numel() == 0:
-                raise AudioError(f"an upstream takes waveforms [N] with N >= 1 samples, got {list(wav.shape)}")
+                raise AudioError(f"an upstream needs waveforms [N] with N >= 1 samples, got {list(wav.shape)}")
         by_utterance = [self.layers(wav) for wav in wavs]
         hidden = tuple(pad_sequence(list(layer), batch_first=True) for layer in zip(*by_utterance, strict=True))
         return {"hidden_states": hidden, "last_hidden_state": hidden[-1]}

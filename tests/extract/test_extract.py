@@ -226,7 +226,7 @@ def test_a_run_that_resumes_may_have_a_store_or_not(cli: Cli, tiny_corpus: TinyC
         (("--feature_store", "S", "--store_dtype", "float61"), "--store_dtype float61: no such type; nearest: float16"),
         (("--store_dtype", "float16"), "--store_dtype and --store_batched need --feature_store DIR"),
         (("--store_batched",), "--store_dtype and --store_batched need --feature_store DIR"),
-        (("--feature_store", "file"), "--feature_store file: a file stands there; name a folder"),
+        (("--feature_store", "file"), "--feature_store file: is a file; name a folder"),
         (("--feature_store", "S", "-g", "noise.yaml"), "gives different features for the same utterance"),
         (
             ("--feature_store", "S", "-g", "uneven.yaml"),
@@ -399,7 +399,7 @@ def test_size_is_predicted(
         (("-l", "-5"), "-l -5: the upstream has no such layer in 'hidden_states'; it has 4, from 0 to 3"),
         (("-u", "fake_layer"), "-u fake_layer: no such upstream; nearest: fake_layers"),
         (("-u", "fake_without_frames", "--batch_seconds", "9"), r"does not say how many frames .* \(it lacks frames"),
-        (("--feature_store", "file"), "--feature_store file: a file stands there"),
+        (("--feature_store", "file"), "--feature_store file: is a file"),
         (("--labels", "none.csv"), "none.csv: no such label table"),
     ],
 )
