@@ -1,4 +1,4 @@
-"""What the tests of the feature store share: fake upstreams, sources of their features, damage to files."""
+"""Tools for tests of the feature store: fake upstreams, sources of their features, damage to files."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from s3prl_emotion.upstreams.source import UpstreamSource, UpstreamSpec
 
 FAKES = Path(__file__).parent / "fake_upstreams"
 FRAME = 160  # samples
-ENTRY = struct.Struct("<16s16sQQIIIIQQ")  # as the format says: key, checksum, offset, bytes, L, T, D, dtype, samples, …
+ENTRY = struct.Struct("<16s16sQQIIIIQQ")  # of the format: key, checksum, offset, bytes, L, T, D, dtype, samples, …
 MAGIC = 8  # bytes
 
 
 def fake(name: str = "fake_layers", **options: Any) -> torch.nn.Module:
-    """A fake upstream of ``fake_upstreams``, frozen."""
+    """Build a frozen fake upstream of ``fake_upstreams``."""
     s3prl_emotion.register()
     ADAPTERS.register_folder(FAKES)
     import s3prl.hub
@@ -33,7 +33,7 @@ def fake(name: str = "fake_layers", **options: Any) -> torch.nn.Module:
 
 
 def features_of(waveform: NDArray[np.floating[Any]], layers: int = 4, dim: int = 6, seed: int = 0) -> torch.Tensor:
-    """Layers ``[L, T, D]`` of a fake upstream, float64, from the definition."""
+    """Compute the layers ``[L, T, D]`` of a fake upstream from the definition, float64."""
     weights = torch.randn((layers, FRAME, dim), generator=torch.Generator().manual_seed(seed)).double().numpy()
     frames = [waveform[start : start + FRAME] for start in range(0, len(waveform) - FRAME + 1, FRAME)]
     frames = frames or [np.pad(waveform, (0, FRAME - len(waveform)))]
@@ -43,7 +43,7 @@ def features_of(waveform: NDArray[np.floating[Any]], layers: int = 4, dim: int =
 
 
 def speech(count: int = 6) -> list[torch.Tensor]:
-    """Waveforms of like, but different lengths."""
+    """Return waveforms of similar, but different lengths."""
     return [torch.from_numpy(tone(100.0 + 30 * number, 0.1 + 0.037 * number, number)) for number in range(count)]
 
 
@@ -55,7 +55,7 @@ def source_of(
     selection: str = "hidden_states",
     **options: Any,
 ) -> UpstreamSource:
-    """Features of a fake upstream, with a store in ``folder``."""
+    """Return a source of features of a fake upstream, with a store in ``folder``."""
     upstream = fake() if upstream is None else upstream
     featurizer = Featurizer(
         upstream=upstream, feature_selection=selection, layer_selection=layer, upstream_device="cpu"
@@ -64,18 +64,18 @@ def source_of(
 
 
 def identity(**changes: Any) -> Identity:
-    """Identity of an upstream that need not be there."""
+    """Return the identity of an imaginary upstream."""
     return Identity({"upstream": "up", "dtype": "float32", "layer": None, "batched": False, **changes})
 
 
 def record(number: int, frames: int = 7) -> tuple[bytes, torch.Tensor, int]:
-    """Key, stack ``[3, T, 5]`` and samples of an utterance that need not be there."""
+    """Return key, stack ``[3, T, 5]`` and samples of an imaginary utterance."""
     stack = torch.randn(3, frames, 5, generator=torch.Generator().manual_seed(number))
     return bytes([number]) * 16, stack, 160 * frames + number
 
 
 def filled(folder: Path, count: int = 6) -> FeatureStore:
-    """A store with ``count`` records, closed."""
+    """Write ``count`` records to a store, and close it."""
     store = FeatureStore(folder, identity())
     for number in range(count):
         store.put(*record(number, frames=4 + 3 * number))
@@ -84,13 +84,13 @@ def filled(folder: Path, count: int = 6) -> FeatureStore:
 
 
 def segment_of(folder: Path) -> tuple[Path, Path]:
-    """Payload and index of the only segment in a store."""
+    """Return the payload and index of the only segment in a store."""
     (payload,), (index,) = folder.glob("*/*.features"), folder.glob("*/*.index")
     return payload, index
 
 
 def places(index: Path) -> list[tuple[int, int]]:
-    """Offset and bytes of each payload that an index names."""
+    """Return the offset and bytes of each payload in an index."""
     return [fields[2:4] for fields in ENTRY.iter_unpack(index.read_bytes()[MAGIC:])]
 
 

@@ -1,4 +1,4 @@
-"""Audio files: 16 kHz mono float32 comes out whatever the format, or one line says what is wrong with the file."""
+"""Audio files of any format become 16 kHz mono float32, or an error of one line."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def sine(pitch: float, seconds: float, rate: int) -> np.ndarray:
 
 
 def peak(samples: np.ndarray) -> float:
-    """Frequency of the strongest partial, in Hz."""
+    """Return the frequency of the strongest partial (Hz)."""
     spectrum = np.abs(np.fft.rfft(samples * np.hanning(len(samples))))
     return float(spectrum.argmax() * RATE / len(samples))
 
@@ -182,12 +182,12 @@ def test_a_rate_that_cannot_be_resampled_is_refused(tmp_path: Path, rate: int):
 
 @pytest.mark.parametrize("channels", [1, 2])
 def test_flac_that_does_not_know_its_length(tmp_path: Path, channels: int):
-    """As encoders write it into a pipe: the number of samples in its header is 0, which means unknown."""
+    """Encoders that write to a pipe set the number of samples in the header to 0, which means unknown."""
     samples = np.random.default_rng(0).uniform(-0.5, 0.5, (3 * RATE, channels))
     soundfile.write(tmp_path / "known.flac", samples, RATE)
     content = bytearray((tmp_path / "known.flac").read_bytes())
     content[21] &= (
-        0xF0  # STREAMINFO stands behind 8 bytes; the last 4 bits of its byte 13 and four bytes are the number
+        0xF0  # STREAMINFO follows 8 bytes; the number is in the last 4 bits of its byte 13 and the next four bytes
     )
     content[22:26] = bytes(4)
     (tmp_path / "unknown.flac").write_bytes(content)

@@ -1,4 +1,4 @@
-"""The ways in which people have s3prl and this suite: wheel, entry points, beside a checkout, linked into it."""
+"""Ways to install the suite: as a wheel, beside an s3prl checkout, linked into s3prl."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ TRAIN = ["-m", "train", "-u", "fbank_no_cmvn", "-d", "emotion_corr_attn", "-n", 
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The wheel, built from a copy of the checkout, which stays clean."""
+    """Build the wheel from a copy of the checkout, which stays clean."""
     if not (REPOSITORY / "setup.cfg").is_file():
         pytest.skip("the wheel is built from a checkout")
     folder = tmp_path_factory.mktemp("wheel")
@@ -85,7 +85,7 @@ def test_wheel_trains_from_an_empty_directory(wheel: Path, tiny_corpus: TinyCorp
 
 @pytest.fixture
 def s3prl_checkout(tmp_path: Path) -> Path:
-    """An s3prl checkout: its package below a folder that stands on the path, as an editable install puts it there."""
+    """Return an s3prl checkout, whose folder an editable install adds to the path."""
     import s3prl
 
     checkout = tmp_path / "s3prl-checkout"

@@ -1,4 +1,4 @@
-"""Recipes: what they may hold, how ``-o`` changes them, and that every shipped one is sound."""
+"""Recipes: their checks, changes by ``-o``, and that every shipped recipe is valid."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def refused(match: str, error: type[EmotionError] = ConfigError) -> Iterator[Non
 
 
 def sound() -> Recipe:
-    """The smallest recipe that passes."""
+    """Return the smallest valid recipe."""
     steps = dict.fromkeys(("total_steps", "gradient_accumulate_steps", "log_step", "eval_step", "save_step"), 1)
     return {
         "runner": {**steps, "gradient_clipping": 1},
@@ -328,7 +328,7 @@ def test_bad_values_of_a_section_are_refused(values: object, match: str):
 
 # --- every shipped recipe ---------------------------------------------------------------------------------------------
 
-# A folder of recipes/ whose recipes are not for emotion_corr_attn names its head here.
+# Heads of the folders of recipes/ that are not for emotion_corr_attn.
 HEAD_OF_FOLDER: dict[str, str] = {
     "das2022": "emotion_latent",
     "mitra2024": "emotion_tcgru",
@@ -376,14 +376,14 @@ NETWORKS: dict[str, Callable[[Any, Any], tuple[nn.Module, int]]] = {
 
 
 def shipped() -> list[Path]:
-    """Every recipe of an experiment: those of stock tasks, ``kind: matrix`` files and upstreams' options are none."""
+    """Return every recipe of an experiment: no stock tasks, ``kind: matrix`` files or options of upstreams."""
     files = [*heads_folder().glob("*/config.yaml"), *recipes_folder().rglob("*.yaml"), *recipes_folder().rglob("*.yml")]
     files = [path for path in files if path.parent.name != "stock"]
     return sorted(path for path in files if not {"kind", "upstreams"} & set(yaml.safe_load(path.read_bytes())))
 
 
 def head_of(path: Path) -> str:
-    """A head's own folder, a recipe named after its head, or the paper's folder."""
+    """Return the head of a recipe: its folder's, the one in its name, or the one of the paper's folder."""
     named = next((name for name in (path.parent.name, path.stem) if name in heads()), None)
     return named or HEAD_OF_FOLDER.get(path.parent.name, "emotion_corr_attn")
 
@@ -449,7 +449,7 @@ def test_shipped_recipe_builds_a_network_that_learns(path: Path):
     features, lengths = torch.randn(3, 9, DIM), torch.tensor([9, 5, 1])
     output = model(features, lengths)
     assert output.shape == (3, outputs)
-    if not list(model.parameters()):  # what is fitted alone, as the supervised SVC of Das et al. 2022
+    if not list(model.parameters()):  # fitted without training, as the supervised SVC of Das et al. 2022
         return
     nn.functional.cross_entropy(output, torch.tensor([0, 1, 2])).backward()
     gradients = [parameter.grad for parameter in model.parameters()]

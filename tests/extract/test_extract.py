@@ -34,7 +34,7 @@ Suite = Callable[..., Outcome]
 
 @pytest.fixture
 def suite(cli: Cli, capfd: pytest.CaptureFixture[str]) -> Suite:
-    """``suite("store", "ls", folder)``: the suite's command inside this process, as ``cli`` is for training."""
+    """``suite("store", "ls", folder)``: run the suite's command in this process, as ``cli`` does for training."""
 
     def call(*words: object, code: int = 0) -> Outcome:
         capfd.readouterr()
@@ -48,20 +48,20 @@ def suite(cli: Cli, capfd: pytest.CaptureFixture[str]) -> Suite:
 
 
 def error_of(outcome: Outcome) -> str:
-    """The one line that says what is wrong."""
+    """Return the line of the error."""
     lines = [line for line in re.split(r"[\r\n]+", outcome.err) if "error:" in line]
     assert len(lines) == 1, outcome.err
     return lines[0]
 
 
 class Upstream(NamedTuple):
-    """A fake upstream with options of its own, and a file that tells what it was called for."""
+    """A fake upstream with its own options, and a file that lists its calls."""
 
     words: tuple[object, ...]
     calls: Path
 
     def called_for(self, corpus: TinyCorpus) -> int:
-        """How many calls were for whole utterances of a corpus; forgets them."""
+        """Return the number of calls for whole utterances of a corpus, and reset the list."""
         keys = set(keys_of(corpus).values())
         lines = self.calls.read_text().split()[1::2] if self.calls.exists() else []
         self.calls.unlink(missing_ok=True)
@@ -88,12 +88,12 @@ def keys_of(corpus: TinyCorpus) -> dict[str, bytes]:
 
 
 def collections(folder: Path | str) -> dict[str, int]:
-    """Collections of a store and their distinct utterances."""
+    """Return the collections of a store and their distinct utterances."""
     return {item.folder.name: item.utterances for item in upkeep.collections(Path(folder))}
 
 
 def opened(folder: Path | str, **identity: Any) -> FeatureStore:
-    """The collection with these values in its identity, whatever the rest is."""
+    """Open the collection with these values in its identity."""
     for item in upkeep.collections(Path(folder)):
         values = item.about["identity"]
         if all(values[name] == value for name, value in identity.items()):
@@ -113,7 +113,7 @@ def train(
 
 
 def left_by(folder: str) -> dict[str, Any]:
-    """What a run comes to."""
+    """Return the results of a run."""
     last = load_checkpoint(f"{folder}/states-6.ckpt")
     left: dict[str, Any] = {name: last[name] for name in ("Downstream", "Featurizer", "Optimizer", "Rng", "Records")}
     left["best"] = load_checkpoint(f"{folder}/dev-best.ckpt")["Downstream"]
@@ -271,7 +271,7 @@ def test_extraction_fills_a_store_once(suite: Suite, cli: Cli, tiny_corpus: Tiny
     seconds = sum(len(load_audio(path)) for path in tiny_corpus.root.iterdir()) / 16_000
     summary = rf"48 utterances: 48 computed \({seconds:.0f} s of audio, [\d.]+ s per second\), .*; S/{name}"
     assert re.search(summary, outcome.out), outcome.out
-    assert f" {round(seconds)}/{round(seconds)} [" in outcome.err  # the bar came to its end
+    assert f" {round(seconds)}/{round(seconds)} [" in outcome.err  # the bar reached its end
     assert upstream.called_for(tiny_corpus) == UTTERANCES + 2
     store = opened("S")
     for file, key in keys_of(tiny_corpus).items():
@@ -310,12 +310,12 @@ def test_processes_share_the_work(
         monkeypatch.setenv("RANK", str(rank))
         outcome = extract(suite, tiny_corpus, upstream, "--max_duration", "0.5", *words)
         computed = int(re.search(r"16 utterances: (\d+) computed", outcome.out).group(1))
-        assert 16 < computed < 24  # the whole ones and some that are cut
+        assert 16 < computed < 24  # whole utterances and some that are cut
     monkeypatch.delenv("RANK")
     monkeypatch.delenv("WORLD_SIZE")
     assert "48 utterances: 0 computed" in extract(suite, tiny_corpus, upstream, "--max_duration", "0.5", *words).out
     (verdict,) = upkeep.verify(Path("S"))
-    assert verdict.good == next(iter(collections("S").values()))  # nothing twice
+    assert verdict.good == next(iter(collections("S").values()))  # none is computed twice
 
 
 def test_cut_utterances_are_kept_as_well(suite: Suite, cli: Cli, tiny_corpus: TinyCorpus, upstream: Upstream):
@@ -348,7 +348,7 @@ def test_batches_have_a_collection_of_their_own(suite: Suite, cli: Cli, tiny_cor
 
 
 def test_batches_hold_as_much_audio_as_was_asked_for(suite: Suite, tiny_corpus: TinyCorpus, tmp_path: Path):
-    minding = upstream_with(tmp_path, batch=1.0)  # adds to each value how many neighbours there were
+    minding = upstream_with(tmp_path, batch=1.0)  # adds the number of other utterances in the batch to each value
     extract(suite, tiny_corpus, minding, "--batch_seconds", "2")
     store = opened("S")
     neighbours = {}
@@ -383,7 +383,7 @@ def test_size_is_predicted(
     with monkeypatch.context() as patch:
         patch.setattr(shutil, "disk_usage", room(round(size * 1.05)))
         extract(suite, tiny_corpus, big)
-        patch.setattr(shutil, "disk_usage", room(0))  # all is there: nothing more is needed
+        patch.setattr(shutil, "disk_usage", room(0))  # all is stored: no more space is needed
         extract(suite, tiny_corpus, big)
     assert list(collections("S").values()) == [UTTERANCES]
 
@@ -494,7 +494,7 @@ POOLED: dict[str, Callable[[np.ndarray], np.ndarray]] = {
 
 
 def check(corpus: TinyCorpus, pooling: str, layers: Callable[[np.ndarray], np.ndarray]):
-    """Compare ``out.npz`` with the definition; ``layers`` picks or sums them."""
+    """Compare ``out.npz`` with the definition; ``layers`` selects or sums them."""
     with np.load("out.npz", allow_pickle=False) as file:
         names = file["names"].tolist()
         assert names == sorted(path.name for path in corpus.root.iterdir())
@@ -535,7 +535,7 @@ def test_layers_are_summed_as_a_checkpoint_learned(
 ):
     train(cli, tiny_corpus, upstream, "exp", *(("--upstream_feature_normalize",) if normalize else ()))
     weights = load_checkpoint("exp/states-6.ckpt")["Featurizer"]["weights"].double().numpy()
-    weights = weights + np.array([0.5, -1.0, 0.2, 0.0])  # further apart than six steps bring them
+    weights = weights + np.array([0.5, -1.0, 0.2, 0.0])  # a larger difference than six steps can cause
     state = load_checkpoint("exp/states-6.ckpt")
     state["Featurizer"]["weights"] = torch.from_numpy(weights).float()
     torch.save(state, "edited.ckpt")

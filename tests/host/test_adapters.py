@@ -42,7 +42,7 @@ def build(name: str, **options: Any) -> Any:
 
 
 def features(upstream: Any, *wavs: torch.Tensor) -> torch.Tensor:
-    """The one layer of an upstream ``[B, T, D]``."""
+    """Return the single layer of an upstream ``[B, T, D]``."""
     with torch.no_grad():
         out = upstream(list(wavs))
     assert isinstance(out["hidden_states"], tuple)
@@ -62,7 +62,7 @@ def tone(pitch: float, samples: int = RATE, harmonics: int = 1) -> torch.Tensor:
 def log_mel_by_hand(
     wav: np.ndarray, filters: int, top: float, window: int = 400, hop: int = 160, floor: float = 1e-8
 ) -> np.ndarray:
-    """Frame by frame and filter by filter, float64: HTK's Mel scale, triangles linear in Hz, Hamming, FFT of 512."""
+    """Compute log-Mel energies in loops, float64: HTK's Mel scale, triangles linear in Hz, Hamming, FFT of 512."""
     wav = np.concatenate([wav.astype(np.float64), np.zeros(max(0, window - len(wav)))])
     hamming = 0.54 - 0.46 * np.cos(2 * np.pi * np.arange(window) / window)
     highest = 2595 * np.log10(1 + top / 700)
@@ -137,7 +137,7 @@ def test_pitch_of_a_glide_is_that_of_each_frames_centre() -> None:
     wav = torch.from_numpy(0.3 * np.sin(2 * np.pi * (100 * time + 50 * time**2))).float()  # 100 to 300 Hz in 2 s
     got = features(build("mel_f0", f0="hz"), wav)[0, :, -1].numpy()
     centres = (160 * np.arange(len(got)) + 200) / RATE
-    inner = slice(5, -5)  # windows of 50 ms: the outermost reach beyond the audio
+    inner = slice(5, -5)  # windows of 50 ms: the first and last extend beyond the audio
     np.testing.assert_allclose(got[inner], (100 + 100 * centres)[inner], rtol=0.01)
 
 
@@ -159,19 +159,19 @@ def test_voiced_and_unvoiced_parts_are_told_apart() -> None:
 
 
 def alternating(loudness: torch.Tensor) -> torch.Tensor:
-    """Harmonics of 200 Hz; of each two periods (80 samples), the second is as loud as ``loudness`` says there."""
+    """Return harmonics of 200 Hz; ``loudness`` scales the second of each two periods (80 samples)."""
     second = torch.arange(len(loudness)) // 80 % 2 == 1
     return tone(200, len(loudness), harmonics=5) * torch.where(second, loudness, 1.0)
 
 
 def test_periods_of_unequal_loudness_do_not_halve_the_pitch() -> None:
     got = features(build("mel_f0", f0="hz"), alternating(torch.full((RATE,), 0.95)))[0, :, -1]
-    assert got == pytest.approx(200, rel=0.03)  # the double period is the stronger one, by less than the octave's cost
+    assert got == pytest.approx(200, rel=0.03)  # the double period is stronger by less than the cost of an octave
     loudness = torch.ones(RATE)
     loudness[8000:9000] = 0.6
     assert features(build("mel_f0", f0="hz"), alternating(loudness))[0, :, -1] == pytest.approx(200, rel=0.03)
     low = features(build("mel_f0", f0="hz"), alternating(torch.full((RATE,), 0.6)))[0, :, -1]
-    assert low == pytest.approx(100, rel=0.03)  # throughout it is the pitch
+    assert low == pytest.approx(100, rel=0.03)  # in the whole signal it is the pitch
 
 
 def test_an_offset_does_not_hide_the_pitch() -> None:
@@ -183,13 +183,13 @@ def test_mel_f0_is_the_filterbank_and_log_f0_frame_by_frame() -> None:
     wav = tone(200, 4000, harmonics=5)
     got = features(build("mel_f0"), wav)[0].double().numpy()
     assert got.shape == (23, 41)
-    # beyond the harmonics, energies are rounding against the loudest bin
+    # above the harmonics, energies are rounding errors of the loudest bin
     np.testing.assert_allclose(got[:, :20], log_mel_by_hand(wav.numpy(), 40, 8000.0)[:, :20], atol=5e-4)
     np.testing.assert_allclose(got[:, 40], np.log(200), atol=0.01)
     hertz = features(build("mel_f0", f0="hz", normalize="utterance"), wav)[0].double().numpy()
     np.testing.assert_allclose(np.log(hertz[:, 40]), got[:, 40], atol=1e-6)
     np.testing.assert_allclose(hertz[:, :40].mean(axis=0), 0, atol=1e-6)
-    assert np.abs(hertz[:, 5]).max() < 0.01  # a steady tone has no spread, and rounding is not blown up to one
+    assert np.abs(hertz[:, 5]).max() < 0.01  # a steady tone has no spread, and rounding is not scaled up to one
 
 
 def test_pitch_range_is_an_option() -> None:
@@ -289,7 +289,7 @@ def test_without_opensmile_the_others_work_and_egemaps_says_how_to_get_it(
 
 
 class Member(torch.nn.Module):
-    """Layers of windows of the waveform, at any rate: frame ``t`` is made of samples ``[t rate, (t + 1) rate)``."""
+    """An upstream at any rate, whose frame ``t`` depends on the samples ``[t rate, (t + 1) rate)``."""
 
     def __init__(self, rate: int, dims: int = 3, layers: int = 1, whole: bool = False, lengths: bool = True) -> None:
         super().__init__()
@@ -313,7 +313,7 @@ class Member(torch.nn.Module):
 
 @pytest.fixture
 def hub(monkeypatch: pytest.MonkeyPatch) -> Any:
-    """Put an upstream into the hub: ``hub(name, member)``."""
+    """Add an upstream to the hub: ``hub(name, member)``."""
     import s3prl.hub
 
     def put(name: str, member: Any) -> Any:
@@ -330,7 +330,7 @@ def concat(*members: str | dict[str, Any], **options: Any) -> Any:
 
 
 def aligned_by_hand(frames: np.ndarray, rate: int, out_rate: int, length: int) -> np.ndarray:
-    """Each output frame from the definition, by a loop; times in samples as exact fractions."""
+    """Compute each output frame from the definition, in a loop; times in samples as exact fractions."""
     from fractions import Fraction
 
     centres = [Fraction(rate) * (2 * t + 1) / 2 for t in range(len(frames))]
@@ -464,7 +464,7 @@ def test_concat_names_what_it_is_made_of(hub: Any, tmp_path: Path) -> None:
     assert first != identity(num_mels=31)
     assert [member["name"] for member in first["members"]] == ["logmel26", "mel_f0", "fbank_no_cmvn"]
     assert first["members"][0]["identity"] == build("logmel26").identity()
-    hub("untold", Member(160))  # has no identity of its own
+    hub("untold", Member(160))  # it has no identity()
     path, identities = tmp_path / "any.yaml", []
     for text in ("a: 1", "a: 2", "a: 1"):
         path.write_text(text)

@@ -1,4 +1,4 @@
-"""The host on this stack: what is patched, what is registered, and under which names."""
+"""The host with the installed libraries: patches, registered heads and adapters, and their names."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Upstreams of others: folders, packages that pip installs, clashes of names, adapters that do not import."""
+"""Adapters from other folders and installed packages: clashes of names, and adapters that fail to import."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class UpstreamExpert(UpstreamBase):
 
 @pytest.fixture(autouse=True)
 def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, object]]:
-    """Names of the hub; what a test adds to the process is taken away again."""
+    """Return the names of the hub, and remove what a test adds to the process."""
     host.register()
     import s3prl.hub
     import s3prl.upstream
@@ -57,7 +57,7 @@ def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, object]]:
 
 
 def write_adapter(folder: Path, name: str, *upstreams: str, offset: int = 0, init: bool = True) -> Path:
-    """An adapter ``folder/name`` whose features are samples plus ``offset``; returns it."""
+    """Write an adapter ``folder/name`` whose features are samples plus ``offset``, and return its path."""
     place = folder / name
     place.mkdir(parents=True)
     if init:
@@ -70,7 +70,7 @@ def write_adapter(folder: Path, name: str, *upstreams: str, offset: int = 0, ini
 
 
 def offset_of(upstream: str) -> float:
-    """What an adapter of this file adds to samples."""
+    """Return the offset that an adapter of this file adds to samples."""
     features = host.find_upstream(upstream)()([torch.zeros(1600)])["hidden_states"][0]
     assert features.shape == (1, 10, 4)
     return float(features[0, 0, 0])
@@ -87,7 +87,7 @@ def test_flag_and_environment_add_up(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert added == ["plug0", "plug1", "plug2", "plug3"]
     assert [offset_of(name) for name in added] == [0, 1, 2, 3]
     assert set(added) < set(host.upstream_names())
-    assert "options" not in host.upstream_names()  # lists the hub, builds nothing
+    assert "options" not in host.upstream_names()  # it lists the hub, and builds nothing
 
 
 def test_environment_holds_for_whoever_registers_the_suite(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -194,7 +194,7 @@ def test_upstreams_of_one_name_are_refused_with_both_places(taken: str, tmp_path
     assert message.startswith(f"{place.resolve()}/hubconf.py: upstream {taken!r} exists already, from ")
     assert theirs in message
     assert hub[taken] is first
-    assert "plug_before" not in hub  # all of an adapter's or none
+    assert "plug_before" not in hub  # all upstreams of an adapter or none
 
 
 @pytest.mark.parametrize("folder", ["plug_same", "wavlm", "interfaces", "logmel26"])
@@ -289,7 +289,7 @@ def test_unknown_upstream_on_the_command_line_names_what_failed(cli: Cli, tmp_pa
 
 
 def write_plugin(folder: Path, package: str, *entry_points: str) -> None:
-    """What pip leaves of a package with two adapters: its folder, and its entry points."""
+    """Write an installed package with two adapters: its folder, and its entry points."""
     for offset, name in enumerate(("one", "two"), start=1):
         place = write_adapter(folder / package / "upstreams", name, f"{package}_{name}", offset=offset)
         expert = place.joinpath("expert.py")
@@ -367,7 +367,7 @@ def test_a_checkpoint_does_not_choose_code(
     again = ("-m", "evaluate", "-e", "exp/states-1.ckpt", "-t", "test")
     error = cli(*again, code=1).error
     assert "exp/states-1.ckpt: upstream 'plug_trained' came from --upstream_path a; give it again" in error
-    cli(*again, "--upstream_path", "./a")  # written otherwise than in the checkpoint
+    cli(*again, "--upstream_path", "./a")  # another spelling than in the checkpoint
     assert "ignored" not in caplog.text
 
 
@@ -376,7 +376,7 @@ def test_a_checkpoint_does_not_choose_code(
 
 @pytest.fixture
 def example(tmp_path: Path) -> Path:
-    """The folder that upstream_adapters/README.md tells to write."""
+    """Write the folder of the example in upstream_adapters/README.md."""
     hubconf, expert = re.findall(r"```python\n(.*?)```", (adapters_folder() / "README.md").read_text(), re.DOTALL)
     assert len((hubconf + expert).splitlines()) <= 30
     place = tmp_path / "my_upstreams" / "my_mel"

@@ -1,4 +1,4 @@
-"""The feature store inside one process: featurizer, records, identity, damage, upkeep."""
+"""The feature store in one process: featurizer, records, identity, damage, upkeep."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def test_weighted_sum_is_the_hosts(normalize: bool, as_list: bool):
     got = sum_and_gradients(ours, layers, as_list)
     for one, other in zip(got, sum_and_gradients(host, layers, True), strict=True):
         torch.testing.assert_close(one, other, rtol=2e-5, atol=2e-5)
-    # the definition, in float64
+    # from the definition, in float64
     exact = layers.double().requires_grad_()
     weights = ours.weights.detach().double().requires_grad_()
     values = exact
@@ -110,7 +110,7 @@ def test_the_hosts_order_is_the_hosts_to_the_bit(monkeypatch: pytest.MonkeyPatch
     features = ours(waveforms, hidden)
     assert all(map(torch.equal, features, host(waveforms, hidden)))
     assert [len(part) for part in features] != [len(part) for part in other(waveforms, hidden)]
-    monkeypatch.setattr(HostFeaturizer, "_weighted_sum", lambda self, layers: layers[0] * 0)  # rounding may agree
+    monkeypatch.setattr(HostFeaturizer, "_weighted_sum", lambda self, layers: layers[0] * 0)  # rounding may be the same
     assert not ours(waveforms, hidden)[0].any()
     assert other(waveforms, hidden)[0].any()
 
@@ -157,7 +157,7 @@ def test_an_utterance_keeps_its_own_frames_and_no_others():
     assert [len(part) for part in featurizer(waveforms, upstream(waveforms))] == own
     alone = fake("fake_without_frames")
     assert [len(featurizer_of(alone)([wav], alone([wav]))[0]) for wav in waveforms] == own
-    rounded = [min(round(len(wav) / 160), max(own)) for wav in waveforms]  # the host's: frames of padding among them
+    rounded = [min(round(len(wav) / 160), max(own)) for wav in waveforms]  # the host's, with padded frames
     assert [len(part) for part in featurizer_of(alone)(waveforms, alone(waveforms))] == rounded
     assert rounded != own
 
@@ -189,7 +189,7 @@ def test_what_is_put_is_got_to_the_bit(tmp_path: Path, frames: int):
     key, stack, samples = record(1, frames)
     store = FeatureStore(tmp_path, identity())
     assert store.get(key, samples) is None
-    twisted = stack.transpose(1, 2).contiguous().transpose(1, 2)  # the same values, laid out otherwise
+    twisted = stack.transpose(1, 2).contiguous().transpose(1, 2)  # the same values in another memory layout
     assert torch.equal(store.put(key, twisted, samples), stack)
     assert torch.equal(store.get(key, samples), stack)
     store.close()
@@ -238,7 +238,7 @@ def test_values_beyond_float16_are_refused_and_bfloat16_holds_them(tmp_path: Pat
     with pytest.raises(StoreError, match=r"float16: holds values up to 65504, the features reach 7e\+04; use bfloat"):
         FeatureStore(tmp_path, identity(dtype="float16")).put(b"k" * 16, stack, 9)
     assert not list(tmp_path.glob("*/*.index"))
-    FeatureStore(tmp_path, identity(dtype="float16")).put(b"k" * 16, stack * float("inf"), 9)  # as computed
+    FeatureStore(tmp_path, identity(dtype="float16")).put(b"k" * 16, stack * float("inf"), 9)  # as it was computed
     FeatureStore(tmp_path, identity(dtype="bfloat16")).put(b"k" * 16, stack, 9)
 
 
@@ -438,7 +438,7 @@ def test_content_of_the_checkpoint_counts_not_its_place(tmp_path: Path):
     for name, config in (("one", "1"), ("two", "1"), ("three", "2")):
         (tmp_path / name / "deep").mkdir(parents=True)
         (tmp_path / name / "deep" / "config.json").write_text(config)
-        (tmp_path / name / "model.safetensors").write_text(name)  # the weights' hash covers these
+        (tmp_path / name / "model.safetensors").write_text(name)  # covered by the weights' hash
     ids = [identified(ckpt=str(tmp_path / name)) for name in ("one", "two", "three")]
     assert ids[0] == ids[1] != ids[2]
 
@@ -482,7 +482,7 @@ def test_only_its_own_module_counts_of_an_upstream_without_a_folder(tmp_path: Pa
 
 
 class Shared(UtteranceUpstream):
-    """An upstream that takes most of its code from the suite."""
+    """An upstream with most of its code in the suite."""
 
     def layers(self, wav: torch.Tensor) -> list[torch.Tensor]:
         return [wav.view(-1, 1)]
@@ -543,7 +543,7 @@ def test_each_utterance_is_computed_once(tmp_path: Path):
             list(source.stacks(speech()))
     lines = [line.split()[1] for line in calls.read_text().splitlines()]
     keys = [utterance_key(waveform.numpy()).hex() for waveform in speech()]
-    assert [lines.count(key) for key in keys] == [3, 1, 1, 1, 1, 1]  # the first twice more, to see that it repeats
+    assert [lines.count(key) for key in keys] == [3, 1, 1, 1, 1, 1]  # the first twice more, to check determinism
     assert source.store.stats.hits == 12
 
 
@@ -648,7 +648,7 @@ def test_batches_give_what_each_utterance_alone_gives(tmp_path: Path):
         torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-4)
     minding = source_of(tmp_path, fake(batch=1.0), batched=True)
     neighbours = list(minding.computed(waveforms, names, batched=True))
-    torch.testing.assert_close(neighbours[0], alone[0] + len(waveforms) - 1, rtol=1e-4, atol=1e-4)  # really in a batch
+    torch.testing.assert_close(neighbours[0], alone[0] + len(waveforms) - 1, rtol=1e-4, atol=1e-4)  # batched
     with pytest.raises(StoreError, match=r"--batch_seconds: upstream fake_layers .* lacks frames\(\)"):
         list(source_of(tmp_path, fake("fake_without_frames")).computed(waveforms, names, batched=True))
 
@@ -681,7 +681,7 @@ def test_a_trained_upstream_has_no_store(tmp_path: Path):
 
 @pytest.fixture
 def read_only(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As for somebody without rights, which root always has."""
+    """Pretend that a folder is read-only, which it never is for root."""
     monkeypatch.setattr(store_module.os, "access", lambda path, mode: mode != os.W_OK)
 
 
@@ -695,7 +695,7 @@ def test_a_read_only_store_serves_and_is_left_alone(
     assert all(map(torch.equal, source.stacks(speech(3)), source_of(None).stacks(speech(3))))
     assert (source.store.stats.hits, source.store.stats.computed) == (2, 1)
     assert "is read-only: features that it lacks are computed each time" in caplog.text
-    one_layer = source_of(tmp_path, layer=1)  # of which the store has no collection, and can make none
+    one_layer = source_of(tmp_path, layer=1)  # the store has no collection of it, and cannot make one
     assert len(list(one_layer.stacks(speech(3)))) == 3
     assert one_layer.whole.stats.hits == 2
     assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == before
@@ -714,7 +714,7 @@ def test_a_store_that_cannot_be_made_is_an_error(tmp_path: Path, monkeypatch: py
 
 
 def all_served(folder: Path, count: int = 6) -> list[bool]:
-    """Which records a newly opened store serves; fails where one is wrong. What is missing is put anew."""
+    """Open a store and return which records it serves; fail if one is wrong, and put missing ones again."""
     store = FeatureStore(folder, identity())
     served = []
     for number in range(count):
@@ -731,7 +731,7 @@ def all_served(folder: Path, count: int = 6) -> list[bool]:
 
 
 def cleaned(folder: Path) -> None:
-    """Clean a store that was mended by ``all_served``; fails where that costs a good record or leaves a bad one."""
+    """Clean a store that ``all_served`` repaired; fail if a good record is lost or a bad one remains."""
     upkeep.clean(folder)
     (verdict,) = upkeep.verify(folder)
     assert (verdict.good, verdict.bad, verdict.segments) == (6, 0, [])
@@ -740,7 +740,7 @@ def cleaned(folder: Path) -> None:
 
 @pytest.fixture(scope="module")
 def good(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A store of six records, to copy."""
+    """Return a store of six records, to copy."""
     folder = tmp_path_factory.mktemp("good")
     filled(folder)
     return folder
@@ -801,7 +801,7 @@ def test_a_file_cut_short_while_it_is_read_kills_nobody(tmp_path: Path):
 
 @pytest.mark.parametrize("written", [0, 1, 39, 79, 80])
 def test_a_writer_that_dies_costs_one_record(tmp_path: Path, written: int):
-    """The payload is whole, ``written`` bytes of its entry are there; the next writer does not mind."""
+    """The payload is complete, its entry has ``written`` bytes; the next writer is not affected."""
     filled(tmp_path)
     _, index = segment_of(tmp_path)
     os.truncate(index, MAGIC + 5 * ENTRY.size + written)
@@ -822,7 +822,7 @@ def test_a_damaged_description_is_written_anew(good: Path, tmp_path: Path, seed:
         os.truncate(about, draw.randrange(about.stat().st_size - 1))
     try:
         assert all_served(folder) == [True] * 6
-    except StoreError as error:  # the one digit that says the format
+    except StoreError as error:  # the digit of the format
         assert "upgrade s3prl-emotion, or remove" in str(error)  # noqa: PT017
         return
     after = json.loads(about.read_text())
@@ -898,7 +898,7 @@ def test_a_full_disk_leaves_the_store_as_it_was(tmp_path: Path, monkeypatch: pyt
     assert (payload.stat().st_size, index.stat().st_size) == sizes
     assert torch.equal(store.get(*record(0)[::2]), record(0)[1])
     assert store.get(*record(1)[::2]) is None
-    store.put(*record(1))  # room again: the same writer goes on
+    store.put(*record(1))  # there is space again: the same writer continues
     store.close()
     again = FeatureStore(tmp_path, identity())
     for number in range(2):
@@ -914,7 +914,7 @@ def test_doubles_go_and_damage_is_freed(tmp_path: Path):
     filled(tmp_path)
     stores = [FeatureStore(tmp_path, identity()) for _ in range(2)]
     for store in stores:
-        store.put(*record(20))  # two processes computed the same
+        store.put(*record(20))  # two processes computed the same utterance
         store.put(*record(21 + stores.index(store)))
         store.close()
     (first, *_) = sorted(tmp_path.glob("*/*.features"))
@@ -966,7 +966,7 @@ def test_what_killed_processes_left_goes(tmp_path: Path):
 def test_upkeep_waits_for_writers_to_end(tmp_path: Path):
     filled(tmp_path)
     writer = FeatureStore(tmp_path, identity())
-    upkeep.clean(tmp_path)  # it has not written yet
+    upkeep.clean(tmp_path)  # it has not written anything yet
     writer.put(*record(9))
     for action in (lambda: upkeep.clean(tmp_path), lambda: upkeep.drop(tmp_path, writer.folder.name)):
         with pytest.raises(StoreError, match="is being written to; run this again when"):

@@ -1,4 +1,4 @@
-"""The feature store under real processes: killed writers, full disks, many readers and writers at once."""
+"""The feature store with real processes: killed writers, full disks, several readers and writers at once."""
 
 from __future__ import annotations
 
@@ -28,18 +28,18 @@ from s3prl_emotion.store import FeatureStore, Identity, upkeep, utterance_key
 from s3prl_emotion.store.segments import Segment, stems
 
 KILLS = 20
-LEAST_KILLS, SPARE = 5, 15  # kills that there must be; utterances that must be left for one to come in time
-LARGE = {"layers": 8, "dim": 512}  # 0.5 to 1 MB an utterance of the tiny corpus
+LEAST_KILLS, SPARE = 5, 15  # least number of kills; least number of remaining utterances for a kill in time
+LARGE = {"layers": 8, "dim": 512}  # 0.5 to 1 MB per utterance of the tiny corpus
 UTTERANCES = 48
 
 
 class Nursery:
-    """Processes that have imported everything, see ``nursery.py``.
+    """Start processes that have imported everything, see ``nursery.py``.
 
     Args:
-        modules: that are imported beforehand, besides what every command needs
-        folder: in which they work; ``None``: where the test does
-        environment: variables of theirs
+        modules: to import beforehand, besides those of every command
+        folder: their working directory; ``None``: that of the test
+        environment: their variables
     """
 
     def __init__(self, *modules: str, folder: Path | None = None, **environment: str) -> None:
@@ -55,7 +55,7 @@ class Nursery:
         )
 
     def end(self) -> None:
-        """Wait for the last of them."""
+        """Wait for the last process."""
         assert self.process.stdin is not None
         self.process.stdin.close()
         self.process.wait(60)
@@ -69,11 +69,11 @@ class Nursery:
         return int(self.process.stdout.readline())
 
     def start(self, *words: object, to: Path | str = "output", **options: Any) -> int:
-        """Start a process whose output goes to a file; its id."""
+        """Start a process whose output goes to a file, and return its id."""
         return self.ask(words=[str(word) for word in words], to=str(Path(to).absolute()), **options)
 
     def wait(self, pid: int) -> int:
-        """Wait for a process to end; its exit code."""
+        """Wait for a process to end, and return its exit code."""
         return self.ask(wait=pid)
 
 
@@ -100,7 +100,7 @@ def command(tiny_corpus: TinyCorpus, tmp_path: Path, nursery: Nursery) -> Comman
         config = tmp_path / "options.yaml"
         config.write_text(yaml.safe_dump({**LARGE, **options}))
         upstream = ("-u", "fake_layers", "--upstream_path", str(FAKES), "-g", str(config), "--device", "cpu")
-        # where the nursery runs is not where the test does
+        # the nursery runs in another folder than the test
         place = ("--feature_store", str(tmp_path / store), *upstream)
         if kind == "extract":
             corpus = ("--labels", str(tiny_corpus.labels), "--root", str(tiny_corpus.root))
@@ -112,13 +112,13 @@ def command(tiny_corpus: TinyCorpus, tmp_path: Path, nursery: Nursery) -> Comman
 
 
 def waveforms_of(corpus: TinyCorpus) -> dict[bytes, torch.Tensor]:
-    """Waveforms by their keys, as hexadecimal digits."""
+    """Return waveforms by their keys, as hexadecimal digits."""
     waveforms = [load_audio(path) for path in sorted(corpus.root.iterdir())]
     return {utterance_key(waveform): torch.from_numpy(waveform) for waveform in waveforms}
 
 
 def keys_in(store: Path) -> list[bytes]:
-    """Keys of all entries of the only collection, whatever the segments."""
+    """Return the keys of all entries of the only collection, over all segments."""
     folders = [path.parent for path in store.glob("*/upstream.json")]
     return [entry.key for folder in folders for stem in stems(folder) for entry in Segment(stem).new_entries()]
 
@@ -141,7 +141,7 @@ def check_values(store: Path, corpus: TinyCorpus, whole: bool) -> None:
 
 
 def calls_in(path: Path, known: dict[bytes, torch.Tensor]) -> list[bytes]:
-    """Utterances that the upstream was called for, each once, in order."""
+    """Return the utterances that the upstream computed, each once, in order."""
     lines = path.read_bytes().split(b"\n")[:-1] if path.exists() else []
     return [key for key in dict.fromkeys(bytes.fromhex(line.decode().split()[1]) for line in lines) if key in known]
 
@@ -159,7 +159,7 @@ def test_a_killed_writer_loses_the_utterance_in_flight_and_no_other(
         calls.unlink(missing_ok=True)
         before, wanted = set(keys_in(store)), draw.randrange(4)
         if len(before) > UTTERANCES - SPARE:
-            break  # the next would be done before it is killed
+            break  # the next process would end before it is killed
         kills += 1
         pid = nursery.start(*words)
         while len(calls_in(calls, known)) < wanted:
@@ -177,7 +177,7 @@ def test_a_killed_writer_loses_the_utterance_in_flight_and_no_other(
     check_values(store, tiny_corpus, whole=False)
     stored = len(set(keys_in(store)))
     assert kills >= LEAST_KILLS
-    assert len(begun) >= kills  # it did come to something
+    assert len(begun) >= kills  # training had an effect
     assert stored >= len(begun) - kills
     assert nursery.wait(nursery.start(*words)) == 0
     assert f"48 utterances: {UTTERANCES - stored} computed" in Path("output").read_text()
@@ -209,7 +209,7 @@ def test_many_read_and_write_at_once(nursery: Nursery, tmp_path: Path):
     assert codes == [0] * 6, [Path(name).read_text() for name in ("w0", "w1", "r0", "r1", "r2", "r3")]
     entries = keys_in(store)
     assert len(set(entries)) == 80
-    assert len(entries) <= 90  # what both computed at one and the same moment
+    assert len(entries) <= 90  # utterances that both computed at the same time
     gone, freed = upkeep.clean(store)
     assert gone == len(entries) - 80
     assert (freed > 0) == (gone > 0)
@@ -218,7 +218,7 @@ def test_many_read_and_write_at_once(nursery: Nursery, tmp_path: Path):
 
 
 def error_in(output: Path | str) -> str:
-    """The one line of an error; fails where there are more, or a traceback."""
+    """Return the line of an error; fail if there are more, or a traceback."""
     text = Path(output).read_text()
     lines = [line for line in re.split(r"[\r\n]+", text) if "error:" in line.lower()]
     assert len(lines) == 1, text
@@ -240,7 +240,7 @@ def test_extraction_onto_a_full_disk(nursery: Nursery, command: Command, tiny_co
 
 
 def run_until_full(nursery: Nursery, command: Command, corpus: TinyCorpus, store: str, why: str, **limit: Any) -> None:
-    """Train until the disk is full, with the store's folder as it was afterwards."""
+    """Train until the disk is full, and check the store's folder."""
     folder = Path("exp").absolute()
     words = command("train", store, "-p", str(folder))
     assert nursery.wait(nursery.start(*words, **limit)) == 1
@@ -259,12 +259,12 @@ def test_training_onto_a_full_disk(
     cli(*command("train", "other", "-p", "plain")[1:])
     assert different(left_by("plain"), left_by("again")) == []
     assert keys_in(tmp_path / "S")[: len(stored)] == stored
-    assert len(keys_in(tmp_path / "S")) == len(keys_in(tmp_path / "other"))  # none twice
+    assert len(keys_in(tmp_path / "S")) == len(keys_in(tmp_path / "other"))  # none is stored twice
 
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 6 MB."""
+    """Mount a file system of 6 MB."""
     folder = tmp_path / "disk"
     folder.mkdir()
     mount = ["mount", "-t", "tmpfs", "-o", "size=6m", "tmpfs", str(folder)]

@@ -1,4 +1,4 @@
-"""check-upstream: what a sound upstream is told, and every way in which one can fail."""
+"""check-upstream: its report of a correct upstream, and every way in which an upstream can fail."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ HOP = 160
 
 
 class Sound(nn.Module):
-    """Two layers of 4 dimensions, one frame for 160 samples, at least one; nothing wrong with it."""
+    """A correct upstream: two layers of 4 dimensions, one frame per 160 samples, at least one frame."""
 
     rate: Any = HOP
 
@@ -30,7 +30,7 @@ class Sound(nn.Module):
         self.scale = nn.Parameter(torch.full((3,), 2.0))
 
     def framed(self, wav: Tensor) -> Tensor:
-        """``[N]`` to ``[T, 4]``."""
+        """Return ``[T, 4]`` of a waveform ``[N]``."""
         missing = max(0, HOP - len(wav))
         return nn.functional.pad(wav, (0, missing)).unfold(0, HOP, HOP)[:, :4]
 
@@ -135,7 +135,7 @@ def test_one_frame_an_utterance_is_fine() -> None:
 
 def test_frames_that_only_s3prls_featurizer_refuses_are_told() -> None:
     class Late(Sound):
-        """Five frames short, where s3prl bears four."""
+        """Have five frames too few, where s3prl tolerates four."""
 
         def framed(self, wav: Tensor) -> Tensor:
             frames = super().framed(wav)
@@ -177,7 +177,7 @@ class Nondeterministic(Sound):
 
 
 class Counting(Sound):
-    """Every call gives something else, whatever the seed."""
+    """Each call returns other features, whatever the seed."""
 
     calls = 0
 
@@ -187,7 +187,7 @@ class Counting(Sound):
 
 
 class Seeded(Sound):
-    """Adds noise that the global seed rules: the same in every call of a process, another in the next."""
+    """Add noise that depends on the global seed: the same in every call of a process, another in the next."""
 
     def framed(self, wav: Tensor) -> Tensor:
         frames = super().framed(wav)
@@ -196,7 +196,7 @@ class Seeded(Sound):
 
 
 class PaddingLeaks(Sound):
-    """Subtracts the mean over the padded batch."""
+    """Subtract the mean over the padded batch."""
 
     def forward(self, wavs: list[Tensor]) -> Any:
         padded = pad_sequence(wavs, batch_first=True)
@@ -204,7 +204,7 @@ class PaddingLeaks(Sound):
 
 
 class LastFrameLeaks(Sound):
-    """Only the frame at an utterance's end sees what follows, by a little."""
+    """Let the last frame of an utterance depend a little on the padding."""
 
     def forward(self, wavs: list[Tensor]) -> Any:
         padded = pad_sequence(wavs, batch_first=True)
@@ -215,7 +215,7 @@ class LastFrameLeaks(Sound):
 
 
 class RowLeaks(Sound):
-    """The second of a batch gets something of the first."""
+    """Let the second utterance of a batch depend on the first."""
 
     def forward(self, wavs: list[Tensor]) -> Any:
         features = super().forward(wavs)["hidden_states"][0].clone()
@@ -224,7 +224,7 @@ class RowLeaks(Sound):
 
 
 class PlaceLeaks(Sound):
-    """Trusts that the longest of a batch does not come first."""
+    """Be wrong if the longest utterance of a batch comes first."""
 
     def forward(self, wavs: list[Tensor]) -> Any:
         features = super().forward(wavs)["hidden_states"][0].clone()
@@ -278,7 +278,7 @@ class NoShortFrame(Sound):
 
 class WrongFrames(Sound):
     def frames(self, samples: int) -> int:
-        return round(samples / HOP)  # right but for lengths that the hop does not divide
+        return round(samples / HOP)  # right, except for lengths that are no multiple of the hop
 
 
 class IdentityIsNotPlain(Sound):
@@ -449,7 +449,7 @@ class Half(Whole):
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder of adapters with upstreams of names that no other test has."""
+    """Return a folder of adapters with names that no other test uses."""
     place = tmp_path_factory.mktemp("checked") / "checked_family"
     place.mkdir()
     (place / "hubconf.py").write_text(HUBCONF.format(name="checked"))
@@ -464,7 +464,7 @@ def test_command_prints_a_line_a_check(folder: Path, capsys: Capture) -> None:
     words = ["check-upstream", "checked_whole", "-k", "a.ckpt", "-g", "b.yaml", "--upstream_path", str(folder)]
     assert cli.main(words) == 0
     out, err = capsys.readouterr()
-    assert "built with a.ckpt b.yaml False" in err  # as the runner builds it; what upstreams print is not the report
+    assert "built with a.ckpt b.yaml False" in err  # as by the runner; prints are not part of the report
     lines = out.splitlines()
     assert lines[0].startswith("ok    interface    hidden_states: float [B, T, D]")
     assert "-     frames()     missing; batched extraction needs it" in lines

@@ -1,4 +1,4 @@
-"""``hf_speech``: every family against plain ``transformers``, alone against batched, options, and what is refused."""
+"""``hf_speech``: every family against plain ``transformers``, alone against batched, options, errors."""
 
 from __future__ import annotations
 
@@ -37,14 +37,14 @@ Make = Callable[..., UpstreamExpert]
 
 @pytest.fixture(scope="session")
 def folders(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
-    """Directory of a tiny model by kind, shared: tests must not write into it."""
+    """Return a directory of a tiny model by kind; it is shared, so tests must not write into it."""
     root = tmp_path_factory.mktemp("tiny_models")
     return cache(lambda kind: TINY[kind](root / kind))
 
 
 @pytest.fixture(scope="session")
 def make(folders: Callable[[str], Path]) -> Make:
-    """The upstream of a tiny model, built once for each set of options."""
+    """Build the upstream of a tiny model, once for each set of options."""
     built: dict[str, UpstreamExpert] = {}
 
     def upstream(kind: str, **options: Any) -> UpstreamExpert:
@@ -58,12 +58,12 @@ def make(folders: Callable[[str], Path]) -> Make:
 
 @pytest.fixture
 def own(folders: Callable[[str], Path], tmp_path: Path) -> Path:
-    """A directory of the test's own, to damage."""
+    """Return a copy of a model's directory, to damage."""
     return Path(shutil.copytree(folders("hubert_large"), tmp_path / "own"))
 
 
 def speech(*lengths: int) -> list[torch.Tensor]:
-    """Tones in noise of so many samples."""
+    """Return tones in noise with these numbers of samples."""
     return [torch.from_numpy(tone(100.0 + 50 * number, 1, number).repeat(1 + length // 16_000)[:length].copy())
             for number, length in enumerate(lengths)]  # fmt: skip
 
@@ -80,7 +80,7 @@ def distance(one: torch.Tensor, other: torch.Tensor) -> float:
 
 @cache
 def plain(folder: Path) -> tuple[Any, Any]:
-    """Model and feature extractor as ``transformers`` alone loads them."""
+    """Load model and feature extractor with ``transformers``."""
     model = transformers.AutoModel.from_pretrained(folder).eval()
     model = model.encoder if hasattr(model, "decoder") else model
     return model, transformers.AutoFeatureExtractor.from_pretrained(folder)
@@ -88,7 +88,7 @@ def plain(folder: Path) -> tuple[Any, Any]:
 
 @torch.no_grad()
 def plain_features(folder: Path, waveform: torch.Tensor) -> list[torch.Tensor]:
-    """``[1, T, D]`` of each layer."""
+    """Return ``[1, T, D]`` of each layer."""
     model, extractor = plain(folder)
     output = model(**extractor(waveform.numpy(), sampling_rate=16_000, return_tensors="pt"), output_hidden_states=True)
     return list(output.hidden_states)
@@ -141,7 +141,7 @@ def test_an_utterance_does_not_depend_on_its_batch(kind: str, make: Make):
 
 
 def test_waste_of_one_bucket_is_padded_and_padding_matters(make: Make):
-    """Without masks the other tests would compare nothing: these two do share a pass, and one is padded."""
+    """Check that two utterances share a pass and one is padded; else the other tests would compare nothing."""
     assert buckets([16_000, 15_700]) == [[0, 1]]
     upstream, calls = make("hubert_large"), []
     hook = upstream.model.register_forward_pre_hook(
@@ -324,7 +324,7 @@ def test_options_that_are_no_mapping(text: str, message: str, tmp_path: Path, fo
 def test_identity_tells_apart_what_changes_features(folders: Callable[[str], Path], own: Path, make: Make):
     whole = make("hubert_large").identity()
     assert json.loads(json.dumps(whole)) == whole
-    assert UpstreamExpert(own).identity() == whole  # the place does not matter
+    assert UpstreamExpert(own).identity() == whole  # the path does not matter
     assert make("hubert_large", num_layers=3).identity() == whole  # all layers
     others = [
         make("hubert_large", num_layers=2),
@@ -337,7 +337,7 @@ def test_identity_tells_apart_what_changes_features(folders: Callable[[str], Pat
     others.append(UpstreamExpert(own))
     found = [json.dumps(whole), *(json.dumps(upstream.identity()) for upstream in others)]
     assert len(set(found)) == len(found)
-    shallow = TINY["hubert_large"](own.parent / "shallow", num_hidden_layers=2)  # whole, so its last layer is normed
+    shallow = TINY["hubert_large"](own.parent / "shallow", num_hidden_layers=2)  # a norm follows its last layer
     assert UpstreamExpert(shallow).identity() != make("hubert_large", num_layers=2).identity()
     [waveform] = speech(8_000)
     assert distance(features(others[-1], [waveform])[0], features(make("hubert_large"), [waveform])[0]) > 1e-3
@@ -360,7 +360,7 @@ def test_padding_wastes_under_a_tenth_on_lengths_like_iemocaps(batch: int):
         padded += sum(max(part[row] for row in group) * len(group) for group in found)
         groups += len(found)
     assert padded / sum(lengths) < 1.10
-    assert len(lengths) / groups > {16: 1.5, 64: 4, 5_531: 150}[batch]  # or each would be computed alone
+    assert len(lengths) / groups > {16: 1.5, 64: 4, 5_531: 150}[batch]  # else each would be computed alone
 
 
 def test_equal_lengths_stay_together():
@@ -410,7 +410,7 @@ def test_a_shortcut_takes_no_checkpoint():
 
 
 def refused(ckpt: Path | str, **options: Any) -> str:
-    """The one line that loading ends with."""
+    """Return the line of the error that loading raises."""
     with pytest.raises(UsageError) as caught:
         UpstreamExpert(ckpt, options)
     assert "\n" not in str(caught.value)
@@ -490,7 +490,7 @@ def test_whisper_files_that_do_not_belong_together(tmp_path: Path):
 
 
 class Trap:
-    """Writes a file when it is unpickled."""
+    """Write a file when unpickled."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -504,7 +504,10 @@ def test_pickles_are_taken_only_when_allowed_and_never_run(own: Path, tmp_path: 
     (own / "model.safetensors").unlink()
     torch.save(weights, own / "pytorch_model.bin")
     assert "are a pickle, not safetensors; give -g a YAML with 'allow_pickle: true'" in refused(own)
-    if tuple(int(part) for part in torch.__version__.split(".")[:2]) >= (2, 6):  # below, transformers refuses any
+    if tuple(int(part) for part in torch.__version__.split(".")[:2]) >= (
+        2,
+        6,
+    ):  # with older torch, transformers refuses it
         upstream = UpstreamExpert(own, {"allow_pickle": True})
         [waveform] = speech(8_000)
         assert torch.equal(features(upstream, [waveform])[-1], features(make("hubert_large"), [waveform])[-1])
@@ -517,7 +520,7 @@ def test_pickles_are_taken_only_when_allowed_and_never_run(own: Path, tmp_path: 
 
 
 def test_fine_tuned_models_and_old_names_of_weights(own: Path, make: Make):
-    """A CTC model's weights have a prefix; older files name the parts of a normed weight otherwise."""
+    """A CTC model's weights have a prefix; older files have other names for the parts of a normed weight."""
     renamed = {}
     for name, tensor in safetensors.torch.load_file(own / "model.safetensors").items():
         name = name.replace("parametrizations.weight.original0", "weight_g")

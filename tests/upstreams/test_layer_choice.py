@@ -1,4 +1,4 @@
-"""One layer of an upstream: by number or by saliency, and nothing above it computed."""
+"""One layer of an upstream, by number or by saliency, without computing the layers above."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Normalised texts, their embeddings against plain ``transformers``, the store, transcripts, and what is refused."""
+"""Lexical embeddings: normalised texts, comparison with plain ``transformers``, store, transcripts, errors."""
 
 from __future__ import annotations
 
@@ -58,20 +58,20 @@ Folders = Callable[[str], Path]
 
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory: pytest.TempPathFactory) -> Folders:
-    """Directory of a tiny text encoder by kind, shared: tests must not write into it."""
+    """Return a directory of a tiny text encoder by kind; it is shared, so tests must not write into it."""
     root = tmp_path_factory.mktemp("text_models")
     return cache(lambda kind: SAVERS[kind](root / kind))
 
 
 @pytest.fixture
 def own(folders: Folders, tmp_path: Path) -> Path:
-    """A directory of the test's own, to damage."""
+    """Return a copy of an encoder's directory, to damage."""
     return Path(shutil.copytree(folders("bert"), tmp_path / "own"))
 
 
 @pytest.fixture(autouse=True)
 def _forgetful(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As in a new process."""
+    """Forget embeddings between tests, as in a new process."""
     monkeypatch.setattr(embedding, "_known", {})
 
 
@@ -81,14 +81,14 @@ def forget() -> None:
 
 @cache
 def plain(folder: Path) -> tuple[Any, Any]:
-    """Model (float64) and tokenizer as ``transformers`` alone loads them."""
+    """Load model (float64) and tokenizer with ``transformers``."""
     model = transformers.AutoModel.from_pretrained(folder, dtype=torch.float64).eval()
     return model, transformers.AutoTokenizer.from_pretrained(folder)
 
 
 @torch.no_grad()
 def reference(folder: Path, text: str, layer: int, pooling: str = "mean", limit: int = 24) -> torch.Tensor:
-    """Embedding of a text that is normalised already, from the definition."""
+    """Compute the embedding of a normalised text from the definition."""
     model, tokenizer = plain(folder)
     ids = tokenizer(text)["input_ids"]
     ids = [ids[0], *ids[1:-1][: limit - 2], ids[-1]]
@@ -105,7 +105,7 @@ def check(got: torch.Tensor, expected: torch.Tensor, within: float = 1e-5) -> No
 
 
 def calls_of(embedder: LexicalEmbedder) -> list[int]:
-    """Texts of each pass through the model, from now on."""
+    """Record the texts of each pass through the model."""
     calls: list[int] = []
     embedder.network.register_forward_pre_hook(
         lambda module, args, kwargs: calls.append(len(kwargs["input_ids"])), with_kwargs=True
@@ -171,7 +171,7 @@ def test_what_normalising_promises(text: str):
 @pytest.mark.parametrize("pooling", ["mean", "cls"])
 def test_embeddings_are_those_of_plain_transformers(kind: str, pooling: str, folders: Folders):
     folder = folders(kind)
-    limit = 22 if kind == "roberta" else 24  # of its 24 positions the first two are the padding's
+    limit = 22 if kind == "roberta" else 24  # the first two of its 24 positions are for padding
     for layer in range(4):
         got = LexicalEmbedder(folder, layer=layer, pooling=pooling).embed(TEXTS)
         assert got.shape == (len(TEXTS), 16)
@@ -200,7 +200,7 @@ def test_a_text_without_words_gets_the_embedding_of_the_empty_text(kind: str, po
 
 @pytest.fixture(scope="module")
 def both(folders: Folders) -> tuple[LexicalEmbedder, LexicalEmbedder]:
-    """One that computes each text alone, one that batches."""
+    """Return an embedder that computes each text alone, and one that batches."""
     return LexicalEmbedder(folders("bert"), layer=3), LexicalEmbedder(folders("bert"), layer=3, batch_size=4)
 
 
@@ -216,7 +216,7 @@ def test_a_text_does_not_depend_on_the_others(both: tuple[LexicalEmbedder, Lexic
     check(together.embed(texts), got)
     for text, row in zip(texts, got, strict=True):
         alone._embeddings.clear()
-        assert torch.equal(alone.embed([text])[0], row)  # to the bit, for on a CPU each is computed alone
+        assert torch.equal(alone.embed([text])[0], row)  # to the bit, since a CPU computes each alone
 
 
 def test_a_batch_holds_texts_of_equally_many_tokens(folders: Folders):
@@ -257,7 +257,7 @@ def test_layers_above_are_not_computed(kind: str, folders: Folders):
 def test_generators_and_gradients_are_left_alone(own: Path, folders: Folders):
     tensors = safetensors.torch.load_file(own / "model.safetensors")
     kept = {name: tensor for name, tensor in tensors.items() if not name.startswith("pooler")}
-    safetensors.torch.save_file(kept, own / "model.safetensors", metadata={"format": "pt"})  # transformers draws it
+    safetensors.torch.save_file(kept, own / "model.safetensors", metadata={"format": "pt"})  # drawn at random
     random.seed(1), np.random.seed(2), torch.manual_seed(3)
     before = rng_state()
     embedder = LexicalEmbedder(own, layer=3)
@@ -270,7 +270,7 @@ def test_generators_and_gradients_are_left_alone(own: Path, folders: Folders):
     assert not embedder.network.training
     assert not any(parameter.requires_grad for parameter in embedder.network.parameters())
     torch.manual_seed(4)
-    for folder in (own, folders("bert")):  # the pooler is no part of it, random or not
+    for folder in (own, folders("bert")):  # the pooler does not matter, random or not
         assert LexicalEmbedder(folder, layer=3).identity.id == embedder.identity.id
 
 
@@ -370,7 +370,7 @@ def test_whatever_changes_embeddings_changes_the_collection(folders: Folders, ow
         "weights": LexicalEmbedder(save_tiny_bert(tmp_path / "seed", seed=1), layer=2),
         "config": LexicalEmbedder(save_tiny_bert(tmp_path / "relu", hidden_act="relu"), layer=2),
     }
-    same = LexicalEmbedder(own, layer=2)  # elsewhere, and used already
+    same = LexicalEmbedder(own, layer=2)  # in another folder, and used before
     same.embed(["hello " * 30])
     assert LexicalEmbedder(own, layer=2).identity.id == ids["as it is"].identity.id
     for name in ("tokenizer.json", "vocab.txt"):
@@ -384,7 +384,7 @@ def test_whatever_changes_embeddings_changes_the_collection(folders: Folders, ow
 
 
 def refused(model: Path | str, kind: type[EmotionError] = UsageError, **options: Any) -> str:
-    """The message, which must be one short line."""
+    """Return the message, which must be one short line."""
     with pytest.raises(kind) as caught:
         LexicalEmbedder(model, **{"layer": 2} | options)
     assert "\n" not in str(caught.value)
@@ -524,7 +524,7 @@ def test_texts_from_the_table_or_from_a_file(tmp_path: Path):
     assert texts_of(said) == ["Be!", "Hey."]
     path = tmp_path / "t.csv"
     path.write_text("FileName,Text\na.wav,heard\nb.wav,\nc.wav,other\n")
-    assert texts_of([utterance("b.wav"), said[1]], path) == ["", "heard"]  # "" was heard: it is no missing text
+    assert texts_of([utterance("b.wav"), said[1]], path) == ["", "heard"]  # "" was recognised: it is not missing
     with pytest.raises(LabelError, match=r"^d.wav: has no row in .*t.csv; run s3prl-emotion transcribe .* or add the"):
         texts_of([said[0], utterance("d.wav", "in the table")], str(path))
     with pytest.raises(LabelError, match=r"^c.wav: has no text in the label table \(2 of 3 have none\); fill in"):
