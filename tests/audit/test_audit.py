@@ -1,4 +1,4 @@
-"""s3prl-emotion audit: each fault is found when it is planted, alone, and nothing is found in a clean corpus."""
+"""s3prl-emotion audit: each planted fault is reported, and only it; a clean corpus has no findings."""
 
 from __future__ import annotations
 
@@ -174,13 +174,13 @@ def test_audio_is_not_read_without_a_root(mini: Mini) -> None:
     assert found.facts["audio"] is None
 
 
-def test_doubles_are_named_together(mini: Mini) -> None:
+def test_duplicates_are_named_together(mini: Mini) -> None:
     mini.copy(FIRST, "copy.wav")
     mini.copy(FIRST, "third.wav", np.pad(mini.wave(FIRST), (0, 50)))
     assert of(mini.audit(), "duplicate").examples == (f"{FIRST} = copy.wav = third.wav (but for zeros at the ends)",)
 
 
-def test_a_rate_that_tells_the_class_is_said(mini: Mini) -> None:
+def test_a_rate_that_predicts_the_class_is_reported(mini: Mini) -> None:
     for row in mini.rows:
         if row["EmoClass"] == "sad":
             mini.write(row["FileName"], mini.wave(row["FileName"]), 44100)
@@ -237,7 +237,7 @@ def put(mini: Mini, **changes: str) -> None:
 
 
 def official(mini: Mini, names: tuple[str, str, str] = ("Train", "Development", "Test1")) -> None:
-    """Split_Set in place of Fold."""
+    """Split_Set instead of Fold."""
     for row in mini.rows:
         row["Split_Set"] = names[int(row.pop("Fold")[-1]) - 1]
 
@@ -510,7 +510,7 @@ def superb_lists(tmp_path_factory: pytest.TempPathFactory) -> TinyCorpus:
     return write_superb_corpus(tmp_path_factory.mktemp("lists"), sessions=3, per_class=20)
 
 
-def test_superb_lists_share_dev_speakers_by_design_alone(superb_lists: TinyCorpus) -> None:
+def test_superb_lists_share_only_dev_speakers_by_design(superb_lists: TinyCorpus) -> None:
     found = audit(read_listing(superb_lists.labels), superb_lists.root)
     assert (found.listing.form, found.listing.classes) == ("superb", ("neu", "hap", "ang", "sad"))
     assert codes(found) == {"dev-speakers"}
@@ -807,7 +807,7 @@ def test_emodb_is_clean() -> None:
 
 
 @pytest.mark.skipif(not (SHARED_DATA / "iemocap_superb").is_dir(), reason="SUPERB's lists of IEMOCAP are not here")
-def test_superbs_iemocap_shares_speakers_between_train_and_dev_alone(tmp_path: Path) -> None:
+def test_superbs_iemocap_shares_speakers_only_between_train_and_dev(tmp_path: Path) -> None:
     for packed in (SHARED_DATA / "iemocap_superb").glob("Session*/*.json.gz"):
         path = tmp_path / packed.parent.name / packed.stem
         path.parent.mkdir(exist_ok=True)

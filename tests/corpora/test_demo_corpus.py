@@ -148,7 +148,7 @@ def test_a_half_made_corpus_does_not_count(corpus: tuple[Path, Path], tmp_path: 
     assert left.is_dir()  # young: another process may be at work in it
 
 
-def test_what_a_killed_process_left_long_ago_goes(corpus: tuple[Path, Path], tmp_path: Path) -> None:
+def test_old_leftovers_of_a_killed_process_are_removed(corpus: tuple[Path, Path], tmp_path: Path) -> None:
     left = tmp_path / f"{corpus[0].name}.tmp-0123"
     left.mkdir()
     os.utime(left, (0, 0))
@@ -167,7 +167,7 @@ def test_a_failure_midway_leaves_nothing(tmp_path: Path, monkeypatch: pytest.Mon
 
 
 @pytest.mark.parametrize("harm", ["missing", "empty"])
-def test_a_thinned_out_corpus_is_made_again(corpus: tuple[Path, Path], tmp_path: Path, harm: str) -> None:
+def test_a_corpus_with_deleted_files_is_made_again(corpus: tuple[Path, Path], tmp_path: Path, harm: str) -> None:
     root, _ = demo.demo_corpus(tmp_path)
     victim = root / "spk03_sad_s2.wav"
     if harm == "missing":
@@ -236,7 +236,7 @@ def test_a_library_that_does_not_load_is_named(tmp_path: Path, monkeypatch: pyte
     assert str(broken) in _one_line(error)
 
 
-def test_without_a_private_copy_the_shared_library_serves(
+def test_the_shared_library_is_used_if_no_private_copy_loads(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     real = ctypes.CDLL
@@ -295,7 +295,7 @@ def test_folds_have_speakers_of_their_own_and_both_genders(rows: list[Row]) -> N
         assert sorted(gender for _, gender, of in folds if of == fold) == ["Female", "Male"]
 
 
-def test_every_fold_holds_every_emotion_alike(rows: list[Row]) -> None:
+def test_every_fold_has_every_emotion_equally_often(rows: list[Row]) -> None:
     counts: dict[tuple[str, str], int] = defaultdict(int)
     for row in rows:
         counts[row["Fold"], row["EmoClass"]] += 1

@@ -46,7 +46,7 @@ def test_copies_of_the_test_fold_are_splits(tiny_corpus: TinyCorpus, copies: Pat
             assert one.path == copies / one.name
 
 
-def test_on_the_fly_is_what_the_copies_hold(tiny_corpus: TinyCorpus, copies: Path):
+def test_on_the_fly_equals_the_copies(tiny_corpus: TinyCorpus, copies: Path):
     section = data(tiny_corpus, degrade={"noise": "pink"})
     corpus = load_corpus(section)
     loaders = Loaders(corpus, section, seed=0)
@@ -185,7 +185,7 @@ def other_table(corpus: TinyCorpus, folder: Path, names: dict[str, str]) -> Path
 WORDS = {"ang": "Wut", "hap": "Freude", "neu": "neutral", "sad": "Langeweile"}
 
 
-def test_another_corpus_is_a_split_in_our_words(tiny_corpus: TinyCorpus, tmp_path: Path):
+def test_another_corpus_is_a_split_with_our_classes(tiny_corpus: TinyCorpus, tmp_path: Path):
     labels = other_table(tiny_corpus, tmp_path, WORDS)
     section = {
         "labels": str(labels),
@@ -226,13 +226,13 @@ def test_corpus_without_any_of_the_classes_is_refused(tiny_corpus: TinyCorpus, t
         load_corpus(data(tiny_corpus, extra_tests={"other": section}))
 
 
-def test_extra_test_may_not_be_called_as_a_split(tiny_corpus: TinyCorpus):
+def test_extra_test_with_the_name_of_a_split_is_refused(tiny_corpus: TinyCorpus):
     section = {"labels": str(tiny_corpus.labels), "root": str(tiny_corpus.root)}
     with pytest.raises(LabelError, match=r"datarc\.extra_tests\.test: .* has a split of that name"):
         load_corpus(data(tiny_corpus, extra_tests={"test": section}))
 
 
-def test_distribution_head_takes_a_corpus_without_shares_and_dimensions(tmp_path: Path, tiny_corpus: TinyCorpus):
+def test_distribution_head_is_tested_on_a_corpus_without_shares_and_dimensions(tmp_path: Path, tiny_corpus: TinyCorpus):
     header = "FileName,EmoClass,EmoAct,EmoVal,EmoDom,SpkrID,Fold,neu,sad"
     with tiny_corpus.labels.open(newline="") as handle:
         rows = [row for row in csv.reader(handle) if row[1] in ("neu", "sad")]

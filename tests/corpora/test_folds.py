@@ -1,4 +1,4 @@
-"""Folds that are drawn where a table has none: by speaker, balanced by class, and the same everywhere."""
+"""Folds that are drawn for a table without any: by speaker, balanced by class, the same on every machine."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def digest(table: pd.DataFrame, **values: Any) -> str:
 
 
 @pytest.mark.parametrize("folds", [2, 3, 5, 10, "speakers"])
-def test_speakers_stand_in_one_split_and_every_utterance_is_tested_once(folds: int | str):
+def test_speakers_are_in_one_split_and_every_utterance_is_tested_once(folds: int | str):
     table = table_of()
     tested: Counter[str] = Counter()
     for number in range(1, (10 if folds == "speakers" else int(folds)) + 1):

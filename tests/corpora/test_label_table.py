@@ -1,4 +1,4 @@
-"""Label tables: what is wrong with one is said in one line; what is right with it reaches the splits."""
+"""Label tables: a fault is an error of one line; valid labels reach the splits."""
 
 from __future__ import annotations
 
@@ -159,7 +159,7 @@ def test_shares_that_are_no_distribution_are_refused(labels: Path, neutral: obje
 
 
 @pytest.mark.parametrize(("neutral", "sad"), [(0.5, 0.5), (0.3333, 0.6666), (0.0, 1.0), (0.5, 0.5009)])
-def test_shares_within_tolerance_are_taken(labels: Path, neutral: float, sad: float):
+def test_shares_within_tolerance_are_accepted(labels: Path, neutral: float, sad: float):
     table = read_table(write(labels, rows_of(neutral=neutral, sad=sad)))
     assert table[["neutral", "sad"]].iloc[0].tolist() == [neutral, sad]
 
@@ -251,7 +251,7 @@ def test_no_agreement_is_no_class_unless_asked_for(labels: Path):
     assert corpus_of(labels, classes=["N", "S", "X"]).classes == ("neutral", "sad", "no agreement")
 
 
-def test_own_classes_of_one_letter_stay_what_they_are(labels: Path):
+def test_own_one_letter_classes_are_kept(labels: Path):
     corpus = corpus_of(write(labels, rows_of(("A", "B"))), classes=["B", "A"])
     assert corpus.classes == ("B", "A")
 
@@ -299,7 +299,7 @@ def test_dimensions_spreads_and_texts_reach_the_utterances(labels: Path):
 
 
 @pytest.mark.parametrize("column", MEANS + SPREADS)
-def test_missing_column_of_what_is_learnt_is_refused(labels: Path, column: str):
+def test_missing_target_column_is_refused(labels: Path, column: str):
     rows = graded_rows()
     write(labels, rows, [name for name in rows[0] if name != column])
     with refused(rf"labels\.csv: no column {column}, which this head learns; nearest: "):
@@ -310,7 +310,7 @@ def test_missing_column_of_what_is_learnt_is_refused(labels: Path, column: str):
 
 
 @pytest.mark.parametrize("column", MEANS + SPREADS)
-def test_empty_label_of_what_is_learnt_names_the_line(labels: Path, column: str):
+def test_empty_target_names_the_line(labels: Path, column: str):
     rows = graded_rows()
     rows[6][column] = ""
     write(labels, rows)
@@ -373,7 +373,7 @@ def test_classes_that_are_named_are_chosen_for_dimensions_too(labels: Path, capl
     assert "12 rows of other classes are left out (hap 12)" in caplog.text
 
 
-def test_split_lists_of_superb_hold_no_dimensions(superb_corpus: TinyCorpus):
+def test_split_lists_of_superb_have_no_dimensions(superb_corpus: TinyCorpus):
     datarc = config(root=str(superb_corpus.root), labels=str(superb_corpus.labels))
     with refused(r"meta_data: SUPERB's split lists have classes only; dimensions need a label table"):
         load_corpus(datarc, LEARNS_MEANS)
@@ -574,7 +574,7 @@ def test_unknown_speakers_are_not_shared(labels: Path, nobody: str):
     assert len(corpus.split("train")) == 8
 
 
-def test_partitions_without_speakers_are_taken_with_a_warning(labels: Path, caplog: pytest.LogCaptureFixture):
+def test_partitions_without_speakers_are_accepted_with_a_warning(labels: Path, caplog: pytest.LogCaptureFixture):
     write(labels, partition_rows(), ["FileName", "EmoClass", "Split_Set"])
     corpus = corpus_of(labels)
     assert speakers(corpus, "test") == {None}
@@ -587,14 +587,14 @@ def test_partitions_without_train_or_test_are_refused(labels: Path, partitions: 
         corpus_of(write(labels, partition_rows(partitions)))
 
 
-def test_partitions_are_fold1_alone(labels: Path):
+def test_partitions_are_a_single_fold(labels: Path):
     write(labels, partition_rows())
     assert corpus_of(labels, test_fold="fold1").fold == "fold1"
     with refused(r"labels\.csv: no fold 'fold2' \(datarc\.test_fold\).*fold1"):
         corpus_of(labels, test_fold="fold2")
 
 
-def test_unknown_split_names_those_there_are(labels: Path):
+def test_unknown_split_names_the_known_ones(labels: Path):
     corpus = corpus_of(write(labels, partition_rows()))
     with refused(r"labels\.csv: no split 'Test3'; there are: .*Test1, Test2"):
         corpus.split("Test3")

@@ -1,4 +1,4 @@
-"""Every utterance of a corpus, whatever its class and split."""
+"""list_utterances returns every utterance of a corpus, of any class and split."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def listed(labels: Path | str, root: Path | str | None) -> list[str]:
     return [item.name for item in list_utterances(DataSection.read(data | sizes, "datarc"))]
 
 
-def test_a_table_without_splits_speakers_and_classes_will_do(tmp_path: Path):
+def test_a_table_without_splits_speakers_and_classes_is_enough(tmp_path: Path):
     for name in ("b.wav", "a.wav"):
         (tmp_path / name).touch()
     labels = tmp_path / "labels.csv"
@@ -26,7 +26,7 @@ def test_a_table_without_splits_speakers_and_classes_will_do(tmp_path: Path):
     assert listed(labels, tmp_path) == ["a.wav", "b.wav"]
 
 
-def test_rows_without_agreement_are_there(tmp_path: Path):
+def test_rows_without_agreement_are_listed(tmp_path: Path):
     for name in ("b.wav", "a.wav"):
         (tmp_path / name).touch()
     labels = tmp_path / "labels.csv"

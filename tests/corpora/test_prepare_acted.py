@@ -1,4 +1,4 @@
-"""``s3prl-emotion prepare`` for acted corpora, whose file names say all, and for any corpus."""
+"""``s3prl-emotion prepare`` for acted corpora, whose file names say everything, and for any corpus."""
 
 from __future__ import annotations
 

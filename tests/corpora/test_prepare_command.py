@@ -1,4 +1,4 @@
-"""What every corpus's preparation shares: the command, the check of audio, the writing, the circle, the docs."""
+"""``s3prl-emotion prepare``: the command, checks of audio, writing, the circumplex, and the documentation."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ def broken_corpus(folder: Path, faulty: int) -> Path:
     return root
 
 
-def test_unreadable_audio_is_told_file_by_file_with_a_cap_and_nothing_is_written(
+def test_unreadable_audio_is_reported_file_by_file_up_to_a_limit_and_nothing_is_written(
     tmp_path: Path, capsys, caplog
 ) -> None:
     prepare("emodb", broken_corpus(tmp_path, 26), tmp_path / "out", code=1)
@@ -144,7 +144,7 @@ def test_links_to_folders_are_followed_once(tmp_path: Path) -> None:
 # --- writing ----------------------------------------------------------------------------------------------------------
 
 
-def test_earlier_table_is_kept_unless_overwrite_is_said(tmp_path: Path, capsys) -> None:
+def test_earlier_table_is_kept_unless_overwrite_is_given(tmp_path: Path, capsys) -> None:
     root, out = lay_out(tmp_path / "emodb", TWO), tmp_path / "out"
     prepare("emodb", root, out)
     (out / "labels.csv").write_text("mine")
@@ -166,7 +166,7 @@ def test_folder_without_rights_is_one_line(tmp_path: Path, capsys) -> None:
     assert len(capsys.readouterr().err.splitlines()) == 1
 
 
-def test_the_suites_own_reader_has_the_last_word(tmp_path: Path, capsys) -> None:
+def test_table_is_checked_by_the_suites_own_reader(tmp_path: Path, capsys) -> None:
     root = lay_out(tmp_path / "corpus", ["a.wav", "b.wav"])
     source = tmp_path / "source.csv"
     source.write_text("FileName,EmoClass,angry,sad\na.wav,angry,0.9,0.9\nb.wav,sad,0,1\n")
@@ -294,7 +294,7 @@ def test_means_and_spreads_are_numpys_population_moments(levels) -> None:
 
 @settings(derandomize=True, deadline=None)
 @given(st.lists(st.sampled_from("abcx"), max_size=9), st.floats(0, 0.5))
-def test_shares_are_distributions_and_plurality_is_alone_at_the_top(votes, amount) -> None:
+def test_shares_are_distributions_and_plurality_is_a_unique_maximum(votes, amount) -> None:
     shares = shares_of(votes, ("a", "b", "c"))
     counts = {name: votes.count(name) for name in "abc"}
     if not sum(counts.values()):
@@ -329,7 +329,7 @@ def test_circumplex_is_only_made_when_asked_for(tmp_path: Path, caplog) -> None:
     assert "not anybody's grades" in caplog.text
 
 
-def test_places_lie_on_the_circle_and_unknown_classes_are_refused() -> None:
+def test_points_lie_on_the_circle_and_unknown_classes_are_refused() -> None:
     for name in ANGLES:
         activation, valence, _ = point_on_circle(name)
         assert np.hypot(activation - 4, valence - 4) == pytest.approx(3, abs=1e-3)

@@ -117,7 +117,7 @@ def test_iemocap_superb_selection_joins_excited_and_happy(iemocap: Path, tmp_pat
     assert "neutral" not in rows
 
 
-def test_iemocap_nine_classes_leave_out_who_has_votes_for_others_alone(iemocap: Path, tmp_path: Path, caplog) -> None:
+def test_iemocap_nine_classes_drop_utterances_with_votes_for_other_only(iemocap: Path, tmp_path: Path, caplog) -> None:
     prepare("iemocap", iemocap, tmp_path / "out", "--classes", "emo-superb", "--smoothing", 0.05)
     rows = table(tmp_path / "out" / "labels.csv")
     assert len(rows) == 3
@@ -352,7 +352,7 @@ def test_msp_podcast_reads_consensus_grades_and_split(tmp_path: Path, caplog, de
     assert len(pd.read_csv(tmp_path / "out" / "ratings.csv")) == 6
 
 
-def test_msp_podcast_takes_the_split_from_partitions_and_does_without_grades(tmp_path: Path, caplog) -> None:
+def test_msp_podcast_reads_the_split_from_partitions_and_needs_no_grades(tmp_path: Path, caplog) -> None:
     consensus = "\n".join(line.rsplit(",", 1)[0] for line in CONSENSUS.splitlines()[:4]) + "\n"
     partitions = (
         "Train; MSP-PODCAST_0001_0008.wav\nDevelopment; MSP-PODCAST_0001_0019.wav\nTest1; MSP-PODCAST_0002_0033.wav\n"
@@ -509,7 +509,7 @@ def test_crema_d_tables_that_do_not_fit_are_refused(tmp_path: Path, capsys) -> N
         assert match in capsys.readouterr().err
 
 
-def test_circle_has_no_place_where_graders_disagree(tmp_path: Path) -> None:
+def test_no_agreement_has_no_point_on_the_circle(tmp_path: Path) -> None:
     root = lay_out(tmp_path / "crema", CREMA_AUDIO[:2], CREMA)
     prepare("crema-d", root, tmp_path / "out", "--circumplex")
     assert list(table(tmp_path / "out" / "labels.csv")["EmoVal"]) == ["4", ""]

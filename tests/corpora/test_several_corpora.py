@@ -46,7 +46,7 @@ Train = Callable[..., Path]
 
 @pytest.fixture(scope="module")
 def sections(tiny_corpus: TinyCorpus, graded_corpus: TinyCorpus, tmp_path_factory: pytest.TempPathFactory) -> Sections:
-    """Three corpora as recipes name them: classes alone, dimensions alone (1 to 7), both and shares (1 to 5)."""
+    """Three corpora as recipes name them: only classes, only dimensions (1 to 7), both and shares (1 to 5)."""
     folder = tmp_path_factory.mktemp("several")
     graded = pd.read_csv(graded_corpus.labels)
     take = graded["FileName"].str[3:4].astype(int)
@@ -437,7 +437,7 @@ def ccc(x: np.ndarray, y: np.ndarray) -> float:
     return 2 * np.mean((x - x.mean()) * (y - y.mean())) / (x.var() + y.var() + (x.mean() - y.mean()) ** 2)
 
 
-def test_unknown_rows_give_the_multitask_loss_nothing(sections: Sections, tmp_path: Path):
+def test_unknown_rows_do_not_count_in_the_multitask_loss(sections: Sections, tmp_path: Path):
     entries = chosen(sections, LEARNT["emotion_multitask"][0], "emotion_multitask")
     expert = expert_of("emotion_multitask", entries, tmp_path, cat_loss="soft_ce")
     output, target, names = batch_of(expert)
@@ -458,7 +458,7 @@ def test_unknown_rows_give_the_multitask_loss_nothing(sections: Sections, tmp_pa
     assert loss.item() == pytest.approx(entropy - concordance, abs=1e-5)
 
 
-def test_unknown_rows_give_the_views_nothing(sections: Sections, tmp_path: Path):
+def test_unknown_rows_do_not_count_in_the_multi_view_loss(sections: Sections, tmp_path: Path):
     expert = expert_of("emotion_acnn", chosen(sections, LEARNT["emotion_acnn"][0]), tmp_path)
     output, target, names = batch_of(expert)
     rated = np.array([not name.startswith("cat/") for name in names])
@@ -477,7 +477,7 @@ def test_unknown_rows_give_the_views_nothing(sections: Sections, tmp_path: Path)
     assert loss.item() == pytest.approx(expected, abs=1e-5)
 
 
-def test_unknown_spreads_give_nothing(sections: Sections, tmp_path: Path):
+def test_unknown_spreads_do_not_count(sections: Sections, tmp_path: Path):
     rows = pd.read_csv(sections["dims"]["labels"]).drop(columns=[f"{name}Std" for name in DIMENSIONS])
     rows.to_csv(tmp_path / "means.csv", index=False)
     entries = {"both": sections["both"], "means": sections["dims"] | {"labels": str(tmp_path / "means.csv")}}
@@ -504,7 +504,7 @@ def test_labels_are_standardised_by_what_is_known(sections: Sections, tmp_path: 
     np.testing.assert_allclose(expert.label_spread.numpy(), known.std(axis=0), rtol=1e-6)
 
 
-def test_weights_count_known_classes_alone():
+def test_weights_count_only_known_classes():
     labels = [0, 0, 0, 1, -2, -2]
     np.testing.assert_array_equal(class_weights(labels, 2, "balanced"), class_weights([0, 0, 0, 1], 2, "balanced"))
     # 1/6 for each without a class, and two thirds over the others, each class alike
@@ -575,7 +575,7 @@ def test_recipes_that_do_not_fit_are_refused(sections: Sections, change: dict[st
 
 
 @pytest.mark.parametrize("name", ["a/b", "", "ä", "../x", "-x", "a b"])
-def test_names_that_will_not_do_are_refused(sections: Sections, name: str):
+def test_invalid_names_are_refused(sections: Sections, name: str):
     with pytest.raises(ConfigError, match=r"datarc\.corpora: .* is no valid name; use letters, digits, _ and -"):
         load_corpus(data({name: sections["cat"]}))
 

@@ -1,4 +1,4 @@
-"""SUPERB's split lists: the stock task's split to the utterance, true speakers, and bad lists refused in one line."""
+"""SUPERB's split lists: exactly the split of s3prl's own task, true speakers, and one-line errors for bad lists."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ def test_split_equals_that_of_the_stock_task(superb_corpus: TinyCorpus, fold: st
     assert ours.fold == fold
 
 
-def test_reading_leaves_the_global_generators_alone(lists: Path):
+def test_reading_does_not_use_the_global_generators(lists: Path):
     torch.manual_seed(7)
     np.random.seed(7)
     before, numpy_before = torch.random.get_rng_state(), np.random.get_state()[1].copy()
@@ -141,7 +141,7 @@ def test_labels_may_stand_in_any_order(lists: Path):
         ("03a01Fa", "03", None),
     ],
 )
-def test_speaker_stands_in_the_file_name(stem: str, speaker: str, gender: str | None):
+def test_speaker_is_in_the_file_name(stem: str, speaker: str, gender: str | None):
     dialogue = stem.split("_")[0] if stem.startswith("Ses") else "03"
     assert speaker_of(f"Session1/sentences/wav/x/{stem}.wav", dialogue) == (speaker, gender)
 

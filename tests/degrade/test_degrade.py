@@ -1,4 +1,4 @@
-"""Degraded copies: SNR as measured, spectra, babble, rooms; the same in every order and process and on the fly."""
+"""Degraded copies: measured SNR, spectra, babble, rooms; independence of order and processes; on the fly."""
 
 from __future__ import annotations
 
@@ -353,7 +353,7 @@ def test_babble_without_known_speakers(own_tiny_corpus: TinyCorpus, caplog: pyte
     assert made_by(own_tiny_corpus, "pink")(tone(99.0, 0.1, 1), "any name").noise == "pink"
 
 
-def test_silent_talkers_are_passed_over(own_tiny_corpus: TinyCorpus):
+def test_silent_talkers_are_skipped(own_tiny_corpus: TinyCorpus):
     for name in names_of(own_tiny_corpus):
         if name.startswith("s1") and name != "s1_ang_0.wav":
             soundfile.write(own_tiny_corpus.root / name, np.zeros(5000), RATE)
@@ -383,7 +383,7 @@ def test_recordings_are_cut_resampled_and_repeated(noises: Path):
 
 @DRAWN
 @given(st.floats(0, 1, exclude_max=True), st.integers(1, 40_000))
-def test_a_part_of_a_recording_is_what_stands_there(noises: Path, fraction: float, length: int):
+def test_a_part_of_a_recording_equals_its_samples(noises: Path, fraction: float, length: int):
     whole = read(noises / "late.wav")
     part, start = recordings.recorded_part(noises / "late.wav", fraction, length)
     first = round(start * RATE)
@@ -626,7 +626,7 @@ def test_global_generators_and_settings_are_left_alone(degrade: Call, few: TinyC
     assert pyroomacoustics.constants.get("num_threads") == threads
 
 
-def test_levels_share_noise_and_differ_in_snr_alone(tiny_corpus: TinyCorpus):
+def test_levels_share_noise_and_differ_only_in_snr(tiny_corpus: TinyCorpus):
     name = "s0_ang_0.wav"
     clean = load_audio(tiny_corpus.root / name)
     got = [made_by(tiny_corpus, "babble", snr=snr)(clean, name) for snr in DEFAULT_LEVELS]
@@ -805,7 +805,7 @@ def test_unknown_partitions_and_a_missing_root(degrade: Call, own_tiny_corpus: T
 # --- the output folder ---------------------------------------------------------------------------------------------
 
 
-def test_a_run_is_taken_up_where_it_ended(
+def test_an_interrupted_run_is_continued(
     degrade: Call, tiny_corpus: TinyCorpus, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ):
     degrade(tiny_corpus)
@@ -948,7 +948,7 @@ def test_provenance(degrade: Call, tiny_corpus: TinyCorpus):
     assert {"numpy", "torchaudio", "soundfile", "s3prl-emotion"} <= set(by["versions"])
 
 
-def test_folders_that_hold_something_else_are_refused(degrade: Call, tiny_corpus: TinyCorpus):
+def test_folders_with_other_files_are_refused(degrade: Call, tiny_corpus: TinyCorpus):
     Path("O").write_text("file")
     assert "--out O: is a file; name a folder" in degrade(tiny_corpus, code=1)
     Path("O").unlink()

@@ -1,4 +1,4 @@
-"""``s3prl-emotion transcribe``: transcripts against plain ``transformers``, windows, interruptions, what is refused."""
+"""``s3prl-emotion transcribe``: transcripts against plain ``transformers``, windows, interruptions, errors."""
 
 from __future__ import annotations
 
@@ -488,7 +488,9 @@ def test_rows_without_a_class_are_transcribed_too(suite: Suite, own_tiny_corpus:
     assert len(read_transcripts("t.csv")) == UTTERANCES
 
 
-def test_what_is_there_is_not_recognised_again(suite: Suite, few: TinyCorpus, folders: Folders, counted: list[int]):
+def test_finished_transcripts_are_not_recognised_again(
+    suite: Suite, few: TinyCorpus, folders: Folders, counted: list[int]
+):
     words = ("transcribe", "-k", folders("Hubert large"), *of_corpus(few), "-o", "t.csv")
     suite(*words, "--labels", without(few, 3))
     assert sum(counted) == FEW - 3
@@ -503,7 +505,7 @@ def test_what_is_there_is_not_recognised_again(suite: Suite, few: TinyCorpus, fo
     assert not Path("t.csv.partial").exists()
 
 
-def test_what_was_made_otherwise_is_refused(
+def test_transcripts_with_other_settings_are_refused(
     suite: Suite, few: TinyCorpus, folders: Folders, dies_after: Callable[[int | None], None]
 ):
     dies_after(None)

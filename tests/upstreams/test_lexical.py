@@ -346,7 +346,7 @@ def test_a_damaged_record_is_computed_again(folders: Folders, tmp_path: Path, ca
     assert "damaged record" in caplog.text
 
 
-def test_what_another_process_stored_meanwhile_is_taken(
+def test_what_another_process_stored_meanwhile_is_used(
     folders: Folders, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr(embedding, "REFRESH_SECONDS", 0.0)
@@ -577,7 +577,7 @@ def test_branches_stand_side_by_side(folders: Folders, branches: list[LexicalSec
     assert [len(row) for row in lexical_features(SAID, []).values()] == [0, 0]
 
 
-def test_a_missing_text_is_told_before_a_model_is_loaded(branches: list[LexicalSection], tmp_path: Path):
+def test_a_missing_text_is_reported_before_a_model_is_loaded(branches: list[LexicalSection], tmp_path: Path):
     nowhere = LexicalSection(model=str(tmp_path / "no model"))
     with pytest.raises(LabelError, match=r"^c.wav: has no row in"):
         lexical_features([*SAID, utterance("c.wav", "x")], [nowhere, branches[1]])

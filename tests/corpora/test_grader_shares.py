@@ -1,4 +1,4 @@
-"""Grader shares: from columns, from raw votes, from the consensus; what is left out, what is refused."""
+"""Grader shares from columns, from single votes and from the consensus; dropped rows and errors."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def test_merged_classes_add_their_shares(tmp_path: Path):
     assert items["b.wav"].shares == (0.25, 0.75)
 
 
-def test_without_a_consensus_column_the_largest_share_is_it_if_it_is_alone(tmp_path: Path):
+def test_without_a_consensus_column_the_largest_share_is_the_consensus_unless_tied(tmp_path: Path):
     header = HEADER.replace("EmoClass,", "")
     lines = [",".join(line.split(",")[:1] + line.split(",")[2:]) for line in LINES]
     items = by_name(corpus_of(tmp_path, lines, header))
