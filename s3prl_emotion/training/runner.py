@@ -6,7 +6,6 @@ import logging
 import re
 import shutil
 import tempfile
-from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from functools import cached_property, partial
@@ -19,13 +18,13 @@ from s3prl.downstream.runner import ModelEntry, Runner
 from s3prl.utility.helper import is_leader_process
 from tensorboardX import SummaryWriter
 from torch import Tensor
-from tqdm import tqdm
 
-from s3prl_emotion.distributed import everyones, in_touch, leaders, rank, share_weights, world
+from s3prl_emotion.distributed import in_touch, leaders, rank, share_weights
 from s3prl_emotion.errors import CheckpointError, ConfigError, EmotionError, UsageError
 from s3prl_emotion.experts.heads import is_emotion_head
 from s3prl_emotion.files.checkpoint import load_checkpoint
 from s3prl_emotion.rng import own_seed, seed_everything
+from s3prl_emotion.training.evaluation import evaluate_split
 from s3prl_emotion.training.loop import Training
 from s3prl_emotion.training.summary import print_summary
 from s3prl_emotion.upstreams.featurizer import Featurizer
@@ -189,12 +188,12 @@ class SuiteRunner(Runner):
         if self.host_order and not is_leader_process():
             return []
         if split is not None:
-            return self._evaluated(split, logger, global_step)
+            return self._evaluate_split(split, logger, global_step)
         step = self.init_ckpt.get("Step", 0) if self.is_suite else 0
         checkpoint = Path(self.args.init_ckpt).name if self.args.init_ckpt else None
         with tempfile.TemporaryDirectory() as folder:
             writer = SummaryWriter(folder)
-            self._evaluated(self.args.evaluate_split, writer, step, checkpoint=checkpoint)
+            self._evaluate_split(self.args.evaluate_split, writer, step, checkpoint=checkpoint)
             writer.close()
         if self.is_suite and is_leader_process():
             print_summary(self.downstream.model, [self.args.evaluate_split])
@@ -216,60 +215,13 @@ class SuiteRunner(Runner):
 
     # --- inside ----------------------------------------------------------------------------------------------------
 
-    def _evaluated(self, split: str, writer: Any, step: int, **options: Any) -> list[str]:
+    def _evaluate_split(self, split: str, writer: Any, step: int, **options: Any) -> list[str]:
+        """Evaluate a split from ``--seed``, which in the host's order also reseeds training, as in s3prl."""
         if self.host_order:
             seed_everything(self.args.seed)
-            return self._evaluate_split(split, writer, step, **options)
+            return evaluate_split(self, split, writer, step, **options)
         with own_seed(self.args.seed):
-            return self._evaluate_split(split, writer, step, **options)
-
-    def _evaluate_split(self, split: str, writer: Any, step: int, **options: Any) -> list[str]:
-        was_training = [entry.model.training for entry in self.all_entries]
-        for entry in self.all_entries:
-            entry.model.eval()
-        expert = self.downstream.model
-        if self.is_suite:
-            expert.before_evaluation()
-        loader = expert.get_dataloader(split)
-        batches = self._count_batches(len(loader))
-        last = batches if self.host_order else batches - 1  # the host evaluates one batch more than the ratio says
-        records: dict[str, list[Any]] = defaultdict(list)
-        of_batches: list[dict[str, list[Any]]] = []
-        for batch_id, (waveforms, *others) in enumerate(
-            tqdm(loader, dynamic_ncols=True, desc=split, total=batches, leave=False, disable=rank() > 0)
-        ):
-            if batch_id > last:
-                break
-            if not self.host_order:
-                records = defaultdict(list)
-            with torch.no_grad():
-                expert(split, self.features(waveforms, others), *others, records=records, batch_id=batch_id)
-            of_batches.append(records)
-        if not self.host_order:
-            records = _merged(everyones(of_batches))
-        names = None
-        if self.is_suite:
-            expert.provenance["layer_weights"] = self.featurizer.model.layer_weights()
-        if is_leader_process():
-            names = expert.log_records(
-                split,
-                records=records,
-                logger=writer,
-                global_step=step,
-                batch_ids=list(range(len(of_batches))),
-                total_batch_num=len(loader),
-                **(options if self.is_suite else {}),
-            )
-        for entry, training in zip(self.all_entries, was_training, strict=True):
-            entry.model.train(training)
-        return names if isinstance(names, list) else []
-
-    def _count_batches(self, available: int) -> int:
-        """Return how many of this process's batches to evaluate: its share of ``evaluate_ratio`` of all batches."""
-        ratio = float(self.config["runner"].get("evaluate_ratio", 1))
-        if self.host_order:  # the leader has them all
-            return round(available * ratio)
-        return len(range(rank(), round(sum(everyones(available)) * ratio), world()))
+            return evaluate_split(self, split, writer, step, **options)
 
     def _evaluate_best(self) -> None:
         """Write the predictions and metrics of the best checkpoint over those of the last step."""
@@ -289,20 +241,10 @@ class SuiteRunner(Runner):
         with tempfile.TemporaryDirectory() as folder:
             writer = SummaryWriter(folder)
             for split in splits:
-                self._evaluated(split, writer, step, checkpoint=BEST, keep_log=False)
+                self._evaluate_split(split, writer, step, checkpoint=BEST, keep_log=False)
             writer.close()
         if is_leader_process():
             print_summary(self.downstream.model, splits)
-
-
-def _merged(shares: list[list[dict[str, list[Any]]]]) -> dict[str, list[Any]]:
-    """Return the records of a split in its own order; ``shares`` has the batches of each process, which take turns."""
-    merged: dict[str, list[Any]] = defaultdict(list)
-    for turn in range(len(shares[0])):
-        for share in shares:
-            for name, values in share[turn].items() if turn < len(share) else ():
-                merged[name] += values
-    return merged
 
 
 @contextmanager

@@ -1,0 +1,86 @@
+"""Evaluate one split: run the head on its batches, in all processes, and let it log and write the results."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from typing import Any
+
+import torch
+from s3prl.utility.helper import is_leader_process
+from tqdm import tqdm
+
+from s3prl_emotion.distributed import everyones, rank, world
+
+Records = dict[str, list[Any]]
+
+
+def evaluate_split(runner: Any, split: str, writer: Any, step: int, **options: Any) -> list[str]:
+    """Evaluate a split with the current weights; training continues as if it had not been evaluated.
+
+    Args:
+        runner: the :class:`~s3prl_emotion.training.runner.SuiteRunner`
+        split: dev, test, …
+        writer: tensorboard writer
+        step: training step
+        options: for :meth:`~s3prl_emotion.experts.base.EmotionExpert.log_records`; stock tasks do not take them
+
+    Returns:
+        names under which the head wants the current weights saved
+    """
+    was_training = [entry.model.training for entry in runner.all_entries]
+    for entry in runner.all_entries:
+        entry.model.eval()
+    expert = runner.downstream.model
+    if runner.is_suite:
+        expert.before_evaluation()
+    loader = expert.get_dataloader(split)
+    batches = _count_batches(runner, len(loader))
+    last = batches if runner.host_order else batches - 1  # the host evaluates one batch more than the ratio says
+    records: Records = defaultdict(list)
+    of_batches: list[Records] = []
+    for batch_id, (waveforms, *others) in enumerate(
+        tqdm(loader, dynamic_ncols=True, desc=split, total=batches, leave=False, disable=rank() > 0)
+    ):
+        if batch_id > last:
+            break
+        if not runner.host_order:
+            records = defaultdict(list)
+        with torch.no_grad():
+            expert(split, runner.features(waveforms, others), *others, records=records, batch_id=batch_id)
+        of_batches.append(records)
+    if not runner.host_order:
+        records = _merged(everyones(of_batches))
+    names = None
+    if runner.is_suite:
+        expert.provenance["layer_weights"] = runner.featurizer.model.layer_weights()
+    if is_leader_process():
+        names = expert.log_records(
+            split,
+            records=records,
+            logger=writer,
+            global_step=step,
+            batch_ids=list(range(len(of_batches))),
+            total_batch_num=len(loader),
+            **(options if runner.is_suite else {}),
+        )
+    for entry, training in zip(runner.all_entries, was_training, strict=True):
+        entry.model.train(training)
+    return names if isinstance(names, list) else []
+
+
+def _count_batches(runner: Any, available: int) -> int:
+    """Return how many of this process's batches to evaluate: its share of ``evaluate_ratio`` of all batches."""
+    ratio = float(runner.config["runner"].get("evaluate_ratio", 1))
+    if runner.host_order:  # the leader has them all
+        return round(available * ratio)
+    return len(range(rank(), round(sum(everyones(available)) * ratio), world()))
+
+
+def _merged(shares: list[list[Records]]) -> Records:
+    """Return the records of a split in its own order; ``shares`` has the batches of each process, which take turns."""
+    merged: Records = defaultdict(list)
+    for turn in range(len(shares[0])):
+        for share in shares:
+            for name, values in share[turn].items() if turn < len(share) else ():
+                merged[name] += values
+    return merged
