@@ -9,11 +9,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from s3prl_emotion.errors import LabelError
-from s3prl_emotion.metrics.dimension_scores import METRICS, squared_error
+from s3prl_emotion.metrics import registry
+from s3prl_emotion.metrics.dimension_scores import squared_error
 from s3prl_emotion.metrics.metric import Metric
 
 BIN_WIDTH = 1.0  # one Likert score on the corpus's scale
-HEADLINE = next(metric for metric in METRICS if metric.headline)  # the metric of speakers and genders
+HEADLINE = next(
+    metric for metric in registry.of_kind("dimensions") if metric.headline
+)  # the metric of speakers and genders
 Vector = NDArray[np.float64]
 
 
@@ -46,7 +49,7 @@ def dimensional_metrics(
     """
     true, guess = _checked(truth, prediction, names, speakers, genders)
     result: dict[str, Any] = {"utterances": len(true)}
-    for metric in METRICS:
+    for metric in registry.of_kind("dimensions"):
         result |= _by_dimension(metric, true, guess, names)
     result["MSE_per_bin"] = {
         name: error_per_bin(true[:, column], guess[:, column], bin_width) for column, name in enumerate(names)

@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from s3prl_emotion.errors import LabelError
+from s3prl_emotion.metrics import class_scores
 from s3prl_emotion.metrics.checks import (
     NO_CLASS,
     Floats,
@@ -30,13 +31,13 @@ from s3prl_emotion.metrics.checks import (
     checked_rows,
     checked_truth,
 )
-from s3prl_emotion.metrics.class_scores import METRICS as CLASS_METRICS
 from s3prl_emotion.metrics.class_scores import class_counts
 from s3prl_emotion.metrics.distribution import rank_correlation
 from s3prl_emotion.metrics.metric import Metric
 
 N_BEST = (1, 2, 3)
-N_BEST_KEYS = {metric.name: "accuracy" if metric.name == "WA" else metric.name for metric in CLASS_METRICS}
+CLASS_METRICS = {metric.name: metric.from_sums for metric in class_scores.METRICS if metric.from_sums is not None}
+N_BEST_KEYS = {name: "accuracy" if name == "WA" else name for name in CLASS_METRICS}
 """Names of the metrics under ``n_best`` of a metrics file, by their own."""
 PA_UAR_THRESHOLDS = (50, 75)  # percent
 
@@ -150,7 +151,7 @@ def score_groups(truth: Indices, predicted: Indices, group: Indices, groups: int
     else:
         sums = np.zeros((groups, 3 * classes))
     true = sums[:, classes : 2 * classes].astype(np.int64)
-    values = {metric.name: metric.from_sums(sums) for metric in CLASS_METRICS if metric.from_sums}
+    values = {name: metric(sums) for name, metric in CLASS_METRICS.items()}
     return GroupScores(true, true.sum(axis=1), values)
 
 

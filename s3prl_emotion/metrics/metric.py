@@ -1,4 +1,4 @@
-"""What a metric is: its name, its formula and how it is shown."""
+"""Define what a metric is: its name, its formula, and how it is shown."""
 
 from __future__ import annotations
 
@@ -18,32 +18,34 @@ Kind = Literal[
 
 @dataclass(frozen=True)
 class Metric:
-    """One metric: everything that files, reports, recipes and matrices need to know of it.
+    """A metric, with everything that files, reports, recipes and matrices need to know about it.
 
     Attributes:
-        name: in ``*_metrics.json``, recipes, matrices and ``scores.csv``
-        kind: what it is about: predicted ``classes``; ``dimensions``, each for itself; their ``mean``; classes and
-            dimensions (``joint``); class ``probabilities`` against the true class, or against the ``graders``;
-            ``speakers``; distances in a head's ``latent`` space against the labels of a dimension; the ``shift`` of
-            that space; or the ``size`` of systems
-        label: heading of its column in tables, without the unit
-        short: the same where several metrics share a heading, in figures and log lines; ``label`` by default
-        unit: behind the label, such as ``bits``; shares in percent need none
+        name: name in ``*_metrics.json``, recipes, matrices and ``scores.csv``
+        kind: what it measures: predicted ``classes``; each of the ``dimensions``, or their ``mean``; classes and
+            dimensions together (``joint``); class ``probabilities`` against the true class, or against the
+            ``graders``; ``speakers``; distances in a head's ``latent`` space against the labels of a dimension; the
+            ``shift`` of that space; or the ``size`` of systems
+        label: heading in tables, without the unit
+        short: heading where the label would be too long, in figures and tables of groups; the label by default
+        unit: unit shown after the label, such as ``bits``; not needed for percentages
         percent: whether it is a share that is shown in percent
-        better: whether ``higher`` or ``lower`` values are better; ``neither`` for what only describes
+        better: whether ``higher`` or ``lower`` values are better, or ``neither``
         low: lowest possible value
         high: highest possible value
-        of_split: truth and prediction of a whole split to the value, ``None`` where it is not defined; by kind: class
-            indices ``[N]`` (classes); numbers ``[N]`` (dimensions); class indices ``[N]`` and probabilities ``[N, K]``
-            (probabilities); shares and probabilities ``[N, K]`` (graders)
-        from_sums: its form for resampling: sums over the utterances of any speakers, ``[..., P]``, to values ``[...]``,
-            NaN where it is not defined; ``None`` where reports give no interval
-        path: keys that lead to it in ``*_metrics.json``; by default its name
-        priority: its place among the metrics that rank systems and pick checkpoints; ``None``: it does neither. Of a
-            metric of dimensions, this is about its mean.
-        headline: whether it stands for its kind: shown speaker by speaker, and part of ``joint``
-        main: whether reports show it among the main scores rather than behind them
-        tested: whether reports test differences between systems; what is not tested follows from what is
+        of_split: function of the truth and the prediction of a whole split that returns the value, ``None`` where it is
+            not defined. Its arguments are, by kind: class indices ``[N]`` (classes); numbers ``[N]`` (dimensions);
+            class indices ``[N]`` and probabilities ``[N, K]`` (probabilities); shares and probabilities ``[N, K]``
+            (graders). Without it, metrics files do not have the metric.
+        from_sums: the same for resampling: function of sums over the utterances of any speakers, ``[..., P]``, that
+            returns values ``[...]``, NaN where they are not defined. Without it, reports give no interval, and
+            speakers, genders and n-best do not have the metric.
+        path: keys under which ``*_metrics.json`` has the value; its name by default
+        priority: order among the metrics that can rank systems and pick checkpoints; ``None`` if it can do neither. For
+            a metric of dimensions, this is about its mean.
+        headline: whether it represents its kind: it is shown speaker by speaker, and is part of ``joint``
+        main: whether reports show it among the main scores
+        tested: whether reports test differences between systems; each tested metric makes Holm's correction stricter
     """
 
     name: str
@@ -66,12 +68,12 @@ class Metric:
 
     @property
     def digits(self) -> int:
-        """Decimals that tables show: one of a percentage, else three."""
+        """Number of decimals in tables: one for percentages, otherwise three."""
         return 1 if self.percent else 3
 
     @property
     def scale(self) -> int:
-        """Factor from the value to what figures and tables show: 100 for a percentage."""
+        """Factor from the value to the number shown: 100 for percentages, otherwise 1."""
         return 100 if self.percent else 1
 
     @property
@@ -86,8 +88,8 @@ class Metric:
         """Return the label as tables and figures have it: ``UA (UAR), %``, ``JS (bits)``.
 
         Args:
-            short: whether to leave synonyms out: ``UAR, %``
-            unit: whether to add the unit
+            short: use the short heading: ``UAR, %``
+            unit: add the unit
         """
         name = self.short if short and self.short else self.label
         if self.percent and unit:
@@ -95,8 +97,8 @@ class Metric:
         return f"{name} ({self.unit})" if self.unit and unit else name
 
     def value(self, metrics: Mapping[str, Any]) -> Any:
-        """Return what a metrics file holds under :attr:`path`, ``None`` where there is nothing."""
-        found: Any = metrics
+        """Return the value in the content of a metrics file, or ``None`` if it lacks the metric."""
+        value: Any = metrics
         for key in self.path or (self.name,):
-            found = found.get(key) if isinstance(found, Mapping) else None
-        return found
+            value = value.get(key) if isinstance(value, Mapping) else None
+        return value

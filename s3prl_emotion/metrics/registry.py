@@ -1,7 +1,7 @@
 """All metrics by name: whatever lists, labels, ranks or formats metrics reads them here.
 
-To add one, write its formula and its entry of ``METRICS`` in the module of its kind (:mod:`class_scores`,
-:mod:`dimension_scores`, :mod:`calibration`, :mod:`distribution`): metrics files, reports, figures, ``best_metric`` and
+To add a metric, write its formula and its entry of ``METRICS`` in the module of its kind: ``class_scores.py``,
+``dimension_scores.py``, ``calibration.py`` or ``distribution.py``. Metrics files, reports, figures, ``best_metric`` and
 matrices then have it.
 """
 
@@ -18,7 +18,7 @@ from s3prl_emotion.metrics.metric import Array, Kind, Metric
 DIMENSION_NAMES = {"EmoAct": "activation", "EmoVal": "valence", "EmoDom": "dominance"}
 JOINT = "joint"
 
-HEADS = (  # measured by a head itself, or by the report
+OTHERS = (  # computed by a head itself, or by the report
     Metric("distance_R2", "latent", "adjusted R², latent distance on label distance", low=-math.inf),
     Metric("distance_Spearman", "latent", "Spearman's correlation of latent distance and label distance", low=-1.0),
     Metric("label_R2", "latent", "adjusted R², label on latent", low=-math.inf),
@@ -30,7 +30,16 @@ HEADS = (  # measured by a head itself, or by the report
 _CLASSES, _DIMENSIONS = class_scores.METRICS, dimension_scores.METRICS
 _MEANS = tuple(metric.mean for metric in _DIMENSIONS)
 _JOINT = Metric(JOINT, "joint", "mean of UAR and mean CCC", priority=0)
-_FAMILIES = (_CLASSES, _DIMENSIONS, _MEANS, (_JOINT,), calibration.METRICS, distribution.METRICS, groups.METRICS, HEADS)
+_FAMILIES = (
+    _CLASSES,
+    _DIMENSIONS,
+    _MEANS,
+    (_JOINT,),
+    calibration.METRICS,
+    distribution.METRICS,
+    groups.METRICS,
+    OTHERS,
+)
 METRICS: dict[str, Metric] = {metric.name: metric for family in _FAMILIES for metric in family}
 
 
@@ -59,8 +68,8 @@ def label(name: str, short: bool = False, unit: bool = True) -> str:
 
     Args:
         name: of a metric, or of one of a dimension
-        short: whether to leave synonyms out: ``UAR, %``
-        unit: whether to add the unit
+        short: use the short heading: ``UAR, %``
+        unit: add the unit
     """
     kind, _, dimension = ("", "", "") if name in METRICS else name.partition(".")
     metric = METRICS.get(kind or name)

@@ -50,7 +50,7 @@ def _classes(metrics: dict[str, Any]) -> list[str]:
 
 
 def _class_scores(results: dict[str, dict[str, Any]], title: str) -> Table:
-    shown = of_kind("classes")
+    shown = [metric for metric in of_kind("classes") if metric.of_split is not None]
     scores = Table("split", "utterances", *(metric.label for metric in shown), "checkpoint", title=title)
     for split, metrics in results.items():
         values = [f"{metric.scale * metrics[metric.name]:.2f}{' %' if metric.percent else ''}" for metric in shown]

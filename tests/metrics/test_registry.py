@@ -93,6 +93,22 @@ def test_one_entry_is_all_that_a_metric_of_classes_needs(monkeypatch: pytest.Mon
     assert registry.label("weighted_f1") == "weighted F1, %"
 
 
+def test_one_entry_is_all_that_a_metric_of_dimensions_needs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The mean absolute error, without a form for resampling."""
+    entry = Metric("MAE", "dimensions", "MAE", better="lower", high=math.inf, main=False,
+                   of_split=lambda truth, prediction: float(np.abs(truth - prediction).mean()))  # fmt: skip
+    for metric in (entry, entry.mean):
+        monkeypatch.setitem(registry.METRICS, metric.name, metric)
+    truth = np.array([[1.0, 2.0], [3.0, 4.0]])
+    metrics = dimensional_metrics(truth, truth + np.array([1.0, 3.0]), ["EmoAct", "EmoVal"])
+    assert metrics["MAE"] == {"EmoAct": 1.0, "EmoVal": 3.0}
+    assert metrics["mean_MAE"] == 2.0
+    assert flat_metrics(metrics)["MAE.EmoVal"] == 3.0
+    assert "MAE" not in registry.resampled("dimensions")
+    assert registry.label("MAE.EmoVal") == "MAE valence"
+    assert registry.best_metrics(dimensions=True) == ("mean_CCC",)
+
+
 @pytest.mark.parametrize("seed", range(20))
 def test_values_equal_audmetric_to_the_last_digit(seed: int) -> None:
     generator = np.random.default_rng(seed)
