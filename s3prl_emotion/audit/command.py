@@ -7,7 +7,7 @@ import sys
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
-from s3prl_emotion.audit.read_listing import read_listing
+from s3prl_emotion.audit.read_formats import read_listing
 from s3prl_emotion.audit.report import as_json, print_report
 from s3prl_emotion.audit.run import audit
 from s3prl_emotion.corpora.demo import demo_corpus

@@ -12,7 +12,7 @@ from typing import Any
 
 from s3prl_emotion.audit.findings import ERROR, NOTE, Finding, finding
 from s3prl_emotion.audit.listing import EMOBOX, SEEN, SUPERB, Indices, Listing, RowCollector, as_indices, class_names
-from s3prl_emotion.audit.speakers import PATTERNS, compiled, iemocap_speakers, speakers_of
+from s3prl_emotion.audit.speakers import PATTERNS, compile_pattern, iemocap_speakers, speakers_of
 from s3prl_emotion.corpora.folds import natural_order
 from s3prl_emotion.corpora.superb import drawn_validation, read_entries, speaker_of
 from s3prl_emotion.errors import LabelError
@@ -204,5 +204,5 @@ def _speakers(files: list[str], corpus: str, pattern: re.Pattern[str] | None) ->
     if true is not None:
         return {"speaker": [speaker for speaker, _ in true], "gender": [gender for _, gender in true]}
     if pattern is None and corpus in PATTERNS:
-        pattern = compiled(PATTERNS[corpus])
+        pattern = compile_pattern(PATTERNS[corpus])
     return {"speaker": speakers_of(files, pattern)} if pattern is not None else {}

@@ -41,7 +41,7 @@ def audit(listing: Listing, root: Path | None = None, jobs: int = 1) -> Audit:
     """Check a corpus.
 
     Args:
-        listing: from :func:`~s3prl_emotion.audit.read_listing.read_listing`
+        listing: from :func:`~s3prl_emotion.audit.read_formats.read_listing`
         root: audio folder; ``None``: audio is not read
         jobs: number of threads that read audio
     """

@@ -34,7 +34,7 @@ PATTERNS = {
 PLAIN_NUMBER = re.compile(r"\d+")  # leading zeros do not matter: actor (04) is actor (4)
 
 
-def compiled(pattern: str) -> re.Pattern[str]:
+def compile_pattern(pattern: str) -> re.Pattern[str]:
     """Compile a pattern of the user's.
 
     Raises:

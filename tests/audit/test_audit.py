@@ -24,7 +24,7 @@ from sklearn.metrics.cluster import expected_mutual_information
 
 from s3prl_emotion.audit import Audit, audit, read_listing, waveform
 from s3prl_emotion.audit.association import association
-from s3prl_emotion.audit.speakers import PATTERNS, compiled, speakers_of
+from s3prl_emotion.audit.speakers import PATTERNS, compile_pattern, speakers_of
 from s3prl_emotion.audit.waveform import measure
 from s3prl_emotion.cli import main
 from s3prl_emotion.errors import LabelError
@@ -688,7 +688,7 @@ def test_emo_superb_folder_has_a_fold_a_file(tmp_path: Path) -> None:
     ],
 )
 def test_speaker_by_file_name(corpus: str, path: str, speaker: str) -> None:
-    assert speakers_of([path], compiled(PATTERNS[corpus])) == [speaker]
+    assert speakers_of([path], compile_pattern(PATTERNS[corpus])) == [speaker]
 
 
 def test_speaker_pattern_of_the_user(mini: Mini) -> None:

@@ -25,8 +25,8 @@ def add_arguments(parser: ArgumentParser) -> None:
     add("--list", action="store_true", help="list the corpora and exit")
     for name, owners in _flags().items():
         argument = dict(owners[0][1])
-        titles = ", ".join(title for title, _ in owners)
-        add(f"--{name}", default=None, **argument | {"help": f"{titles}: {argument['help']}"})
+        corpora = ", ".join(corpus for corpus, _ in owners)
+        add(f"--{name}", default=None, **argument | {"help": f"{corpora}: {argument['help']}"})
     add("--smoothing", type=float, default=0.0, metavar="S", help="smooth the shares; EMO-SUPERB: 0.05 (default: 0)")
     add("--circumplex", action="store_true", help="corpora with classes only: points on Russell's circle as VAD (1-7)")
     add("--skip_missing", action="store_true", help="drop utterances without readable audio")
@@ -34,11 +34,11 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 
 def _flags() -> dict[str, list[tuple[str, dict[str, Any]]]]:
-    """Return the flags of all corpora: for each, the titles of the corpora that have it and its declaration."""
+    """Return the flags of all corpora: for each, the names of the corpora that have it, and its declarations."""
     flags: dict[str, list[tuple[str, dict[str, Any]]]] = {}
     for item in all_preparers():
         for option in fields(item.options):
-            flags.setdefault(option.name, []).append((item.title, option.metadata["argument"]))
+            flags.setdefault(option.name, []).append((item.name, option.metadata["argument"]))
     return flags
 
 

@@ -71,7 +71,7 @@ class Options:
     )
     modality: str = field(
         default="voice",
-        metadata=flag(choices=tuple(MODALITIES), help="what the graders judged (default: the voice alone)"),
+        metadata=flag(choices=tuple(MODALITIES), help="what the graders rated (default: the voice alone)"),
     )
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from s3prl_emotion.audit.listing import EMO_SUPERB, EMOBOX, FORMATS, SUPERB, TABLE, Listing
 from s3prl_emotion.audit.read_lists import read_emobox, read_superb
 from s3prl_emotion.audit.read_tables import read_emo_superb, read_label_table
-from s3prl_emotion.audit.speakers import compiled
+from s3prl_emotion.audit.speakers import compile_pattern
 from s3prl_emotion.corpora.label_table import read_rows
 from s3prl_emotion.errors import LabelError, UsageError, nearest
 
@@ -28,7 +28,7 @@ def read_listing(source: Path, form: str = AUTO, speaker_pattern: str | None = N
     """
     if form not in (AUTO, *FORMATS):
         raise UsageError(f"--format {form}: not one of {', '.join((AUTO, *FORMATS))}{nearest(form, FORMATS)}")
-    pattern = compiled(speaker_pattern) if speaker_pattern is not None else None
+    pattern = compile_pattern(speaker_pattern) if speaker_pattern is not None else None
     if not source.exists():
         raise LabelError(f"{source}: no such file or folder; LABELS is a label table, or a folder with split lists")
     readers = {TABLE: read_label_table, SUPERB: read_superb, EMOBOX: read_emobox, EMO_SUPERB: read_emo_superb}
