@@ -192,22 +192,23 @@ class DataSection(StrictSection):
 
 
 class HeadSection(StrictSection):
-    """``downstream_expert:`` of every head of this suite; ``modelrc`` is checked by the head itself.
-
-    ``layer`` is ``-l`` in the recipe: a number, or ``auto`` for the most salient layer of ``layer_file``, which
-    ``s3prl-emotion saliency`` writes. ``embeddings`` saves the input of the head's last layer for every evaluated
-    utterance.
-    """
+    """``downstream_expert:`` of every head of this suite; ``modelrc`` is checked by the head itself."""
 
     datarc: dict[str, Any]
+    """The corpus, its splits and its batches."""
     modelrc: dict[str, Any] = Field(default_factory=dict)
+    """The head's own keys."""
     best_metric: str | None = None
     """Metric on dev that selects ``dev-best.ckpt``, one of the head's: WA by default for heads with classes (or UAR,
     macro_f1, …), mean_CCC for those with dimensions, joint (the mean of UAR and mean CCC) for those with both."""
     attention_dir: str | None = None
+    """Folder for the attention weights of every evaluated utterance; ``None``: they are not exported."""
     embeddings: bool = False
+    """Save the input of the head's last layer for every evaluated utterance."""
     layer: int | Literal["auto"] | None = None
+    """``-l`` in the recipe: a number, or ``auto`` for the most salient layer of ``layer_file``."""
     layer_file: str | None = None
+    """Output file of ``s3prl-emotion saliency``, which ranks the layers."""
 
 
 def read_recipe(path: str | Path) -> dict[str, Any]:

@@ -7,15 +7,19 @@ import inspect
 import textwrap
 import types
 import typing
+from collections.abc import Iterator
 from typing import Any, ClassVar, Literal
 
 from docutils import nodes
+from docutils.parsers.rst import directives
 from parsers import COMMANDS, command_parser, help_text, run_downstream_parser
+from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 from sphinx.application import Sphinx
 from sphinx.pycode import ModuleAnalyzer
 from sphinx.util.docutils import SphinxDirective
+from sphinx.util.typing import OptionSpec
 
 SIGNS = {"ge": "≥", "gt": ">", "le": "≤", "lt": "<"}
 
@@ -38,29 +42,54 @@ class SuiteCommands(SphinxDirective):
 
 
 class RecipeKeys(SphinxDirective):
-    """``recipe-keys CLASS``: the docstring of a section's class, and a table of its keys."""
+    """``recipe-keys CLASS``: the docstring of a section's class, and a table of its keys; ``:nested:`` adds theirs."""
 
     required_arguments: ClassVar[int] = 1
+    option_spec: ClassVar[OptionSpec] = {"nested": directives.flag}
 
     def run(self) -> list[nodes.Node]:
         """Return the docstring and the table."""
-        import s3prl_emotion
-
-        s3prl_emotion.register()
         module, _, name = self.arguments[0].rpartition(".")
         section = getattr(importlib.import_module(module), name)
-        lines = [*inspect.cleandoc(section.__doc__).splitlines(), ""]
-        lines += [".. list-table::", "   :header-rows: 1", "   :widths: 22 20 16 42", ""]
-        rows = [("key", "type", "default", "meaning")]
-        rows += [
-            (f"``{key}``", f"``{type_text(field.annotation)}``", default_text(field), meaning(section, key))
-            for key, field in section.model_fields.items()
-        ]
-        for row in rows:
-            for number, cell in enumerate(row):
-                mark = "   * - " if number == 0 else "     - "
-                lines += (mark + textwrap.indent(cell, " " * 7).strip()).splitlines()
+        lines = section_lines(section)
+        if "nested" in self.options:
+            for key, nested in nested_sections(section):
+                lines += [f".. rubric:: {key}", "", *section_lines(nested)]
         return self.parse_text_to_nodes("\n".join(["````{eval-rst}", *lines, "````"]))  # docstrings are in rst
+
+
+def section_lines(section: type[BaseModel]) -> list[str]:
+    """Return the docstring of a section and a table of its keys, in reStructuredText."""
+    lines = [*inspect.cleandoc(section.__doc__ or "").splitlines(), ""]
+    lines += [".. list-table::", "   :header-rows: 1", "   :widths: 22 20 16 42", ""]
+    rows = [("key", "type", "default", "meaning")]
+    rows += [
+        (f"``{field.alias or key}``", f"``{type_text(field.annotation)}``", default_text(field), meaning(section, key))
+        for key, field in section.model_fields.items()
+    ]
+    for row in rows:
+        for number, cell in enumerate(row):
+            mark = "   * - " if number == 0 else "     - "
+            lines += (mark + textwrap.indent(cell, " " * 7).strip()).splitlines()
+    return [*lines, ""]
+
+
+def nested_sections(section: type[BaseModel], where: str = "") -> Iterator[tuple[str, type[BaseModel]]]:
+    """Yield the sections that are values of a section's keys, with the keys that lead to them."""
+    for key, field in section.model_fields.items():
+        for kind in kinds(field.annotation):
+            if isinstance(kind, type) and issubclass(kind, BaseModel):
+                yield f"{where}{key}", kind
+                yield from nested_sections(kind, f"{where}{key}.")
+
+
+def kinds(kind: Any) -> Iterator[Any]:
+    """Yield the types that a type is made of: itself, or the parts of a union, list or mapping."""
+    parts = typing.get_args(kind)
+    if typing.get_origin(kind) is Literal or not parts:
+        yield kind
+    for part in parts:
+        yield from kinds(part)
 
 
 def type_text(kind: Any) -> str:
@@ -75,8 +104,10 @@ def type_text(kind: Any) -> str:
     if origin is list:
         return f"list of {type_text(parts[0])}"
     if origin is dict:
-        return f"{type_text(parts[0])}: {type_text(parts[1])}"
-    return "any" if kind is Any else getattr(kind, "__name__", str(kind)).removesuffix("Section")
+        return "section" if parts[1] is Any else f"{type_text(parts[0])}: {type_text(parts[1])}"
+    if isinstance(kind, type) and issubclass(kind, BaseModel):
+        return "section"
+    return "any" if kind is Any else getattr(kind, "__name__", str(kind))
 
 
 def default_text(field: FieldInfo) -> str:
@@ -96,7 +127,7 @@ def meaning(section: type, key: str) -> str:
     for base in section.__mro__:
         if key in vars(base).get("__annotations__", {}):
             documented = ModuleAnalyzer.for_module(base.__module__).find_attr_docs()
-            text = "\n".join(documented.get((base.__name__, key), [])).strip()
+            text = "\n".join(documented.get((base.__name__, key), [])).strip().replace("``None``", "``null``")
             break
     limits = [
         f"{sign} {getattr(item, name)}"
