@@ -454,7 +454,7 @@ def change(path: Path, **values: Any) -> None:
 
 def test_what_does_not_fit(own: Path):
     change(own / "preprocessor_config.json", sampling_rate=8_000)
-    assert "takes audio of 8000 Hz" in refused(own)
+    assert "needs audio of 8000 Hz" in refused(own)
     change(own / "preprocessor_config.json", sampling_rate=16_000)
     config = (own / "config.json").read_text()
     change(own / "config.json", num_hidden_layers=5)
