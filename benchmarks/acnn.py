@@ -1,31 +1,24 @@
-"""Training step (forward, backward, Adam) of the attentive CNN of Neumann & Vu 2019 on 7.5 s of 26 log-Mel bands.
+"""Time a training step of the attentive CNN of Neumann & Vu 2019 on 7.5 s of 26 log-Mel bands.
 
-Beside the head stands the same network written plainly: convolution, ReLU, max pooling, softmax over the pooled maps,
-their weighted sum, dropout, linear layer; it does without lengths, so all utterances are equally long.
+The head is compared with a plain network of the same layers: convolution, ReLU, max pooling, softmax over the pooled
+maps, their weighted sum, dropout, linear layer. It ignores lengths, so all utterances are equally long.
 
     python benchmarks/acnn.py                 # on a GPU too, where there is one
     python benchmarks/acnn.py --device cpu --repeats 50
-    OMP_WAIT_POLICY=passive python benchmarks/acnn.py --device cpu     # beside other load: threads do not spin
+    OMP_WAIT_POLICY=passive python benchmarks/acnn.py --device cpu     # under other load: threads do not spin
 """
 
 from __future__ import annotations
-
-import sys
-from pathlib import Path
 
 import torch
 from steps import Step, compare, training_step
 from torch import Tensor, nn
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
-import s3prl_emotion
-
 BATCH, FRAMES, BANDS, CLASSES = 32, 750, 26, 4
 
 
 class Plain(nn.Module):
-    """The same layers with nothing between them."""
+    """The same layers, without the head's handling of lengths."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -34,15 +27,14 @@ class Plain(nn.Module):
         self.output = nn.Linear(200, CLASSES + 6)
 
     def forward(self, features: Tensor, lengths: Tensor) -> Tensor:
-        """``[B, T, D]`` to ``[B, K + 6]``."""
+        """Map ``[B, T, D]`` to ``[B, K + 6]``."""
         maps = self.pool(torch.relu(self.convolution(features.transpose(1, 2)))).transpose(1, 2)
         weights = torch.softmax(self.attention(maps), dim=1)
         return self.output(self.dropout((weights * maps).sum(dim=1)))
 
 
 def step_of(kind: str, device: str) -> Step:
-    """One training step of a network on the same input."""
-    s3prl_emotion.register()
+    """Return a training step of a network; all networks get the same input."""
     from s3prl.downstream.emotion_acnn.model import AttentiveCNN, MultiViewLoss
 
     torch.manual_seed(0)

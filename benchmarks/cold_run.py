@@ -1,6 +1,6 @@
-"""A first run with an empty feature store beside one without a store: one pass over the data, the worst case for it.
+"""Compare a first run with an empty feature store with one without a store.
 
-Whole processes, start-up included, in pairs that take turns.
+One pass over the data is the worst case for a store. Whole processes are timed, start-up included, in turn.
 
     python benchmarks/cold_run.py --upstream hubert        # HuBERT base with random weights
     python benchmarks/cold_run.py --upstream fbank         # hardly any computation: writing weighs most
@@ -8,38 +8,22 @@ Whole processes, start-up included, in pairs that take turns.
 
 from __future__ import annotations
 
-import argparse
 import shutil
-import statistics
-import tempfile
-from pathlib import Path
 
-from common import ROOT, save_corpus, save_model, spread, timed_run
+from common import ROOT, parser_of, print_table, ratio, save_corpus, save_model, timed_run
 from training_step import overrides
 
 
 def main() -> None:
-    """Print seconds of both, and the ratio."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    """Print the seconds of both, and their ratio."""
+    parser = parser_of(__doc__, folder=True)
     parser.add_argument("--upstream", choices=["hubert", "fbank"], default="hubert")
     parser.add_argument("--pairs", type=int, default=5)
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--folder", type=Path, default=Path(tempfile.gettempdir()) / "s3prl-emotion-benchmark")
     args = parser.parse_args()
     training = 64 if args.upstream == "hubert" else 640
     corpus = save_corpus(args.folder / args.upstream, training)
-    words = [
-        "-m",
-        "train",
-        "--device",
-        "cpu",
-        "-d",
-        "emotion_corr_attn",
-        "-v",
-        "fold1",
-        "-p",
-        str(args.folder / "cold"),
-    ]
+    words = ["-m", "train", "--device", "cpu", "-d", "emotion_corr_attn", "-v", "fold1"]
+    words += ["-p", str(args.folder / "cold")]
     words += ["-c", str(ROOT / "recipes" / "kakouros2023" / "corr_attn.yaml")]
     words += ["-o", overrides(corpus, training // 32, superb=False)]
     if args.upstream == "hubert":
@@ -53,11 +37,8 @@ def main() -> None:
         shutil.rmtree(store, ignore_errors=True)
         times["empty store"].append(timed_run(["ours", *words, "--feature_store", str(store)], args.threads)[1])
     print(f"{args.upstream}: one pass over {training} utterances; seconds of the whole run")
-    print(f"{'':16}{'median':>10}{'min':>10}{'max':>10}")
-    for name, values in times.items():
-        print(f"{name:16}{spread(values)}")
-    pairs = [cold / plain for plain, cold in zip(times["without"], times["empty store"], strict=True)]
-    print(f"empty store / without: {statistics.median(pairs):.3f}")
+    print_table(times)
+    print(f"empty store / without: {ratio(times['empty store'], times['without']):.3f}")
 
 
 if __name__ == "__main__":

@@ -1,26 +1,23 @@
-"""A matrix of four poolings x five folds over one upstream, with a shared store, beside 20 runs of stock s3prl.
+"""Compare a matrix of four poolings x five folds on one upstream, with a shared store, with 20 runs of stock s3prl.
 
-At SUPERB's proportions: 30,000 steps of 32 utterances a run, over 5,531 distinct utterances. What is measured are steps
-(each pooling with a filled store; stock's own emotion task) and what it costs to compute an utterance's features once;
-the hours are extrapolated from that. Evaluation is left out on both sides: stock pays it with a pass through the
-upstream for every utterance, the suite with a look into the store.
+The size is SUPERB's: 30,000 steps of 32 utterances per run, over 5,531 distinct utterances. Measured are steps (each
+pooling with a filled store, and stock's own emotion task) and computing an utterance's features once; the hours are
+extrapolated. Evaluation is left out on both sides, where stock would need a pass through the upstream for every
+utterance, and the suite only the store.
 
     python benchmarks/matrix.py --size base
 """
 
 from __future__ import annotations
 
-import argparse
-import os
 import shutil
 import statistics
 import subprocess
 import sys
-import tempfile
 import time
 from pathlib import Path
 
-from common import ROOT, SIZES, save_corpus, save_model, timed_run
+from common import SIZES, environment_of, parser_of, save_corpus, save_model, timed_run
 from training_step import FIRST, STEP_UTTERANCES, stock_words, suite_words
 
 POOLINGS = ("mean", "mean_std", "corr", "corr_attn")
@@ -28,12 +25,10 @@ FOLDS, STEPS, UTTERANCES = 5, 30_000, 5_531
 
 
 def main() -> None:
-    """Print what was measured, the hours that come of it, and how they grow."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    """Print what was measured, the extrapolated hours, and how they grow."""
+    parser = parser_of(__doc__, folder=True)
     parser.add_argument("--size", choices=list(SIZES), default="base")
-    parser.add_argument("--folder", type=Path, default=Path(tempfile.gettempdir()) / "s3prl-emotion-benchmark")
     parser.add_argument("--steps", type=int, default=5, help="timed steps of stock s3prl")
-    parser.add_argument("--threads", type=int, default=2)
     args = parser.parse_args()
     model, corpus = save_model(args.folder, args.size), save_corpus(args.folder)
     common = ["-m", "train", "--device", "cpu", "-k", str(model)]
@@ -67,9 +62,9 @@ def main() -> None:
 
 
 def extraction(folder: Path, corpus: Path, model: Path, threads: int) -> tuple[float, Path]:
-    """Seconds to compute and store an utterance's features with ``s3prl-emotion extract``, and the filled store.
+    """Return the seconds to extract an utterance's features into a store, and the filled store.
 
-    Start-up is taken off: the same command on the store that is full.
+    Start-up is subtracted: the time of the same command on the filled store.
     """
     store = folder / "store-matrix"
     shutil.rmtree(store, ignore_errors=True)
@@ -77,11 +72,10 @@ def extraction(folder: Path, corpus: Path, model: Path, threads: int) -> tuple[f
     command += ["--feature_store", str(store), "--labels", str(corpus / "meta_data"), "--root", str(corpus / "audio")]
     command += ["--device", "cpu"]
     count = len(list((corpus / "audio").rglob("*.wav")))
-    environment = {**os.environ, "OMP_NUM_THREADS": str(threads), "PYTHONPATH": str(ROOT)}
     seconds = []
     for _ in range(2):
         begun = time.perf_counter()
-        subprocess.run(command, check=True, capture_output=True, env=environment)
+        subprocess.run(command, check=True, capture_output=True, env=environment_of(threads))
         seconds.append(time.perf_counter() - begun)
     return (seconds[0] - seconds[1]) / count, store
 

@@ -1,7 +1,7 @@
-"""Pretraining of the ``rae`` upstream: hours of audio an hour, and its memory over a folder and one ten times as long.
+"""Measure pretraining of the ``rae`` upstream: its speed, and its memory for a folder and one ten times as long.
 
-The longer folder holds every file ten times, as hard links. Each training is a process of its own and takes as many
-steps as the other, so that only the folder differs.
+The longer folder holds every file ten times, as hard links. Each training is a process of its own with the same number
+of steps, so that only the folder differs.
 
     python benchmarks/rae.py            # some minutes on 2 cores
     python benchmarks/rae.py --files 50 --steps 5
@@ -13,27 +13,25 @@ import argparse
 import json
 import os
 import resource
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
 
 import numpy as np
 import soundfile
-from common import RATE, ROOT
+from common import RATE, parser_of, run_script
 
 TIMES = 10
 
 
 def main() -> None:
-    """Print both folders' figures, and the ratio of memory."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    """Print the figures of both folders, and their ratio of memory."""
+    parser = parser_of(__doc__)
     parser.add_argument("--files", type=int, default=400, help="of 2 to 12 s, in the short folder")
     parser.add_argument("--steps", type=int, default=25)
     parser.add_argument("--batch_size", type=int, default=16)
     parser.add_argument("--num_workers", type=int, default=0)
     parser.add_argument("--device", default="cpu")
-    parser.add_argument("--threads", type=int, default=2)
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         short, long = save_audio(Path(name), args.files)
@@ -47,7 +45,7 @@ def main() -> None:
 
 
 def save_audio(folder: Path, files: int) -> tuple[Path, Path]:
-    """A folder of noise, and one with every file ten times."""
+    """Save a folder of noise, and one with every file ten times."""
     generator = np.random.default_rng(0)
     short, long = folder / "short", folder / "long"
     for part in (short, *(long / str(copy) for copy in range(TIMES))):
@@ -63,11 +61,7 @@ def save_audio(folder: Path, files: int) -> tuple[Path, Path]:
 def train(folder: Path, out: Path, args: argparse.Namespace) -> dict[str, float]:
     """Train in a process of its own."""
     options = [str(value) for value in (folder, out, args.steps, args.batch_size, args.num_workers, args.device)]
-    environment = {**os.environ, "OMP_NUM_THREADS": str(args.threads), "PYTHONPATH": str(ROOT)}
-    done = subprocess.run([sys.executable, __file__, "--", *options], env=environment, capture_output=True, text=True)
-    if done.returncode:
-        sys.exit(done.stdout[-2000:] + done.stderr[-4000:])
-    return json.loads(done.stdout.strip().splitlines()[-1])
+    return run_script(__file__, ["--", *options], args.threads)
 
 
 def _train(folder: str, out: str, steps: str, batch_size: str, num_workers: str, device: str) -> None:

@@ -1,9 +1,9 @@
-"""Saliency at the papers' size: 30,000 utterances, 25 layers of 1024 dimensions, three targets.
+"""Measure saliency at the papers' size: 30,000 utterances, 25 layers of 1024 dimensions, three targets.
 
-CCS of all layers in one pass over utterance means, given one by one as a feature store gives them; MIS of one layer,
-all pairs of dimensions; and scikit-learn's nearest-neighbour estimator on a sample of those pairs. Each in a process of
-its own, whose peak memory is printed, interpreter and libraries included. Utterance means are made on the fly, block by
-block; making them is not in the times.
+CCS of all layers in one pass over utterance means, which arrive one by one as from a feature store; MIS of one layer,
+all pairs of dimensions; and scikit-learn's nearest-neighbour estimator on a sample of those pairs. Each is a process of
+its own, whose peak memory is printed, interpreter and libraries included. Utterance means are generated block by block,
+outside of the times.
 
     python benchmarks/saliency.py
     python benchmarks/saliency.py --utterances 3000
@@ -15,21 +15,20 @@ import argparse
 import json
 import os
 import resource
-import subprocess
 import sys
 import time
 from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
-from common import ROOT
+from common import parser_of, run_script
 
-BLOCK = 128  # utterances that are made at once
-FACTORS = 4  # of which dimensions and targets are mixed, as in a transformer's layer; else noise alone would rank them
+BLOCK = 128  # utterances that are generated at a time
+FACTORS = 4  # that dimensions and targets share, as in a transformer's layer; otherwise noise would rank them
 
 
 class Clock:
-    """Seconds spent inside of ``with clock``, on the wall and of all cores together."""
+    """Seconds inside of ``with clock``: wall time, and CPU time of all cores."""
 
     def __init__(self) -> None:
         self.seconds, self.cpu = 0.0, 0.0
@@ -43,56 +42,49 @@ class Clock:
         self.cpu += time.process_time() - self.begun[1]
 
     def times(self) -> dict[str, float]:
-        """Both."""
+        """Return both."""
         return {"seconds": self.seconds, "cpu": self.cpu}
 
 
 def main() -> None:
-    """Print seconds, megabytes and ratios, with the limits that the suite sets itself."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    """Print seconds, megabytes and ratios, with the suite's own limits."""
+    parser = parser_of(__doc__)
     parser.add_argument("--utterances", type=int, default=30_000)
     parser.add_argument("--layers", type=int, default=25)
     parser.add_argument("--dims", type=int, default=1024)
     parser.add_argument("--targets", type=int, default=3)
     parser.add_argument("--pairs", type=int, default=60, help="pairs of dimensions that scikit-learn is given")
-    parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--part", choices=("stream", "exact", "information", "neighbours"), help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.part:
-        sys.path.insert(0, str(ROOT))
         print(json.dumps(globals()[args.part](args) | {"peak": peak()}))
         return
+
+    def part(name: str) -> dict[str, Any]:
+        return run_script(__file__, [*sys.argv[1:], "--part", name], args.threads)
+
     print(
         f"{args.utterances} utterances, {args.dims} dimensions, {args.targets} targets, {args.threads} threads, "
         f"load {os.getloadavg()[0]:.1f} before"
     )
-    print(f"CCS, {args.layers} layers, one pass:  {times(child('stream'))} (limits 60 s, 1500 MB)")
-    print(f"CCS, one layer, from the whole set:  differs by {child('exact')['difference']:.1e} (limit 1e-6)")
-    ours = child("information")
+    print(f"CCS, {args.layers} layers, one pass:  {times(part('stream'))} (limits 60 s, 1500 MB)")
+    print(f"CCS, one layer, from the whole set:  differs by {part('exact')['difference']:.1e} (limit 1e-6)")
+    ours = part("information")
     print(f"MIS, one layer, {ours['pairs']} pairs:  {times(ours)} (limit 300 s)")
-    theirs = child("neighbours")
+    theirs = part("neighbours")
     hours, ratio = theirs["each"] * ours["pairs"] / 3600, theirs["each"] * ours["pairs"] / ours["seconds"]
     print(f"scikit-learn, {args.pairs} pairs:  {1e3 * theirs['each']:.1f} ms a pair on {args.threads} threads")
     print(f"scikit-learn, all pairs:  {hours:.1f} h, {ratio:.0f} times ours (limit 100)")
     print(f"rank correlation with scikit-learn:  {theirs['rank']:.3f} (limit 0.9); load {os.getloadavg()[0]:.1f} after")
 
 
-def times(found: dict[str, Any]) -> str:
-    """Time and memory of a part."""
-    return f"{found['seconds']:.1f} s, {found['cpu']:.1f} s of CPU, {found['peak']:.0f} MB"
-
-
-def child(part: str) -> dict[str, Any]:
-    """Run a part in a process of its own."""
-    command = [sys.executable, __file__, *sys.argv[1:], "--part", part]
-    done = subprocess.run(command, capture_output=True, text=True)
-    if done.returncode:
-        sys.exit(f"{part}:\n{done.stderr[-4000:]}")
-    return json.loads(done.stdout.splitlines()[-1])
+def times(result: dict[str, Any]) -> str:
+    """Format time and memory of a part."""
+    return f"{result['seconds']:.1f} s, {result['cpu']:.1f} s of CPU, {result['peak']:.0f} MB"
 
 
 def blocks(args: argparse.Namespace, layers: int) -> Iterator[tuple[Any, Any]]:
-    """Utterance means ``[B, L, N]`` and targets ``[B, D]``, float32, of a few factors and noise."""
+    """Yield utterance means ``[B, L, N]`` and targets ``[B, D]``, float32, of a few factors and noise."""
     import torch
 
     torch.set_num_threads(args.threads)
@@ -109,7 +101,7 @@ def blocks(args: argparse.Namespace, layers: int) -> Iterator[tuple[Any, Any]]:
 
 
 def stream(args: argparse.Namespace) -> dict[str, float]:
-    """CCS of all layers in one pass."""
+    """Time the CCS of all layers in one pass."""
     from s3prl_emotion.saliency import StreamedMoments
 
     moments, clock = StreamedMoments(args.layers, args.dims, args.targets), Clock()
@@ -123,7 +115,7 @@ def stream(args: argparse.Namespace) -> dict[str, float]:
 
 
 def exact(args: argparse.Namespace) -> dict[str, float]:
-    """How far one pass is from eqs. 1-3 of Mitra et al. 2024 over the whole set in float64."""
+    """Return how far one pass is from eqs. 1-3 of Mitra et al. 2024 on the whole set in float64."""
     from s3prl_emotion.saliency import StreamedMoments
 
     moments, means, labels = StreamedMoments(1, args.dims, args.targets), [], []
@@ -140,7 +132,7 @@ def exact(args: argparse.Namespace) -> dict[str, float]:
 
 
 def information(args: argparse.Namespace) -> dict[str, float]:
-    """MIS of one layer."""
+    """Time the MIS of one layer."""
     from s3prl_emotion.saliency import mutual_information_saliency
 
     embeddings, targets = whole(args)
@@ -150,7 +142,7 @@ def information(args: argparse.Namespace) -> dict[str, float]:
 
 
 def neighbours(args: argparse.Namespace) -> dict[str, float]:
-    """scikit-learn's estimator on a sample of pairs; it takes one thread, so as many pairs at once as there are."""
+    """Time scikit-learn's estimator on a sample of pairs; it uses one thread, so threads count as pairs in parallel."""
     from scipy.stats import spearmanr
     from sklearn.feature_selection import mutual_info_regression
 
@@ -167,7 +159,7 @@ def neighbours(args: argparse.Namespace) -> dict[str, float]:
 
 
 def whole(args: argparse.Namespace) -> tuple[Any, Any]:
-    """One layer of all utterances, ``[U, N]``, and targets ``[U, D]``."""
+    """Return one layer of all utterances, ``[U, N]``, and targets ``[U, D]``."""
     import torch
 
     means, labels = zip(*((mean[:, 0], label) for mean, label in blocks(args, 1)), strict=True)
@@ -175,7 +167,7 @@ def whole(args: argparse.Namespace) -> tuple[Any, Any]:
 
 
 def peak() -> float:
-    """Megabytes."""
+    """Return this process's peak memory (MB)."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1e6 if sys.platform == "darwin" else 1e3)
 
 

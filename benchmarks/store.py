@@ -1,35 +1,28 @@
-"""The feature store itself: opening one of 150,000 utterances, and reading beside a plain memory-map copy.
+"""Time the feature store: opening one of 150,000 utterances, and reading compared with a plain memory-map copy.
 
 python benchmarks/store.py
 """
 
 from __future__ import annotations
 
-import argparse
-import statistics
 import sys
 import tempfile
 import time
 from pathlib import Path
 
 import numpy as np
-from common import ROOT, spread
+from common import parser_of, print_table, ratio, resident, set_up, spread, take_turns
 
 SHAPE = (13, 199, 768)  # HuBERT base, 4 s
 
 
 def main() -> None:
     """Print seconds, MB and GB/s."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = parser_of(__doc__, repeats=7)
     parser.add_argument("--utterances", type=int, default=150_000, help="in the store that is opened")
     parser.add_argument("--read", type=int, default=128, help="utterances that are read")
-    parser.add_argument("--repeats", type=int, default=7)
-    parser.add_argument("--threads", type=int, default=2)
     args = parser.parse_args()
-    sys.path.insert(0, str(ROOT))
-    import torch
-
-    torch.set_num_threads(args.threads)
+    set_up(args.threads)
     with tempfile.TemporaryDirectory() as folder:
         opening(Path(folder) / "many", args.utterances, args.repeats)
     with tempfile.TemporaryDirectory() as folder:
@@ -37,14 +30,14 @@ def main() -> None:
 
 
 def identity() -> object:
-    """An identity of no upstream in particular."""
+    """Return an identity of no particular upstream."""
     from s3prl_emotion.store import Identity
 
     return Identity({"upstream": "benchmark", "dtype": "float32", "layer": None, "batched": False})
 
 
 def opening(folder: Path, utterances: int, repeats: int) -> None:
-    """Seconds and memory until a store with so many (tiny) utterances can be asked."""
+    """Print the seconds and the memory of opening a store with many tiny utterances."""
     import torch
 
     from s3prl_emotion.store import FeatureStore
@@ -70,7 +63,7 @@ def opening(folder: Path, utterances: int, repeats: int) -> None:
 
 
 def reading(folder: Path, utterances: int, repeats: int) -> None:
-    """Rates of reading stacks and summing their layers, and of copying the same bytes from a memory map."""
+    """Print the rates of reading stacks and summing their layers, and of copying the same bytes from a memory map."""
     import torch
 
     from s3prl_emotion.store import FeatureStore
@@ -109,25 +102,12 @@ def reading(folder: Path, utterances: int, repeats: int) -> None:
         "read and copy": read_and_copy,
         "read and sum layers": read_and_sum,
     }
-    times: dict[str, list[float]] = {name: [] for name in runs}
-    for repeat in range(repeats + 1):
-        for name, run in runs.items():
-            begun = time.perf_counter()
-            run()
-            if repeat:
-                times[name].append(size / 1e9 / (time.perf_counter() - begun))
-    print(f"\n{size / 1e9:.2f} GB in the page cache; GB/s\n{'':24}{'median':>10}{'min':>10}{'max':>10}")
-    for name, values in times.items():
-        print(f"{name:24}{spread(values)}")
+    times = take_turns(runs, repeats, warm_up=1)
+    rates = {name: [size / 1e9 / seconds for seconds in values] for name, values in times.items()}
+    print(f"\n{size / 1e9:.2f} GB in the page cache")
+    print_table(rates, "GB/s", width=24)
     for name in list(runs)[1:]:
-        pairs = [own / copy for own, copy in zip(times[name], times["memory-map copy"], strict=True)]
-        print(f"{name} / memory-map copy: {statistics.median(pairs):.2f}")
-
-
-def resident() -> float:
-    """Resident memory of this process in MB."""
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith("VmRSS:")) / 1e3
+        print(f"{name} / memory-map copy: {ratio(rates[name], rates['memory-map copy']):.2f}")
 
 
 if __name__ == "__main__":

@@ -1,26 +1,20 @@
-"""Training step of TC-GRU (forward, backward, Adam) at the papers' size, and what fewer input dimensions save.
+"""Time a training step of TC-GRU (forward, backward, Adam) at the papers' size, and what fewer input dimensions save.
 
-Beside the head of Mitra et al. 2024 stands a plain PyTorch network of the same layers: ``Conv1d``, ReLU, ``nn.GRU``,
-its last output, two linear layers; it does without lengths, so all utterances are equally long. Then the head on 40 %
-of the dimensions, picked out of the same features, beside the head on all.
+The head of Mitra et al. 2024 is compared with a plain PyTorch network of the same layers: ``Conv1d``, ReLU, ``nn.GRU``,
+its last output, two linear layers. It ignores lengths, so all utterances are equally long. Then the head on 40 % of the
+dimensions of the same features is compared with the head on all.
 
     python benchmarks/tcgru.py                 # on a GPU too, where there is one
     python benchmarks/tcgru.py --device cpu --repeats 15
-    OMP_WAIT_POLICY=passive python benchmarks/tcgru.py --device cpu     # beside other load: threads do not spin
+    OMP_WAIT_POLICY=passive python benchmarks/tcgru.py --device cpu     # under other load: threads do not spin
 """
 
 from __future__ import annotations
-
-import sys
-from pathlib import Path
 
 import torch
 from steps import Step, compare, training_step
 from torch import Tensor, nn
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
-import s3prl_emotion
 from s3prl_emotion.experts.reduction import SalientDimensions
 
 BATCH, FRAMES, CHANNELS = 64, 250, 1024  # 5 s of a large model's features
@@ -28,7 +22,7 @@ KEEP = 0.4
 
 
 class Plain(nn.Module):
-    """The same layers with nothing between them."""
+    """The same layers, without the head's handling of lengths."""
 
     def __init__(self, input_dim: int) -> None:
         super().__init__()
@@ -37,14 +31,13 @@ class Plain(nn.Module):
         self.embedding, self.output = nn.Linear(256, 128), nn.Linear(128, 6)
 
     def forward(self, features: Tensor, lengths: Tensor) -> Tensor:
-        """``[B, T, D]`` to ``[B, 6]``."""
+        """Map ``[B, T, D]`` to ``[B, 6]``."""
         frames = torch.relu(self.convolution(features.transpose(1, 2))).transpose(1, 2)
         return self.output(torch.relu(self.embedding(self.gru(frames)[0][:, -1])))
 
 
 def step_of(kind: str, device: str) -> Step:
-    """One training step of a network on the same input."""
-    s3prl_emotion.register()
+    """Return a training step of a network; all networks get the same input."""
     from s3prl.downstream.emotion_tcgru.model import DimensionalLoss, TCGRUModel
 
     torch.manual_seed(0)

@@ -1,8 +1,9 @@
-"""A training step of ``emotion_corr_attn`` with a filled feature store, beside a step of stock s3prl.
+"""Compare a training step of ``emotion_corr_attn`` with a filled feature store with a step of stock s3prl.
 
-SUPERB's batch (4 utterances x 8 accumulation steps), 64 training utterances of 2-6 s, a HuBERT with random weights.
-Stock is s3prl's own runner and emotion task on its own ``hf_hubert_custom``, patched only so that it imports. Two
-bounds stand beside them: the head's own arithmetic on features in memory, and copying the bytes of a step's stacks.
+The batch is SUPERB's (4 utterances x 8 accumulation steps), from 64 training utterances of 2-6 s; the HuBERT has random
+weights. Stock is s3prl's own runner and emotion task on its own ``hf_hubert_custom``, patched only so that it imports.
+Two
+lower bounds are measured too: the head's own arithmetic on features in memory, and copying a step's bytes.
 
     python benchmarks/training_step.py --size base
     python benchmarks/training_step.py --size large --dtype float32
@@ -10,27 +11,22 @@ bounds stand beside them: the head's own arithmetic on features in memory, and c
 
 from __future__ import annotations
 
-import argparse
 import statistics
-import sys
-import tempfile
 import time
 from pathlib import Path
 
-from common import ROOT, SIZES, save_corpus, save_model, spread, timed_run
+from common import ROOT, SIZES, parser_of, print_table, save_corpus, save_model, set_up, timed_run
 
 STEP_UTTERANCES = 32
 FIRST = 4  # steps of the first two epochs: filling and checking the store
 
 
 def main() -> None:
-    """Print seconds of a step, and ratios."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    """Print the seconds of a step, and ratios."""
+    parser = parser_of(__doc__, folder=True)
     parser.add_argument("--size", choices=list(SIZES), default="base")
     parser.add_argument("--dtype", default="float32", help="of the store")
-    parser.add_argument("--folder", type=Path, default=Path(tempfile.gettempdir()) / "s3prl-emotion-benchmark")
     parser.add_argument("--steps", type=int, default=5, help="timed steps of stock s3prl")
-    parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--skip-stock", action="store_true")
     args = parser.parse_args()
     model, corpus = save_model(args.folder, args.size), save_corpus(args.folder)
@@ -48,16 +44,14 @@ def main() -> None:
     print(
         f"HuBERT {args.size}, store {args.dtype}, {args.threads} threads; seconds a step ({STEP_UTTERANCES} utterances)"
     )
-    print(f"{'':24}{'median':>10}{'min':>10}{'max':>10}")
-    for name, values in rows.items():
-        print(f"{name:24}{spread(values)}")
+    print_table(rows, width=24)
     if "stock s3prl" in rows:
         ratio = statistics.median(rows["stock s3prl"]) / statistics.median(rows["with a filled store"])
         print(f"stock / with a filled store: {ratio:.0f}")
 
 
 def suite_words(folder: Path, corpus: Path, store: Path | None, dtype: str, steps: int) -> list[str]:
-    """The suite's command line, but for ``-m`` and ``-k``."""
+    """Return the suite's command line, without ``-m`` and ``-k``."""
     words = ["-u", "hf_speech_custom", "-d", "emotion_corr_attn", "-p", str(folder / "ours"), "-v", "fold1"]
     if store is not None:
         words += ["--feature_store", str(store), "--store_dtype", dtype]
@@ -66,16 +60,14 @@ def suite_words(folder: Path, corpus: Path, store: Path | None, dtype: str, step
 
 
 def stock_words(folder: Path, corpus: Path, steps: int) -> list[str]:
-    """Stock s3prl's command line, but for ``-m`` and ``-k``."""
+    """Return stock s3prl's command line, without ``-m`` and ``-k``."""
     words = ["-u", "hf_hubert_custom", "-d", "emotion", "-p", str(folder / "stock"), "-v", "fold1"]
     return [*words, "-c", str(ROOT / "recipes" / "stock" / "emotion.yaml"), "-o", overrides(corpus, steps, superb=True)]
 
 
 def overrides(corpus: Path, steps: int, superb: bool) -> str:
-    """``-o`` for the corpus, and for a run that does nothing but steps."""
+    """Return ``-o`` for the corpus, and for a run that only makes steps."""
     data = {"root": str(corpus / "audio"), ("meta_data" if superb else "labels"): str(corpus / "meta_data")}
-    if superb:
-        data["root"] = str(corpus / "audio")
     values = {f"downstream_expert.datarc.{key}": value for key, value in data.items()}
     values |= {"downstream_expert.datarc.train_batch_size": 4, "runner.gradient_accumulate_steps": 8}
     values |= {
@@ -90,20 +82,15 @@ def overrides(corpus: Path, steps: int, superb: bool) -> str:
 def bounds(
     folder: Path, corpus: Path, model: Path, store: Path, dtype: str, threads: int
 ) -> tuple[list[float], list[float]]:
-    """Seconds of the head's forward and backward pass on features in memory, and of copying a step's stacks."""
-    sys.path.insert(0, str(ROOT))
+    """Return the seconds of the head's forward and backward pass on stored features, and of copying their bytes."""
+    set_up(threads)
     import torch
-    from torch.nn.utils.rnn import pad_sequence
-
-    import s3prl_emotion
-
-    s3prl_emotion.register()
     from s3prl.downstream.emotion_corr_attn.expert import DownstreamExpert
+    from torch.nn.utils.rnn import pad_sequence
 
     from s3prl_emotion.recipe import read_recipe
     from s3prl_emotion.store.upkeep import entries_of
 
-    torch.set_num_threads(threads)
     stacks = [stack for _, stack in zip(range(STEP_UTTERANCES), entries_of(store), strict=False)]
     section = read_recipe(ROOT / "recipes" / "kakouros2023" / "corr_attn.yaml")["downstream_expert"]
     section["datarc"] |= {"root": str(corpus / "audio"), "labels": str(corpus / "meta_data"), "test_fold": "fold1"}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from chromium import chromium
 from leaderboard_study import SYSTEMS, UPSTREAMS, write_study
 
 from s3prl_emotion.figures.embeddings import save
@@ -18,7 +18,6 @@ from s3prl_emotion.report import analyse, load_study, write_report
 
 pytestmark = pytest.mark.full
 
-BROWSERS = ("chromium", "chromium-browser")
 WIDTHS = (1280, 390)
 SYSTEMS_IN_ORDER = list(SYSTEMS)
 ROWS = 2 * len(SYSTEMS) * len(UPSTREAMS)
@@ -56,15 +55,9 @@ def with_more(folder: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
-    """Debian's Chromium, driven by playwright."""
-    found = next(filter(None, map(shutil.which, BROWSERS)), None)
-    if found is None:
-        pytest.skip(f"none of {', '.join(BROWSERS)} is installed; on Debian: apt-get install chromium")
-    api = pytest.importorskip("playwright.sync_api")
-    with api.sync_playwright() as playwright:
-        running = playwright.chromium.launch(executable_path=found, args=["--no-sandbox"])
+    """A browser."""
+    with chromium() as running:
         yield running
-        running.close()
 
 
 class Opened:

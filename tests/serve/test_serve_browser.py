@@ -19,21 +19,23 @@ from typing import Any
 import numpy as np
 import pytest
 import soundfile
+from chromium import chromium
 from conftest import RATE, SOURCE, tone
 
 pytestmark = pytest.mark.full
 pytest.importorskip("starlette", reason="the extra serve is not installed")
 
-BROWSERS = ("chromium", "chromium-browser")
-ARGUMENTS = ["--no-sandbox", "--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"]
+MICROPHONE = ("--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream")
 SCREENS = [(width, scheme) for width in (1280, 390) for scheme in ("light", "dark")]
 HOSTILE = "<img src=x onerror=document.title='broken'>.wav"
-LOST = "Failed to load resource: the server responded with a status of 422"  # the browser's word for a file in error
+LOST = (
+    "Failed to load resource: the server responded with a status of 422"  # what the browser logs for a file that fails
+)
 
 
 @pytest.fixture(scope="module")
 def shelf(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Checkpoints of two heads, trained for a few steps on the demo corpus, and audio."""
+    """A folder with checkpoints of two heads, trained for a few steps on the demo corpus, and audio."""
     folder = tmp_path_factory.mktemp("serve_browser")
     steps = {"total_steps": 4, "log_step": 2, "eval_step": 2, "save_step": 2}
     for head in ("emotion_corr_attn", "emotion_multitask"):
@@ -71,7 +73,7 @@ def connected(address: str) -> socket.socket:
 
 
 def upload(data: bytes, beyond: int = 0) -> bytes:
-    """A request that uploads ``data``; it claims to be so many bytes longer."""
+    """Return a request that uploads ``data`` and claims to be ``beyond`` bytes longer."""
     body = b'--edge\r\nContent-Disposition: form-data; name="f"; filename="a.wav"\r\n\r\n' + data + b"\r\n--edge--\r\n"
     head = "POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Type: multipart/form-data; boundary=edge\r\n"
     return f"{head}Content-Length: {len(body) + beyond}\r\n\r\n".encode() + body
@@ -83,7 +85,7 @@ def environment(**more: str) -> dict[str, str]:
 
 @contextmanager
 def serving(ckpt: Path, *words: str, **variables: str) -> Iterator[tuple[str, subprocess.Popen[str]]]:
-    """The command on a free port, and its address."""
+    """Run the command on a free port; yield its address and process."""
     command = [
         sys.executable,
         "-m",
@@ -123,19 +125,13 @@ def dimensional(shelf: Path) -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
-    """Debian's Chromium, driven by playwright, with a microphone that beeps."""
-    found = next(filter(None, map(shutil.which, BROWSERS)), None)
-    if found is None:
-        pytest.skip(f"none of {', '.join(BROWSERS)} is installed; on Debian: apt-get install chromium")
-    api = pytest.importorskip("playwright.sync_api")
-    with api.sync_playwright() as playwright:
-        running = playwright.chromium.launch(executable_path=found, args=ARGUMENTS)
+    """A browser with a microphone that beeps."""
+    with chromium(*MICROPHONE) as running:
         yield running
-        running.close()
 
 
 class Opened:
-    """The page with all that it asked for and complained of."""
+    """An open page, with its requests and its errors."""
 
     def __init__(self, browser: Any, address: str, width: int = 1280, scheme: str = "light") -> None:
         self.context = browser.new_context(

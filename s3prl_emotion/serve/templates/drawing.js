@@ -37,9 +37,9 @@ export function bars(probabilities) {
 /** Valence and activation in a circle around the training labels' means, two of their standard deviations wide. */
 export function circumplex(dimensions, moments, windows) {
   const reach = 80;
-  const scaled = (said) => {
-    const place = (name) => (said[name] - moments[name].mean) / (2 * moments[name].std);
-    const [x, y] = [place("EmoVal"), place("EmoAct")];
+  const scaled = (values) => {
+    const relative = (name) => (values[name] - moments[name].mean) / (2 * moments[name].std);
+    const [x, y] = [relative("EmoVal"), relative("EmoAct")];
     const far = Math.hypot(x, y);
     const shrink = far > 1.15 ? 1.15 / far : 1;
     return { x: 110 + reach * x * shrink, y: 110 - reach * y * shrink, beyond: shrink < 1 };
@@ -93,16 +93,16 @@ export function waveform(outline, attention, duration, width) {
   const loudest = Math.max(1e-4, ...high.map(Math.abs), ...low.map(Math.abs));
   const picture = svg("svg", { viewBox: `0 0 ${width} ${height + 18}`, class: "over-time", role: "img",
     "aria-label": attention ? "Waveform with attention weights" : "Waveform" });
-  const x = (place) => (width * place / low.length).toFixed(1);
+  const x = (index) => (width * index / low.length).toFixed(1);
   const y = (value) => (height / 2 * (1 - 0.94 * value / loudest)).toFixed(1);
-  const upper = high.map((value, place) => `${x(place)},${y(value)} ${x(place + 1)},${y(value)}`);
-  const lower = low.map((value, place) => `${x(place + 1)},${Number(y(value)) + 0.6} ${x(place)},${Number(y(value)) + 0.6}`).reverse();
+  const upper = high.map((value, index) => `${x(index)},${y(value)} ${x(index + 1)},${y(value)}`);
+  const lower = low.map((value, index) => `${x(index + 1)},${Number(y(value)) + 0.6} ${x(index)},${Number(y(value)) + 0.6}`).reverse();
   picture.append(svg("polygon", { class: "wave", points: [...upper, ...lower].join(" ") }));
   if (attention) {
     const highest = Math.max(1.2, ...attention);
     const up = (value) => (height * (1 - 0.94 * value / highest)).toFixed(1);
     const step = width / attention.length;
-    const steps = attention.map((value, place) => `${(step * place).toFixed(1)},${up(value)} ${(step * (place + 1)).toFixed(1)},${up(value)}`);
+    const steps = attention.map((value, index) => `${(step * index).toFixed(1)},${up(value)} ${(step * (index + 1)).toFixed(1)},${up(value)}`);
     picture.append(
       svg("polygon", { class: "weight-area", points: `0,${height} ${steps.join(" ")} ${width},${height}` }),
       svg("polyline", { class: "weight", points: steps.join(" ") }),
@@ -121,13 +121,13 @@ export function timeline(windows, classes, duration, width) {
   const x = (time) => left + (width - left) * time / duration;
   const middle = ({ start, end }) => (start + end) / 2;
   const edges = windows.map((item, index) => (index ? (middle(windows[index - 1]) + middle(item)) / 2 : 0)).concat(duration);
-  classes.forEach((name, place) => {
+  classes.forEach((name, rank) => {
     const shown = name.length > 13 ? name.slice(0, 12) + "…" : name;
-    picture.append(svg("text", { class: "name", x: left - 8, y: row * place + 14, "text-anchor": "end" }, shown),
-      svg("rect", { class: "row", x: left, y: row * place + 1, width: width - left, height: row - 2 }));
+    picture.append(svg("text", { class: "name", x: left - 8, y: row * rank + 14, "text-anchor": "end" }, shown),
+      svg("rect", { class: "row", x: left, y: row * rank + 1, width: width - left, height: row - 2 }));
     windows.forEach((item, index) => {
       const [from, to] = [x(edges[index]), x(edges[index + 1])];
-      const cell = svg("rect", { class: "cell", x: from, y: row * place + 1, width: Math.max(0.5, to - from),
+      const cell = svg("rect", { class: "cell", x: from, y: row * rank + 1, width: Math.max(0.5, to - from),
         height: row - 2, "fill-opacity": item.probabilities[name].toFixed(3) });
       cell.append(svg("title", {}, `${name} ${percent(item.probabilities[name])}, ${seconds(item.start)} to ${seconds(item.end)}`));
       picture.append(cell);

@@ -10,7 +10,7 @@ const WHY = {
 export function wav(blocks, rate) {
   const length = blocks.reduce((sum, block) => sum + block.length, 0);
   const view = new DataView(new ArrayBuffer(HEADER + 2 * length));
-  const word = (place, text) => [...text].forEach((letter, index) => view.setUint8(place + index, letter.charCodeAt(0)));
+  const word = (offset, text) => [...text].forEach((letter, index) => view.setUint8(offset + index, letter.charCodeAt(0)));
   word(0, "RIFF");
   view.setUint32(4, HEADER - 8 + 2 * length, true);
   word(8, "WAVEfmt ");
@@ -23,11 +23,11 @@ export function wav(blocks, rate) {
   view.setUint16(34, 16, true); // bits
   word(36, "data");
   view.setUint32(40, 2 * length, true);
-  let place = HEADER;
+  let offset = HEADER;
   for (const block of blocks) {
     for (const sample of block) {
-      view.setInt16(place, Math.round(32767 * Math.max(-1, Math.min(1, sample))), true);
-      place += 2;
+      view.setInt16(offset, Math.round(32767 * Math.max(-1, Math.min(1, sample))), true);
+      offset += 2;
     }
   }
   return view.buffer;

@@ -143,8 +143,8 @@ function cell(value) {
 function table() {
   const header = ["FileName", "start", "end", "prediction", ...about.classes.map((name) => "p_" + name),
     ...about.dimensions.map((name) => name + "_pred"), "error"];
-  const row = (file, start, end, said, error) => [file, start, end, said.prediction,
-    ...about.classes.map((name) => said.probabilities?.[name]), ...about.dimensions.map((name) => said.dimensions?.[name]), error];
+  const row = (file, start, end, values, error) => [file, start, end, values.prediction,
+    ...about.classes.map((name) => values.probabilities?.[name]), ...about.dimensions.map((name) => values.dimensions?.[name]), error];
   const rows = results.flatMap((item) => [
     row(item.file, item.error ? "" : 0, item.duration, item, item.error),
     ...(item.windows || []).map((part) => row(item.file, part.start, part.end, part, "")),
@@ -154,8 +154,8 @@ function table() {
 
 byId("save-csv").addEventListener("click", () => save("emotions.csv", "text/csv", table()));
 byId("save-json").addEventListener("click", () => {
-  const said = results.map(({ waveform, ...others }) => others);
-  save("emotions.json", "application/json", JSON.stringify({ model: about, predictions: said }, null, 1) + "\n");
+  const predictions = results.map(({ waveform, ...others }) => others);
+  save("emotions.json", "application/json", JSON.stringify({ model: about, predictions }, null, 1) + "\n");
 });
 byId("clear").addEventListener("click", () => {
   for (const free of frees) free();
