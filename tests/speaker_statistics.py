@@ -1,4 +1,4 @@
-"""The statistics of a report for one metric of plain sequences: an interval of one system, a comparison of two."""
+"""Compute the statistics of a report for one metric of plain sequences: an interval, or a comparison of two systems."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Interval:
 
 @dataclass(frozen=True)
 class Comparison:
-    """First less second system, with interval and two-sided p-value."""
+    """The difference between two systems (first minus second), with its interval and two-sided p-value."""
 
     difference: float
     low: float
@@ -54,7 +54,7 @@ def compare_systems(
     metric: str, truth: Sequence[Any], first: Sequence[Any], second: Sequence[Any],
     speakers: Sequence[Any] | None = None, resamples: int = 10_000, permutations: int = 10_000, seed: int = 0,
 ) -> Comparison:  # fmt: skip
-    """Compare two systems on the same utterances, as a report does."""
+    """Return the comparison of two systems on the same utterances, as in a report."""
     clusters = Clusters([None] * len(truth) if speakers is None else speakers)
     names = [*first, *second]  # so that both systems' classes are numbered alike
     one, other = (_sums(metric, truth, guess, clusters, names) for guess in (first, second))

@@ -1,4 +1,4 @@
-"""CCC loss against the paper's equations written out in float64, and where its terms vanish."""
+"""Test the CCC loss against the paper's equations in float64, and where its terms vanish."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from s3prl_emotion.losses import concordance_loss
 
 
 def ccc(x: list[float], y: list[float]) -> float:
-    """Mitra et al. 2024, eq. 5, term by term; population moments."""
+    """Compute CCC as in Mitra et al. 2024, eq. 5, term by term, with population moments."""
     n = len(x)
     mean_x, mean_y = sum(x) / n, sum(y) / n
     deviation_x = (sum((a - mean_x) ** 2 for a in x) / n) ** 0.5
@@ -87,7 +87,7 @@ def with_gradient(prediction: Tensor, target: Tensor) -> tuple[float, Tensor]:
 @pytest.mark.parametrize("rows", [1, 2, 7, 64])
 @pytest.mark.parametrize("value", [0.0, 0.1, -3.3, 1e6])
 def test_constant_prediction_and_target(rows: int, value: float) -> None:
-    """0/0 is defined as 0 with gradient 0; 0.1 has a mean that rounds, 1e6 a large one."""
+    """0/0 is defined as 0 with gradient 0, also where the mean has a rounding error (0.1) or is large (1e6)."""
     same = torch.full((rows, 2), value)
     loss, gradient = with_gradient(same, same)
     assert loss == 0
@@ -124,7 +124,7 @@ def test_a_constant_prediction_is_pulled_towards_a_varying_target() -> None:
     levels=st.integers(1, 3),
 )
 def test_value_and_gradient_are_finite(rows: int, seed: int, kind: torch.dtype, exponent: int, levels: int) -> None:
-    """Few distinct values, so that constant and equal columns are drawn often; from vanishing to huge."""
+    """Draw from few distinct values, from vanishing to huge, so that constant and equal columns are frequent."""
     generator = torch.Generator().manual_seed(seed)
     scale = 10.0 ** min(exponent, 4 if kind == torch.float16 else 15)
     draw = [torch.randint(levels, (rows, 2), generator=generator).double() * scale for _ in range(2)]
@@ -136,7 +136,7 @@ def test_value_and_gradient_are_finite(rows: int, seed: int, kind: torch.dtype, 
 
 @pytest.mark.parametrize("scale", [1e-7, 1e-6, 1e-5, 1e-4, 1e-3])
 def test_gradient_of_vanishing_float16_does_not_overflow(scale: float) -> None:
-    """What hypothesis found: a slope of 1 / (B std) beyond 65504."""
+    """The slope 1 / (B std) may exceed 65504, float16's largest value; a case that hypothesis found."""
     prediction, target = (torch.tensor(values, dtype=torch.float64)[:, None] * scale for values in ([0, 1], [0, 2]))
     _, gradient = with_gradient(prediction.half(), target.half())
     assert torch.isfinite(gradient).all()
@@ -162,7 +162,7 @@ def test_large_offsets_do_not_cancel() -> None:
 @settings(max_examples=60, deadline=None, derandomize=True)
 @given(seed=st.integers(0, 10_000), rows=st.integers(2, 20), scale=st.floats(0.01, 100), shift=st.floats(-50, 50))
 def test_properties_of_ccc(seed: int, rows: int, scale: float, shift: float) -> None:
-    """Symmetric, blind to a change of scale that both undergo, and never beyond Pearson's correlation."""
+    """CCC is symmetric, invariant to a common change of scale, and never exceeds Pearson's correlation."""
     prediction, target = pair(rows, 1, seed)
     loss = concordance_loss(prediction, target).item()
     assert concordance_loss(target, prediction).item() == pytest.approx(loss, abs=1e-12)

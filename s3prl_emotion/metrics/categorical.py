@@ -20,9 +20,8 @@ from s3prl_emotion.metrics.groups import (
     score_groups,
 )
 
-MAIN = tuple(
-    metric for metric in registry.of_kind("classes") if metric.tested and metric.from_sums
-)  # for speakers, genders and n-best
+# metrics of speakers, genders and n-best
+MAIN = tuple(metric for metric in registry.of_kind("classes") if metric.tested and metric.from_sums)
 
 
 def categorical_metrics(

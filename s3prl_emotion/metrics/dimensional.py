@@ -14,9 +14,7 @@ from s3prl_emotion.metrics.dimension_scores import squared_error
 from s3prl_emotion.metrics.metric import Metric
 
 BIN_WIDTH = 1.0  # one Likert score on the corpus's scale
-HEADLINE = next(
-    metric for metric in registry.of_kind("dimensions") if metric.headline
-)  # the metric of speakers and genders
+HEADLINE = next(metric for metric in registry.of_kind("dimensions") if metric.headline)  # of speakers and genders
 Vector = NDArray[np.float64]
 
 

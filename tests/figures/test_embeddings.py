@@ -1,4 +1,4 @@
-"""Utterance embeddings: what the last layer sees, kept by evaluation; in a plane, by the command."""
+"""Test utterance embeddings: written by an evaluation, read, and plotted by ``s3prl-emotion tsne``."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Metrics of activation, valence and dominance, against sums written out by hand and audmetric."""
+"""Test the metrics of activation, valence and dominance against sums written out by hand and against audmetric."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def split(utterances: int = 40, seed: int = 0) -> tuple[NDArray[np.float64], NDA
 
 
 def ccc(truth: NDArray[np.float64], prediction: NDArray[np.float64]) -> float:
-    """Mitra et al. 2024, eq. 5; moments ÷ n."""
+    """Compute CCC as in Mitra et al. 2024, eq. 5, with moments ÷ n."""
     covariance = np.mean((truth - truth.mean()) * (prediction - prediction.mean()))
     return float(2 * covariance / (truth.var() + prediction.var() + (truth.mean() - prediction.mean()) ** 2))
 
@@ -114,7 +114,7 @@ def test_groups() -> None:
 
 @pytest.mark.parametrize("value", [0.1, 3.0])
 def test_constants(value: float) -> None:
-    """The mean of 0.1 rounds, which must not pass for agreement."""
+    """The mean of values of 0.1 has a rounding error, which must not count as agreement."""
     varying, constant = np.array([1.0, 2.0, 4.0]), np.full(3, value)
     truth = np.stack([constant, constant, varying], axis=1)
     prediction = np.stack([constant, constant + 1, constant], axis=1)

@@ -1,4 +1,4 @@
-"""Agreement with the graders' distribution: numbers worked out by hand, loops in float64, SciPy and scikit-learn."""
+"""Test the agreement with the graders against values worked out by hand, loops in float64, SciPy and scikit-learn."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ CLASSES = ("ang", "hap", "neu", "sad")
 
 
 def draw(seed: int, utterances: int = 50, classes: int = 4) -> tuple[Array, Array]:
-    """Shares of five graders, and a model's probabilities."""
+    """Draw shares of five graders, and probabilities of a model."""
     generator = np.random.default_rng(seed)
     leaning = generator.dirichlet(np.full(classes, 0.5), size=utterances)
     graders = np.array([generator.multinomial(5, row) for row in leaning]) / 5
@@ -41,7 +41,7 @@ def draw(seed: int, utterances: int = 50, classes: int = 4) -> tuple[Array, Arra
 
 
 def bits(p: Array, q: Array) -> float:
-    """Σ p log2(p / q), terms with p = 0 left out."""
+    """Compute Σ p log2(p / q) without the terms where p = 0."""
     return sum(a * math.log2(a / b) for a, b in zip(p.tolist(), q.tolist(), strict=True) if a > 0)
 
 
@@ -85,7 +85,7 @@ def test_opposites() -> None:
 
 
 def test_smallest_numbers() -> None:
-    """Half of the smallest number is 0, and a share over 0 infinite."""
+    """Half of the smallest positive number is 0, and a share divided by 0 is infinite."""
     graders, model = np.array([[5e-324, 1.0]]), np.array([[0.0, 1.0]])
     assert js_divergence(graders, model) == pytest.approx([0.0], abs=1e-300)
     assert js_divergence(model, graders) == pytest.approx([0.0], abs=1e-300)
@@ -143,7 +143,7 @@ def test_order_of_utterances_and_classes_changes_nothing(seed: int) -> None:
 
 
 def flat(values: dict[str, Any]) -> dict[str, Any]:
-    """Nested dicts as one; lists as what they hold, whatever the order."""
+    """Flatten nested dicts, without lists."""
     result: dict[str, Any] = {}
     for key, value in values.items():
         if isinstance(value, dict):
@@ -173,7 +173,7 @@ def test_entropy_correlation_by_hand() -> None:
 
 
 def test_rows_that_only_change_places_are_ties() -> None:
-    """Their entropies differ in the last bit; a correlation of that rounding would be noise."""
+    """Their entropies differ in the last bit only, and the correlation of such rounding errors would be noise."""
     generator = np.random.default_rng(0)
     row = generator.dirichlet(np.ones(9))
     same = np.array([generator.permutation(row) for _ in range(50)])
@@ -221,7 +221,7 @@ def test_threshold_f1_is_scikit_learns(seed: int, classes: int) -> None:
 @pytest.mark.parametrize("classes", [3, 6, 7, 9])
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_just_a_kth_is_not_above_it(classes: int, dtype: type[np.floating[Any]]) -> None:
-    """Whatever rounding makes of 1/K: 1/6 in float32 is above 1/6 in float64."""
+    """Rounding must not matter at 1/K: 1/6 in float32 is above 1/6 in float64."""
     even = np.full((2, classes), dtype(1) / dtype(classes))
     peaked = np.eye(classes)[[0, 1]]
     result = threshold_f1(peaked, even, [f"class{number}" for number in range(classes)])
@@ -253,7 +253,7 @@ def test_perfect_agreement() -> None:
 
 
 def test_rounded_shares_are_divided_by_their_sum() -> None:
-    """A label table has three digits; 0.333 thrice sums to 0.999."""
+    """A label table has three digits: three shares of 0.333 sum to 0.999."""
     third = np.full((1, 3), 1 / 3)
     assert js_divergence(np.full((1, 3), 0.333), third) == pytest.approx([0.0], abs=1e-15)
     assert kl_divergence(np.array([[0.3333, 0.3333, 0.3333]]), third) == pytest.approx([0.0], abs=1e-15)

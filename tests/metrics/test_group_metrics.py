@@ -1,4 +1,4 @@
-"""Metrics by speaker and gender, n-best and paUAR: cases worked out by hand, and scikit-learn speaker by speaker."""
+"""Test metrics by speaker and gender, n-best and paUAR against cases worked out by hand and against scikit-learn."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ SCORES = ("WA", "UAR", "macro_f1")
 
 
 def certain(predicted: list[int], classes: int = 4) -> Array:
-    """Probabilities of 1 at the predictions; the others follow in the order of the classes."""
+    """Return probabilities of 1 at the predictions; the other classes rank in their own order."""
     return np.eye(classes)[predicted]
 
 
 def random_split(
     seed: int, utterances: int = 60, classes: int = 4, speakers: int = 7
 ) -> tuple[NDArray[np.int64], Array, list[str | None], list[str | None]]:
-    """Truth (some -1), probabilities (some tied), speakers and genders (some unknown)."""
+    """Draw truth (some -1), probabilities (some tied), speakers and genders (some unknown)."""
     generator = np.random.default_rng(seed)
     truth = generator.integers(-1, classes, size=utterances)
     truth[0] = 0
@@ -50,7 +50,7 @@ def random_split(
 
 
 def plain_scores(truth: list[int], rows: Array, n: int) -> dict[str, float]:
-    """WA, UAR and macro-F1 of n-best: among the n best the true class is the prediction, else the best is."""
+    """Compute WA, UAR and macro-F1 of n-best with scikit-learn: a true class among the n best is the prediction."""
     predicted = []
     for label, row in zip(truth, rows.tolist(), strict=True):
         order = sorted(range(len(row)), key=lambda k: (-row[k], k))
@@ -154,7 +154,7 @@ def test_pa_uar_by_hand() -> None:
 
 
 def paper_like_split() -> tuple[list[int], Array, list[str], list[str]]:
-    """Women: a, 2 of 2 right; b, 1 of 2, the other second. Men: c, 3 of 4, the last fourth; d, 0 of 1, but third."""
+    """Return women a (2 of 2 right) and b (1 of 2, one second), men c (3 of 4, one fourth) and d (0 of 1, third)."""
     best = [0.4, 0.3, 0.2, 0.1]
     rows = [best, [0.3, 0.4, 0.2, 0.1], best, best, best, best, best, best, best]
     truth = [0, 1, 0, 1, 0, 0, 0, 3, 2]
@@ -212,7 +212,7 @@ def test_no_speaker_has_enough_utterances() -> None:
 
 
 def test_speaker_without_scored_utterance() -> None:
-    """Known, but without consensus: no score, and out of paUAR whatever the least number."""
+    """A speaker whose utterances have no consensus has no score, and does not count in paUAR."""
     metrics = group_metrics([0, -1, -1], certain([0, 1, 1]), CLASSES, ["a", "b", None], ["Male", "Female", "Other"])
     none = {"accuracy": None, "UAR": None, "macro_f1": None}
     assert metrics["per_speaker"]["b"] == {
@@ -229,7 +229,7 @@ def test_speaker_without_scored_utterance() -> None:
 
 
 def test_speaker_of_two_genders_is_one_in_each() -> None:
-    """As where SpkrID is the session: 1 of 1 right among the men, 0 of 1 among the women."""
+    """SpkrID may be the session: 1 of 1 is right among its men, 0 of 1 among its women."""
     metrics = group_metrics([0, 0, 1], certain([0, 1, 1]), CLASSES, ["x", "x", "y"], ["Male", "Female", "Female"])
     assert metrics["speakers"]["several_genders"] == 1
     assert metrics["speakers"]["all"] == 2
@@ -271,7 +271,7 @@ def test_extremes(shift: int) -> None:
 
 
 def test_correlation_of_uar_with_the_share_of_a_class() -> None:
-    """UAR 1, 2/3, 0 against shares of ang 0, 1/2, 1: the more of it, the worse."""
+    """UAR is 1, 2/3, 0 for shares of ang of 0, 1/2, 1, so the correlation is negative."""
     truth, guess = [1, 1, 0, 0, 1, 2, 0, 0], [1, 1, 0, 0, 1, 0, 3, 3]
     metrics = group_metrics(truth, certain(guess), CLASSES, list("aabbbbcc"), min_utterances=2)
     uars, shares = speaker_points(metrics["per_speaker"], CLASSES)

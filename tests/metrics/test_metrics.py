@@ -1,4 +1,4 @@
-"""Metrics of a split and weights against class imbalance, against sums written out by hand and scikit-learn."""
+"""Test the metrics of classes and the class weights against sums written out by hand and against scikit-learn."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ CLASSES = ("ang", "hap", "neu", "sad")
 
 
 def certain(predicted: list[int], classes: int = 4) -> NDArray[np.float64]:
-    """Probabilities of 1 at the predictions."""
+    """Return probabilities of 1 at the predictions."""
     return np.eye(classes)[predicted]
 
 
@@ -155,14 +155,14 @@ def test_1_best_is_plain_accuracy_and_uar(seed: int) -> None:
 
 
 def calibrated_split(seed: int, utterances: int = 200) -> tuple[list[int], NDArray[np.float64]]:
-    """Truth drawn from the probabilities: accuracy is now above, now below confidence, so that the bins matter."""
+    """Draw the truth from the probabilities: accuracy is above confidence in some bins and below it in others."""
     _, probabilities = random_split(seed, utterances)
     generator = np.random.default_rng(seed)
     return [int(generator.choice(4, p=row)) for row in probabilities], probabilities
 
 
 def plain_ece(truth: list[int], probabilities: NDArray[np.float64], bins: int) -> float:
-    """Guo et al. 2017, eq. 3: Σ |B_m| / n |acc(B_m) - conf(B_m)| over bins ((m - 1) / M, m / M]."""
+    """Compute Guo et al. 2017, eq. 3: Σ |B_m| / n |acc(B_m) - conf(B_m)| over bins ((m - 1) / M, m / M]."""
     members: dict[int, list[tuple[bool, float]]] = {}
     for label, row in zip(truth, probabilities.tolist(), strict=True):
         confidence = max(row)
@@ -264,7 +264,7 @@ def test_speakers_and_genders_by_hand() -> None:
 
 
 def test_speakers_errors_with_classes_they_lack_count() -> None:
-    """A speaker seldom has all classes; what is taken for one of the missing is an error all the same."""
+    """Few speakers have all classes; predicting one that the speaker lacks is an error like any other."""
     metrics = categorical_metrics([0, 0, 1, 2], certain([0, 3, 1, 2]), CLASSES, ["a", "a", "b", "b"])
     assert metrics["per_speaker"]["a"] == {"utterances": 2, "WA": 0.5, "UAR": 0.5}
     assert metrics["paUAR"] == {"50": 0.5, "75": 0.5}
@@ -281,7 +281,7 @@ def test_pa_uar_is_the_share_of_speakers_above() -> None:
 
 
 def test_uar_at_the_threshold_is_not_above_it_by_rounding() -> None:
-    """(1 + 5/6 + 5/6 + 1/3) / 4 is 3/4, and a little more in floating point."""
+    """(1 + 5/6 + 5/6 + 1/3) / 4 is 3/4, but slightly more in floating point."""
     truth = [0] * 6 + [1] * 6 + [2] * 6 + [3] * 6
     guess = [0] * 6 + [1] * 5 + [0] + [2] * 5 + [0] + [3] * 2 + [0] * 4
     metrics = categorical_metrics(truth, certain(guess), CLASSES, ["s1"] * 24)

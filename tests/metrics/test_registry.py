@@ -1,4 +1,4 @@
-"""The registry of metrics: every entry is complete, files and reports follow it, audmetric is the oracle."""
+"""Test the registry of metrics: entries are complete, files and reports follow them, values equal audmetric's."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def test_published_numbers_may_be_of_every_score() -> None:
 
 
 def test_one_entry_is_all_that_a_metric_of_classes_needs(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Weighted F1, with a form for resampling."""
+    """Weighted F1, with a form for resampling, is in files, reports and ``best_metric``."""
 
     def weighted_f1(counts: np.ndarray) -> np.ndarray:
         hits, true, guessed = np.split(counts, 3, axis=-1)
@@ -94,7 +94,7 @@ def test_one_entry_is_all_that_a_metric_of_classes_needs(monkeypatch: pytest.Mon
 
 
 def test_one_entry_is_all_that_a_metric_of_dimensions_needs(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The mean absolute error, without a form for resampling."""
+    """The mean absolute error, without a form for resampling, is in files and reports."""
     entry = Metric("MAE", "dimensions", "MAE", better="lower", high=math.inf, main=False,
                    of_split=lambda truth, prediction: float(np.abs(truth - prediction).mean()))  # fmt: skip
     for metric in (entry, entry.mean):
@@ -145,7 +145,7 @@ def test_examples_in_docstrings(module: ModuleType) -> None:
 
 
 def test_metrics_have_examples() -> None:
-    """So that the test above tests something."""
+    """The main metrics have examples, so the test above is not empty."""
     found = {test.name.rpartition(".")[2] for module in MODULES for test in doctest.DocTestFinder().find(module)
              if test.examples}  # fmt: skip
     assert {"accuracy", "unweighted_recall", "macro_f1", "concordance", "pearson", "squared_error"} <= found

@@ -1,4 +1,4 @@
-"""All of a split at once: evaluated classes of those learnt, hypothesis pairs, joined dimensions, and the figures."""
+"""Test the metrics of multi-task heads: evaluated classes, hypothesis pairs, joined dimensions, and the figures."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ NAMES = ("EmoAct", "EmoVal")
 
 
 def random_split(seed: int, utterances: int = 60) -> dict[str, Any]:
-    """Arguments of split_metrics."""
+    """Draw arguments of split_metrics."""
     generator = np.random.default_rng(seed)
     graders = np.array([generator.multinomial(5, row) for row in generator.dirichlet(np.ones(5), utterances)]) / 5
     truth = np.where(graders.max(axis=1) > 0.4, graders.argmax(axis=1), -1)
@@ -323,7 +323,7 @@ def test_figures_of_a_split(tmp_path: Path) -> None:
 @pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize("known", [False, True])
 def test_figures_of_one_utterance(tmp_path: Path, known: bool) -> None:
-    """Absent classes, one speaker, undefined correlations; names that look like formulas."""
+    """Absent classes, a single speaker, undefined correlations, and names that look like formulas can be drawn."""
     classes = ["$a^$", "b_c", r"d\e", "x" * 30]
     metrics = split_metrics([0], np.eye(4)[:1], classes, speakers=["s"] if known else None)
     assert len(plot_split(tmp_path, "te$t_$1", metrics)) == 2 + known

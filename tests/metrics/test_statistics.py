@@ -1,4 +1,4 @@
-"""Intervals over speakers, paired tests and Holm's correction, against definitions written out here."""
+"""Test intervals over speakers, paired tests and Holm's correction against their definitions, written out here."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ CLASSES = ("ang", "hap", "neu", "sad")
 
 
 def dimensional(seed: int, speakers: int = 12, per: int = 6) -> tuple[np.ndarray, np.ndarray, list[str]]:
-    """Truth, prediction and speakers whose predictions are biased each in its own way."""
+    """Draw truth, predictions and speakers; each speaker's predictions have their own bias."""
     rng = np.random.default_rng(seed)
     of = np.repeat(np.arange(speakers), rng.integers(1, per + 1, speakers))
     truth = 4 + rng.normal(0, 0.6, speakers)[of] + rng.normal(0, 0.8, len(of))
@@ -113,7 +113,7 @@ def test_degenerate_dimensions(truth: list[float], guess: list[float], ccc: floa
 def expanded_interval(
     value_of: Callable[[list[int]], float], speakers: int, resamples: int, seed: int
 ) -> tuple[float, float]:
-    """The method's definition in a loop over resamples; ``value_of`` computes the metric for chosen speakers."""
+    """Compute the interval by its definition in a loop; ``value_of`` returns the metric of chosen speakers."""
     drawn = np.random.default_rng(seed).integers(0, speakers, size=(resamples, speakers))
     values = np.array([value_of(row.tolist()) for row in drawn])
     left_out = np.array([value_of([k for k in range(speakers) if k != out]) for out in range(speakers)])
@@ -147,7 +147,7 @@ def test_interval_equals_its_definition_over_utterances(metric: str):
 
 
 def test_interval_of_a_mean_is_close_to_students():
-    """One utterance a speaker and a mean: the classical t interval is the answer."""
+    """For a mean with one utterance per speaker, the interval is close to the classical t interval."""
     errors = np.random.default_rng(0).normal(size=40)
     found = speaker_interval("MSE", np.zeros(40), np.sqrt(1 + 0.1 * errors), list(range(40)))
     values = 1 + 0.1 * errors
@@ -158,7 +158,7 @@ def test_interval_of_a_mean_is_close_to_students():
 
 @pytest.mark.parametrize("metric", ["CCC", "UAR"])
 def test_independent_utterances_against_confidence_intervals(metric: str):
-    """With one utterance a speaker and many of them, the correction fades and the plain percentile interval is left."""
+    """With one utterance per speaker and many speakers, the interval is close to the plain percentile interval."""
     oracle = pytest.importorskip("confidence_intervals")
     truth, guess, _ = made_for(metric, 1, speakers=400, per=3)
     numbers = [
@@ -179,7 +179,7 @@ def test_independent_utterances_against_confidence_intervals(metric: str):
 
 
 def test_utterances_of_a_speaker_are_not_taken_for_independent():
-    """Every utterance copied ten times tells nothing new: the speakers' interval stays, that of utterances shrinks."""
+    """Ten copies of every utterance add no information: intervals over speakers stay, those over utterances shrink."""
     truth, guess, speakers = dimensional(2, speakers=30)
     once = speaker_interval("CCC", truth, guess, speakers)
     often = speaker_interval("CCC", np.tile(truth, 10), np.tile(guess, 10), speakers * 10)
@@ -189,7 +189,7 @@ def test_utterances_of_a_speaker_are_not_taken_for_independent():
 
 
 def coverage(metric: str, speakers: int, corpora: int, resamples: int) -> float:
-    """Share of simulated corpora whose 95 % interval holds the value of 100,000 speakers."""
+    """Return the share of simulated corpora whose 95 % interval holds the value of 100,000 speakers."""
 
     def sums(rng: np.random.Generator, count: int) -> np.ndarray:
         sizes = np.maximum(1, np.round(rng.lognormal(np.log(15), 0.8, count))).astype(int)
@@ -224,7 +224,7 @@ def test_coverage_of_100_speakers(metric: str):
 @pytest.mark.full
 @pytest.mark.parametrize(("metric", "speakers"), [*((metric, 100) for metric in METRICS), ("MSE", 300), ("UAR", 300)])
 def test_coverage_of_many_speakers(metric: str, speakers: int):
-    """Squared errors are skewed, and of 100 speakers a little short of it."""
+    """Squared errors are skewed, so that MSE with 100 speakers falls slightly short of 95 %."""
     least = 0.92 if (metric, speakers) == ("MSE", 100) else 0.93
     assert least <= coverage(metric, speakers, corpora=2000, resamples=1000) <= 0.97
 
@@ -232,7 +232,7 @@ def test_coverage_of_many_speakers(metric: str, speakers: int):
 @pytest.mark.full
 @pytest.mark.parametrize("metric", METRICS)
 def test_coverage_of_ten_speakers(metric: str):
-    """Rough, as the warning says; a plain percentile interval holds 84 to 91 % here."""
+    """The intervals are rough, as the warning says; plain percentile intervals hold 84 to 91 % here."""
     assert coverage(metric, 10, corpora=2000, resamples=1000) >= (0.88 if metric == "MSE" else 0.92)
 
 
@@ -344,7 +344,7 @@ def test_exact_test_equals_counting_all_swaps(metric: str):
 
 
 def test_drawn_swaps_agree_with_scipy():
-    """Differences of mean squared errors with one utterance a speaker: the classical paired sign-flip test."""
+    """For MSE with one utterance per speaker, this is the classical paired sign-flip test."""
     rng = np.random.default_rng(3)
     one, other = rng.random(25) + 0.15, rng.random(25)
     oracle = stats.permutation_test(
@@ -359,7 +359,7 @@ def test_drawn_swaps_agree_with_scipy():
 
 
 def test_p_values_of_equal_systems_are_uniform():
-    """Two systems that differ by chance: 5 % of tests are below 0.05, whatever the speakers' biases."""
+    """If two systems differ by chance, 5 % of the p-values are below 0.05, whatever the speakers' biases."""
     rng, p_values = np.random.default_rng(0), []
     for _ in range(300):
         bias = rng.normal(0, 0.5, (30, 2)).repeat(5, axis=0)
@@ -397,7 +397,7 @@ def test_smallest_p_value_of_drawn_swaps():
 
 
 def test_interval_of_a_difference_is_paired():
-    """Systems that err alike differ by little, however uncertain each is."""
+    """Systems with similar errors have a narrow interval of the difference, even if each alone has a wide one."""
     truth, guess, speakers = dimensional(1, speakers=30)
     found = compare_systems("CCC", truth, 0.98 * guess, guess, speakers)
     alone = speaker_interval("CCC", truth, guess, speakers)

@@ -1,4 +1,4 @@
-"""``s3prl-emotion submit``: SUPERB's zip and EMO-SUPERB's CSVs, and everything that must not be handed in."""
+"""Test ``s3prl-emotion submit``: SUPERB's zip, EMO-SUPERB's CSVs, and everything that it refuses to submit."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ HEAD = "emotion_corr_attn"
 
 
 def superb_recipe(**values: Any) -> dict[str, Any]:
-    """SUPERB's recipe with dotted keys changed."""
+    """Return SUPERB's recipe with dotted keys changed."""
     recipe = read_recipe(recipes_folder() / "superb" / "emotion_corr_attn.yaml")
     for dotted, value in values.items():
         *path, last = dotted.split(".")
@@ -63,7 +63,7 @@ def write_experiment(
     head: str = HEAD,
     **options: Any,
 ) -> Path:
-    """An experiment directory as the suite's own writers leave it, with drawn predictions."""
+    """Write an experiment directory with the suite's own writers, with drawn predictions."""
     folder.mkdir(parents=True)
     recipe = superb_recipe() if recipe is None else recipe
     recipe["downstream_expert"]["datarc"] |= {"labels": str(lists), "test_fold": fold}
@@ -79,7 +79,7 @@ def write_experiment(
 
 
 def write_lists(folder: Path) -> Path:
-    """Lists in SUPERB's format: five sessions of twelve utterances, the order of each drawn."""
+    """Write lists in SUPERB's format: five sessions of twelve utterances in a drawn order."""
     order = np.random.default_rng(5)
     sessions = {}
     for number in range(1, 6):
@@ -107,7 +107,7 @@ def lists(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def five(tmp_path_factory: pytest.TempPathFactory, lists: Path) -> Path:
-    """Five sound experiment directories, to be copied."""
+    """Five valid experiment directories, to be copied."""
     folder = tmp_path_factory.mktemp("five")
     for fold in FOLDS:
         write_experiment(folder / fold, lists, fold)
@@ -116,7 +116,7 @@ def five(tmp_path_factory: pytest.TempPathFactory, lists: Path) -> Path:
 
 @pytest.fixture
 def runs(five: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Path]:
-    """Experiment directories of the test's own, in an empty working directory."""
+    """A test's own copies of the experiment directories, in an empty working directory."""
     monkeypatch.chdir(tmp_path)
     shutil.copytree(five, tmp_path / "runs")
     return [Path("runs") / fold for fold in FOLDS]
@@ -127,7 +127,7 @@ Submit = Callable[..., str]
 
 @pytest.fixture
 def submit(capsys: pytest.CaptureFixture[str]) -> Submit:
-    """``submit(*words)``: what the command prints; ``refused``: a regular expression of the one line of the error."""
+    """``submit(*words)`` returns what the command prints; ``refused`` is a pattern of its one-line error."""
 
     def call(*words: object, refused: str | None = None) -> str:
         before = written(Path())
@@ -159,7 +159,7 @@ def edit_metrics(run: Path, fold: str, change: Callable[[dict[str, Any]], Any]) 
 
 
 def edit_rows(run: Path, fold: str, change: Callable[[list[list[str]]], Any]) -> None:
-    """Change the rows of a predictions file, the header first."""
+    """Change the rows of a predictions file, of which the first is the header."""
     path = run / f"test_{fold}_predictions.csv"
     rows = list(csv.reader(io.StringIO(path.read_text())))
     change(rows)
@@ -455,7 +455,7 @@ def test_place_that_cannot_be_written(runs: list[Path], submit: Submit):
 
 
 def write_benchmark(folder: Path, lists: Path, left_out: str | None = None) -> Path:
-    """Two systems and seeds as ``s3prl-emotion benchmark`` leaves them."""
+    """A benchmark's directory with two systems and two seeds."""
     file, wanted = ResultsFile(folder), []
     for system, pooling in (("mean", "mean"), ("attentive", "corr_attn")):
         for seed in (1, 2):
@@ -612,7 +612,7 @@ def read_table(path: Path) -> list[dict[str, str]]:
 
 
 def write_graded_run(folder: Path, table: Path, classes: tuple[str, ...] = EMOTIONS, seed: int = 0) -> Path:
-    """An experiment on one of EMO-SUPERB's tables: the suite calls its one partition fold1."""
+    """Write an experiment on one of EMO-SUPERB's tables, whose only partition the suite calls fold1."""
     folder.mkdir(parents=True)
     rows = [row for row in read_table(table) if row["Split_Set"] == "Test"]
     labels = [int(np.argmax([float(row[name]) for name in classes])) for row in rows]
