@@ -17,7 +17,9 @@ from typing import Any
 from s3prl_emotion import host
 from s3prl_emotion.errors import ConfigError
 from s3prl_emotion.experts.heads import is_emotion_head
+from s3prl_emotion.files.folders import heads as suite_heads
 from s3prl_emotion.files.folders import recipes_folder
+from s3prl_emotion.host.heads import add_suite_heads
 from s3prl_emotion.recipe import DataSection, RunnerSection, read_recipe
 
 CONSTRAINED, LESS_CONSTRAINED, UNCONSTRAINED, UNKNOWN = "constrained", "less constrained", "unconstrained", "unknown"
@@ -86,8 +88,12 @@ def fits_superb_task(head: str) -> bool:
 @functools.cache
 def _expert(head: str) -> Any:
     """Return the class of a head, or ``None`` where no such head is known here."""
-    host.register()
-    return host.expert_class(head) if is_emotion_head(head) else None
+    if head not in suite_heads():
+        host.register()
+        return host.expert_class(head) if is_emotion_head(head) else None
+    host.patch()
+    add_suite_heads()  # register() would import every upstream of s3prl too, which takes seconds
+    return host.expert_class(head)
 
 
 def _superb_recipe(head: str) -> Path:
@@ -97,6 +103,12 @@ def _superb_recipe(head: str) -> Path:
 @functools.cache
 def _superb_settings(head: str) -> dict[str, Any]:
     return _settings(head, read_recipe(_superb_recipe(head)))
+
+
+@functools.cache
+def _superb_model(head: str) -> dict[str, Any]:
+    """Return SUPERB's ``modelrc``; keys that it lacks have no effect under its pooling."""
+    return dict(read_recipe(_superb_recipe(head))["downstream_expert"]["modelrc"])
 
 
 def _settings(head: str, config: Mapping[str, Any]) -> dict[str, Any]:
@@ -113,8 +125,7 @@ def _settings(head: str, config: Mapping[str, Any]) -> dict[str, Any]:
     runner = RunnerSection.read(config.get("runner"), "runner")
     data = DataSection.read(section["datarc"], "downstream_expert.datarc")
     model = _expert(head).model_section.read(section.get("modelrc") or {}, "downstream_expert.modelrc").model_dump()
-    fixed = read_recipe(_superb_recipe(head))["downstream_expert"]["modelrc"]  # other keys have no effect there
-    settings = {key: value for key, value in model.items() if key in fixed}
+    settings = {key: value for key, value in model.items() if key in _superb_model(head)}
     settings |= {key: getattr(runner, key) for key in RUNNER} | {key: getattr(data, key) for key in DATA}
     # SUPERB's 4 x 8 utterances a step equal 32 x 1: the gradient is that of their mean
     settings["utterances a step"] = data.train_batch_size * runner.gradient_accumulate_steps
