@@ -36,7 +36,8 @@ def log_split(
             writer.add_scalar(f"emotion-{expert.fold}/{split}-{name}", value, global_step=step)
     lines = [f"{split} at step {step}: {next(iter(curves.values()))}\n"]
     score, best = expert.selection_score(curves, metrics), []
-    if split == "dev" and score is not None and score > expert.best_score.item():
+    # compared in the buffer's float32, where an equal score is not better than its own rounding
+    if split == "dev" and score is not None and expert.best_score.new_tensor(score) > expert.best_score:
         expert.best_score.fill_(score)
         lines.append(f"New best on {split} at step {step}: {score}\n")
         best.append(f"{split}-best.ckpt")

@@ -166,7 +166,7 @@ def resolved(from_checkpoint: bool = False, **values: Any) -> Reduction:
         ({}, r"modelrc\.saliency\.file: name the file that s3prl-emotion saliency wrote, or list dimensions"),
         ({"keep": 0.5}, r"modelrc\.saliency\.file: name the file"),
         ({"components": 3}, r"modelrc\.saliency\.components: only checkpoints have this key"),
-        ({"dimensions": [1, 2], "keep": 0.5}, r"modelrc\.saliency\.keep: is a share of a file's dimensions"),
+        ({"dimensions": [1, 2], "keep": 0.5}, r"modelrc\.saliency\.keep: is the share of a file's dimensions"),
         ({"file": "nowhere.safetensors"}, r"nowhere\.safetensors: no such saliency file"),
     ],
 )
