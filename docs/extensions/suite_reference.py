@@ -1,9 +1,10 @@
-"""Sphinx directives for the reference: help texts of all commands, and tables of recipe keys."""
+"""Sphinx directives for the reference (help texts of all commands, tables of recipe keys), and links to READMEs."""
 
 from __future__ import annotations
 
 import importlib
 import inspect
+import re
 import textwrap
 import types
 import typing
@@ -21,6 +22,7 @@ from sphinx.pycode import ModuleAnalyzer
 from sphinx.util.docutils import SphinxDirective
 from sphinx.util.typing import OptionSpec
 
+README_LINK = re.compile(r"\]\((?:\.\./)+(downstream|recipes)/(\w+)/README\.md(#[\w-]+)?\)")
 SIGNS = {"ge": "≥", "gt": ">", "le": "≤", "lt": "<"}
 
 
@@ -138,8 +140,19 @@ def meaning(section: type, key: str) -> str:
     return f"{text}\n\n{', '.join(limits)}".strip() if limits else text
 
 
+def link_to_pages(app: Sphinx, page: str, source: list[str]) -> None:
+    """Turn links to the READMEs of heads and recipes into links to the pages that include them."""
+
+    def link(match: re.Match[str]) -> str:
+        folder, name, heading = match.groups()
+        return f"](/heads.md#{name})" if folder == "downstream" else f"](/recipes.md{heading or ''})"
+
+    source[0] = README_LINK.sub(link, source[0])
+
+
 def setup(app: Sphinx) -> dict[str, bool]:
-    """Register the directives."""
+    """Register the directives and the links."""
+    app.connect("source-read", link_to_pages)
     app.add_directive("suite-commands", SuiteCommands)
     app.add_directive("recipe-keys", RecipeKeys)
     return {"parallel_read_safe": True}
