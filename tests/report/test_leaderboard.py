@@ -154,9 +154,9 @@ def test_the_page_is_whole_without_its_script(made: Path):
 
 
 def test_what_was_run(made: Path):
-    found = read_provenance(load_study([made]))
-    assert list(found) == [(upstream, system) for upstream in UPSTREAMS for system in SYSTEMS]
-    part = found["WavLM Large", "attentive correlation"]
+    provenance = read_provenance(load_study([made]))
+    assert list(provenance) == [(upstream, system) for upstream in UPSTREAMS for system in SYSTEMS]
+    part = provenance["WavLM Large", "attentive correlation"]
     assert (part.heads, part.runs, part.folds, part.seeds) == (("emotion_corr_attn",), 2, ("fold1", "fold2"), ("1",))
     assert (part.options, part.stored, part.hosts) == (("wavlm_large",), "float32", ("node7",))
     assert (part.total, part.median) == (2 * 66.0, 66.0)
@@ -219,10 +219,10 @@ def test_recipes_name_the_corpora(tmp_path: Path, data: dict[str, str], corpora:
 
 
 def text_of(paper: str) -> str:
-    found = sorted(PAPERS.glob(f"{TEXTS[paper]}_*.txt"))
-    if not found:
+    paths = sorted(PAPERS.glob(f"{TEXTS[paper]}_*.txt"))
+    if not paths:
         pytest.skip(f"no text of {paper} beside the checkout")
-    text = found[0].read_text(encoding="utf-8")
+    text = paths[0].read_text(encoding="utf-8")
     text = re.sub(r"\\(?:boldsymbol|pm|approx|!)|[{}^*$]", " ", text)
     return re.sub(r"(\d\d), (\d\d)%", r"\1.\2%", text)  # a decimal comma, once
 
@@ -255,11 +255,11 @@ def test_no_number_of_a_papers_tables_is_left_out(paper: str):
 
 
 def test_superbs_public_results_are_there():
-    found = {result.upstream: result.value for result in literature() if result.paper.key == "superb"}
+    values = {result.upstream: result.value for result in literature() if result.paper.key == "superb"}
     upstreams = ["FBANK", "HuBERT Base", "HuBERT Large", "wav2vec 2.0 Large", "WavLM Base+", "WavLM Large"]
-    assert sorted(found) == sorted(upstreams)
-    assert found["HuBERT Large"] == pytest.approx(0.6762)  # as Kakouros et al. 2023 quote them
-    assert found["WavLM Large"] == pytest.approx(0.7062)
+    assert sorted(values) == sorted(upstreams)
+    assert values["HuBERT Large"] == pytest.approx(0.6762)  # as Kakouros et al. 2023 quote them
+    assert values["WavLM Large"] == pytest.approx(0.7062)
 
 
 def test_numbers_in_recipes_are_those_of_the_file():
@@ -309,12 +309,12 @@ def test_table_1_of_kakouros_and_superbs_numbers_stand_in_a_matrix(tmp_path: Pat
 
 
 def test_values_are_shares_and_bounds_are_kept():
-    found = {(r.source, r.system, r.upstream, r.metric, r.split): r for r in literature()}
-    result = found["Kakouros et al. 2023, Table 1", "corr attentive", "WavLM Large", "UAR", ""]
+    results = {(r.source, r.system, r.upstream, r.metric, r.split): r for r in literature()}
+    result = results["Kakouros et al. 2023, Table 1", "corr attentive", "WavLM Large", "UAR", ""]
     assert (result.value, result.std, result.printed) == (pytest.approx(0.756), pytest.approx(0.0233), "75.60±2.33")
     assert {r.bound for r in literature() if r.metric == "paUAR-75"} == {"", "<", ">", "≈"}
     assert (
-        found["Mitra et al. 2024, Table 3", "CCS", "HuBERT Large, HuBERT ASR and BERT", "CCC.EmoVal", "Eval1.6"].value
+        results["Mitra et al. 2024, Table 3", "CCS", "HuBERT Large, HuBERT ASR and BERT", "CCC.EmoVal", "Eval1.6"].value
         == 0.66
     )
     assert all(

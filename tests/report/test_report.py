@@ -89,18 +89,18 @@ def write_benchmark(
                     name = f"{upstream} | {system} | {fold} | seed {seed}"
                     exp = folder / "runs" / upstream / str(index) / f"{fold}-{seed}" / "exp"
                     exp.mkdir(parents=True)
-                    found = {}
+                    line_splits = {}
                     for number_, split in enumerate(splits):
                         stem = f"{split}_{fold}"
                         level = 0.8 - 0.2 * index - 0.1 * number_
                         write_split(exp, stem, split, fold, level, [index, seed, number_], kind)
                         metrics = json.loads((exp / f"{stem}_metrics.json").read_text())
                         place = (exp / f"{stem}_predictions.csv").relative_to(folder)
-                        found[split] = {"predictions": str(place), "metrics": metrics}
+                        line_splits[split] = {"predictions": str(place), "metrics": metrics}
                     runs.append({"run": name, "definition": "d", "folder": str(exp.parent.relative_to(folder))})
                     lines.append(
                         {"format": 1, "run": name, "definition": "d", "upstream": upstream, "system": system,
-                         "fold": fold, "seed": seed, "splits": found, "num_parameters": 1000 - 400 * index,
+                         "fold": fold, "seed": seed, "splits": line_splits, "num_parameters": 1000 - 400 * index,
                          "model_size_mb": 0.004, "versions": {"torch": "2"}, "git": "a" * 40}
                     )  # fmt: skip
     (folder / "results.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
@@ -163,8 +163,10 @@ def test_intervals_and_differences_of_one_seed_are_the_librarys(tmp_path: Path):
     table, other = table.sort_values("FileName"), other.sort_values("FileName")
     for metric in ("CCC", "MSE"):
         score = analysis.parts[0].rows[2].scores[f"{metric}.EmoAct"]
-        found = speaker_interval(metric, table.EmoAct, table.EmoAct_pred, list(table.SpkrID), resamples=1000, seed=3)
-        assert (score.pooled, score.low, score.high) == pytest.approx((found.value, found.low, found.high), abs=1e-9)
+        expected = speaker_interval(metric, table.EmoAct, table.EmoAct_pred, list(table.SpkrID), resamples=1000, seed=3)
+        assert (score.pooled, score.low, score.high) == pytest.approx(
+            (expected.value, expected.low, expected.high), abs=1e-9
+        )
         gap = compare_systems(
             metric, table.EmoAct, table.EmoAct_pred, other.EmoAct_pred, list(table.SpkrID), resamples=1000,
             permutations=1000, seed=3,
@@ -226,7 +228,7 @@ def test_too_few_speakers_for_significance(tmp_path: Path):
     text = "7 speakers: no difference can be significant here, since the smallest possible p-value is 0.016, times 6"
     assert f"{text} comparisons" in part.warnings
     p_values = [row.scores["CCC.EmoAct"].difference for row in part.rows[1:]]
-    assert all(found is not None and found.exact and found.p_value >= 2 / 2**7 for found in p_values)
+    assert all(gap is not None and gap.exact and gap.p_value >= 2 / 2**7 for gap in p_values)
 
 
 def test_published_numbers_and_sizes(made: Path):
@@ -335,11 +337,11 @@ def test_utterances_without_speakers_labels_or_finite_estimates(tmp_path: Path):
 def test_a_speaker_named_na_and_names_in_unicode(tmp_path: Path):
     path = tmp_path / "test_fold1_predictions.csv"
     path.write_text('FileName,SpkrID,truth,prediction\n"ü, b.wav",NA,nan,None\na.wav,null,None,nan\n', encoding="utf-8")
-    found = read_predictions(path)
-    assert found.names.tolist() == ["a.wav", "ü, b.wav"]
-    assert found.speakers.tolist() == ["null", "NA"]
-    assert found.truth is not None
-    assert found.truth.tolist() == ["None", "nan"]
+    predictions = read_predictions(path)
+    assert predictions.names.tolist() == ["a.wav", "ü, b.wav"]
+    assert predictions.speakers.tolist() == ["null", "NA"]
+    assert predictions.truth is not None
+    assert predictions.truth.tolist() == ["None", "nan"]
 
 
 def test_different_versions_are_said(tmp_path: Path):

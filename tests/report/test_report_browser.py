@@ -40,8 +40,8 @@ def with_more(folder: Path) -> Path:
         rate = float(max(tried, key=lambda name: tried[name]))
         line["search"] = {"rate": rate, "metric": "UAR", "tried": tried}
         for name, split in line["splits"].items():
-            found = dict(zip(("distance_R2", "distance_Spearman", "label_R2"), draw.random(3), strict=True))
-            split["metrics"]["latent"] = {"EmoAct": found, "EmoVal": found, "shift": 2.0, "relative_shift": 0.5}
+            measures = dict(zip(("distance_R2", "distance_Spearman", "label_R2"), draw.random(3), strict=True))
+            split["metrics"]["latent"] = {"EmoAct": measures, "EmoVal": measures, "shift": 2.0, "relative_shift": 0.5}
             if (line["fold"], name) == ("fold1", "test"):
                 path = folder / split["predictions"]
                 table = pd.read_csv(path)
@@ -109,10 +109,10 @@ class Opened:
 @pytest.fixture(params=[(width, scheme) for width in WIDTHS for scheme in ("light", "dark")], ids=str)
 def opened(request: pytest.FixtureRequest, browser: Any, page_file: Path) -> Iterator[Opened]:
     """The page at desktop and phone width, light and dark: no request may leave it and no error appear."""
-    found = Opened(browser, page_file, *request.param)
-    yield found
-    requests, complaints = found.requests, found.complaints
-    found.close()
+    page = Opened(browser, page_file, *request.param)
+    yield page
+    requests, complaints = page.requests, page.complaints
+    page.close()
     assert requests == [page_file.as_uri()]
     assert complaints == []
 

@@ -114,10 +114,10 @@ def made_split(seed: int, genders: Sequence[str] = ("F", "M"), speakers: int = 6
     names = [f"{prefix}{index // 12}" for index in range(count)]
     graders = draw.dirichlet(np.ones(len(CLASSES)), count)
     of_speaker = [genders[index // 12 % len(genders)] for index in range(count)]
-    found = split_metrics(truth, rows, CLASSES, graders=graders, speakers=names, genders=of_speaker)
+    metrics = split_metrics(truth, rows, CLASSES, graders=graders, speakers=names, genders=of_speaker)
     table = {"FileName": [f"{prefix}/{index}" for index in range(count)], "SpkrID": names, "Gender": of_speaker,
              "truth": [CLASSES[i] for i in truth], "prediction": [CLASSES[i] for i in rows.argmax(axis=1)]}  # fmt: skip
-    return {"metrics": found, "table": pd.DataFrame(table)}
+    return {"metrics": metrics, "table": pd.DataFrame(table)}
 
 
 def full(folder: Path, systems: Sequence[str] = ("one", "two"), **split: Any) -> Path:
@@ -207,15 +207,15 @@ def test_speakers(tmp_path: Path):
             "per_speaker": {"s4": speaker(3, 0.4, neu=1, hap=2), "s5": speaker(0, None)},
         },
     }  # fmt: skip
-    found = of(tmp_path, runs)
-    table = tabled(speakers_table(found.splits["up", "test"]))
+    details = of(tmp_path, runs)
+    table = tabled(speakers_table(details.splits["up", "test"]))
     assert {head: cells[0] for head, cells in table.items()} == {
         "system": "a", "speakers": "3", "left out": "2", "single-class": "1", "min. utterances": "2",
         "paUAR-50, %": "25.0 ± 35.4", "paUAR-75, %": "0.0 ± 0.0",
         "worst speaker's UAR, %": "30.0 ± 14.1",  # of 0.2 and 0.4
         "median speaker's UAR, %": "40.0 ± 0.0", "best speaker's UAR, %": "50.0 ± 14.1",
     }  # fmt: skip
-    point = found.splits["up", "test"]["a"].speakers["s4"]
+    point = details.splits["up", "test"]["a"].speakers["s4"]
     assert (point.share("hap"), point.score("UAR")) == (2 / 3, 0.4)
 
 
@@ -424,10 +424,10 @@ def test_curves_of_a_resumed_and_torn_run(tmp_path: Path):
     curves(tmp_path, "fold1", {"dev-acc": [(5, 0.25), (10, 0.5)], "train-loss": [(5, 3.0)], "test-acc": [(5, 0.9)]})
     last = curves(tmp_path, "fold1", {"dev-acc": [(10, 0.75), (15, float("nan")), (20, 1.0)]}, "2")
     curves(tmp_path, "fold2", {"dev-acc": [(5, 0.0)]}, "3")
-    found = learning_curves(tmp_path, "fold1")
-    assert set(found) == {"dev-acc", "train-loss"}
-    assert found["dev-acc"].steps.tolist() == [5, 10, 20]
-    assert found["dev-acc"].values.tolist() == [0.25, 0.75, 1.0]
+    read = learning_curves(tmp_path, "fold1")
+    assert set(read) == {"dev-acc", "train-loss"}
+    assert read["dev-acc"].steps.tolist() == [5, 10, 20]
+    assert read["dev-acc"].values.tolist() == [0.25, 0.75, 1.0]
     last.write_bytes(last.read_bytes()[:-9])
     assert learning_curves(tmp_path, "fold1")["dev-acc"].steps.tolist() == [5, 10]
     assert learning_curves(tmp_path / "none", "fold1") == {}
@@ -464,8 +464,8 @@ def test_long_curves_are_thinned_to_their_ends():
 def weights_of(folder: Path, layer: int | None = None, **metrics: Any) -> list[float] | None:
     split = SplitResult(metrics, folder / "test_f1_predictions.csv")
     options = {"upstream_layer_selection": layer}
-    found = learned_weights(RunResult("up", "a", "f1", 1, {"test": split}, upstream_options=options))
-    return None if found is None else found.tolist()
+    weights = learned_weights(RunResult("up", "a", "f1", 1, {"test": split}, upstream_options=options))
+    return None if weights is None else weights.tolist()
 
 
 def test_learned_weights(tmp_path: Path, caplog: pytest.LogCaptureFixture):
@@ -489,9 +489,9 @@ def test_saliency_of_layers(tmp_path: Path, caplog: pytest.LogCaptureFixture):
     path = saliency_file(tmp_path / "a.safetensors")
     one = saliency_file(tmp_path / "one.safetensors", torch.ones(1, 2, 4), [2])
     with caplog.at_level(logging.WARNING):
-        (found,) = layer_saliency([path, one, path, tmp_path / "none.safetensors"])
-    assert (found.layers, found.best, list(found.scores)) == ((0, 1, 2), 1, ["activation", "valence", "mean"])
-    assert found.scores["mean"].tolist() == pytest.approx([0.1, 0.4, 0.2])
+        (saliency,) = layer_saliency([path, one, path, tmp_path / "none.safetensors"])
+    assert (saliency.layers, saliency.best, list(saliency.scores)) == ((0, 1, 2), 1, ["activation", "valence", "mean"])
+    assert saliency.scores["mean"].tolist() == pytest.approx([0.1, 0.4, 0.2])
     assert "none.safetensors: no such saliency file" in caplog.text
 
 
@@ -572,10 +572,10 @@ def test_the_long_table_holds_the_details(reported: Path):
     folds = [json.loads((reported / f"runs/one/{fold}-1/exp/test_{fold}_metrics.json").read_text())
              for fold in ("fold1", "fold2")]  # fmt: skip
     for name, values in {
-        "JS": [found["agreement"]["JS"] for found in folds],
-        "UAR.2-best": [found["n_best"]["2"]["UAR"] for found in folds],
-        "macro_f1.F": [found["per_gender"]["F"]["macro_f1"] for found in folds],
-        "UAR.worst speaker": [min(entry["UAR"] for entry in found["per_speaker"].values()) for found in folds],
+        "JS": [metrics["agreement"]["JS"] for metrics in folds],
+        "UAR.2-best": [metrics["n_best"]["2"]["UAR"] for metrics in folds],
+        "macro_f1.F": [metrics["per_gender"]["F"]["macro_f1"] for metrics in folds],
+        "UAR.worst speaker": [min(entry["UAR"] for entry in metrics["per_speaker"].values()) for metrics in folds],
     }.items():
         assert float(rows["one", name]["mean"]) == pytest.approx(np.mean(values), abs=1e-12)
         assert float(rows["one", name]["std"]) == pytest.approx(np.std(values, ddof=1), abs=1e-12)
@@ -627,11 +627,11 @@ def test_a_figure_is_drawn_once_for_page_and_file(tmp_path: Path):
 def test_a_run_of_the_command_line(cli: Cli, tiny_corpus: TinyCorpus):
     """Its curves are those of its ``log.log``; a head of classes alone has no hypotheses and no graders."""
     cli("-m", "train", "-u", "fbank_no_cmvn", "-d", "emotion_corr_attn", "-p", "exp", "-o", tiny_corpus.overrides())
-    found = learning_curves(Path("exp"), "fold1")
-    assert set(found) == {"dev-acc", "dev-loss", "train-loss"}
+    read = learning_curves(Path("exp"), "fold1")
+    assert set(read) == {"dev-acc", "dev-loss", "train-loss"}
     logged = re.findall(r"^dev at step (\d+): (\S+)$", Path("exp/log.log").read_text(), re.MULTILINE)
-    assert found["dev-acc"].steps.tolist() == [int(step) for step, _ in logged]
-    assert found["dev-acc"].values.tolist() == pytest.approx([float(value) for _, value in logged], rel=1e-6)
+    assert read["dev-acc"].steps.tolist() == [int(step) for step, _ in logged]
+    assert read["dev-acc"].values.tolist() == pytest.approx([float(value) for _, value in logged], rel=1e-6)
     files = write_report(analyse(load_study([Path("exp")]), resamples=1000), Path("out"))
     assert {path.stem for path in files[4:]} >= {"curves", "test-confusion", "test-reliability", "test-scores"}
     assert not any("hypotheses" in path.stem or "scatter" in path.stem for path in files[4:])

@@ -31,12 +31,12 @@ ACCURACY = "balanced accuracy (UAR), %"
 def latent(**dimensions: tuple[float | None, float | None, float | None]) -> dict[str, Any]:
     """``latent`` of a metrics file: distance_R2, distance_Spearman and label_R2 by dimension."""
     names = ("distance_R2", "distance_Spearman", "label_R2")
-    found = {name: {"utterances": 9, **dict(zip(names, values, strict=True))} for name, values in dimensions.items()}
-    return found | {"shift": 2.0, "relative_shift": 0.5}
+    measures = {name: {"utterances": 9, **dict(zip(names, values, strict=True))} for name, values in dimensions.items()}
+    return measures | {"shift": 2.0, "relative_shift": 0.5}
 
 
-def metrics(uar: float, found: dict[str, Any] | None, classes: tuple[str, ...] = NEUTRAL_SAD_ANGRY) -> dict[str, Any]:
-    own = {} if found is None else {"latent": found}
+def metrics(uar: float, latents: dict[str, Any] | None, classes: tuple[str, ...] = NEUTRAL_SAD_ANGRY) -> dict[str, Any]:
+    own = {} if latents is None else {"latent": latents}
     return {"UAR": uar, "WA": 0.5, "recall": dict.fromkeys(classes, uar), **own}
 
 
@@ -47,14 +47,14 @@ def study_of(
     lines, entries = [], []
     for (system, fold, seed), splits in runs.items():
         name, place = f"{system} | {fold} | {seed}", f"runs/{system}/{fold}-{seed}"
-        found = {
+        own = {
             split: {"predictions": f"{place}/exp/{split}_{fold}_predictions.csv", "metrics": {"fold": fold} | values}
             for split, values in splits.items()
         }
         entries.append({"run": name, "definition": "d", "folder": place})
         lines.append({"format": 1, "run": name, "definition": "d", "upstream": "up", "system": system, "fold": fold,
-                      "seed": seed, "head": "emotion_latent", "splits": found})  # fmt: skip
-    splits = list(dict.fromkeys(split for found in runs.values() for split in found))
+                      "seed": seed, "head": "emotion_latent", "splits": own})  # fmt: skip
+    splits = list(dict.fromkeys(split for own in runs.values() for split in own))
     systems = {system: {} for system, _, _ in runs}
     about = {"title": "Made", "baseline": next(iter(systems)), "upstreams": ["up"], "systems": systems,
              "tests": splits, "runs": entries, "published": published or []}  # fmt: skip
@@ -65,9 +65,9 @@ def study_of(
 
 def tables_of(folder: Path) -> dict[str, Table]:
     tables = LatentRepresentation(results_of(folder)).tables(Place("up"))
-    found = {table.title: table for table in tables if table is not None}
-    assert all({len(row) for row in table.rows} == {len(table.header)} for table in found.values())
-    return found
+    by_title = {table.title: table for table in tables if table is not None}
+    assert all({len(row) for row in table.rows} == {len(table.header)} for table in by_title.values())
+    return by_title
 
 
 RUNS = {
@@ -84,16 +84,16 @@ RUNS = {
 
 
 def test_tables_by_corpus(tmp_path: Path):
-    found = tables_of(study_of(tmp_path, RUNS))
-    assert list(found) == [ACCURACY, R2, RANK, LABEL, SHIFT, "distance from the training latents"]
-    assert found[ACCURACY].header == ["system", "test (neutral, sad, angry)", "emodb (neutral, sad, angry)"]
-    assert found[ACCURACY].rows == [["DAE", "62.5 ± 17.7", "25.0 ± 0.0"]]  # std: 0.25 / sqrt(2); no other system
-    assert found[R2].header == ["system", "test activation", "test valence"]  # emodb has no grades
-    assert found[R2].rows == [["DAE", "0.200 ± 0.141", "0.030 ± 0.014"]]
-    assert found[RANK].rows == [["DAE", "0.400 ± 0.141", "0.250 (1 of 2 runs)"]]
-    assert found[LABEL].rows == [["DAE", "0.700 ± 0.000", "0.150 ± 0.071"]]
-    assert found[SHIFT].header == ["system", "test", "emodb"]
-    assert found[SHIFT].rows == [["DAE", "0.750 ± 0.354", "0.500 (1 of 2 runs)"]]
+    tables = tables_of(study_of(tmp_path, RUNS))
+    assert list(tables) == [ACCURACY, R2, RANK, LABEL, SHIFT, "distance from the training latents"]
+    assert tables[ACCURACY].header == ["system", "test (neutral, sad, angry)", "emodb (neutral, sad, angry)"]
+    assert tables[ACCURACY].rows == [["DAE", "62.5 ± 17.7", "25.0 ± 0.0"]]  # std: 0.25 / sqrt(2); no other system
+    assert tables[R2].header == ["system", "test activation", "test valence"]  # emodb has no grades
+    assert tables[R2].rows == [["DAE", "0.200 ± 0.141", "0.030 ± 0.014"]]
+    assert tables[RANK].rows == [["DAE", "0.400 ± 0.141", "0.250 (1 of 2 runs)"]]
+    assert tables[LABEL].rows == [["DAE", "0.700 ± 0.000", "0.150 ± 0.071"]]
+    assert tables[SHIFT].header == ["system", "test", "emodb"]
+    assert tables[SHIFT].rows == [["DAE", "0.750 ± 0.354", "0.500 (1 of 2 runs)"]]
 
 
 def test_mean_and_deviation_are_over_folds_and_seeds(tmp_path: Path):
@@ -126,9 +126,9 @@ def test_published_numbers_stand_beside_ours(tmp_path: Path):
     about = {"upstream": "up", "split": "test", "source": "Das et al. 2022, table"}
     published = [about | {"system": "DAE", "metric": metric, "value": value}
                  for metric, value in (("distance_R2.EmoAct", 0.11), ("UAR", 0.51))]  # fmt: skip
-    found = tables_of(study_of(tmp_path, RUNS, published))
-    assert found[R2].rows == [["DAE", "0.200 ± 0.141 (published 0.110)", "0.030 ± 0.014"]]
-    assert found[ACCURACY].rows[0][1] == "62.5 ± 17.7 (published 51.0)"
+    tables = tables_of(study_of(tmp_path, RUNS, published))
+    assert tables[R2].rows == [["DAE", "0.200 ± 0.141 (published 0.110)", "0.030 ± 0.014"]]
+    assert tables[ACCURACY].rows[0][1] == "62.5 ± 17.7 (published 51.0)"
 
 
 def test_the_papers_numbers_have_the_same_names():
@@ -166,8 +166,8 @@ def test_all_files_have_them_and_studies_without_have_none(tmp_path: Path):
 
 def test_what_is_damaged_is_left_out():
     assert flat_details({"latent": None}) == {}
-    found = flat_details({"latent": {"EmoAct": {"distance_R2": None, "label_R2": float("nan")}, "shift": 1}})
-    assert found == {"shift": 1.0}
+    flat = flat_details({"latent": {"EmoAct": {"distance_R2": None, "label_R2": float("nan")}, "shift": 1}})
+    assert flat == {"shift": 1.0}
 
 
 @pytest.mark.full

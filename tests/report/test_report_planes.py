@@ -49,9 +49,9 @@ def keep(exp: Path, fold: str, count: int = 12, width: int = 6, **columns: Seque
 
 
 def only(folder: Path) -> Plane:
-    found = planes_of(load_study([folder]))
-    assert found.warnings == ()
-    return found.planes["up", "test"]["a"]
+    planes = planes_of(load_study([folder]))
+    assert planes.warnings == ()
+    return planes.planes["up", "test"]["a"]
 
 
 # --- which run --------------------------------------------------------------------------------------------------------
@@ -70,8 +70,8 @@ def test_the_first_run_that_has_embeddings_is_shown(tmp_path: Path):
 
 def test_nothing_is_said_where_no_embeddings_were_asked_for(tmp_path: Path):
     study_of(tmp_path, [("a", "fold1", 1)], config={"downstream_expert": {"embeddings": False}})
-    found = planes_of(load_study([tmp_path]))
-    assert (found.planes, found.warnings) == ({}, ())
+    planes = planes_of(load_study([tmp_path]))
+    assert (planes.planes, planes.warnings) == ({}, ())
 
 
 def test_more_than_the_most_are_left_out_and_that_is_said(tmp_path: Path):
@@ -79,9 +79,9 @@ def test_more_than_the_most_are_left_out_and_that_is_said(tmp_path: Path):
     study_of(tmp_path, runs)
     for system, fold, seed in runs:
         keep(exp_of(tmp_path, system, fold, seed), fold)
-    found = planes_of(load_study([tmp_path]))
-    assert list(found.planes["up", "test"]) == [system for system, _, _ in runs[:MOST_PLANES]]
-    assert found.warnings == (
+    planes = planes_of(load_study([tmp_path]))
+    assert list(planes.planes["up", "test"]) == [system for system, _, _ in runs[:MOST_PLANES]]
+    assert planes.warnings == (
         f"utterance embeddings are laid out for the first {MOST_PLANES} of {MOST_PLANES + 2} systems and upstreams "
         "that have them; s3prl-emotion tsne plots those of any run",
     )
@@ -142,11 +142,11 @@ def colours(plane: Plane, name: str) -> dict[str, int]:
     """How many points of each colour a panel has; a legend's own are among them."""
     figure = plane_figure("up-test-embeddings-0", "a", plane)
     svg = next(panel for panel in figure.panels if panel.title == name).svg()
-    found: dict[str, int] = {}
+    counts: dict[str, int] = {}
     for colour in re.findall(r"<use [^>]*fill: (#[0-9a-f]{6})", svg):
-        found[colour] = found.get(colour, 0) + 1
-    found.pop(INK, None)  # ticks of the scale
-    return found
+        counts[colour] = counts.get(colour, 0) + 1
+    counts.pop(INK, None)  # ticks of the scale
+    return counts
 
 
 def test_words_have_colours_of_the_page():
@@ -257,11 +257,11 @@ def test_what_cannot_be_shown_is_said_and_the_rest_is(
     for system in "ab":
         keep(exp_of(tmp_path, system, "fold1", 1), "fold1")
     break_it(exp_of(tmp_path, "a", "fold1", 1) / "test_fold1_embeddings.npz")
-    found = planes_of(load_study([tmp_path]))
-    assert list(found.planes["up", "test"]) == ["b"]
-    assert len(found.warnings) == 1
-    assert found.warnings[0].startswith("some utterance embeddings are not shown: up, a, test, fold1: ")
-    assert message in found.warnings[0]
+    planes = planes_of(load_study([tmp_path]))
+    assert list(planes.planes["up", "test"]) == ["b"]
+    assert len(planes.warnings) == 1
+    assert planes.warnings[0].startswith("some utterance embeddings are not shown: up, a, test, fold1: ")
+    assert message in planes.warnings[0]
     assert message in caplog.text
     if break_it is damaged:
         write_report(analyse(load_study([tmp_path]), resamples=1000), tmp_path)
@@ -272,9 +272,9 @@ def test_what_cannot_be_shown_is_said_and_the_rest_is(
 def test_many_damaged_files_are_not_all_named(tmp_path: Path):
     runs = [(f"s{number}", "fold1", 1) for number in range(MOST_NAMED + 3)]
     study_of(tmp_path, runs, config={"downstream_expert": {"embeddings": True}})
-    found = planes_of(load_study([tmp_path]))
-    assert found.planes == {}
-    assert found.warnings[0].endswith("; and 3 more, which the log names")
+    planes = planes_of(load_study([tmp_path]))
+    assert planes.planes == {}
+    assert planes.warnings[0].endswith("; and 3 more, which the log names")
     with pytest.raises(UsageError, match="no such file"):
         read_plane(load_study([tmp_path]).runs[0], "test")
 

@@ -41,7 +41,7 @@ def with_search(folder: Path, trials: Sequence[str] = ("whole",), choices: Mappi
     for line in lines:
         line["search"] = CHOICE
     (folder / "results.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-    found = []
+    lines_of_trials = []
     for system in trials:
         for rate in TRIED:
             exp = folder / "search" / "up" / system / f"fold1-seed1-lr{rate}" / "exp"
@@ -50,8 +50,8 @@ def with_search(folder: Path, trials: Sequence[str] = ("whole",), choices: Mappi
             metrics = {**lines[0]["splits"]["test"]["metrics"], "UAR": 0.0, "WA": 0.0}
             splits = {name: {"predictions": place, "metrics": metrics} for name in ("dev", "test")}
             name = f"up | {system} | fold1 | seed 1 | lr {rate}"
-            found.append({**lines[0], "system": system, "run": name, "splits": splits, "search": None})
-    (folder / "search.jsonl").write_text("".join(json.dumps(line) + "\n" for line in found))
+            lines_of_trials.append({**lines[0], "system": system, "run": name, "splits": splits, "search": None})
+    (folder / "search.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines_of_trials))
     about = json.loads((folder / "matrix.json").read_text())
     about["search"] = {"up": CHOICE} if choices is None else choices
     (folder / "matrix.json").write_text(json.dumps(about))
@@ -62,26 +62,26 @@ def with_search(folder: Path, trials: Sequence[str] = ("whole",), choices: Mappi
 
 
 def test_one_system_tries_for_all():
-    found = read_searches([line_of("a"), line_of("b"), line_of("c", None)], [line_of("b", None)], {"up": CHOICE})
-    assert found == (Search("up", "b", ("a", "b"), "UAR", {1e-4: 0.3, 1e-3: 0.6, 1e-2: None}, 1e-3),)
+    searches = read_searches([line_of("a"), line_of("b"), line_of("c", None)], [line_of("b", None)], {"up": CHOICE})
+    assert searches == (Search("up", "b", ("a", "b"), "UAR", {1e-4: 0.3, 1e-3: 0.6, 1e-2: None}, 1e-3),)
 
 
 def test_each_system_tries_for_itself():
     other = {**CHOICE, "rate": 1e-4, "tried": {"0.001": 0.2, "0.0001": 0.3}}
     lines = [line_of("a"), line_of("b", other), line_of("a", other, "low")]
     choices = {"up | a": CHOICE, "up | b": other, "low | a": other}
-    found = read_searches(lines, [], choices)
-    assert [(item.upstream, item.system, item.users) for item in found] == [
+    searches = read_searches(lines, [], choices)
+    assert [(item.upstream, item.system, item.users) for item in searches] == [
         ("up", "a", ("a",)), ("up", "b", ("b",)), ("low", "a", ("a",))
     ]  # fmt: skip
-    assert list(found[1].tried) == [1e-4, 1e-3]  # ascending
+    assert list(searches[1].tried) == [1e-4, 1e-3]  # ascending
     trials = [line_of("a", None), line_of("b", None), line_of("a", None, "low")]
-    assert read_searches(lines, trials, {}) == found  # a benchmark that is not at its end
+    assert read_searches(lines, trials, {}) == searches  # a benchmark that is not at its end
 
 
 def test_a_search_whose_runs_are_not_finished():
-    (found,) = read_searches([], [line_of("b", None)], {"up": CHOICE})
-    assert (found.system, found.users, found.chosen) == ("b", (), 1e-3)
+    (only,) = read_searches([], [line_of("b", None)], {"up": CHOICE})
+    assert (only.system, only.users, only.chosen) == ("b", (), 1e-3)
 
 
 @pytest.mark.parametrize(
@@ -95,8 +95,8 @@ def test_a_damaged_search_is_left_out_with_a_warning(choice: Any, caplog: pytest
 
 
 def test_a_score_that_is_not_finite_is_none():
-    (found,) = read_searches([line_of("a", {**CHOICE, "tried": {"0.001": 0.5, "0.01": float("nan")}})], [], {})
-    assert found.tried == {1e-3: 0.5, 1e-2: None}
+    (only,) = read_searches([line_of("a", {**CHOICE, "tried": {"0.001": 0.5, "0.01": float("nan")}})], [], {})
+    assert only.tried == {1e-3: 0.5, 1e-2: None}
 
 
 # --- what is shown ----------------------------------------------------------------------------------------------------
@@ -112,12 +112,12 @@ def test_a_score_that_is_not_finite_is_none():
     ],
 )
 def test_an_end_of_the_grid(chosen: float, tried: Mapping[str, float | None], end: str):
-    found = search(chosen=chosen, tried=tried)
-    assert found.end == end
-    table = search_table([found])
+    one = search(chosen=chosen, tried=tried)
+    assert one.end == end
+    table = search_table([one])
     assert table is not None
     assert table.rows[0][table.header.index("end of the grid")] == (f"{end} tried" if end else "no")
-    said = end_warning([search(), found])
+    said = end_warning([search(), one])
     if not end:
         assert said is None
     else:
@@ -158,16 +158,16 @@ def test_the_csv():
 
 def test_figures():
     both = {"0.0001": 0.3, "0.001": 0.6}
-    found = [search("a", tried=both), search("b", tried=both), search("a", upstream="low", tried=both)]
-    figure = search_figure(found, {"a": None, "b": None})
+    searches = [search("a", tried=both), search("b", tried=both), search("a", upstream="low", tried=both)]
+    figure = search_figure(searches, {"a": None, "b": None})
     assert figure is not None
     assert [panel.title for panel in figure.panels] == ["up, UA (UAR), %", "low, UA (UAR), %"]
     assert figure.systems == ("a", "b")
     texts = ["".join(text for text in ElementTree.fromstring(panel.svg()).itertext()) for panel in figure.panels]
     assert all("0.0001" in text and "$" not in text for text in texts)
-    alone = search_figure(found[2:], {"a": None, "b": None})
-    assert alone is not None
-    assert alone.systems == ()
+    own = search_figure(searches[2:], {"a": None, "b": None})
+    assert own is not None
+    assert own.systems == ()
     assert search_figure([search(tried={"0.001": 0.5, "0.01": None})], {"a": None}) is None  # one point
 
 
@@ -225,8 +225,8 @@ def test_a_damaged_file_of_trials_costs_nothing_else(tmp_path: Path, caplog: pyt
     folder = with_search(tmp_path / "made")
     path = folder / "search.jsonl"
     path.write_text("{damaged\n" + path.read_text())
-    (found,) = load_study([folder]).searches
-    assert (found.system, found.users) == ("whole", SYSTEMS)
+    (only,) = load_study([folder]).searches
+    assert (only.system, only.users) == ("whole", SYSTEMS)
     assert "search.jsonl: line 1 is damaged" in caplog.text
     path.unlink()
     assert [item.system for item in load_study([folder]).searches] == ["whole", "half"]  # who tried is not told
