@@ -25,7 +25,7 @@ autodoc_typehints = "signature"
 autodoc_preserve_defaults = True
 add_module_names = False
 napoleon_use_ivar = True
-suppress_warnings = ["misc.highlighting_failure"]
+highlight_language = "bash"  # of indented code
 
 html_theme = "furo"
 html_title = f"s3prl-emotion {version}"
