@@ -39,7 +39,7 @@ def speed(processes: int, store: Path) -> float:
     words += ["--feature_store", str(store), "--device", "cpu"]
     command, environment = [sys.executable, *words], environment_of(1)
     done = subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True, check=True)
-    rates = [float(rate) for rate in re.findall(r"s of audio, ([\d.]+) s a second", done.stdout)]
+    rates = [float(rate) for rate in re.findall(r"s of audio, ([\d.]+) s per second", done.stdout)]
     if len(rates) != processes:
         raise SystemExit(f"{processes} processes reported {len(rates)} times:\n{done.stdout}\n{done.stderr}")
     return sum(rates)
