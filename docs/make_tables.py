@@ -65,7 +65,9 @@ def table_text(entry: dict[str, Any]) -> str:
     lines += ["| " + " | ".join(cell_text(row[key]) for key in columns) + " |" for row in entry["rows"]]
     lines = [re.sub(r"\|  (?=\|)", "| ", line) for line in lines]  # an empty cell is one space
     made_by = " and ".join(f"`{command}`" for command in entry["command"])
-    return "\n".join([*lines, "", f"*Made with {made_by}; commit {entry['commit']}, {entry['date']}.*", ""])
+    commits = list(dict.fromkeys(row.get("commit", entry["commit"]) for row in entry["rows"]))
+    made_at = f"commit{'s' * (len(commits) > 1)} {', '.join(commits)}"
+    return "\n".join([*lines, "", f"*Made with {made_by}; {made_at}, {entry['date']}.*", ""])
 
 
 def with_tables(text: str, results: dict[str, dict[str, Any]]) -> str:

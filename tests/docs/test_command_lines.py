@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import configparser
 import importlib
+import json
 import re
 import shlex
 import sys
@@ -170,6 +171,14 @@ def test_command_lines_parse(path: Path):
             check(words)
         except (AssertionError, EmotionError, SystemExit) as error:
             pytest.fail(f"{name_of(path)}: {shlex.join(words)}: {error}")
+
+
+def test_commands_of_the_results_parse():
+    entries = json.loads((DOCS / "results.json").read_text(encoding="utf-8"))
+    rows = [row["command"] for entry in entries for row in entry["rows"] if "command" in row]
+    assert len(rows) >= 20
+    for command in [*rows, *(command for entry in entries for command in entry["command"])]:
+        check(shlex.split(command))
 
 
 def test_texts_hold_commands():
