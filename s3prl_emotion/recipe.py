@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from s3prl_emotion.errors import ConfigError, UsageError, nearest
 from s3prl_emotion.yaml_files import read_yaml
 
+EVALUATED_SPLITS = ("dev", "test")  # where a recipe names none in runner.eval_dataloaders
 SECTIONS = ("runner", "optimizer", "scheduler", "specaug", "downstream_expert")
 Section = TypeVar("Section", bound="StrictSection")
 
@@ -61,7 +62,7 @@ class RunnerSection(StrictSection):
     """Steps between two checkpoints, ``states-N.ckpt``."""
     max_keep: int = Field(default=1, ge=1)
     """Number of ``states-N.ckpt`` to keep, the newest ones."""
-    eval_dataloaders: list[str] = Field(default_factory=lambda: ["dev", "test"])
+    eval_dataloaders: list[str] = Field(default_factory=lambda: list(EVALUATED_SPLITS))
     """Splits to evaluate during training."""
     train_dataloader: str = "train"
     """Split to train on."""

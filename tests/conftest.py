@@ -20,6 +20,8 @@ import soundfile
 
 from s3prl_emotion.files.folders import PACKAGE
 
+os.environ["HF_HUB_OFFLINE"] = "1"  # else every unknown model waits for a network that tests do not have
+
 TESTS = Path(__file__).resolve().parent
 FOLDERS = [str(folder) for folder in (TESTS, *sorted(path for path in TESTS.iterdir() if path.is_dir()))]
 sys.path += [folder for folder in FOLDERS if folder not in sys.path]  # tests import each other's helpers by bare name

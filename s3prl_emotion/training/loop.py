@@ -28,6 +28,7 @@ from tqdm import tqdm
 from s3prl_emotion.distributed import everyones, leaders, rank, share_weights, sum_gradients, world
 from s3prl_emotion.errors import TrainingError
 from s3prl_emotion.files.checkpoint import save_checkpoint
+from s3prl_emotion.recipe import EVALUATED_SPLITS
 from s3prl_emotion.rng import restore_rng, rng_state
 
 logger = logging.getLogger(__name__)
@@ -199,7 +200,7 @@ class Training:
         names = []
         evaluates, saves = step % self.options["eval_step"] == 0, step % self.options["save_step"] == 0
         if evaluates:
-            for split in self.options["eval_dataloaders"]:
+            for split in self.options.get("eval_dataloaders", EVALUATED_SPLITS):
                 names += self.runner.evaluate(split, self.writer, step)
             saves = self._count_unimproved(names) or saves
         if saves:

@@ -18,7 +18,7 @@ from s3prl_emotion.errors import CheckpointError, ConfigError, UsageError, neare
 from s3prl_emotion.experts.heads import is_emotion_head
 from s3prl_emotion.files.checkpoint import load_checkpoint
 from s3prl_emotion.files.folders import heads_folder, recipes_folder
-from s3prl_emotion.recipe import check_recipe, overridden, read_recipe
+from s3prl_emotion.recipe import EVALUATED_SPLITS, check_recipe, overridden, read_recipe
 from s3prl_emotion.store.segments import DTYPE_NAMES
 from s3prl_emotion.upstreams.layer_choice import chosen_layer
 
@@ -237,6 +237,6 @@ def check_head(args: Namespace, config: dict[str, Any]) -> None:
         from s3prl_emotion.corpora import load_corpus
 
         corpus, runner = load_corpus(data, expert.required_labels(modelrc)), config["runner"]
-        splits = [runner.get("train_dataloader", "train"), *runner.get("eval_dataloaders", [])]
+        splits = [runner.get("train_dataloader", "train"), *runner.get("eval_dataloaders", EVALUATED_SPLITS)]
         for split in splits if args.mode == "train" else [args.evaluate_split]:
             corpus.split(split)

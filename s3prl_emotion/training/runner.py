@@ -23,6 +23,7 @@ from s3prl_emotion.distributed import in_touch, leaders, rank, share_weights
 from s3prl_emotion.errors import CheckpointError, ConfigError, EmotionError, UsageError
 from s3prl_emotion.experts.heads import is_emotion_head
 from s3prl_emotion.files.checkpoint import load_checkpoint
+from s3prl_emotion.recipe import EVALUATED_SPLITS
 from s3prl_emotion.rng import own_seed, seed_everything
 from s3prl_emotion.training.evaluation import evaluate_split
 from s3prl_emotion.training.loop import Training
@@ -226,7 +227,7 @@ class SuiteRunner(Runner):
     def _evaluate_best(self) -> None:
         """Write the predictions and metrics of the best checkpoint over those of the last step."""
         path = Path(self.args.expdir) / BEST
-        splits = list(self.config["runner"]["eval_dataloaders"])
+        splits = list(self.config["runner"].get("eval_dataloaders", EVALUATED_SPLITS))
         if not leaders(path.is_file()):
             logger.warning("%s: no %s, because dev was never evaluated (runner.eval_step)", self.args.expdir, BEST)
             return

@@ -19,6 +19,8 @@ import yaml
 from conftest import Cli, Run, TinyCorpus
 
 from s3prl_emotion.files.checkpoint import load_checkpoint
+from s3prl_emotion.files.folders import heads_folder
+from s3prl_emotion.recipe import read_recipe
 
 HEAD = ("-u", "fbank_no_cmvn", "-d", "emotion_corr_attn")
 DATA = "downstream_expert.datarc"
@@ -621,3 +623,14 @@ def test_logging_says_what_is_trained_on(cli: Cli, own_tiny_corpus: TinyCorpus, 
     caplog.set_level(logging.INFO)
     train(cli, own_tiny_corpus)
     assert "train 24, dev 8, test 16 utterances; classes ang, hap, neu, sad" in caplog.text
+
+
+def test_dev_and_test_are_evaluated_where_the_recipe_names_no_splits(cli: Cli, tiny_corpus: TinyCorpus, tmp_path: Path):
+    recipe = read_recipe(heads_folder() / "emotion_corr_attn" / "config.yaml")
+    del recipe["runner"]["eval_dataloaders"]
+    path = tmp_path / "recipe.yaml"
+    path.write_text(yaml.safe_dump(recipe))
+    train(cli, tiny_corpus, str(tmp_path / "exp"), "-c", path)
+    assert {item.name for item in (tmp_path / "exp").glob("*_metrics.json")} == {
+        "dev_fold1_metrics.json", "test_fold1_metrics.json",
+    }  # fmt: skip

@@ -23,6 +23,7 @@ from s3prl_emotion.benchmark.processes import Processes
 from s3prl_emotion.benchmark.records import read_json
 from s3prl_emotion.errors import TrainingError
 from s3prl_emotion.files.writing import write_text
+from s3prl_emotion.recipe import EVALUATED_SPLITS
 
 STEPS = 8  # training steps that are measured
 BATCHES = 4  # batches of dev whose evaluation is measured
@@ -103,7 +104,7 @@ def work_of(run: Run, mean_seconds: float) -> Work:
         mean_seconds: mean duration of its utterances
     """
     corpus, runner, data = corpus_of(run), run.config["runner"], run.config["downstream_expert"]["datarc"]
-    during = list(runner.get("eval_dataloaders", ["dev", "test"]))
+    during = list(runner.get("eval_dataloaders", EVALUATED_SPLITS))
     sizes = {name: len(utterances) for name, utterances in corpus.splits.items()}
     evaluations = runner["total_steps"] // runner["eval_step"]
     evaluated = sum(sizes[name] for name in during)
