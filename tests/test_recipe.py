@@ -362,7 +362,8 @@ def acnn(module: Any, modelrc: Any) -> tuple[nn.Module, int]:
 def latent(module: Any, modelrc: Any) -> tuple[nn.Module, int]:
     sizes = (modelrc.method, modelrc.hidden, modelrc.latent, modelrc.noise)
     model = module.LatentModel(DIM, CLASSES, *sizes)
-    return model, sum(model.widths)
+    per_latent = 3 if model.variational else 2  # mean, latent, and of a VAE the log-variance
+    return model, DIM * (2 if model.coded else 1) + per_latent * model.latent_dim + CLASSES
 
 
 # The network of each head's ``modelrc``, and the number of its outputs.
@@ -448,6 +449,8 @@ def test_shipped_recipe_builds_a_network_that_learns(path: Path):
     model, outputs = NETWORKS[head_of(path)](head_module(path, "model"), modelrc)
     features, lengths = torch.randn(3, 9, DIM), torch.tensor([9, 5, 1])
     output = model(features, lengths)
+    if isinstance(output, tuple):  # several tensors, some of which this recipe's network does not have
+        output = torch.cat([part for part in output if part is not None], dim=1)
     assert output.shape == (3, outputs)
     if not list(model.parameters()):  # fitted without training, as the supervised SVC of Das et al. 2022
         return

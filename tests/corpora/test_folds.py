@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import SHARED_DATA, SOURCE
+from conftest import FOLDERS, SHARED_DATA, SOURCE
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -98,7 +98,7 @@ def test_a_fresh_process_draws_the_same(tmp_path: Path):
     table = table_of()
     table.to_csv(tmp_path / "labels.csv", index=False)
     code = "import sys, test_folds as t, pandas; print(t.digest(pandas.read_csv(sys.argv[1], dtype=str)))"
-    paths = os.pathsep.join([SOURCE, str(Path(__file__).parent)])
+    paths = os.pathsep.join([SOURCE, *FOLDERS])
     done = subprocess.run(
         [sys.executable, "-c", code, str(tmp_path / "labels.csv")],
         env={**os.environ, "PYTHONPATH": paths, "PYTHONHASHSEED": "4242"},

@@ -606,7 +606,7 @@ def test_inference_has_no_transcript(cli: Cli, train: Train, graded_corpus: Tiny
     folder = train(**branch(bert))
     audio = graded_corpus.root / "s0_0.wav"
     error = cli("-m", "inference", "-e", folder / "dev-best.ckpt", "-t", audio, code=1).error
-    assert "modelrc.lexical: -m inference has no transcript" in error
+    assert "modelrc.lexical: a new file has no transcript" in error
 
 
 # --- the recipe that ships ---------------------------------------------------------------------------------------
