@@ -13,10 +13,10 @@ demo: $(VENV)/.installed
 	@echo "report: $(DEMO)/test_fold1_metrics.json and $(DEMO)/test_fold1_confusion.png"
 
 test: lint
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) -m "not full"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -m "not full"
 
 test-full: $(VENV)/.installed-test
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) -m full
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -m full
 
 # The low end of setup.cfg's ranges, where stock s3prl runs unpatched; Python 3.11.
 test-oldest:
@@ -50,17 +50,17 @@ benchmark: $(VENV)/.installed-test
 
 $(VENV)/.installed: setup.cfg $(CONSTRAINTS)
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet -c $(CONSTRAINTS) -e .
+	$(BIN)/pip install --quiet --no-compile -c $(CONSTRAINTS) -e .
 	touch $@
 
 $(VENV)/.installed-test: setup.cfg $(CONSTRAINTS)
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet -c $(CONSTRAINTS) -e ".[test]"
+	$(BIN)/pip install --quiet --no-compile -c $(CONSTRAINTS) -e ".[test]"
 	touch $(VENV)/.installed $(VENV)/.installed-docs $@
 
 $(VENV)/.installed-docs: setup.cfg $(CONSTRAINTS)
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet -c $(CONSTRAINTS) -e ".[docs]"
+	$(BIN)/pip install --quiet --no-compile -c $(CONSTRAINTS) -e ".[docs]"
 	touch $(VENV)/.installed $@
 
 clean:

@@ -13,8 +13,7 @@ from torch import Tensor, nn
 from s3prl_emotion.corpora import Utterance
 from s3prl_emotion.errors import ConfigError
 from s3prl_emotion.recipe import StrictSection
-from s3prl_emotion.saliency import PCAProjection
-from s3prl_emotion.upstreams.saliency_file import SaliencyFile
+from s3prl_emotion.upstreams.saliency_file import PCAProjection, SaliencyFile
 
 
 class SaliencySection(StrictSection):

@@ -703,6 +703,7 @@ def test_speaker_pattern_of_the_user(mini: Mini) -> None:
 # --- command line -----------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.full
 def test_command_in_a_process(mini: Mini, run: Run, tmp_path: Path) -> None:
     put(mini, Fold="fold2")
     mini.write(FIRST, np.zeros(9000))

@@ -563,6 +563,7 @@ def test_what_a_run_has_to_do(plan_of: Plans):
     assert kind_of(first) == kind_of(second)
 
 
+@pytest.mark.full
 def test_a_measured_dry_run(
     tmp_path: Path, tiny_corpus: TinyCorpus, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ):

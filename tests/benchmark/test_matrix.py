@@ -859,6 +859,7 @@ def suite(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.Capture
     return call
 
 
+@pytest.mark.full
 def test_a_matrix_through_the_real_command_line(suite: Callable[..., str], tmp_path: Path, tiny_corpus: TinyCorpus):
     """Two equal systems; the second's labels are not there at first, and its training evaluates dev alone."""
     labels, splits = f"{DATA}.labels", "runner.eval_dataloaders"

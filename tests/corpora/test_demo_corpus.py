@@ -100,6 +100,7 @@ def _median_pitch(samples: NDArray[np.float64], rate: int = 22050, size: int = 1
 # The same bytes every time
 
 
+@pytest.mark.full
 def test_two_processes_at_once_make_the_same_bytes_as_this_one(corpus: tuple[Path, Path], tmp_path: Path) -> None:
     first, second = _start(tmp_path), _start(tmp_path)
     _finish(first)
@@ -166,6 +167,7 @@ def test_a_failure_midway_leaves_nothing(tmp_path: Path, monkeypatch: pytest.Mon
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("harm", ["missing", "empty"])
 def test_a_corpus_with_deleted_files_is_made_again(corpus: tuple[Path, Path], tmp_path: Path, harm: str) -> None:
     root, _ = demo.demo_corpus(tmp_path)

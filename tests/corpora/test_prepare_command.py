@@ -38,6 +38,7 @@ def _hear_everything(caplog: pytest.LogCaptureFixture) -> None:
 # --- the command ------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.full
 def test_command_in_a_process_of_its_own(run: Run, tmp_path: Path) -> None:
     root = lay_out(tmp_path / "emodb", TWO)
     done = run("s3prl-emotion", "prepare", "emodb", root, "out")

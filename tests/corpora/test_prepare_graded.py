@@ -266,6 +266,7 @@ def real(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, pd.DataFrame]:
     return root, real_evaluations(root)
 
 
+@pytest.mark.full
 @needs_real
 def test_superb_selection_is_superbs_own_on_the_real_lists(real, tmp_path: Path, caplog, capsys) -> None:
     root, _ = real
@@ -283,6 +284,7 @@ def test_superb_selection_is_superbs_own_on_the_real_lists(real, tmp_path: Path,
     assert {item.name for item in corpus.split("test")} == set(lists["fold3"])
 
 
+@pytest.mark.full
 @needs_real
 def test_nine_class_shares_are_emo_superbs_on_the_real_grades(real, tmp_path: Path) -> None:
     root, grades = real

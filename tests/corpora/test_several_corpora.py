@@ -286,6 +286,7 @@ def test_drawn_folds_have_names_too(sections: Sections, tmp_path: Path):
 # --- every head -------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("head", list(LEARNT))
 def test_each_head_trains_on_them(cli: Cli, train: Train, sections: Sections, head: str):
     names, _ = LEARNT[head]
@@ -331,6 +332,7 @@ def test_multitask_metrics_are_over_what_is_known(train: Train, sections: Sectio
     assert set(alone["per_speaker"]) == {"dims/s0", "dims/s1"}
 
 
+@pytest.mark.full
 def test_acnn_metrics_are_over_what_is_known(train: Train, sections: Sections):
     names, _ = LEARNT["emotion_acnn"]
     splits = ["dev", "test", "test_cat", "test_dims"]
@@ -347,6 +349,7 @@ def test_acnn_metrics_are_over_what_is_known(train: Train, sections: Sections):
     assert alone["views"]["valence"]["utterances"] == 10
 
 
+@pytest.mark.full
 def test_it_learns_from_corpora_that_lack_something(train: Train, sections: Sections):
     """Classes of one corpus, dimensions of the other: both are learnt."""
     longer = {"runner.total_steps": 50, "runner.eval_step": 50, "runner.save_step": 50, "optimizer.lr": 5e-3}
@@ -377,6 +380,7 @@ def test_one_of_several_is_one_to_the_digit(cli: Cli, sections: Sections, head: 
     assert metrics(Path("several"))["loss"] == metrics(Path("plain"))["loss"]
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("head", ["emotion_multitask", "emotion_acnn"])
 def test_resumed_equals_uninterrupted(
     cli: Cli,
@@ -522,6 +526,7 @@ def test_a_single_corpuss_sampling_is_as_it_was():
 # --- beside training --------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.full
 def test_saliency_of_several(
     sections: Sections, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):
@@ -537,6 +542,7 @@ def test_saliency_of_several(
     assert not Path("mixed.safetensors").exists()
 
 
+@pytest.mark.full
 def test_saliency_file_fits_the_training(train: Train, sections: Sections):
     entries = chosen(sections, ["dims", "both"])
     words = ["saliency", "-u", "fbank_no_cmvn", "--method", "ccs", "--out", "ccs.safetensors", "-d", "emotion_tcgru"]

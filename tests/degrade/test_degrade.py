@@ -560,6 +560,7 @@ def test_on_the_fly_equals_the_copies_to_the_bit(
             assert f"{got.snr:.4f}" == row["SNR"]
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("which", range(3))
 def test_processes_and_order_change_nothing(
     degrade: Call, own_tiny_corpus: TinyCorpus, noises: Path, responses: Path, which: int
@@ -586,6 +587,7 @@ def test_processes_and_order_change_nothing(
     assert [row["SourceFile"] for row in table_of(Path("O"), "test_5dB")] == [row[0] for row in rows]
 
 
+@pytest.mark.full
 @needs_rooms
 def test_threads_and_other_processes_change_nothing(tiny_corpus: TinyCorpus):
     degrader = made_by(tiny_corpus, "babble", reverb="simulated")
@@ -866,6 +868,7 @@ def test_torn_and_missing_files_are_made_again(degrade: Call, tiny_corpus: TinyC
     assert len(written) == 4
 
 
+@pytest.mark.full
 def test_a_killed_process_leaves_nothing_half_written(run: Run, tiny_corpus: TinyCorpus, tmp_path: Path):
     killer = (
         "import io, os, signal, sys\n"

@@ -90,6 +90,7 @@ def test_best_checkpoint_is_best_at_both(cli: Cli, voted_corpus: TinyCorpus):
     assert float(lines[-1].rpartition(" ")[2]) == pytest.approx((best["UAR"] + best["mean_CCC"]) / 2, abs=1e-6)
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("kind", ["ccc", "soft_ce", "kl"])
 @pytest.mark.parametrize("source", ["shares", "consensus"])
 def test_it_learns(cli: Cli, voted_corpus: TinyCorpus, kind: str, source: str):
@@ -168,6 +169,7 @@ def test_another_corpus_without_shares_and_dimensions(cli: Cli, voted_corpus: Ti
     assert float(rows[0]["EmoAct_pred"]) > 0
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("kind", ["ccc", "soft_ce"])
 def test_corpus_without_dimensions_and_shares(cli: Cli, tiny_corpus: TinyCorpus, kind: str):
     classes = ["ang", "hap", "neu", "sad"]

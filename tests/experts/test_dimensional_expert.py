@@ -329,6 +329,7 @@ def test_classes_that_are_named_choose_rows(train: Train, graded_corpus: TinyGra
     assert metrics(train("none", corpus=unclassed, **{"runner.total_steps": 3}))["classes"] == []
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("batch", [5, 4])  # of 30 utterances to train on: the last batch whole, or smaller
 def test_two_processes_equal_one(tmp_path: Path, graded_corpus: TinyGradedCorpus, batch: int):
     """CCC is over the whole batch, of which each process has a part."""
@@ -405,6 +406,7 @@ def test_without_early_stopping_all_steps_are_made(train: Train, caplog: pytest.
     assert "training ends" not in caplog.text
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("at", ["ahead of the first checkpoint", "in the middle", "while patience runs out"])
 def test_early_stopping_is_exact_under_resume(train: Train, monkeypatch: pytest.MonkeyPatch, at: str):
     whole = train("whole", **STOPPING)

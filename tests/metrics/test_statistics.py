@@ -156,6 +156,7 @@ def test_interval_of_a_mean_is_close_to_students():
     assert found.high == pytest.approx(high, abs=0.03 * (high - low))
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("metric", ["CCC", "UAR"])
 def test_independent_utterances_against_confidence_intervals(metric: str):
     """With one utterance per speaker and many speakers, the interval is close to the plain percentile interval."""
@@ -216,6 +217,7 @@ def coverage(metric: str, speakers: int, corpora: int, resamples: int) -> float:
     return held / corpora
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("metric", ["CCC", "UAR"])
 def test_coverage_of_100_speakers(metric: str):
     assert 0.93 <= coverage(metric, 100, corpora=600, resamples=1000) <= 0.97

@@ -622,6 +622,7 @@ def test_interrupted_and_failing_runs_leave_the_old_file(
 # --- processes ---------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.full
 def test_jobs_give_the_same_in_the_same_order(predict: Predict, trained: Trained, shelf: Path):
     ckpt = trained("corr_attn")
     words = ("--ckpt", ckpt, shelf / "audio", "gone.wav", "--batch_size", "2", "--window", "0.4")

@@ -620,6 +620,7 @@ def test_a_full_disk(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert not list(tmp_path.rglob("*.html"))
 
 
+@pytest.mark.full
 def test_200_runs(tmp_path: Path):
     """Two upstreams, five systems, five folds, four seeds: it ends, and draws each figure once."""
     folder = write_benchmark(

@@ -185,6 +185,7 @@ def test_a_killed_writer_loses_the_utterance_in_flight_and_no_other(
     check_values(store, tiny_corpus, whole=True)
 
 
+@pytest.mark.full
 def test_two_processes_share_an_extraction(nursery: Nursery, command: Command, tiny_corpus: TinyCorpus, tmp_path: Path):
     words = command("extract", "S", delay=0.001)
     pids = [nursery.start(*words, to=f"out{rank}", env={"RANK": str(rank), "WORLD_SIZE": "2"}) for rank in range(2)]
@@ -250,6 +251,7 @@ def run_until_full(nursery: Nursery, command: Command, corpus: TinyCorpus, store
     check_values(Path(store).absolute(), corpus, whole=False)
 
 
+@pytest.mark.full
 def test_training_onto_a_full_disk(
     nursery: Nursery, command: Command, cli: Cli, tiny_corpus: TinyCorpus, tmp_path: Path
 ):
@@ -274,6 +276,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", str(folder)], check=True)
 
 
+@pytest.mark.full
 def test_a_file_system_that_is_full(
     nursery: Nursery, command: Command, tiny_corpus: TinyCorpus, small_disk: Path, tmp_path: Path
 ):

@@ -252,6 +252,7 @@ def test_real_lists(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, submit: Sub
     assert len({line.split()[0] for lines in texts for line in lines}) == 5531
 
 
+@pytest.mark.full
 def test_command_of_its_own(five: Path, lists: Path, tmp_path: Path, run: Run):
     said = run("s3prl-emotion", "submit", *(five / fold for fold in FOLDS), "--meta_data", lists, "--out", "er.zip")
     assert said.stdout.splitlines()[-1] == "er.zip"

@@ -384,6 +384,7 @@ def test_processes_share_weights_but_not_dropout(tmp_path: Path, tiny_corpus: Ti
     assert not np.array_equal(seen[0][0], seen[0][1])
 
 
+@pytest.mark.full
 def test_evaluation_mode(tmp_path: Path, train: Train, tiny_corpus: TinyCorpus):
     trained = train(tiny_corpus, None, 4)
     line = ("-m", "evaluate", *HEAD, "-i", trained / "dev-best.ckpt", "-o")
@@ -399,6 +400,7 @@ def test_evaluation_mode(tmp_path: Path, train: Train, tiny_corpus: TinyCorpus):
     ]
 
 
+@pytest.mark.full
 def test_feature_store_is_shared(tmp_path: Path, train: Train, tiny_corpus: TinyCorpus):
     plain = train(tiny_corpus, 2, 4, folder="plain")
     for name in ("cold", "warm"):
@@ -424,6 +426,7 @@ def test_extraction_is_shared(tmp_path: Path, tiny_corpus: TinyCorpus):
 # --- checkpoints ---------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.full
 def test_resumed_run_equals_an_uninterrupted_one(train: Train, tiny_corpus: TinyCorpus):
     """With dropout, whose draws differ between processes, and in the middle of an epoch."""
     options = {"runner.save_step": 2, "runner.eval_step": 4, "runner.log_step": 3, f"{DATA}.num_workers": 1}
