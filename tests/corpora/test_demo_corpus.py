@@ -110,6 +110,7 @@ def test_two_processes_at_once_make_the_same_bytes_as_this_one(corpus: tuple[Pat
     assert _digests(made) == _digests(corpus[0])
 
 
+@pytest.mark.full
 def test_making_it_again_in_one_process_gives_the_same_bytes(corpus: tuple[Path, Path], tmp_path: Path) -> None:
     assert _digests(demo.demo_corpus(tmp_path)[0]) == _digests(corpus[0])
 
@@ -350,6 +351,7 @@ def test_no_file_is_silent_clipped_or_a_copy(audio: dict[str, NDArray[np.float64
     assert len({samples.tobytes() for samples in audio.values()}) == len(audio)
 
 
+@pytest.mark.full
 def test_emotions_differ_in_level_duration_and_pitch(rows: list[Row], audio: dict[str, NDArray[np.float64]]) -> None:
     level = _mean_by_emotion(rows, {name: float(np.sqrt(np.mean(x**2))) for name, x in audio.items()})
     duration = _mean_by_emotion(rows, {name: len(x) / 22050 for name, x in audio.items()})

@@ -94,6 +94,7 @@ def test_speakers_that_sort_alike_do_not_depend_on_the_order_of_rows():
     assert digest(backwards, num_folds="speakers") == digest(table, num_folds="speakers")
 
 
+@pytest.mark.full
 def test_a_fresh_process_draws_the_same(tmp_path: Path):
     table = table_of()
     table.to_csv(tmp_path / "labels.csv", index=False)

@@ -50,6 +50,7 @@ def tess() -> Iterator[str]:
         yield f"TESS/{speaker}_{name}/{speaker}_word{chr(97 + word % 26)}{chr(97 + word // 26)}_{name}.wav"
 
 
+@pytest.mark.full
 @pytest.mark.parametrize(
     ("corpus", "audio", "speakers", "gender"),
     [

@@ -983,6 +983,7 @@ def test_room_is_checked_before(degrade: Call, tiny_corpus: TinyCorpus, monkeypa
     degrade(tiny_corpus, "--noise", "pink")
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("workers", [0, 1])
 def test_a_full_disk_is_one_line(degrade: Call, tiny_corpus: TinyCorpus, monkeypatch: pytest.MonkeyPatch, workers: int):
     with monkeypatch.context() as patch:

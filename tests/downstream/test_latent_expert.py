@@ -50,6 +50,7 @@ def extra(corpus: TinyCorpus) -> dict[str, object]:
     return {f"{DATA}.extra_tests": {"other": {"labels": str(corpus.labels), "root": str(corpus.root)}}}
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("method", METHODS)
 def test_every_method_learns_and_is_evaluated_from_its_checkpoint_alone(
     cli: Cli, graded_corpus: TinyCorpus, method: str
@@ -74,6 +75,7 @@ def test_every_method_learns_and_is_evaluated_from_its_checkpoint_alone(
     assert sorted(line.split()[0] for line in out.splitlines() if line.startswith("  ")) == ["ang", "sad"]
 
 
+@pytest.mark.full
 def test_what_the_test_fold_sounds_like_changes_nothing_that_is_learnt_or_fitted(cli: Cli, own_tiny_corpus: TinyCorpus):
     """The leak test: other audio in test and dev, same weights, standardisation and SVC."""
     last = {"runner.eval_dataloaders": ["dev", "test"], f"{MODEL}.method": "vae_cluster"}
@@ -92,6 +94,7 @@ def test_what_the_test_fold_sounds_like_changes_nothing_that_is_learnt_or_fitted
     assert (one["model.classifier.coefficients"] != 0).any()
 
 
+@pytest.mark.full
 def test_resumed_run_equals_an_uninterrupted_one(cli: Cli, graded_corpus: TinyCorpus):
     more = {f"{MODEL}.method": "vae_cluster", f"{MODEL}.annealing": {"ramp": 0.5, "cycles": 1, "epochs": 3}}
     train(cli, graded_corpus, "whole", **more)
@@ -132,6 +135,7 @@ def test_other_corpora_without_dimensions_and_with_fewer_classes(
         assert file["embeddings"].shape == (24, 4)
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("learn", [True, False])
 def test_unlabelled_share(cli: Cli, graded_corpus: TinyCorpus, tiny_corpus: TinyCorpus, learn: bool):
     section = {f"{MODEL}.unlabelled": {"splits": ["other"], "share": 0.25, "learn": learn}}
@@ -148,6 +152,7 @@ def test_unlabelled_share(cli: Cli, graded_corpus: TinyCorpus, tiny_corpus: Tiny
     assert set(predictions_of("exp", "other").index) == names
 
 
+@pytest.mark.full
 def test_labels_of_unlabelled_utterances_are_never_used(
     cli: Cli, graded_corpus: TinyCorpus, tiny_corpus: TinyCorpus, tmp_path: Path
 ):

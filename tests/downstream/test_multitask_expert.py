@@ -113,6 +113,7 @@ def test_fewer_classes_are_evaluated_than_learnt(cli: Cli, voted_corpus: TinyCor
     assert metrics["utterances"] == sum(row["truth"] in ("neu", "ang") for row in rows)
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("kind", ["balanced", "effective"])
 def test_weighted_classes(cli: Cli, voted_corpus: TinyCorpus, kind: str):
     train(cli, voted_corpus, "plain")

@@ -234,6 +234,7 @@ def rescaled(corpus: TinyCorpus, scale: float, offset: float) -> TinyGradedCorpu
     return relabelled(corpus, Path("rescaled.csv"), change)
 
 
+@pytest.mark.full
 @pytest.mark.parametrize(("scale", "offset"), [(1.5, -0.5), (0.01, 0.0), (100.0, -5e3)])
 def test_scale_of_the_labels_does_not_matter(
     train: Train, graded_corpus: TinyGradedCorpus, scale: float, offset: float
@@ -443,6 +444,7 @@ def test_resuming_a_run_that_stopped_trains_no_further(train: Train, caplog: pyt
     assert "dev has not improved in 3 evaluations" in caplog.text
 
 
+@pytest.mark.full
 def test_more_patience_goes_on(cli: Cli, train: Train):
     folder = train(**STOPPING | {"runner.early_stopping": 1})
     end = last_state(folder)["Step"]

@@ -146,6 +146,7 @@ def test_training_with_a_store_equals_training_without_to_the_bit(
     assert "test at step 6" in plain["log.log"]
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("kind", ["hubert", "wavlm_large"])
 def test_training_on_a_speech_model_with_a_store(cli: Cli, tiny_corpus: TinyCorpus, tmp_path: Path, kind: str):
     TINY[kind](tmp_path / "model")

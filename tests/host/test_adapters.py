@@ -656,6 +656,7 @@ HEAD = ("-d", "emotion_corr_attn", "-p", "exp", "--device", "cpu")
 SIZES = {"logmel26": 26, "mel_f0": 41, "egemaps": 88, "egemaps_lld": 25}
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("name", ["logmel26", "mel_f0", *SMILE])
 def test_a_head_trains_on_it(cli: Cli, tiny_corpus: TinyCorpus, name: str) -> None:
     cli("-m", "train", "-u", name, *HEAD, "-o", tiny_corpus.overrides())
@@ -664,6 +665,7 @@ def test_a_head_trains_on_it(cli: Cli, tiny_corpus: TinyCorpus, name: str) -> No
     assert "test_fold1_metrics.json" in {path.name for path in Path("exp").iterdir()}
 
 
+@pytest.mark.full
 @needs_smile
 def test_a_head_trains_on_several_side_by_side(cli: Cli, tiny_corpus: TinyCorpus) -> None:
     members = [{"name": "fbank_no_cmvn"}, {"name": "mel_f0", "model_config": "f0.yaml"}, {"name": "egemaps"}]

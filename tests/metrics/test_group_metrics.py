@@ -99,6 +99,7 @@ def test_n_best_stops_short_of_all_classes(classes: int, steps: list[str]) -> No
     assert list(metrics["n_best"]) == list(metrics["per_speaker"]["s"]["n_best"]) == steps
 
 
+@pytest.mark.full
 @settings(max_examples=40, deadline=None, derandomize=True)
 @given(seed=st.integers(0, 10_000), utterances=st.integers(1, 40), classes=st.integers(2, 6))
 def test_groups_are_scikit_learns_one_by_one(seed: int, utterances: int, classes: int) -> None:

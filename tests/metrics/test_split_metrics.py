@@ -320,6 +320,7 @@ def test_figures_of_a_split(tmp_path: Path) -> None:
     assert all((picture(path) == pixels).all() for path, pixels in zip(written, before, strict=True))
 
 
+@pytest.mark.full
 @pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize("known", [False, True])
 def test_figures_of_one_utterance(tmp_path: Path, known: bool) -> None:
@@ -339,6 +340,7 @@ def test_no_speaker_figure_where_no_speaker_counts(tmp_path: Path) -> None:
         plot_speakers(tmp_path / "s.png", metrics["per_speaker"], EVALUATED, "t", 50)
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("number", [2, 4, 13])
 def test_as_many_classes_as_there_are(tmp_path: Path, number: int) -> None:
     classes = [f"class {k}" for k in range(number)]

@@ -316,6 +316,7 @@ def train(folder: Path, out: Path, **training: Any) -> Outcome:
     return Pretraining(config, index_of(folder), out, torch.device("cpu")).run()
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("order", ["audeep", "aligned"])
 def test_a_toy_signal_is_reconstructed(tmp_path: Path, toy: Path, order: str) -> None:
     model = {"hidden_size": 32, "decoder": order, "dropout": 0.0}
@@ -351,6 +352,7 @@ def state_of(out: Path) -> dict[str, Any]:
     return state
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("stops", [(3,), (6, 7), (5, 12)])
 def test_a_resumed_run_equals_an_uninterrupted_one(tmp_path: Path, toy: Path, stops: tuple[int, ...]) -> None:
     train(toy, tmp_path / "whole", steps=14, log_step=1, eval_step=7)

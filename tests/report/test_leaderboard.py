@@ -56,6 +56,7 @@ def write_lines(folder: Path, lines: list[dict[str, Any]]) -> None:
 # --- ranks ------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.full
 def test_ranks_are_by_the_mean_over_runs_within_each_split(made: Path):
     board = board_of(made)
     assert board.ranked_by == {"test": "UAR", "test_5dB": "UAR"}

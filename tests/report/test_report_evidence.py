@@ -582,6 +582,7 @@ def test_the_long_table_holds_the_details(reported: Path):
         assert rows["one", name]["runs"] == "2"
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("split", [{"genders": ("F",)}, {"genders": ("",)}, {"speakers": 1}])
 def test_one_gender_none_and_one_speaker(tmp_path: Path, split: dict[str, Any]):
     folder = full(tmp_path, ["only"], **split)

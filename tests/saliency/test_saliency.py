@@ -453,6 +453,7 @@ def test_state_goes_on_where_it_was() -> None:
     torch.testing.assert_close(again.cross_correlation_saliency(per_target=True), expected, atol=1e-6, rtol=0)
 
 
+@pytest.mark.full
 @settings(max_examples=25, deadline=None, derandomize=True)
 @given(
     cuts=st.lists(st.integers(0, 83), max_size=5),

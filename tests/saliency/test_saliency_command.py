@@ -205,6 +205,7 @@ def expected_scores(means: Tensor, utterances: tuple[Utterance, ...]) -> np.ndar
 # --- from audio to files ---------------------------------------------------------------------------------------------
 
 
+@pytest.mark.full
 def test_ccs_of_all_layers_with_and_without_a_store(drawing: Suite, rated: RatedCorpus, hubert: tuple[object, ...]):
     told = drawing(*hubert, *of(rated, "plain/a.saliency"), "--layers")
     for folder in ("cold", "warm"):
@@ -407,6 +408,7 @@ def test_fold_is_the_recipes_and_else_the_flags(
     )
 
 
+@pytest.mark.full
 def test_audio_is_cut_as_in_training(suite: Suite, rated: RatedCorpus, hubert: tuple[object, ...]) -> None:
     cut = "config.downstream_expert.datarc.max_duration=0.12,,config.downstream_expert.datarc.num_workers=1"
     suite(*hubert, *of(rated, "a"), "-o", cut)

@@ -196,6 +196,7 @@ def test_two_processes_share_an_extraction(nursery: Nursery, command: Command, t
     check_values(tmp_path / "S", tiny_corpus, whole=True)
 
 
+@pytest.mark.full
 def test_many_read_and_write_at_once(nursery: Nursery, tmp_path: Path):
     store = tmp_path / "S"
     store.mkdir()
@@ -227,6 +228,7 @@ def error_in(output: Path | str) -> str:
     return lines[0]
 
 
+@pytest.mark.full
 def test_extraction_onto_a_full_disk(nursery: Nursery, command: Command, tiny_corpus: TinyCorpus, tmp_path: Path):
     words = command("extract", "S")
     assert nursery.wait(nursery.start(*words, limit=6_000_000)) == 1

@@ -88,7 +88,9 @@ def not_a_number(path: Path) -> None:
     soundfile.write(path, samples, RATE, subtype="FLOAT")
 
 
-@pytest.mark.parametrize(("pre_load", "workers"), [(True, 0), (False, 0), (False, 2)])
+@pytest.mark.parametrize(
+    ("pre_load", "workers"), [(True, 0), (False, 0), pytest.param(False, 2, marks=pytest.mark.full)]
+)  # loaders take seconds to end
 @pytest.mark.parametrize(
     ("damage", "said"), [(unreadable, "unreadable audio"), (empty, "0 samples"), (not_a_number, "NaN or infinite")]
 )

@@ -106,6 +106,7 @@ def gathers() -> dict[str, Any]:
     return {"whole": whole.detach(), "gradient": own.grad, "loss": loss.item(), "labels": labels, "objects": objects}
 
 
+@pytest.mark.full
 def test_rows_are_gathered_and_gradients_flow_to_each_ones_own(tmp_path: Path):
     left = [process.value for process in together(tmp_path, 3, joined, gathers)]
     whole = torch.cat([rows_of(rank) for rank in range(3)]).requires_grad_()
@@ -343,6 +344,7 @@ def test_run_equals_that_of_one_process(
     assert len({row["FileName"] for row in table(many / "test_fold1_predictions.csv")}) == (16 if whole else 8)
 
 
+@pytest.mark.full
 def test_one_set_of_files(tmp_path: Path, tiny_corpus: TinyCorpus):
     exports = {"downstream_expert.attention_dir": "att"}
     for folder, world in (("one", None), ("many", 2)):

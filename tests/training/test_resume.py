@@ -126,6 +126,7 @@ def test_resumed_run_equals_an_uninterrupted_one(
     assert different(before["Downstream"], parts["Downstream"])  # it did go on
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("seed", [1337, 7])
 def test_trainable_upstream_resumes_exactly(cli: Cli, tiny_corpus: TinyCorpus, interrupt: Interrupt, seed: int):
     more = ("-f", "--seed", str(seed), "-u", "customized_upstream")
@@ -137,6 +138,7 @@ def test_trainable_upstream_resumes_exactly(cli: Cli, tiny_corpus: TinyCorpus, i
     assert different(outcome_of("whole"), outcome_of("parts")) == []
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("what", ["parts", "parts/states-3.ckpt"])
 def test_resuming_by_folder_or_file(cli: Cli, tiny_corpus: TinyCorpus, interrupt: Interrupt, what: str):
     cli(*words(tiny_corpus, "whole"))
@@ -199,6 +201,7 @@ def test_checkpoint_of_the_hosts_own_runner_can_be_resumed(cli: Cli, tiny_corpus
 # --- writing -----------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.full
 @pytest.mark.parametrize(
     ("failure", "code", "said"),
     [
@@ -234,6 +237,7 @@ def test_crash_while_a_checkpoint_is_written(
     assert different(outcome_of("whole"), outcome_of("parts")) == []
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("keep", [1, 2, 20])
 def test_never_without_a_checkpoint(cli: Cli, tiny_corpus: TinyCorpus, monkeypatch: pytest.MonkeyPatch, keep: int):
     """Also between two lines: what is kept is counted at every removal, after the new one is in place."""

@@ -185,6 +185,7 @@ def test_seed_rules_initialisation_and_order(cli: Cli, tiny_corpus: TinyCorpus, 
         assert len({name for batch in batches for name in batch}) == 24  # six steps of four: each utterance once
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("workers", [0, 2])
 def test_evaluating_does_not_change_training(cli: Cli, tiny_corpus: TinyCorpus, workers: int):
     often = train(cli, tiny_corpus, "often", **{"runner.eval_step": 2, f"{DATA}.num_workers": workers})
@@ -197,6 +198,7 @@ def test_evaluating_does_not_change_training(cli: Cli, tiny_corpus: TinyCorpus, 
     assert same(*weights)
 
 
+@pytest.mark.full
 def test_training_does_not_depend_on_how_audio_is_read(cli: Cli, tiny_corpus: TinyCorpus):
     base = train(cli, tiny_corpus, "base")
     for name, options in (("read", {"pre_load": False}), ("workers", {"pre_load": False, "num_workers": 2})):
@@ -265,6 +267,7 @@ def test_every_pooling_and_option_trains(cli: Cli, tiny_corpus: TinyCorpus, pool
 # --- upstream and layers -----------------------------------------------------------------------------------------
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("layer", [None, 0, 1, -1])
 def test_trainable_upstream(cli: Cli, tiny_corpus: TinyCorpus, layer: int | None):
     words = ("-u", "customized_upstream", "-f", *(() if layer is None else ("-l", layer)))

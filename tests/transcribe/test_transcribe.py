@@ -200,6 +200,7 @@ def test_the_language_counts(folders: Folders):
     assert english != german
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("kind", BATCHED)
 def test_a_transcript_does_not_depend_on_its_batch(kind: str, folders: Folders):
     alone = load_recogniser(folders(kind))
@@ -228,6 +229,7 @@ def test_an_adapter_behind_the_encoder_is_not_batched(tmp_path: Path):
     assert load_recogniser(folder, RecogniserOptions(batch_size=4)).batch_size == 1
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("kind", ["Hubert large", "whisper"])
 def test_long_audio_is_recognised_in_windows(kind: str, folders: Folders):
     [waveform] = spoken(7.3)
@@ -445,6 +447,7 @@ def dies_after(monkeypatch: pytest.MonkeyPatch) -> Callable[[int | None], None]:
     return lambda count: left.__setitem__(0, -1 if count is None else count)
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("kind", ["Hubert large", "whisper"])
 def test_transcribing_a_corpus(kind: str, suite: Suite, graded_corpus: TinyGradedCorpus, folders: Folders):
     pytest.importorskip("jiwer")

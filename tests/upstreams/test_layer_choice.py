@@ -108,6 +108,7 @@ def auto(file: Path) -> dict[str, object]:
     return {"downstream_expert.layer": "auto", "downstream_expert.layer_file": str(file)}
 
 
+@pytest.mark.full
 def test_the_most_salient_layer_is_taken(cli: Cli, graded_corpus: TinyCorpus, hubert: Path, tmp_path: Path):
     from s3prl_emotion.upstreams.saliency_file import SaliencyFile
 
@@ -125,6 +126,7 @@ def test_the_most_salient_layer_is_taken(cli: Cli, graded_corpus: TinyCorpus, hu
     cli("-m", "evaluate", "-e", "auto/dev-best.ckpt", "-t", "test")  # the checkpoint knows the layer
 
 
+@pytest.mark.full
 def test_a_cut_upstream_shares_the_whole_ones_store(cli: Cli, graded_corpus: TinyCorpus, hubert: Path, tmp_path: Path):
     store = ("--feature_store", str(tmp_path / "store"))
     train(cli, graded_corpus, hubert, *store, folder="all")
@@ -161,6 +163,7 @@ def test_what_does_not_fit_is_refused(
     assert not Path("exp").exists()
 
 
+@pytest.mark.full
 def test_layer_of_another_fold_is_refused(cli: Cli, graded_corpus: TinyCorpus, hubert: Path, tmp_path: Path):
     file = tmp_path / "layers.safetensors"
     assert saliency(graded_corpus, hubert, file, **{"downstream_expert.datarc.test_fold": "fold2"}) == 0
