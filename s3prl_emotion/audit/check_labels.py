@@ -265,7 +265,7 @@ def _out_of_scale(listing: Listing, means: pd.DataFrame) -> list[Finding]:
     how = "" if listing.scale else ", on which nearly all others lie"
     what = f"values outside of the scale {scale[0]:g} to {scale[1]:g}{how}"
     where = [str(means.columns[column]) for column in np.flatnonzero(wrong.any(axis=0))]
-    return [finding(ERROR, "dimension-range", what, "mend them, or leave the cells empty", cases, where)]
+    return [finding(ERROR, "dimension-range", what, "fix them, or leave the cells empty", cases, where)]
 
 
 def _scale_of(known: Any) -> tuple[float, float] | None:

@@ -51,7 +51,7 @@ def read_superb(folder: Path, pattern: re.Pattern[str] | None) -> Listing:
     if strangers:
         what = "classes that the list's own 'labels' does not number"
         findings.append(
-            finding(ERROR, "class-unknown", what, "add them to 'labels' or mend the entries", strangers, where)
+            finding(ERROR, "class-unknown", what, "add them to 'labels' or fix the entries", strangers, where)
         )
     rows = collector.frame()
     if rows.empty:
@@ -119,7 +119,7 @@ def read_emobox(source: Path, pattern: re.Pattern[str] | None) -> Listing:
     if unknown:
         what = "classes that label_map.json does not name"
         findings.append(
-            finding(ERROR, "class-unknown", what, "add them to label_map.json or mend the entries", unknown)
+            finding(ERROR, "class-unknown", what, "add them to label_map.json or fix the entries", unknown)
         )
     rows = rows.assign(**_speakers(rows["file"].tolist(), corpus, pattern))
     ordered = {fold: _in_order(folds[fold]) for fold in sorted(folds, key=natural_order)}
