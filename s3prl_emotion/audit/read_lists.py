@@ -118,9 +118,7 @@ def read_emobox(source: Path, pattern: re.Pattern[str] | None) -> Listing:
         raise LabelError(f"{source}: its lists have no entries")
     if unknown:
         what = "classes that label_map.json does not name"
-        findings.append(
-            finding(ERROR, "class-unknown", what, "add them to label_map.json or fix the entries", unknown)
-        )
+        findings.append(finding(ERROR, "class-unknown", what, "add them to label_map.json or fix the entries", unknown))
     rows = rows.assign(**_speakers(rows["file"].tolist(), corpus, pattern))
     ordered = {fold: _in_order(folds[fold]) for fold in sorted(folds, key=natural_order)}
     if all("dev" not in parts for parts in ordered.values()):
