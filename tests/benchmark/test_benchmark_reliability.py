@@ -261,6 +261,10 @@ def cluster(tmp_path: Path) -> Iterator[tuple[str, list[subprocess.Popen[bytes]]
             started.append(subprocess.Popen(command, env=env, stdout=log, stderr=log, start_new_session=True))
             wait_until_listening(port)
     try:
+        status = [ray, "status", "--address", f"127.0.0.1:{port}"]
+        deadline = time.monotonic() + 120  # a run that is over before the second node joined would meet no other
+        while "/2.0 CPU" not in subprocess.run(status, env=env, capture_output=True, text=True, check=False).stdout:
+            assert time.monotonic() < deadline, (tmp_path / "ray.log").read_text()
         yield f"127.0.0.1:{port}", started[1:]
     finally:
         for process in started:
