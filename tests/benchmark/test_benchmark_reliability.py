@@ -255,17 +255,30 @@ def cluster(tmp_path: Path) -> Iterator[tuple[str, list[subprocess.Popen[bytes]]
     head = ["--head", "--port", str(port), "--num-cpus", "0", "--include-dashboard", "false"]
     node = ["--address", f"127.0.0.1:{port}", "--num-cpus", "1"]
     started: list[subprocess.Popen[bytes]] = []
-    with (tmp_path / "ray.log").open("ab") as log:
-        for words in (head, node, node):
+    log = tmp_path / "ray.log"
+
+    def start(words: list[str]) -> subprocess.Popen[bytes]:
+        with log.open("ab") as file:
             command = [ray, "start", *words, *size]
-            started.append(subprocess.Popen(command, env=env, stdout=log, stderr=log, start_new_session=True))
-            wait_until_listening(port)
+            started.append(subprocess.Popen(command, env=env, stdout=file, stderr=file, start_new_session=True))
+        return started[-1]
+
+    def cpus() -> str:
+        words = [ray, "status", "--address", f"127.0.0.1:{port}"]
+        return subprocess.run(words, env=env, capture_output=True, text=True, check=False).stdout
+
     try:
-        status = [ray, "status", "--address", f"127.0.0.1:{port}"]
-        deadline = time.monotonic() + 120  # a run that is over before the second node joined would meet no other
-        while "/2.0 CPU" not in subprocess.run(status, env=env, capture_output=True, text=True, check=False).stdout:
-            assert time.monotonic() < deadline, (tmp_path / "ray.log").read_text()
-        yield f"127.0.0.1:{port}", started[1:]
+        start(head)
+        wait_until_listening(port)
+        nodes = []
+        deadline = time.monotonic() + 240
+        for number in (1, 2):  # one after the other: a run that is over before the second joined would meet no other
+            nodes.append(start(node))
+            while f"/{number}.0 CPU" not in cpus():
+                assert time.monotonic() < deadline, log.read_text()
+                if nodes[-1].poll() is not None:  # on a busy machine ray gives up after 30 s
+                    nodes[-1] = start(node)
+        yield f"127.0.0.1:{port}", nodes
     finally:
         for process in started:
             kill_with_children(process.pid)

@@ -404,4 +404,4 @@ def test_a_warning_where_others_may_reach_it(shelf: Path):
         process.send_signal(signal.SIGINT)
         assert process.wait(20) == 130
         assert process.stderr is not None
-        assert "--host 0.0.0.0: whoever reaches this machine can upload audio" in process.stderr.read()
+        assert "--host 0.0.0.0: everyone who can reach this machine can use the page" in process.stderr.read()
