@@ -7,6 +7,7 @@ from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from s3prl_emotion.errors import UsageError
@@ -46,7 +47,8 @@ def _list(args: Namespace) -> int:
         what += ", batched" if identity.get("batched") else ""
         size, dtype = f"{item.bytes / 1e9:.3f}", str(identity.get("dtype"))
         ckpt = str(item.about["by"].get("ckpt") or "")
-        table.add_row(item.folder.name, ckpt, item.shape, dtype, what, str(item.utterances), size, item.about["made"])
+        words = (item.folder.name, ckpt, item.shape, dtype, what, str(item.utterances), size, item.about["made"])
+        table.add_row(*map(escape, words))
     Console(width=160, soft_wrap=True).print(table)
     return 0
 
@@ -63,6 +65,8 @@ def _verify(args: Namespace) -> int:
     bad = 0
     for verdict in upkeep.verify(args.folder):
         sys.stdout.write(f"{verdict.folder.name}: {verdict.good} good, {verdict.bad} damaged\n")
+        if verdict.about:
+            sys.stdout.write(f"  damaged: {verdict.about}\n")
         for stem in verdict.segments:
             sys.stdout.write(f"  damaged: {stem}\n")
         bad += verdict.bad

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import inspect
 import json
 import os
 from collections.abc import Iterator
@@ -20,10 +19,9 @@ from numpy.typing import NDArray
 from torch import nn
 
 from s3prl_emotion.errors import StoreError
+from s3prl_emotion.store.contents import file_hash, folder_hash
 from s3prl_emotion.store.segments import raw_bytes
-
-WEIGHTS = (".safetensors", ".bin", ".pt", ".pth", ".ckpt", ".msgpack", ".h5", ".onnx")  # covered by the weights' hash
-CODE = (".py", ".yaml", ".yml", ".json", ".conf")
+from s3prl_emotion.store.source_code import code_hash
 
 
 @dataclass(frozen=True)
@@ -70,7 +68,7 @@ def identify(
         batched: computed in padded batches, within 1e-4 of each utterance computed alone
 
     Raises:
-        StoreError: the adapter's ``identity()`` is not plain data
+        StoreError: the adapter's ``identity()`` is not plain data, or a file that counts cannot be read
     """
     describe: Any = getattr(model, "identity", None)
     try:
@@ -79,13 +77,22 @@ def identify(
         raise StoreError(
             f"-u {upstream}: its identity() must return plain numbers, strings, lists … ({error})"
         ) from error
+    try:
+        files = {
+            "code": code_hash(model, upstream),
+            "checkpoint": checkpoint_hash(ckpt),
+            "config": file_hash(Path(model_config)) if model_config else None,
+        }
+    except OSError as error:
+        raise StoreError(
+            f"{error.filename}: cannot be read ({error.strerror}), but the features of -u {upstream} may depend on it; "
+            "fix its permissions, or move it elsewhere"
+        ) from error
     return Identity(
         {
             "upstream": upstream,
             "weights": weights_hash(model),
-            "code": code_hash(model),
-            "checkpoint": _checkpoint(ckpt),
-            "config": _content(Path(model_config)) if model_config else None,
+            **files,
             "options": own,
             "selection": selection,
             "layer": layer,
@@ -109,62 +116,16 @@ def weights_hash(model: nn.Module) -> str:
     return digest.hexdigest()
 
 
-def code_hash(model: nn.Module) -> str:
-    """Return a hash of the source of a model's classes: whole folders of adapters, and single modules elsewhere.
-
-    The model's own package counts, and s3prl and this suite; torch and transformers do not, since their versions give
-    the same features within rounding (``upstream.json`` names the versions that were used).
-
-    Raises:
-        StoreError: the upstream's class has no source file
-    """
-    packages = {"s3prl", "s3prl_emotion", _package(type(model))}
-    classes = {base for part in model.modules() for base in type(part).__mro__ if _package(base) in packages}
-    try:
-        sources = {_source(Path(inspect.getfile(item)).resolve()) for item in classes | {type(model)}}
-    except (TypeError, OSError) as error:
-        raise StoreError(f"{type(model)}: no source file, so a store cannot notice changes of its code") from error
-    return " ".join(
-        sorted(f"{path.name}:{folder_hash(path, CODE) if path.is_dir() else _content(path)}" for path in sources)
-    )
-
-
-def folder_hash(folder: Path, suffixes: tuple[str, ...] = ()) -> str:
-    """Return a hash of the names and contents of a folder's files: those with ``suffixes``, or all but weights."""
-    digest = xxhash.xxh3_128()
-    for path in sorted(folder.rglob("*")):
-        wanted = path.suffix in suffixes if suffixes else path.suffix not in WEIGHTS
-        if path.is_file() and wanted and "__pycache__" not in path.parts:
-            digest.update(f"{path.relative_to(folder).as_posix()} {_content(path)}\n".encode())
-    return digest.hexdigest()
-
-
-def _package(item: type) -> str:
-    return item.__module__.partition(".")[0]
-
-
-def _source(file: Path) -> Path:
-    """Return the adapter's folder with the module in it or one level below, or the module's own file."""
-    return next((folder for folder in file.parents[:2] if (folder / "hubconf.py").is_file()), file)
-
-
-def _tensors(model: nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
-    yield from sorted(model.named_parameters(remove_duplicate=False), key=itemgetter(0))
-    yield from sorted(model.named_buffers(remove_duplicate=False), key=itemgetter(0))
-
-
-def _checkpoint(ckpt: str | None) -> str | None:
+def checkpoint_hash(ckpt: str | None) -> str | None:
+    """Return a hash of the content of ``-k``, a file or a folder; an id or address as it is, ``None`` for ``None``."""
     if ckpt is None:
         return None
     path = Path(os.path.expanduser(ckpt))
     if path.is_dir():
         return folder_hash(path)
-    return _content(path) if path.is_file() else ckpt  # an id or address; its weights are in the weights' hash
+    return file_hash(path) if path.is_file() else ckpt  # the weights of an id or address are in the weights' hash
 
 
-def _content(path: Path) -> str:
-    digest = xxhash.xxh3_128()
-    with path.open("rb") as file:
-        while block := file.read(1 << 22):
-            digest.update(block)
-    return digest.hexdigest()
+def _tensors(model: nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
+    yield from sorted(model.named_parameters(remove_duplicate=False), key=itemgetter(0))
+    yield from sorted(model.named_buffers(remove_duplicate=False), key=itemgetter(0))

@@ -34,6 +34,8 @@ ALIGNMENT = 64  # bytes; as in torch's own memory, so that the same arithmetic g
 SEGMENT_BYTES = 4 << 30  # a writer then begins another segment, so that upkeep rewrites little at a time
 DTYPES = (torch.float32, torch.float16, torch.bfloat16)
 DTYPE_NAMES = tuple(str(dtype).removeprefix("torch.") for dtype in DTYPES)
+MOST = 1 << 24  # layers, channels: more is damage that a checksum does not reveal
+LAST_BYTE = 1 << 62  # of any file
 FEATURES, INDEX, LOCK = ".features", ".index", "lock"
 
 
@@ -50,6 +52,13 @@ class Entry(NamedTuple):
     dtype: int
     samples: int
 
+    def is_possible(self) -> bool:
+        """Return whether the fields agree with each other, so that they can be read as a stack."""
+        if self.dtype >= len(DTYPES) or not (1 <= self.layers <= MOST and 1 <= self.dim <= MOST):
+            return False
+        count = self.layers * self.frames * self.dim
+        return self.size == count * DTYPES[self.dtype].itemsize and self.offset + self.size <= LAST_BYTE
+
 
 class Segment:
     """A segment as a reader sees it, which grows while its writer is open."""
@@ -61,7 +70,7 @@ class Segment:
         self.map: Tensor | None = None  # bytes of the file; holds no descriptor, of which a process may have few
 
     def new_entries(self) -> Iterator[Entry]:
-        """Yield the entries that were added since the last call; skip and count damaged ones."""
+        """Yield the entries that were added since the last call; skip and count damaged and impossible ones."""
         with self.stem.with_suffix(INDEX).open("rb") as file:
             magic, raw = file.read(len(MAGIC)), b""
             if magic == MAGIC:
@@ -74,10 +83,11 @@ class Segment:
         self.index_read += whole
         starts = range(0, whole, ENTRY.size)
         for start, (*fields, check) in zip(starts, ENTRY.iter_unpack(raw[:whole]), strict=True):
-            if xxhash.xxh3_64_intdigest(raw[start : start + ENTRY.size - 8]) != check:
+            entry = Entry._make(fields)
+            if xxhash.xxh3_64_intdigest(raw[start : start + ENTRY.size - 8]) == check and entry.is_possible():
+                yield entry
+            else:
                 self.bad_entries += 1
-                continue
-            yield Entry._make(fields)
 
     def read(self, entry: Entry) -> Tensor | None:
         """Return the stack ``[L, T, D]`` of an entry, mapped, not copied; ``None`` if the file was truncated."""
@@ -210,7 +220,11 @@ def exclusive(folder: Path) -> Iterator[None]:
 
 def stems(folder: Path) -> list[Path]:
     """Return the segments of a collection, oldest first."""
-    return sorted(path.with_suffix("") for path in folder.glob(f"*{INDEX}") if path.with_suffix(FEATURES).is_file())
+    return sorted(path.with_suffix("") for path in folder.glob(f"*{INDEX}") if _is_pair(path))
+
+
+def _is_pair(index: Path) -> bool:
+    return index.is_file() and index.with_suffix(FEATURES).is_file()
 
 
 def _write_all(descriptor: int, data: memoryview, offset: int) -> None:

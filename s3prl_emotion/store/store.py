@@ -239,8 +239,8 @@ def read_about(path: Path) -> dict[str, Any]:
     try:
         about = json.loads(path.read_text(encoding="utf-8"))
         kinds = {"format": int, "identity": dict, "made": str, "by": dict}
-        if not all(isinstance(about[name], kind) for name, kind in kinds.items()):
+        if not all(isinstance(about[name], kind) for name, kind in kinds.items()) or isinstance(about["format"], bool):
             raise TypeError("a value of the wrong type")
         return {name: about[name] for name in kinds}
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise StoreError(f"{path}: damaged or missing; remove {path.parent} to have it filled again") from error

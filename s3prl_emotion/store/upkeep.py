@@ -37,6 +37,7 @@ class Verdict:
     good: int = 0
     bad: int = 0
     segments: list[Path] = field(default_factory=list)  # those with bad records
+    about: str | None = None  # what is wrong with its description, which counts as a bad record
 
 
 def collections(store: Path) -> list[Collection]:
@@ -56,6 +57,10 @@ def verify(store: Path) -> Iterator[Verdict]:
     """
     for folder in _folders(store):
         verdict = Verdict(folder)
+        try:
+            read_about(folder / ABOUT)
+        except StoreError as error:
+            verdict.about, verdict.bad = str(error), 1
         for stem in stems(folder):
             segment = Segment(stem)
             before = verdict.bad
@@ -174,7 +179,10 @@ def _abandoned(folder: Path) -> list[Path]:
     """Return what killed processes left: payloads without index, indices without payload, and partial files."""
     pairs = ((FEATURES, INDEX), (INDEX, FEATURES))
     halves = [
-        path for kind, other in pairs for path in folder.glob(f"*{kind}") if not path.with_suffix(other).is_file()
+        path
+        for kind, other in pairs
+        for path in folder.glob(f"*{kind}")
+        if path.is_file() and not path.with_suffix(other).is_file()
     ]
     return [*halves, *folder.glob(".*.partial")]
 

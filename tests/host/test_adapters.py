@@ -470,6 +470,12 @@ def test_concat_names_what_it_is_made_of(hub: Any, tmp_path: Path) -> None:
         path.write_text(text)
         identities.append(concat("mel_f0", {"name": "untold", "model_config": str(path)}).identity())
     assert identities[0] == identities[2] != identities[1]
+    weights, identities = tmp_path / "weights", []
+    weights.mkdir()
+    for content in (b"1", b"2", b"1"):
+        (weights / "stats.npy").write_bytes(content)
+        identities.append(concat("mel_f0", {"name": "untold", "ckpt": str(weights)}).identity())
+    assert identities[0] == identities[2] != identities[1]
     assert concat("logmel26", "mel_f0", rate=320).identity() != concat("logmel26", "mel_f0").identity()
 
 

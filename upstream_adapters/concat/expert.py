@@ -16,11 +16,12 @@ from s3prl_emotion import host
 from s3prl_emotion.audio import SAMPLE_RATE
 from s3prl_emotion.errors import ConfigError, EmotionError, UsageError, nearest
 from s3prl_emotion.recipe import StrictSection
+from s3prl_emotion.store.identity import checkpoint_hash
 from s3prl_emotion.upstreams.utterance import UtteranceUpstream, read_options, refuse_checkpoint
 
 from .align import aligned, aligned_length
 
-ADAPTER_VERSION = 1
+ADAPTER_VERSION = 2
 
 
 class MemberSection(StrictSection):
@@ -212,7 +213,7 @@ def _selected(features: Mapping[str, Any], section: MemberSection, number: int) 
 
 
 def _identity(section: MemberSection, member: Any, rate: int, single: bool) -> dict[str, Any]:
-    options = section.model_dump(exclude={"model_config_"})
+    options = section.model_dump(exclude={"model_config_"}) | {"ckpt": checkpoint_hash(section.ckpt)}
     config = section.model_config_
     if isinstance(config, str) and Path(config).is_file():
         config = {"sha256": hashlib.sha256(Path(config).read_bytes()).hexdigest()}
