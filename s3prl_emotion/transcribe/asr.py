@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import warnings
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -44,7 +45,7 @@ class RecogniserOptions:
     device: str = "cpu"
 
 
-class Recogniser:
+class Recogniser(ABC):
     """A speech recogniser; :func:`load_recogniser` builds one.
 
     Args:
@@ -103,16 +104,17 @@ class Recogniser:
             "chunk": self.options.chunk,
         }
 
+    @abstractmethod
     def _load(self, config: Any) -> Any:
-        raise NotImplementedError
+        """Return the model, with its weights."""
 
     def _largest_batch(self) -> int:
         """Return the number of windows per batch that gives the same transcripts as single windows."""
         return self.options.batch_size
 
+    @abstractmethod
     def _recognise(self, pieces: Sequence[Waveform]) -> list[str]:
         """Return the texts of at most ``batch_size`` waveforms of at most ``chunk`` seconds."""
-        raise NotImplementedError
 
     def _inputs(self, pieces: Sequence[Waveform], **more: Any) -> dict[str, Any]:
         made = self.extractor(list(pieces), sampling_rate=SAMPLE_RATE, return_tensors="pt", **more)
