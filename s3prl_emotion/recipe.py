@@ -154,8 +154,10 @@ class DataSection(StrictSection):
     """Fold to test on; ``None``: ``-v``, or the first fold."""
     num_folds: int | Literal["speakers"] = 5
     """Number of folds to draw if the table has none; ``speakers`` leaves one speaker out."""
+    fold_seed: int = Field(default=0, ge=0)
+    """Seed of the drawn folds and of dev. Independent of ``--seed``: all seeds of a benchmark share their folds."""
     valid_ratio: float = Field(default=0.2, gt=0, lt=1)
-    """Share of the training data that becomes dev, unless the table has its own dev partition."""
+    """Share of the training speakers that becomes dev, unless the table has its own dev partition."""
     pre_load: bool = True
     """Keep all audio in memory."""
     train_batch_size: int = Field(ge=1)

@@ -1,14 +1,16 @@
 """Split a label table into train, dev and test: by its folds, its official partitions, or folds drawn by speaker.
 
-No speaker is in two splits, unless the table does not know its speakers. Nothing is random: every machine gets the same
-folds from the same table.
+No speaker is in two splits, unless the table does not know its speakers. What is drawn follows from the set of speakers
+and ``datarc.fold_seed`` alone: every machine and every ``--seed`` gets the same folds, and a table with some rows fewer
+too, as long as each speaker has a row left.
 """
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import re
-import warnings
+from collections.abc import Iterable
 from pathlib import Path
 
 import pandas as pd
@@ -29,7 +31,7 @@ def split_table(table: pd.DataFrame, path: Path, config: DataSection) -> tuple[s
     Args:
         table: checked label table, classes already chosen
         path: the table's path, for messages
-        config: ``test_fold``, ``num_folds`` and ``valid_ratio``
+        config: ``test_fold``, ``num_folds``, ``fold_seed`` and ``valid_ratio``
 
     Returns:
         the fold's name, and the rows of each split
@@ -57,7 +59,7 @@ def _by_fold(
     if fold not in known:
         raise LabelError(f"{path}: no fold {fold!r} (datarc.test_fold){nearest(fold, known, most=5)}")
     rest = table[folds != fold]
-    train, dev = _hold_out_dev(rest, path, config.valid_ratio)
+    train, dev = _hold_out_dev(rest, path, config)
     return fold, {"train": train, "dev": dev, "test": table[folds == fold]}
 
 
@@ -73,7 +75,7 @@ def _by_partition(table: pd.DataFrame, path: Path, config: DataSection) -> tuple
     if "train" not in parts or not tests:
         raise LabelError(f"{path}: Split_Set needs Train and a Test partition, has {', '.join(parts)}")
     if "dev" not in parts:
-        parts["train"], parts["dev"] = _hold_out_dev(parts["train"], path, config.valid_ratio)
+        parts["train"], parts["dev"] = _hold_out_dev(parts["train"], path, config)
     parts.setdefault("test", parts[tests[0]])
     return fold, {name: parts[name] for name in ["train", "dev", "test", *sorted(parts)]}
 
@@ -87,7 +89,7 @@ def fold_names(table: pd.DataFrame, path: Path, config: DataSection) -> list[str
 
 
 def drawn_folds(table: pd.DataFrame, path: Path, config: DataSection) -> pd.Series:
-    """Assign every row to a speaker-disjoint fold, stratified by class: fold1, fold2, … in a fixed order.
+    """Assign every row to a speaker-disjoint fold, fold1, fold2, …, whose numbers of speakers differ by at most one.
 
     Raises:
         LabelError: no or empty SpkrID, or fewer speakers than folds
@@ -98,36 +100,30 @@ def drawn_folds(table: pd.DataFrame, path: Path, config: DataSection) -> pd.Seri
         return speakers.map({speaker: f"fold{number}" for number, speaker in enumerate(known, start=1)})
     if not 2 <= config.num_folds <= len(known):
         raise LabelError(f"{path}: datarc.num_folds must lie in 2..{len(known)} (its speakers), got {config.num_folds}")
-    numbers = _stratified_groups(table["EmoClass"], speakers, table["FileName"], config.num_folds)
-    return numbers.map(lambda number: f"fold{number + 1}")
+    drawn = shuffled(known, config.fold_seed, "folds")
+    return speakers.map({speaker: f"fold{turn % config.num_folds + 1}" for turn, speaker in enumerate(drawn)})
 
 
-def _hold_out_dev(rows: pd.DataFrame, path: Path, valid_ratio: float) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Hold out about ``valid_ratio`` of the rows for validation, in whole speakers, stratified by class."""
+def shuffled(speakers: Iterable[str], seed: int, purpose: str) -> list[str]:
+    """Return speakers in an order that only they and the seed decide, whatever the machine and the library versions.
+
+    Args:
+        speakers: each once, in any order
+        seed: ``datarc.fold_seed``
+        purpose: what is drawn; the orders of two purposes are independent
+    """
+    return sorted(speakers, key=lambda name: hashlib.sha256(f"{purpose} {seed} {name}".encode()).digest())
+
+
+def _hold_out_dev(rows: pd.DataFrame, path: Path, config: DataSection) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Hold out one of ``1 / valid_ratio`` groups of speakers for validation, drawn as folds are."""
     speakers = _speakers(rows, path)
-    groups = min(max(2, round(1 / valid_ratio)), speakers.nunique())
-    if groups < 2:
+    drawn = shuffled(speakers.unique(), config.fold_seed, "dev")
+    if len(drawn) < 2:
         raise LabelError(f"{path}: only one speaker is left to train and validate on; speakers must not be in both")
-    held_out = _stratified_groups(rows["EmoClass"], speakers, rows["FileName"], groups) == 0
+    groups = min(max(2, round(1 / config.valid_ratio)), len(drawn))
+    held_out = speakers.isin(drawn[::groups])
     return rows[~held_out], rows[held_out]
-
-
-def _stratified_groups(classes: pd.Series, speakers: pd.Series, names: pd.Series, groups: int) -> pd.Series:
-    from sklearn.model_selection import StratifiedGroupKFold
-
-    order = names.sort_values().index  # the order of the table's rows must not matter
-    numbers = pd.Series(0, index=classes.index)
-    strata = classes[order]
-    if strata.value_counts().max() < groups:  # too few utterances for stratification
-        strata = pd.Series(0, index=order)
-    splitter = StratifiedGroupKFold(n_splits=groups)
-    with warnings.catch_warnings():
-        # classes are balanced only as far as whole speakers allow
-        warnings.filterwarnings("ignore", message="The least populated class", category=UserWarning)
-        splits = list(splitter.split(order, strata, speakers[order]))
-    for number, (_, inside) in enumerate(splits):
-        numbers[order[inside]] = number
-    return numbers
 
 
 def _speakers(table: pd.DataFrame, path: Path) -> pd.Series:
