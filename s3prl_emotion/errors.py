@@ -11,10 +11,18 @@ from collections.abc import Iterable
 
 PROGRAM = "s3prl-emotion"
 INTERRUPTED = 130  # exit code after Ctrl-C
+LONGEST_NAME = 200  # characters of a name that are compared with the known ones
+LONGEST_LINE = 2000  # characters of a message
 
 
 class EmotionError(ValueError):
-    """Base of all errors caused by the input or the environment, not by the suite."""
+    """Base of all errors caused by the input or the environment, not by the suite.
+
+    A message that quotes a huge value is shortened in its middle, so that what is wrong and the remedy stay.
+    """
+
+    def __init__(self, *args: object) -> None:
+        super().__init__(*(_shortened(arg) if isinstance(arg, str) else arg for arg in args))
 
 
 class UsageError(EmotionError):
@@ -41,6 +49,10 @@ class TrainingError(EmotionError):
     """Training cannot continue: a loss or gradient that is not finite, or no memory or disk space left."""
 
 
+class DamagedCheckpointError(CheckpointError):
+    """A checkpoint's bytes are not those that were written: an older one may still be whole."""
+
+
 class StoreError(EmotionError):
     """A feature store cannot be opened or written, or does not match the request."""
 
@@ -57,7 +69,7 @@ def nearest(name: object, known: Iterable[object], most: int = 3) -> str:
         ``"; nearest: a, b"``; if none is similar, ``"; known: …"`` for a short list and ``""`` for a long one
     """
     names = [" ".join(str(item).split()) for item in known]  # a line break in a name would break the message
-    close = difflib.get_close_matches(str(name), names, n=most, cutoff=0.5)
+    close = difflib.get_close_matches(str(name)[:LONGEST_NAME], names, n=most, cutoff=0.5)
     if close:
         return f"; nearest: {', '.join(close)}"
     return f"; known: {', '.join(names)}" if 0 < len(names) <= 12 else ""
@@ -67,3 +79,13 @@ def one_line(error: EmotionError) -> str:
     """Return the error's own line, without the traceback that a data loader's worker wraps around it."""
     lines = str(error).strip().splitlines() or [type(error).__name__]
     return lines[-1].partition(f"{type(error).__name__}: ")[2] or lines[-1] if len(lines) > 1 else lines[0]
+
+
+def _shortened(message: str) -> str:
+    """Shorten the lines of a message; there are several if a data loader's worker has put its traceback ahead."""
+    if len(message) <= LONGEST_LINE:
+        return message
+    half = LONGEST_LINE // 2
+    return "\n".join(
+        line if len(line) <= LONGEST_LINE else f"{line[:half]} … {line[-half:]}" for line in message.split("\n")
+    )

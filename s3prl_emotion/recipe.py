@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from s3prl_emotion.errors import ConfigError, UsageError, nearest
+from s3prl_emotion.limits import DEEPEST, shown
 from s3prl_emotion.yaml_files import read_yaml
 
 EVALUATED_SPLITS = ("dev", "test")  # where a recipe names none in runner.eval_dataloaders
@@ -31,7 +32,7 @@ class StrictSection(BaseModel):
             ConfigError: names ``where`` and the key, and the nearest known key
         """
         if not isinstance(values, dict):
-            raise ConfigError(f"{where}: must be a mapping of keys to values, got {values!r}")
+            raise ConfigError(f"{where}: must be a mapping of keys to values, got {shown(values)}")
         try:
             return cls.model_validate(values)
         except ValidationError as error:
@@ -42,7 +43,7 @@ class StrictSection(BaseModel):
                 raise ConfigError(f"{where}.{key}: unknown key{nearest(key, cls.model_fields)}") from error
             if first["type"] == "missing":
                 raise ConfigError(f"{where}.{key}: this key is required") from error
-            raise ConfigError(f"{where}.{key}: {first['msg']}, got {first['input']!r}") from error
+            raise ConfigError(f"{where}.{key}: {first['msg']}, got {shown(first['input'])}") from error
 
 
 class RunnerSection(StrictSection):
@@ -247,10 +248,10 @@ def check_recipe(recipe: dict[str, Any]) -> None:
         if key == "scheduler" and section is None:
             continue
         if not isinstance(section, dict):
-            raise ConfigError(f"{key}: must be a mapping of keys to values, got {section!r}")
+            raise ConfigError(f"{key}: must be a mapping of keys to values, got {shown(section)}")
         name = section.get("name")
         if not (isinstance(name, str) and name.isidentifier()):  # the host evaluates it as code
-            raise ConfigError(f"{key}.name: this key is required, a name from s3prl/{key}s.py, got {name!r}")
+            raise ConfigError(f"{key}.name: this key is required, a name from s3prl/{key}s.py, got {shown(name)}")
 
 
 def override(text: str, args: Namespace, config: dict[str, Any]) -> None:
@@ -269,8 +270,10 @@ def override(text: str, args: Namespace, config: dict[str, Any]) -> None:
         key, equals, value_text = part.partition("=")
         first, *rest = key.strip().split(".")
         depth = len(rest) == 1 if first == "args" else len(rest) >= 1
+        if len(rest) > DEEPEST:
+            raise UsageError(f"-o: {shown(key)}: more than {DEEPEST} levels; no recipe has so many")
         if not equals or first not in ("args", "config") or not depth or not all(rest):
-            raise UsageError(f"-o: {part.strip()!r} is not of the form args.KEY=VALUE or config.SECTION.KEY=VALUE")
+            raise UsageError(f"-o: {shown(part.strip())} is not of the form args.KEY=VALUE or config.SECTION.KEY=VALUE")
         value = _literal(value_text.strip())
         if first == "args":
             setattr(args, rest[0], value)

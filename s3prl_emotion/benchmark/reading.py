@@ -18,6 +18,7 @@ from s3prl_emotion.benchmark.matrix import (
 )
 from s3prl_emotion.benchmark.published import published_numbers
 from s3prl_emotion.errors import ConfigError, nearest
+from s3prl_emotion.limits import shown
 from s3prl_emotion.metrics.registry import best_metrics
 from s3prl_emotion.yaml_files import read_yaml
 
@@ -32,7 +33,7 @@ def read_matrix(path: str | Path) -> Matrix:
     path = Path(path)
     values = _read_mapping(path)
     if values.get("kind") != KIND:
-        raise ConfigError(f"{path}: kind: must be {KIND}, got {values.get('kind')!r}; a recipe is no matrix")
+        raise ConfigError(f"{path}: kind: must be {KIND}, got {shown(values.get('kind'))}; a recipe is no matrix")
     section = MatrixSection.read(values, str(path))
     matrix = Matrix(
         path,

@@ -12,12 +12,17 @@ from typing import Any
 
 import torch
 
-from s3prl_emotion.errors import CheckpointError
+from s3prl_emotion.errors import CheckpointError, DamagedCheckpointError
+from s3prl_emotion.files.digest import digest_of
+from s3prl_emotion.files.structure import check_experiment, check_limits
 from s3prl_emotion.files.writing import writing
 
 ALLOWED_CLASSES: list[Any] = [argparse.Namespace]  # s3prl stores its command line in one; the rest is plain data
 REQUIRED = ("Args", "Config")
 DOWNSTREAM = "a downstream experiment"
+DIGEST = "Digest"  # key of the digest of all other entries; s3prl's own runner ignores it
+DIGEST_FORMAT = "sha256-1:"  # a later encoding of the content gets another number
+ARCHIVE = b"PK\x03\x04"  # first bytes of torch's format since 1.6
 
 
 def load_checkpoint(
@@ -27,44 +32,65 @@ def load_checkpoint(
     required: Sequence[str] = REQUIRED,
     kind: str = DOWNSTREAM,
 ) -> dict[str, Any]:
-    """Read a checkpoint of s3prl's runner or ours, with ``weights_only=True``.
+    """Read a checkpoint of s3prl's runner or ours, with ``weights_only=True``, and check that nothing of it changed.
+
+    What :func:`save_checkpoint` wrote is compared with its digest. Other files have none: the checksums of their
+    archive are checked, if they are one.
 
     Args:
         path: ``states-N.ckpt`` or ``dev-best.ckpt``
         map_location: as in ``torch.load``
-        mmap: read a tensor when it is used, which saves time where few are
+        mmap: map the file into memory instead of copying it, if it is an archive
         required: keys that every checkpoint of this kind has
         kind: of checkpoint, for messages
 
+    Returns:
+        the content, without its digest
+
     Raises:
-        CheckpointError: a missing or damaged file, one that holds more than tensors and plain data (no code in it is
-            run), or one of another kind
+        DamagedCheckpointError: the file is not what was written
+        CheckpointError: a missing file, one that holds more than tensors and plain data (no code in it is run), one of
+            another kind, or with entries of a wrong type or size
     """
     path = Path(path)
     if not path.is_file():
         raise CheckpointError(f"{path}: no such checkpoint")
+    archive = _is_archive(path)
+    if archive:
+        _check_directory(path)
     torch.serialization.add_safe_globals(ALLOWED_CLASSES)
     try:
-        content = torch.load(path, map_location=map_location, weights_only=True, mmap=mmap)
+        content = torch.load(path, map_location=map_location, weights_only=True, mmap=mmap and archive)
     except pickle.UnpicklingError as error:
-        if not zipfile.is_zipfile(path):
-            raise CheckpointError(f"{path}: damaged or not a checkpoint; use an older one") from error
+        if not archive:
+            raise DamagedCheckpointError(f"{path}: damaged or not a checkpoint; use an older one") from error
+        _check_archive(path)
         raise CheckpointError(
             f"{path}: refused, since it holds objects other than tensors and plain data; no code in it was run"
         ) from error
     except Exception as error:  # damaged bytes make torch's readers fail in many ways: IndexError, struct.error, …
-        raise CheckpointError(
+        raise DamagedCheckpointError(
             f"{path}: damaged or not a checkpoint ({_first_line(error)}); use an older one"
         ) from error
+    digest = content.pop(DIGEST, None) if isinstance(content, dict) else None
+    known = isinstance(digest, str) and digest.startswith(DIGEST_FORMAT)
+    if archive and not known:
+        _check_archive(path)
+    if isinstance(content, dict):
+        check_limits(path, content)
+    if known and DIGEST_FORMAT + digest_of(content) != digest:
+        raise _damaged(path, "its content is not what was written")
     if not isinstance(content, dict) or any(key not in content for key in required):
         raise CheckpointError(f"{path}: not a checkpoint of {kind} (it lacks {' or '.join(required)})")
+    if kind == DOWNSTREAM:
+        check_experiment(path, content)
     return content
 
 
 def save_checkpoint(
     state: dict[str, Any], path: str | os.PathLike[str], remedy: str = "free disk space and resume with -a"
 ) -> None:
-    """Write a checkpoint whole or not at all, and wait until it is on the disk.
+    """Write a checkpoint and its digest, whole or not at all, and wait until it is on the disk.
 
     Args:
         state: tensors and plain data
@@ -75,11 +101,52 @@ def save_checkpoint(
         CheckpointError: the disk is full or the folder cannot be written; an older file of this name is unchanged
     """
     path = Path(path)
+    content = {name: value for name, value in state.items() if name != DIGEST}
+    content[DIGEST] = DIGEST_FORMAT + digest_of(content)
     try:
         with writing(path, CheckpointError, remedy, durable=True) as file:
-            torch.save(state, file)
+            torch.save(content, file)
     except RuntimeError as error:  # torch's zip writer reports a full disk so
         raise CheckpointError(f"{path}: could not be written ({_first_line(error)}); {remedy}") from error
+
+
+def _is_archive(path: Path) -> bool:
+    try:
+        with path.open("rb") as file:
+            return file.read(len(ARCHIVE)) == ARCHIVE
+    except OSError as error:
+        raise CheckpointError(f"{path}: cannot be read ({error.strerror or error}); check its permissions") from error
+
+
+def _check_directory(path: Path) -> None:
+    """Refuse an archive that is damaged, or that would be larger in memory than on the disk.
+
+    torch compresses nothing, so a compressed part is either damage or a trap.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            members = archive.infolist()
+    except Exception as error:  # a damaged directory makes zipfile fail in many ways
+        raise _damaged(path, _first_line(error)) from error
+    if any(member.compress_type != zipfile.ZIP_STORED for member in members):
+        raise _damaged(path, "its parts are compressed")
+    if sum(member.file_size for member in members) > path.stat().st_size:
+        raise _damaged(path, "its parts are longer than the file")
+
+
+def _check_archive(path: Path) -> None:
+    """Compare every part of an archive with its checksum."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            fault = archive.testzip()
+    except Exception as error:  # as above
+        raise _damaged(path, _first_line(error)) from error
+    if fault is not None:
+        raise _damaged(path, f"the checksum of {fault} differs")
+
+
+def _damaged(path: Path, reason: str) -> DamagedCheckpointError:
+    return DamagedCheckpointError(f"{path}: damaged or not a checkpoint ({reason}); use an older one")
 
 
 def _first_line(error: BaseException) -> str:

@@ -18,6 +18,7 @@ from s3prl_emotion.errors import CheckpointError, ConfigError, UsageError, neare
 from s3prl_emotion.experts.heads import is_emotion_head
 from s3prl_emotion.files.checkpoint import load_checkpoint
 from s3prl_emotion.files.folders import heads_folder, recipes_folder
+from s3prl_emotion.limits import shown
 from s3prl_emotion.recipe import EVALUATED_SPLITS, check_recipe, overridden, read_recipe
 from s3prl_emotion.store.segments import DTYPE_NAMES
 from s3prl_emotion.upstreams.layer_choice import chosen_layer
@@ -126,9 +127,8 @@ def check_builders(config: dict[str, Any]) -> None:
             functions = vars(importlib.import_module(f"s3prl.{section}s"))
             known = sorted({name[4:] for name in functions if name.startswith("get_")} - NO_BUILDERS)
             if options["name"] not in known:
-                raise ConfigError(
-                    f"{section}.name: s3prl has no {section} {options['name']!r}{nearest(options['name'], known)}"
-                )
+                name = options["name"]
+                raise ConfigError(f"{section}.name: s3prl has no {section} {shown(name)}{nearest(name, known)}")
 
 
 def is_superb(config: dict[str, Any]) -> bool:

@@ -288,7 +288,7 @@ def state_of_a_run() -> dict[str, Any]:
         "Optimizer": optimizer.state_dict(),
         "Step": 12,
         "Epoch": 3,
-        "Args": argparse.Namespace(mode="train", expdir="result/a", seed=1337, overrides=None),
+        "Args": argparse.Namespace(mode="train", upstream="fbank", downstream="emotion", expdir="result/a", seed=1337),
         "Config": {"runner": {"total_steps": 6, "lr": 1e-4}, "classes": ["ang", "hap"], "flag": True},
         "RNG": rng_state(),
     }

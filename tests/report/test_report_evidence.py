@@ -146,7 +146,8 @@ def curves(expdir: Path, fold: str, points: Mapping[str, Sequence[tuple[int, flo
 
 def checkpoint(path: Path, weights: torch.Tensor | None) -> Path:
     state = {} if weights is None else {"weights": weights}
-    save_checkpoint({"Args": Namespace(), "Config": {}, "Featurizer": state}, path)
+    args = Namespace(upstream="fbank", downstream="emotion")
+    save_checkpoint({"Args": args, "Config": {}, "Featurizer": state}, path)
     return path
 
 

@@ -1,0 +1,137 @@
+"""Check the types, sizes and ranges of what a checkpoint holds, before anything is built from it."""
+
+from __future__ import annotations
+
+from argparse import Namespace
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from s3prl_emotion.errors import CheckpointError
+from s3prl_emotion.limits import LARGEST_INTEGER, excess, parts_of, shown
+
+LARGEST_CONTENT = 2**26  # values and characters of a checkpoint besides its tensors' elements
+LARGEST_VIEW = 2**24  # elements of a tensor that repeats its memory, as an expanded one does
+EXTRA_STATE = "_extra_state"  # torch's name for what a module keeps besides tensors
+MODELS = ("Upstream", "Featurizer", "Downstream")
+Check = Callable[[Any], bool]
+
+
+def _is_count(value: Any) -> bool:
+    return type(value) is int and 0 <= value < LARGEST_INTEGER
+
+
+def _is_text(value: Any) -> bool:
+    return value is None or isinstance(value, str)
+
+
+def _is_flag(value: Any) -> bool:
+    return value is None or isinstance(value, bool)
+
+
+def _is_number(value: Any) -> bool:
+    return value is None or type(value) is int
+
+
+def _is_generator(value: Any) -> bool:
+    return isinstance(value, dict) and value.keys() >= {"python", "numpy", "torch", "cuda"}
+
+
+def _is_optimizer(value: Any) -> bool:
+    if not isinstance(value, dict) or not isinstance(value.get("state"), dict):
+        return False
+    groups = value.get("param_groups")
+    return isinstance(groups, list) and all(isinstance(group, dict) for group in groups)
+
+
+ARGUMENTS: dict[str, tuple[Check, str]] = {
+    **dict.fromkeys(
+        ("upstream", "downstream", "mode", "evaluate_split", "expdir", "upstream_path", "downstream_path",
+         "upstream_feature_selection", "config", "device", "downstream_variant"),
+        (_is_text, "text"),
+    ),
+    **dict.fromkeys(
+        ("upstream_trainable", "upstream_feature_normalize", "from_hf_hub", "push_to_hf_hub", "disable_cudnn"),
+        (_is_flag, "true or false"),
+    ),
+    **dict.fromkeys(("upstream_layer_selection", "local_rank"), (_is_number, "a whole number")),
+    "seed": (lambda value: _is_count(value) and value < 2**32, "a number from 0 to 2**32 - 1"),
+}  # fmt: skip
+"""What the arguments must be that the suite itself uses; others of the host need only be plain data."""
+
+ENTRIES: dict[str, tuple[Check, str]] = {
+    "Args": (lambda value: isinstance(value, Namespace), "a namespace of arguments"),
+    "Config": (lambda value: isinstance(value, dict), "a mapping of sections"),
+    **dict.fromkeys(("Step", "Epoch", "Batch", "Unimproved", "WorldSize"), (_is_count, "a number from 0")),
+    **dict.fromkeys(
+        MODELS,
+        (lambda value: isinstance(value, dict) and all(isinstance(name, str) for name in value), "tensors by name"),
+    ),
+    "Optimizer": (_is_optimizer, "state and param_groups"),
+    "Scheduler": (lambda value: isinstance(value, dict), "a mapping"),
+    "Scaler": (lambda value: isinstance(value, dict), "a mapping"),
+    "Records": (
+        lambda value: isinstance(value, dict) and all(isinstance(item, list) for item in value.values()),
+        "lists by name",
+    ),
+    "BatchIds": (lambda value: isinstance(value, list) and all(map(_is_count, value)), "a list of numbers"),
+    "Rng": (
+        lambda value: isinstance(value, list) and value != [] and all(map(_is_generator, value)),
+        "states of generators",
+    ),
+}
+"""What the entries of s3prl's runner and of ours must be."""
+
+
+def check_limits(path: Path, content: dict[str, Any]) -> None:
+    """Refuse content that would take for ever to print, compare or copy; its cost is one visit to each object.
+
+    Raises:
+        CheckpointError: it refers to itself, is nested too deeply or is too large; or a tensor is no plain one
+    """
+
+    def parts(value: Any) -> Iterable[Any]:
+        if isinstance(value, Tensor):
+            _check_tensor(path, value)
+        return parts_of(value)
+
+    for name in ("Args", "Config"):
+        reason = excess(content.get(name))
+        if reason is not None:
+            raise CheckpointError(f"{path}: its {name} {reason}; it was not written by s3prl or s3prl-emotion")
+    reason = excess(content, parts, largest=LARGEST_CONTENT)
+    if reason is not None:
+        raise CheckpointError(f"{path}: its content {reason}; it was not written by s3prl or s3prl-emotion")
+
+
+def check_experiment(path: Path, content: dict[str, Any]) -> None:
+    """Check the types and ranges of the entries of a downstream experiment.
+
+    Raises:
+        CheckpointError: names the entry and what it must be
+    """
+    for name, (check, expected) in ENTRIES.items():
+        if name in content and not check(content[name]):
+            raise CheckpointError(f"{path}: its {name} must be {expected}, got {shown(content[name])}")
+    args = content["Args"]
+    for name in ("downstream", "upstream"):
+        if not hasattr(args, name):
+            raise CheckpointError(f"{path}: its Args lack {name}; it is not a checkpoint of run_downstream.py")
+    for name, (check, expected) in ARGUMENTS.items():
+        if hasattr(args, name) and not check(getattr(args, name)):
+            raise CheckpointError(f"{path}: its Args.{name} must be {expected}, got {shown(getattr(args, name))}")
+    for name in MODELS:
+        for key, weight in content.get(name, {}).items():
+            if not isinstance(weight, Tensor) and not key.endswith(EXTRA_STATE):
+                raise CheckpointError(f"{path}: its {name}: {key} must be a tensor, got {shown(weight)}")
+
+
+def _check_tensor(path: Path, value: Tensor) -> None:
+    if value.layout is not torch.strided or value.is_quantized or value.is_meta:
+        raise CheckpointError(f"{path}: holds a tensor that is sparse, quantized or without values")
+    memory = value.untyped_storage().nbytes()
+    if value.numel() > LARGEST_VIEW and value.numel() * value.element_size() > memory:
+        raise CheckpointError(f"{path}: holds a tensor of {value.numel():,} elements in {memory:,} bytes")
