@@ -36,8 +36,10 @@ def _is_number(value: Any) -> bool:
     return value is None or type(value) is int
 
 
-def _is_generator(value: Any) -> bool:
-    return isinstance(value, dict) and value.keys() >= {"python", "numpy", "torch", "cuda"}
+def _are_generators(value: Any) -> bool:
+    keys = {"python", "numpy", "torch", "cuda"}
+    one_a_process = isinstance(value, list) and len(value) > 0
+    return one_a_process and all(isinstance(state, dict) and state.keys() >= keys for state in value)
 
 
 def _is_optimizer(value: Any) -> bool:
@@ -78,10 +80,7 @@ ENTRIES: dict[str, tuple[Check, str]] = {
         "lists by name",
     ),
     "BatchIds": (lambda value: isinstance(value, list) and all(map(_is_count, value)), "a list of numbers"),
-    "Rng": (
-        lambda value: isinstance(value, list) and value != [] and all(map(_is_generator, value)),
-        "states of generators",
-    ),
+    "Rng": (_are_generators, "states of generators"),
 }
 """What the entries of s3prl's runner and of ours must be."""
 
