@@ -682,6 +682,7 @@ print(hasattr(s3prl.hub, "contracts_upstream"))
 """
 
 
+@pytest.mark.full
 def test_entry_points(tmp_path: Path, run: Run):
     """Both commands are installed, and a pip-installed package can add upstreams."""
     scripts = {point.name: point for point in metadata.entry_points(group="console_scripts")}

@@ -257,6 +257,7 @@ def test_an_untrained_head_is_not_evaluated(cli: Cli, tiny_corpus: TinyCorpus):
 # --- several processes ------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("method", ["none", pytest.param("vae_cluster", marks=pytest.mark.full)])
 def test_two_processes(graded_corpus: TinyCorpus, tmp_path: Path, method: str):
     """Standardisation and SVC of 'none' are those of one process; of other methods the noise differs."""

@@ -412,6 +412,7 @@ def test_recipe_that_does_not_fit(cli: Cli, graded_corpus: TinyGradedCorpus, val
     assert said in refused(cli, graded_corpus, **{f"{MODEL}.saliency": values})
 
 
+@pytest.mark.full
 def test_two_processes_keep_the_same(make: Make, graded_corpus: TinyGradedCorpus, tmp_path: Path):
     expected = most(make("ccs").tensors["mean"].double().mean(dim=0), 3)
     words = ("-m", "train", *HEAD, "-p", "two", "-o", graded_corpus.overrides(**with_saliency()))

@@ -127,7 +127,7 @@ def left_by(folder: str) -> dict[str, Any]:
     [
         pytest.param((), {}, id="weighted sum"),
         pytest.param(("-l", "1"), {f"{DATA}.pre_load": False}, id="one layer, not preloaded"),
-        pytest.param((), {f"{DATA}.pre_load": False, f"{DATA}.num_workers": 2}, id="workers"),
+        pytest.param((), {f"{DATA}.pre_load": False, f"{DATA}.num_workers": 2}, id="workers", marks=pytest.mark.full),
         pytest.param(("--upstream_feature_normalize",), {f"{DATA}.max_duration": 0.4}, id="normalised, cut"),
     ],
 )

@@ -364,6 +364,7 @@ def test_verbose_adds_the_traceback(cli: Cli, own_tiny_corpus: TinyCorpus):
     assert "Traceback" not in cli(*words, code=1).err
 
 
+@pytest.mark.full
 def test_real_command_line(run: Run, tmp_path: Path):
     """The same in a process of its own: worker processes, streams and exit code are then the real ones."""
     corpus = write_tiny_corpus(tmp_path / "own")

@@ -136,6 +136,7 @@ def sums() -> dict[str, Any]:
     return {name: parameter.grad for name, parameter in parameters.items()}
 
 
+@pytest.mark.full
 def test_gradients_are_summed(tmp_path: Path):
     for process in together(tmp_path, 2, joined, sums):
         gradients = process.value
@@ -160,6 +161,7 @@ def shares() -> dict[str, Tensor]:
     return model.state_dict()
 
 
+@pytest.mark.full
 def test_weights_and_buffers_of_the_first_are_shared(tmp_path: Path):
     first, *others = [process.value for process in together(tmp_path, 3, joined, shares)]
     assert different(others, [first, first]) == []
@@ -176,6 +178,7 @@ def leaves() -> list[str]:
     return done
 
 
+@pytest.mark.full
 def test_no_thread_of_gloo_can_abort_the_exit(tmp_path: Path):
     assert [process.value for process in together(tmp_path, 2, joined, leaves)] == [["exit hooks", "exit 3"]] * 2
 
@@ -229,6 +232,7 @@ def assert_same_training(one: Path, many: Path, step: int, *entries: str, tolera
     torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.full
 @pytest.mark.parametrize(
     ("world", "batch", "overrides"),
     [
@@ -238,13 +242,7 @@ def assert_same_training(one: Path, many: Path, step: int, *entries: str, tolera
         pytest.param(
             2, 3, {"runner.gradient_accumulate_steps": 2, f"{DATA}.class_weights": "balanced"}, id="accumulated"
         ),
-        pytest.param(
-            2,
-            3,
-            {f"{DATA}.balanced_sampling": True, f"{MODEL}.pooling": "mean"},
-            id="balanced sampling",
-            marks=pytest.mark.full,
-        ),
+        pytest.param(2, 3, {f"{DATA}.balanced_sampling": True, f"{MODEL}.pooling": "mean"}, id="balanced sampling"),
     ],
 )
 def test_training_equals_that_of_one_process(
@@ -276,6 +274,7 @@ def of_the_batch(rank: int) -> None:
     DownstreamExpert.build_loss = lambda self, modelrc: OfTheBatch()
 
 
+@pytest.mark.full
 def test_loss_over_batch_statistics_sees_the_whole_batch(tmp_path: Path, uneven_corpus: TinyCorpus):
     steps = PLAIN_STEPS | {"runner.total_steps": 3}
     for folder, world, batch in (("one", None, 6), ("many", 3, 2)):
@@ -321,15 +320,14 @@ def assert_same_results(one: Path, many: Path) -> None:
         assert [theirs[key] for key in ("step", "checkpoint")] == [ours[key] for key in ("step", "checkpoint")]
 
 
+@pytest.mark.full
 @pytest.mark.parametrize(
     ("world", "batch", "overrides"),
     [
         pytest.param(2, 4, {f"{DATA}.eval_batch_size": 3}, id="batches of evaluation do not divide evenly"),
         pytest.param(3, 2, {f"{DATA}.eval_batch_size": 99}, id="evaluation has fewer batches than processes"),
         pytest.param(2, 4, {"runner.evaluate_ratio": 0.5}, id="evaluation of a part"),
-        pytest.param(
-            2, 4, {f"{DATA}.num_workers": 1, f"{DATA}.pre_load": True}, id="workers, preloaded", marks=pytest.mark.full
-        ),
+        pytest.param(2, 4, {f"{DATA}.num_workers": 1, f"{DATA}.pre_load": True}, id="workers, preloaded"),
     ],
 )
 def test_run_equals_that_of_one_process(
@@ -377,6 +375,7 @@ def watched(rank: int) -> None:
     EmotionExpert.forward = forward_watched
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("dropout", [0.0, 0.5])
 def test_processes_share_weights_but_not_dropout(tmp_path: Path, tiny_corpus: TinyCorpus, dropout: float):
     line = words(tiny_corpus, "exp", **{f"{MODEL}.channel_dropout": dropout, "runner.eval_step": 99})
@@ -443,15 +442,16 @@ def test_resumed_run_equals_an_uninterrupted_one(train: Train, tiny_corpus: Tiny
     assert different(*generators)
 
 
+@pytest.mark.full
 @pytest.mark.parametrize(
     ("before", "now", "said"),
     [
         (2, 3, "by torchrun with 2 processes"),
-        pytest.param(2, 1, "by torchrun with 2 processes", marks=pytest.mark.full),
+        pytest.param(2, 1, "by torchrun with 2 processes"),
         (2, None, "by torchrun with 2 processes"),
         (None, 2, "without torchrun"),
         (None, 1, "without torchrun"),
-        pytest.param(1, None, "by torchrun with 1 process", marks=pytest.mark.full),
+        pytest.param(1, None, "by torchrun with 1 process"),
     ],
 )
 def test_resuming_needs_as_many_processes(
@@ -498,6 +498,7 @@ def local_gradients(rank: int) -> None:
     training.sum_gradients = written
 
 
+@pytest.mark.full
 def test_stock_task(tmp_path: Path, superb_corpus: TinyCorpus):
     """Gradients are averaged over processes, as ``DistributedDataParallel`` does for s3prl; one process evaluates."""
     values = {
@@ -539,6 +540,7 @@ def refused(folder: Path, line: tuple[object, ...], **environment: str) -> str:
     return left.error
 
 
+@pytest.mark.full
 def test_what_is_for_one_process_only(tmp_path: Path, tiny_corpus: TinyCorpus):
     line = words(tiny_corpus, "exp", **{"runner.seeding": "superb"})
     assert "runner.seeding superb" in refused(tmp_path, line)
@@ -548,6 +550,7 @@ def test_what_is_for_one_process_only(tmp_path: Path, tiny_corpus: TinyCorpus):
     assert "--backend nccl" in refused(tmp_path, (*line, "--backend", "nccl"))
 
 
+@pytest.mark.full
 def test_local_rank_without_torchrun(tmp_path: Path, tiny_corpus: TinyCorpus):
     (left,) = together(tmp_path, None, command, (*words(tiny_corpus, "exp"), "--local_rank", 0))
     assert left.value == 1
@@ -571,6 +574,7 @@ def test_a_gpu_for_each_process(monkeypatch: pytest.MonkeyPatch, device: str, pr
 # --- processes that fail -------------------------------------------------------------------------------------------
 
 
+@pytest.mark.full
 def test_bad_audio_in_one_process(tmp_path: Path, own_tiny_corpus: TinyCorpus):
     (own_tiny_corpus.root / "s3_ang_0.wav").write_bytes(b"RIFF, but then nothing")
     left = together(tmp_path, 2, command, words(own_tiny_corpus, "exp"))
@@ -594,6 +598,7 @@ def without_weights(rank: int) -> None:
     Runner._get_upstream = failing
 
 
+@pytest.mark.full
 def test_upstream_that_fails_in_the_first_process(tmp_path: Path, tiny_corpus: TinyCorpus):
     left = together(tmp_path, 2, command, words(tiny_corpus, "exp"), without_weights)
     assert [process.value for process in left] == [1, 1]
@@ -614,6 +619,7 @@ def labels_of_an_epoch(corpus: TinyCorpus) -> list[list[int]]:
     return [labels for _, labels, _ in expert.get_dataloader("train", epoch=1)]
 
 
+@pytest.mark.full
 def test_under_s3prls_own_script_no_utterance_is_a_stand_in(tmp_path: Path, uneven_corpus: TinyCorpus):
     left = [process.value for process in together(tmp_path, 2, joined, labels_of_an_epoch, uneven_corpus)]
     assert [[len(labels) for labels in batches] for batches in left] == [[3, 3, 3, 1]] * 2
