@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Iterator
 from functools import lru_cache
@@ -15,6 +16,7 @@ from torchaudio.transforms import Resample
 
 from s3prl_emotion.errors import AudioError
 
+logger = logging.getLogger(__name__)
 SAMPLE_RATE = 16_000  # Hz, of every upstream in s3prl
 SUFFIXES = frozenset({
     ".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff", ".au", ".caf", ".w64", ".rf64",
@@ -23,7 +25,12 @@ REMEDY = "replace the file or leave it out of the labels"
 UNKNOWN_LENGTH = 1 << 62  # frames; a longer header means an unknown length, as in FLAC that was written to a pipe
 HIGHEST_RATE = 192_000  # Hz
 LARGEST_FILTER = 1 << 25  # coefficients of the resampling filter
+LOUDEST = 2.0  # relative to full scale: clipped audio overshoots less when it is decoded or resampled
+NAMED = 20  # files to warn of, in a process
 BLOCK = 1 << 20  # samples, over all channels, to decode at once
+
+
+_warned: set[str] = set()  # names of files beyond full scale
 
 
 class Forward(soundfile.SoundFile):
@@ -61,13 +68,14 @@ def load_audio(path: str | Path) -> NDArray[np.float32]:
     return to_16k_mono(samples, rate, str(path))
 
 
-def to_16k_mono(samples: NDArray[np.float32], rate: int, name: str) -> NDArray[np.float32]:
+def to_16k_mono(samples: NDArray[np.float32], rate: int, name: str, warn_again: bool = False) -> NDArray[np.float32]:
     """Average the channels and resample to 16 kHz.
 
     Args:
         samples: ``[N, C]``
         rate: Hz
         name: of the audio, for messages
+        warn_again: warn each time that samples are far beyond full scale, not once for each of the first 20 names
 
     Returns:
         waveform ``[N']`` at 16 kHz, N' >= 1, finite
@@ -78,8 +86,11 @@ def to_16k_mono(samples: NDArray[np.float32], rate: int, name: str) -> NDArray[n
     check_rate(rate, name)
     if samples.shape[0] == 0:
         raise AudioError(f"{name}: audio has 0 samples; {REMEDY}")
-    if not np.isfinite(samples).all():
+    peak = max(float(samples.max()), -float(samples.min()))
+    if not math.isfinite(peak):
         raise AudioError(f"{name}: audio holds NaN or infinite samples; {REMEDY}")
+    if peak > LOUDEST:
+        _warn_of_scale(name, peak, warn_again)
     mono = samples.mean(axis=1, dtype=np.float32) if samples.shape[1] > 1 else samples[:, 0]
     if rate == SAMPLE_RATE:
         return mono
@@ -104,6 +115,21 @@ def _decode(path: Path) -> tuple[NDArray[np.float32], int]:
             return sound.read(dtype="float32", always_2d=True), sound.samplerate
     with Forward(path) as sound:
         return np.concatenate([np.zeros((0, sound.channels), np.float32), *sound.decoded()]), sound.samplerate
+
+
+def _warn_of_scale(name: str, peak: float, again: bool) -> None:
+    if not again and (name in _warned or len(_warned) >= NAMED):
+        return
+    if not again:
+        _warned.add(name)
+    more = "" if again or len(_warned) < NAMED else "; further files are not named"
+    logger.warning(
+        "%s: samples reach %.4g, but full scale is 1; features and predictions are wrong if these are integers: divide "
+        "16-bit samples by 32768%s",
+        name,
+        peak,
+        more,
+    )
 
 
 @lru_cache(maxsize=8)

@@ -11,6 +11,7 @@ import torch
 from conftest import RATE, tone
 from torchaudio.transforms import Resample
 
+from s3prl_emotion import audio
 from s3prl_emotion.audio import load_audio
 from s3prl_emotion.errors import AudioError
 
@@ -194,3 +195,33 @@ def test_flac_that_does_not_know_its_length(tmp_path: Path, channels: int):
     found = load_audio(tmp_path / "unknown.flac")
     assert len(found) == 3 * RATE
     np.testing.assert_array_equal(found, load_audio(tmp_path / "known.flac"))
+
+
+# --- scale -------------------------------------------------------------------------------------------------------
+
+
+def said_of_scale(caplog: pytest.LogCaptureFixture) -> list[str]:
+    return [record.getMessage() for record in caplog.records if "full scale is 1" in record.getMessage()]
+
+
+def test_a_file_far_beyond_full_scale_is_warned_of_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(audio, "_warned", set())
+    integers = (tone(300, 0.2, 1) * 32768).astype(np.float32)
+    for number in range(audio.NAMED + 3):
+        soundfile.write(tmp_path / f"{number}.wav", integers, RATE, subtype="FLOAT")
+    loaded = [load_audio(tmp_path / f"{number}.wav") for number in range(audio.NAMED + 3) for _ in range(2)]
+    np.testing.assert_array_equal(loaded[0], integers)  # what is read is as before
+    lines = said_of_scale(caplog)
+    assert len(lines) == audio.NAMED
+    assert lines[0].startswith(f"{tmp_path / '0.wav'}: samples reach 1.")
+    assert "divide 16-bit samples by 32768" in lines[0]
+    assert lines[-1].endswith("; further files are not named")
+
+
+@pytest.mark.parametrize("peak", [1.0, 1.3, -1.9])
+def test_overshoot_of_clipped_audio_is_none_of_that(tmp_path: Path, caplog: pytest.LogCaptureFixture, peak: float):
+    soundfile.write(tmp_path / "a.wav", np.array([0.1, peak, 0.0]), RATE, subtype="FLOAT")
+    load_audio(tmp_path / "a.wav")
+    assert said_of_scale(caplog) == []

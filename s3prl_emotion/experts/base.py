@@ -23,13 +23,14 @@ from torch.utils.data import DataLoader
 
 from s3prl_emotion import host
 from s3prl_emotion.audio import load_audio
-from s3prl_emotion.corpora import Needs, Utterance, load_corpus
-from s3prl_emotion.distributed import gather_rows
+from s3prl_emotion.corpora import Corpus, Needs, Utterance, load_corpus
+from s3prl_emotion.distributed import gather_rows, rank
 from s3prl_emotion.errors import CheckpointError, ConfigError
 from s3prl_emotion.experts import attention_files
 from s3prl_emotion.experts.outputs import map_tensors
 from s3prl_emotion.experts.records import Records, log_split
 from s3prl_emotion.figures.embeddings import EmbeddingTap
+from s3prl_emotion.loading.class_balance import absent_classes, class_counts
 from s3prl_emotion.loading.dataset import STAND_IN
 from s3prl_emotion.loading.loaders import Loaders, draw_as_superb
 from s3prl_emotion.masking import pad_features
@@ -102,6 +103,8 @@ class EmotionExpert(nn.Module, ABC):
         )
         self.prepare(modelrc, downstream_expert)
         self.provenance = provenance(self.head, downstream_expert, kwargs)
+        if kwargs.get("mode") == "train" and self.corpus and self.learns_classes:
+            self._warn_of_absent_classes(self.corpus)
         if superb_seeding:
             draw_as_superb(self.corpus)
         self.model = self.build_model(modelrc, upstream_dim)
@@ -353,6 +356,8 @@ class EmotionExpert(nn.Module, ABC):
         Raises:
             CheckpointError: names what differs
         """
+        if not isinstance(state, dict):
+            raise CheckpointError(f"it does not say which head and classes it is of, but holds {str(state)[:60]}")
         for key, ours in self.get_extra_state().items():
             if state.get(key) != ours:
                 raise CheckpointError(
@@ -370,6 +375,20 @@ class EmotionExpert(nn.Module, ABC):
         if self.options.get("mode") == "evaluate":
             return [self.options["evaluate_split"]]
         return [self.train_split, *dict(self.options.get("runner") or {}).get("eval_dataloaders", [])]
+
+    def training_counts(self, corpus: Corpus) -> NDArray[np.float64]:
+        """Return how often each class stands in the training split ``[K]``: utterances, or the sum of their shares."""
+        return class_counts([utterance.label for utterance in corpus.split(self.train_split)], len(self.classes))
+
+    def _warn_of_absent_classes(self, corpus: Corpus) -> None:
+        absent = absent_classes(self.classes, self.training_counts(corpus))
+        if absent and rank() == 0:
+            logger.warning(
+                "%s holds no utterance of %s, which cannot be learnt; change the split (datarc.test_fold) or "
+                "datarc.classes",
+                self.train_split,
+                ", ".join(absent),
+            )
 
     def _needs_corpus(self, modelrc: Any) -> bool:
         if self.options.get("mode") != "inference":

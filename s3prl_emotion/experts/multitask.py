@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from s3prl_emotion.corpora import Needs, Utterance
+from s3prl_emotion.corpora import Corpus, Needs, Utterance
 from s3prl_emotion.corpora.corpus import consensus_shares
 from s3prl_emotion.errors import ConfigError, nearest
 from s3prl_emotion.experts.base import Records
@@ -73,6 +73,12 @@ class MultiTaskExpert(DimensionalExpert):
             return None
         counts = np.nansum(self._shares_to_learn(self.corpus.split(self.train_split)), axis=0)
         return weights_of_counts(counts, self.data.class_weights)
+
+    def training_counts(self, corpus: Corpus) -> NDArray[np.float64]:
+        """Return the utterances of each class in the training split ``[K]``, or the sum of the shares to learn."""
+        if self.data.distribution is not None and self.data.distribution.source == "consensus":
+            return super().training_counts(corpus)  # smoothing gives every class a share
+        return np.nansum(self._shares_to_learn(corpus.split(self.train_split)), axis=0)
 
     def targets(self, split: str, labels: Sequence[int], names: Sequence[str]) -> Tensor:
         """Return grader shares and standardised dimensions ``[B, K + O]``."""

@@ -25,8 +25,13 @@ def class_weights(labels: Sequence[int], num_classes: int, kind: str) -> Tensor:
     Returns:
         ``[K]``, mean 1 over the classes that occur; a class without utterances has weight 0
     """
-    known = [label for label in labels if label >= 0]
-    return weights_of_counts(np.bincount(known, minlength=num_classes).astype(float), kind)
+    return weights_of_counts(class_counts(labels, num_classes), kind)
+
+
+def class_counts(labels: Sequence[int], num_classes: int) -> NDArray[np.float64]:
+    """Return the number of utterances of each class ``[K]``; negative labels (no class) are not counted."""
+    known = np.asarray([label for label in labels if label >= 0], dtype=np.int64)
+    return np.bincount(known, minlength=num_classes).astype(float)
 
 
 def weights_of_counts(counts: NDArray[np.float64], kind: str) -> Tensor:
@@ -34,6 +39,11 @@ def weights_of_counts(counts: NDArray[np.float64], kind: str) -> Tensor:
     amount = counts if kind == "balanced" else (1 - EFFECTIVE_BETA**counts) / (1 - EFFECTIVE_BETA)
     weights = np.divide(1.0, amount, out=np.zeros_like(amount), where=counts > 0)
     return torch.tensor(weights / weights[counts > 0].mean(), dtype=torch.float32)
+
+
+def absent_classes(classes: Sequence[str], counts: NDArray[np.float64]) -> list[str]:
+    """Return the classes of which there is no utterance, from the counts or sums of shares ``[K]`` of all classes."""
+    return [name for name, count in zip(classes, counts, strict=True) if not count > 0]
 
 
 def sampling_weights(labels: Sequence[int]) -> Tensor:

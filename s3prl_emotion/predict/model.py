@@ -19,6 +19,7 @@ from s3prl_emotion.devices import check_device
 from s3prl_emotion.errors import AudioError, CheckpointError, EmotionError, UsageError, one_line
 from s3prl_emotion.experts.heads import emotion_heads, is_emotion_head
 from s3prl_emotion.files.checkpoint import load_checkpoint
+from s3prl_emotion.files.fit import naming_checkpoint
 from s3prl_emotion.masking import pad_features
 from s3prl_emotion.predict.arguments import ModelArguments
 from s3prl_emotion.recipe import check_recipe
@@ -99,7 +100,7 @@ def restore(wanted: ModelArguments) -> TrainedModel:
     args.upstream_ckpt = wanted.upstream_ckpt or args.upstream_ckpt
     args.upstream_model_config = wanted.upstream_model_config or args.upstream_model_config
     try:
-        with own_seed(int(args.seed)):
+        with naming_checkpoint(path), own_seed(int(args.seed)):
             return TrainedModel(args, config, state)
     except EmotionError as error:
         if str(path) in str(error):

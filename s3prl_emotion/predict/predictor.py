@@ -141,7 +141,8 @@ class Predictor:
         """Predict one waveform.
 
         Args:
-            waveform: ``[N]`` or ``[N, C]``, floats in [-1, 1]; channels are averaged
+            waveform: ``[N]`` or ``[N, C]``, floats in [-1, 1]; channels are averaged, a warning says where samples are
+                far beyond, as if they were integers
             rate: sampling rate (Hz); other rates than 16 kHz are resampled
             options: ``window``, ``hop``, ``attention``, ``batch_size`` of :meth:`predict_batch`
 

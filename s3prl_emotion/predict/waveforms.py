@@ -31,7 +31,7 @@ def as_waveform(samples: ArrayLike | Tensor, rate: int, name: str) -> NDArray[np
         raise UsageError(f"{name}: {rate} is no sampling rate (Hz)")
     array = array.astype(np.float32, copy=False).reshape(len(array), -1 if array.size else 1)
     try:
-        return to_16k_mono(array, int(rate), name)
+        return to_16k_mono(array, int(rate), name, warn_again=True)
     except AudioError as error:
         raise plain(error) from error
 

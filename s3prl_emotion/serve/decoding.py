@@ -32,7 +32,7 @@ def read_audio(file: BinaryIO, limits: Limits) -> NDArray[np.float32]:
             check_rate(sound.samplerate, NAME)
             if sound.frames < UNKNOWN_LENGTH:
                 _check_length(sound.frames, sound.samplerate, limits)
-            return to_16k_mono(_decode(sound, limits)[:, None], sound.samplerate, NAME)
+            return to_16k_mono(_decode(sound, limits)[:, None], sound.samplerate, NAME, warn_again=True)
     except AudioError as error:
         raise AudioError(short_message(error)) from error
     except (soundfile.SoundFileError, OSError, RuntimeError, TypeError) as error:

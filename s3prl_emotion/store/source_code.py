@@ -119,7 +119,7 @@ def _imports(file: Path, name: str, _changed: int) -> frozenset[str]:
 
 
 def _function(call: ast.Call) -> str:
-    return getattr(call.func, "attr", None) or getattr(call.func, "id", "")
+    return str(getattr(call.func, "attr", None) or getattr(call.func, "id", ""))
 
 
 def _counts(name: str, path: Path, own: set[str]) -> bool:

@@ -17,6 +17,7 @@ from s3prl_emotion.devices import check_device
 from s3prl_emotion.errors import CheckpointError, ConfigError, UsageError, nearest
 from s3prl_emotion.experts.heads import is_emotion_head
 from s3prl_emotion.files.checkpoint import load_checkpoint
+from s3prl_emotion.files.fit import naming_checkpoint
 from s3prl_emotion.files.folders import heads_folder, recipes_folder
 from s3prl_emotion.limits import shown
 from s3prl_emotion.recipe import EVALUATED_SPLITS, check_recipe, overridden, read_recipe
@@ -66,7 +67,8 @@ def check_arguments(args: Namespace, given: Sequence[str]) -> Namespace:
         _check_names(args)
         args.config = str(find_recipe(args.downstream) if args.config is None else args.config)
         effective, config = overridden(args.override, args, read_recipe(args.config))
-    _check_names(effective)
+    with naming_checkpoint(past):
+        _check_names(effective)
     if past is None and is_emotion_head(effective.downstream):  # -e restores the chosen layer
         args.upstream_layer_selection = effective.upstream_layer_selection = chosen_layer(effective, config)
     check_builders(config)
@@ -83,7 +85,7 @@ def check_arguments(args: Namespace, given: Sequence[str]) -> Namespace:
     if is_emotion_head(effective.downstream):
         if args.mode == "inference" and past is None and not args.init_ckpt:
             raise UsageError("-m inference needs a trained checkpoint: give one with -e, such as dev-best.ckpt")
-        check_head(effective, config)
+        check_head(effective, config, past)
     return args
 
 
@@ -222,17 +224,24 @@ def _check_writable(folder: Path) -> None:
         ) from error
 
 
-def check_head(args: Namespace, config: dict[str, Any]) -> None:
+def check_head(args: Namespace, config: dict[str, Any], checkpoint: Path | None = None) -> None:
     """Check recipe and corpus of a head.
 
+    Args:
+        args: command line
+        config: recipe
+        checkpoint: where the recipe comes from, if from there
+
     Raises:
+        CheckpointError: the recipe of a checkpoint does not fit the head that is installed
         ConfigError: the recipe is malformed
         LabelError: the labels are malformed, or a split that the run needs does not exist
         AudioError: audio files are missing
     """
-    check_recipe(config)
     expert = host.expert_class(args.downstream)
-    _, data, modelrc = expert.read_section(config["downstream_expert"], args.downstream_variant, config["runner"])
+    with naming_checkpoint(checkpoint):
+        check_recipe(config)
+        _, data, modelrc = expert.read_section(config["downstream_expert"], args.downstream_variant, config["runner"])
     if args.mode != "inference":
         from s3prl_emotion.corpora import load_corpus
 

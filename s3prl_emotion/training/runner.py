@@ -23,6 +23,7 @@ from s3prl_emotion.distributed import in_touch, leaders, rank, share_weights
 from s3prl_emotion.errors import CheckpointError, ConfigError, EmotionError, UsageError
 from s3prl_emotion.experts.heads import is_emotion_head
 from s3prl_emotion.files.checkpoint import load_checkpoint
+from s3prl_emotion.files.fit import load_weights
 from s3prl_emotion.recipe import EVALUATED_SPLITS
 from s3prl_emotion.rng import own_seed, seed_everything
 from s3prl_emotion.training.evaluation import evaluate_split
@@ -35,6 +36,7 @@ from s3prl_emotion.upstreams.split_features import pooled_features
 
 logger = logging.getLogger(__name__)
 BEST = "dev-best.ckpt"
+ALWAYS_SAVED = ("Featurizer", "Downstream")  # in checkpoints; the upstream only where it is trained
 SEEDS_APART = 1_000_003  # between the seeds of the processes of a distributed training
 HOSTS_NOTES = re.compile(r".+_\d{4}(-\d\d){5}\..+")  # files that the host writes before it builds anything
 
@@ -63,18 +65,8 @@ class SuiteRunner(Runner):
         return ModelEntry(model, name, trainable, interfaces)
 
     def _load_weight(self, model: Any, name: str) -> None:
-        weights = self.init_ckpt.get(name)
-        if not weights:
-            return
-        try:
-            model.load_state_dict(weights)
-        except (RuntimeError, ValueError, KeyError) as error:
-            if isinstance(error, CheckpointError):
-                raise CheckpointError(f"{self.args.init_ckpt}: {error}") from error
-            detail = " ".join(str(error).split())[:300]
-            raise CheckpointError(
-                f"{self.args.init_ckpt}: its {name} does not fit this experiment ({detail})"
-            ) from error
+        if self.init_ckpt and (name in self.init_ckpt or name in ALWAYS_SAVED):
+            load_weights(model, self.init_ckpt.get(name), self.args.init_ckpt, name)
 
     def _get_upstream(self) -> ModelEntry:
         with in_touch():  # the other processes wait until the first has downloaded

@@ -232,6 +232,21 @@ def test_waveforms_that_are_none(trained: Trained, waveform: Any, rate: Any, err
         s3prl_emotion.load(trained("corr_attn")).predict(waveform, rate)
 
 
+def test_integers_as_floats_are_warned_of_each_time(trained: Trained, caplog: pytest.LogCaptureFixture):
+    predictor = s3prl_emotion.load(trained("corr_attn"))
+    integers = (tone(300, 0.6, 2) * 32768).astype(np.int16)
+    for _ in range(2):
+        caplog.clear()
+        predictor.predict(integers.astype(np.float32), RATE)
+        (line,) = [record.getMessage() for record in caplog.records]
+        assert line.startswith("waveform 0: samples reach ")
+        assert "full scale is 1" in line
+        assert "divide 16-bit samples by 32768" in line
+    caplog.clear()
+    predictor.predict_batch([integers / 32768, integers.astype(float), tone(300, 0.6, 2)])
+    assert [record.getMessage()[:12] for record in caplog.records] == ["waveform 1: "]
+
+
 def test_silence_is_predicted(trained: Trained):
     for name in ("corr_attn", "tcgru", "acnn"):
         found = s3prl_emotion.load(trained(name)).predict(np.zeros(8000), RATE)
