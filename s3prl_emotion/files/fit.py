@@ -57,18 +57,14 @@ def load_weights(model: nn.Module, weights: Any, path: str, name: str) -> None:
         ) from error
 
 
-def _differences(model: nn.Module, weights: Any) -> list[str]:
+def _differences(model: nn.Module, weights: Mapping[str, Any]) -> list[str]:
     """Return the first differences between a model's tensors and those of a checkpoint, and the number of others."""
-    if not isinstance(weights, Mapping):
-        return [f"it is of type {type(weights).__name__}, not tensors by name"]
     ours = {name: value for name, value in model.state_dict().items() if isinstance(value, Tensor)}
     found = []
     for name, value in ours.items():
         theirs = weights.get(name)
-        if name not in weights:
+        if theirs is None:
             found.append(f"it lacks {name} {list(value.shape)}")
-        elif not isinstance(theirs, Tensor):
-            found.append(f"its {name} is of type {type(theirs).__name__}, not a tensor")
         elif theirs.shape != value.shape:
             found.append(f"its {name} is {list(theirs.shape)}, here {list(value.shape)}")
     strangers = [name for name, value in weights.items() if isinstance(value, Tensor) and name not in ours]

@@ -51,7 +51,7 @@ WEIGHTS: dict[str, tuple[Change, str]] = {
     ),
     "no tensor": (
         weights(lambda state: state.update({"model.projector.bias": 3})),
-        "its model.projector.bias is of type int, not a tensor",
+        "its Downstream: model.projector.bias must be a tensor, got 3",
     ),
     "many strangers": (
         weights(lambda state: state.update({f"layer.{number}": torch.zeros(1) for number in range(9)})),
@@ -61,7 +61,7 @@ WEIGHTS: dict[str, tuple[Change, str]] = {
         lambda state: state.update(Featurizer={"weights": torch.zeros(9)}),
         "its Featurizer does not",
     ),
-    "no mapping": (lambda state: state.update(Downstream=[1, 2]), "it is of type list, not tensors by name"),
+    "no mapping": (lambda state: state.update(Downstream=[1, 2]), "its Downstream must be tensors by name, got"),
     "no head": (lambda state: state.pop("Downstream"), "holds no Downstream; use a states-N.ckpt or dev-best.ckpt"),
     "no extra state": (weights(lambda state: state.update(_extra_state=3)), "it does not say which head and classes"),
 }
