@@ -29,6 +29,10 @@ def load(
     upstream_model_config: str | None = None,
     upstream_path: str | None = None,
     downstream_path: str | None = None,
+    upstream: str | None = None,
+    trust_upstream: bool = False,
+    trust_checkpoint: bool = False,
+    allow_other_upstream: bool = False,
 ) -> Predictor:
     """Load a trained head and its upstream, to predict waveforms: ``load(ckpt).predict(waveform, rate)``.
 
@@ -36,9 +40,13 @@ def load(
         ckpt: checkpoint of one of the suite's heads, or an experiment directory with a ``dev-best.ckpt``
         device: cuda if available, else cpu, by default
         upstream_ckpt: the upstream's checkpoint (``-k``), if it was moved since training
-        upstream_model_config: the upstream's options (``-g``), if they were moved since training
+        upstream_model_config: the upstream's options (``-g``); never taken from the checkpoint, since they name files
         upstream_path: folders with upstream adapters, as ``--upstream_path``
         downstream_path: folders with heads, as ``--downstream_path``
+        upstream: the upstream (``-u``), where the checkpoint alone must not choose it
+        trust_upstream: load files of upstreams that are pickles in full, which can run code
+        trust_checkpoint: below torch 2.6, load a checkpoint that another user wrote
+        allow_other_upstream: use another upstream than in training
 
     Raises:
         CheckpointError: the checkpoint is missing, damaged, of another kind, or its head needs more than audio
@@ -48,5 +56,16 @@ def load(
     from s3prl_emotion.predict.predictor import load_predictor
 
     return load_predictor(
-        ModelArguments(str(ckpt), device, upstream_ckpt, upstream_model_config, upstream_path, downstream_path)
+        ModelArguments(
+            str(ckpt),
+            device,
+            upstream_ckpt,
+            upstream_model_config,
+            upstream_path,
+            downstream_path,
+            upstream,
+            trust_upstream,
+            trust_checkpoint,
+            allow_other_upstream,
+        )
     )

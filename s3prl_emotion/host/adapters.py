@@ -11,6 +11,7 @@ import functools
 import importlib
 import sys
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -42,6 +43,15 @@ def find_upstream(name: str, flag: str = "-u") -> Callable[..., Any]:
         raise UsageError(f"{flag} {name}: no such upstream{nearest(name, known)}{ADAPTERS.hint()}")
     entry: Callable[..., Any] = getattr(importlib.import_module("s3prl.hub"), name)
     return entry
+
+
+def origin_of_upstream(name: str) -> Path:
+    """Return the file that defines an upstream.
+
+    Raises:
+        UsageError: no such upstream
+    """
+    return Path(_origin(find_upstream(name))).resolve()
 
 
 def _add_upstreams(hubconf: ModuleType) -> list[str]:

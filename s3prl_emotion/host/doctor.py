@@ -33,6 +33,7 @@ def report() -> list[str]:
     lines += [f"s3prl: {Path(s3prl.__file__).parent}", f"suite: {folders.PACKAGE}"]
     patches = host.PATCHED or ["nothing: these versions need no patch"]
     lines += ["patched in the host:", *(f"  {line}" for line in patches)]
+    lines += ["guarded in the host:", *(f"  {line}" for line in host.GUARDED)]
     lines += [f"devices: {', '.join(devices) or 'no CUDA device'}; cpu with {os.cpu_count()} cores"]
     lines += ["heads:", *(f"  -d {head}  {folders.heads_folder() / head / 'config.yaml'}" for head in folders.heads())]
     lines += [f"  -d {head}  {folder}" for head, folder in host.plugged_in_heads().items()]

@@ -1,9 +1,10 @@
-"""Register the suite with s3prl: patch it, then add the heads and the upstream adapters."""
+"""Register the suite with s3prl: patch and guard it, then add the heads and the upstream adapters."""
 
 from __future__ import annotations
 
 from s3prl_emotion.files.folders import adapters_folder
 from s3prl_emotion.host.adapters import ADAPTERS
+from s3prl_emotion.host.guards import guard
 from s3prl_emotion.host.heads import HEADS, add_suite_heads
 from s3prl_emotion.host.patches import patch
 
@@ -12,7 +13,7 @@ _state = {"launched": False, "registered": False}
 
 
 def register() -> None:
-    """Patch the host, then add the suite's heads and adapters to it, and installed or named ones; once per process.
+    """Patch and guard the host, then add the suite's heads and adapters, and installed or named ones; once per process.
 
     Raises:
         UsageError: ``S3PRL_UPSTREAM_PATH`` or ``S3PRL_DOWNSTREAM_PATH`` names a folder without adapters or heads, or
@@ -21,6 +22,7 @@ def register() -> None:
     if _state["registered"]:
         return
     patch()
+    guard()
     add_suite_heads()
     ADAPTERS.register_folder(adapters_folder())
     ADAPTERS.register_entry_points()

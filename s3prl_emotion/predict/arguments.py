@@ -5,6 +5,8 @@ from __future__ import annotations
 from argparse import ArgumentParser, Namespace
 from dataclasses import dataclass, fields
 
+from s3prl_emotion.training.own_arguments import add_trust_arguments
+
 
 def add_model_arguments(parser: ArgumentParser) -> None:
     """Declare the flags for checkpoint, device, windows and the upstream's files."""
@@ -13,15 +15,12 @@ def add_model_arguments(parser: ArgumentParser) -> None:
     add("--window", type=float, metavar="S", help="split long audio into windows of S s; also give their mean")
     add("--hop", type=float, metavar="S", help="time from one window to the next (s; default: half a window)")
     add("--device", help="cuda where there is one, else cpu")
-    add("-k", "--upstream_ckpt", help="the upstream's checkpoint, if moved since training")
-    add(
-        "-g",
-        "--upstream_model_config",
-        metavar="YAML",
-        help="the upstream's options, if moved since training",
-    )
+    add("-u", "--upstream", help="the upstream, where the checkpoint alone must not choose it")
+    add("-k", "--upstream_ckpt", help="the upstream's checkpoint, if moved since training, or likewise")
+    add("-g", "--upstream_model_config", metavar="YAML", help="the upstream's options; never taken from the checkpoint")
     add("--upstream_path", metavar="DIR", help="more folders with upstream adapters")
     add("--downstream_path", metavar="DIR", help="more folders with heads")
+    add_trust_arguments(parser)
 
 
 @dataclass(frozen=True)
@@ -32,9 +31,13 @@ class ModelArguments:
         ckpt: checkpoint of one of the suite's heads, or an experiment directory with a ``dev-best.ckpt``
         device: by default cuda where there is one, else cpu
         upstream_ckpt: the upstream's checkpoint, if it was moved since training
-        upstream_model_config: the upstream's options, if they were moved since training
+        upstream_model_config: the upstream's options; never taken from the checkpoint, since they name files
         upstream_path: folders with upstream adapters; never taken from the checkpoint, since their code is run
         downstream_path: folders with heads; likewise never taken from the checkpoint
+        upstream: the upstream, where the checkpoint alone must not choose it
+        trust_upstream: whether the upstream's files may be pickles, which can run code
+        trust_checkpoint: whether, below torch 2.6, the checkpoint may be a file that another user wrote
+        allow_other_upstream: whether the upstream may be another than in training
     """
 
     ckpt: str
@@ -43,6 +46,10 @@ class ModelArguments:
     upstream_model_config: str | None = None
     upstream_path: str | None = None
     downstream_path: str | None = None
+    upstream: str | None = None
+    trust_upstream: bool = False
+    trust_checkpoint: bool = False
+    allow_other_upstream: bool = False
 
     @classmethod
     def of(cls, args: Namespace) -> ModelArguments:

@@ -20,12 +20,15 @@ from s3prl_emotion.errors import AudioError, CheckpointError, EmotionError, Usag
 from s3prl_emotion.experts.heads import emotion_heads, is_emotion_head
 from s3prl_emotion.files.checkpoint import load_checkpoint
 from s3prl_emotion.files.fit import naming_checkpoint
+from s3prl_emotion.files.trust import trusting
 from s3prl_emotion.masking import pad_features
 from s3prl_emotion.predict.arguments import ModelArguments
 from s3prl_emotion.recipe import check_recipe
 from s3prl_emotion.rng import own_seed
 from s3prl_emotion.training.preflight import is_superb
 from s3prl_emotion.training.runner import BEST, SuiteRunner
+from s3prl_emotion.upstreams.kept_identity import hub_commits
+from s3prl_emotion.upstreams.restored import FLAGS, check_restored
 from s3prl_emotion.upstreams.source import failing_on
 
 
@@ -87,18 +90,25 @@ def restore(wanted: ModelArguments) -> TrainedModel:
         CheckpointError: the checkpoint is missing, damaged, of another kind, or its head needs more than audio
         UsageError: the device does not exist, or the upstream cannot be found or built
     """
+    with trusting(wanted.trust_upstream, wanted.trust_checkpoint):
+        return _restored(wanted)
+
+
+def _restored(wanted: ModelArguments) -> TrainedModel:
     host.register_search_path(wanted.upstream_path, wanted.downstream_path)
     device = wanted.device or ("cuda" if torch.cuda.is_available() else "cpu")
     check_device(device)
     path = _file(Path(wanted.ckpt))
     state = load_checkpoint(path, mmap=True)  # the optimizer's state is never read
     args, config = copy.copy(state["Args"]), copy.deepcopy(state["Config"])
+    own = [name for name in FLAGS if getattr(wanted, name) is not None]
+    vars(args).update({name: getattr(wanted, name) for name in own})
+    args.allow_other_upstream = wanted.allow_other_upstream
     _check(path, args, config)
+    check_restored(args, own, path, hub_commits(state, path))
     config["downstream_expert"] |= {"attention_dir": None, "embeddings": False}
     args.mode, args.init_ckpt, args.device, args.upstream_refresh = "inference", str(path), device, False
     args.feature_store, args.store_dtype, args.store_batched = None, "float32", False
-    args.upstream_ckpt = wanted.upstream_ckpt or args.upstream_ckpt
-    args.upstream_model_config = wanted.upstream_model_config or args.upstream_model_config
     try:
         with naming_checkpoint(path), own_seed(int(args.seed)):
             return TrainedModel(args, config, state)

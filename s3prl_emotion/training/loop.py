@@ -30,12 +30,15 @@ from s3prl_emotion.errors import TrainingError
 from s3prl_emotion.files.checkpoint import save_checkpoint
 from s3prl_emotion.recipe import EVALUATED_SPLITS
 from s3prl_emotion.rng import restore_rng, rng_state
+from s3prl_emotion.training.own_arguments import TRUST_FLAGS
+from s3prl_emotion.upstreams.kept_identity import KEY
 
 logger = logging.getLogger(__name__)
 STORE_FLAGS = (
     "feature_store",
     "store_dtype",
     "store_batched",
+    *TRUST_FLAGS,
 )  # not restored by -e
 
 
@@ -237,6 +240,7 @@ class Training:
             "Epoch": self.epoch,
             "Args": Namespace(**{name: value for name, value in vars(self.args).items() if name not in STORE_FLAGS}),
             "Config": self.runner.config,
+            KEY: self.runner.identity,
         }
         for entry in self.runner.all_entries:
             if entry.trainable:

@@ -79,6 +79,7 @@ class SuiteParser(argparse.ArgumentParser):
 
     def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
         """Parse the command line and check all that can be checked before anything is loaded or written."""
+        from s3prl_emotion.training.own_arguments import add_trust_arguments
         from s3prl_emotion.training.preflight import check_arguments
 
         self.add_argument(
@@ -104,6 +105,7 @@ class SuiteParser(argparse.ArgumentParser):
             action="store_true",
             help="Use features that s3prl-emotion extract --batch_seconds computed in batches (equal within 1e-4)",
         )
+        add_trust_arguments(self)
         self.set_defaults(device=None)
         parsed, unknown = self.parse_known_args(args, namespace)
         if unknown:
@@ -148,10 +150,12 @@ class _SafeTorch(ModuleType):
 
     @staticmethod
     def load(path: Any, map_location: Any = "cpu") -> dict[str, Any]:
-        """Load a checkpoint without running anything it holds."""
+        """Load a checkpoint without running anything it holds; arguments that the user gave are left out of it."""
         from s3prl_emotion.files.checkpoint import load_checkpoint
+        from s3prl_emotion.training.own_arguments import without_own
 
-        return load_checkpoint(path, map_location)
+        state = load_checkpoint(path, map_location)
+        return {**state, "Args": without_own(state["Args"])}
 
 
 def _fail(message: str, verbose: bool, code: int = 1) -> int:

@@ -19,10 +19,14 @@ from s3prl_emotion.experts.heads import is_emotion_head
 from s3prl_emotion.files.checkpoint import load_checkpoint
 from s3prl_emotion.files.fit import naming_checkpoint
 from s3prl_emotion.files.folders import heads_folder, recipes_folder
+from s3prl_emotion.files.trust import TRUST
 from s3prl_emotion.limits import shown
 from s3prl_emotion.recipe import EVALUATED_SPLITS, check_recipe, overridden, read_recipe
 from s3prl_emotion.store.segments import DTYPE_NAMES
+from s3prl_emotion.training.own_arguments import NEVER_RESTORED, RESTORED_UNLESS_GIVEN, mark_own, without_own
+from s3prl_emotion.upstreams.kept_identity import hub_commits
 from s3prl_emotion.upstreams.layer_choice import chosen_layer
+from s3prl_emotion.upstreams.restored import check_restored
 
 logger = logging.getLogger(__name__)
 
@@ -31,7 +35,7 @@ KEPT_WITH_PAST_EXP = {
     "mode", "evaluate_split", "override", "backend", "local_rank", "past_exp", "auto_resume", "device",
     "expname", "verbose", "downstream", "upstream_path", "downstream_path", "feature_store", "store_dtype",
     "store_batched",
-}  # fmt: skip
+} | NEVER_RESTORED | RESTORED_UNLESS_GIVEN  # fmt: skip
 NO_BUILDERS = {"optimizer", "scheduler", "grouped_parameters"}  # s3prl's other get_… functions
 
 
@@ -50,6 +54,8 @@ def check_arguments(args: Namespace, given: Sequence[str]) -> Namespace:
         ConfigError: the recipe is malformed
         CheckpointError: a checkpoint cannot be used
     """
+    own = mark_own(given, args.override)
+    TRUST.upstream, TRUST.checkpoint = args.trust_upstream, args.trust_checkpoint
     args.device = args.device or ("cuda" if torch.cuda.is_available() else "cpu")
     check_device(args.device)
     distributed.join(args, given)
@@ -60,9 +66,10 @@ def check_arguments(args: Namespace, given: Sequence[str]) -> Namespace:
         _check_past(args, state, past, given)
         if args.mode == "train":
             distributed.check_world(state, past, args.local_rank)
-        state["Args"].mode, state["Args"].evaluate_split = args.mode, args.evaluate_split
-        effective, config = overridden(args.override, state["Args"], state["Config"])
-        _check_past_folders(effective, past)
+        restored = vars(without_own(state["Args"])) | {"mode": args.mode, "evaluate_split": args.evaluate_split}
+        effective, config = overridden(args.override, Namespace(**{**vars(args), **restored}), state["Config"])
+        _check_past_folders(effective, state["Args"], past)
+        check_restored(effective, own, past, hub_commits(state, past))
     else:
         _check_names(args)
         args.config = str(find_recipe(args.downstream) if args.config is None else args.config)
@@ -193,13 +200,13 @@ def _check_past(args: Namespace, state: dict[str, Any], path: Path, given: Seque
             )
 
 
-def _check_past_folders(args: Namespace, path: Path) -> None:
+def _check_past_folders(args: Namespace, theirs: Namespace, path: Path) -> None:
     """Ask for ``--upstream_path`` and ``--downstream_path`` again: a checkpoint must not choose which code is run."""
     for what, flag, name, known in (
         ("upstream", "upstream_path", args.upstream, host.upstream_names()),
         ("head", "downstream_path", args.downstream, host.downstream_names()),
     ):
-        folder = getattr(args, flag, None)
+        folder = getattr(theirs, flag, None)
         if folder and name not in known:
             raise CheckpointError(f"{path}: {what} {name!r} came from --{flag} {folder}; give it again")
 

@@ -30,6 +30,7 @@ from s3prl_emotion.training.evaluation import evaluate_split
 from s3prl_emotion.training.loop import Training
 from s3prl_emotion.training.summary import print_summary
 from s3prl_emotion.upstreams.featurizer import Featurizer
+from s3prl_emotion.upstreams.kept_identity import check_identity, identity_of
 from s3prl_emotion.upstreams.layer_choice import cut_upstream
 from s3prl_emotion.upstreams.source import UpstreamSource, UpstreamSpec, failing_on
 from s3prl_emotion.upstreams.split_features import pooled_features
@@ -93,12 +94,16 @@ class SuiteRunner(Runner):
         if not self.host_order:  # whatever upstream and featurizer drew, the head depends on --seed alone
             seed_everything(self.args.seed)
         entry = super()._get_downstream()
+        self.identity = identity_of(self.upstream.model, self.args)
+        self.upstream_note = check_identity(self.init_ckpt, self.identity, self.args)
         if rank():  # the head is the same in every process, its dropout masks differ
             seed_everything(self.args.seed + SEEDS_APART * rank())
         if self.is_suite:
             entry.model.check_upstream(self.source.identity)
             sizes = {"upstream_parameters": self.cut.parameters, "upstream_parameters_computed": self.cut.computed}
             store = self.source.store
+            if self.upstream_note is not None:
+                entry.model.provenance["upstream_check"] = self.upstream_note
             entry.model.provenance |= {**sizes, "store_key": None if store is None else store.identity.id}
         return entry
 

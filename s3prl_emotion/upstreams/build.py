@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from s3prl_emotion import host
+from s3prl_emotion.files.trust import TRUST, trusting
 
 
 def add_upstream_arguments(parser: ArgumentParser) -> None:
@@ -20,6 +21,7 @@ def add_upstream_arguments(parser: ArgumentParser) -> None:
     add("-s", "--upstream_feature_selection", default="hidden_states", metavar="NAME", help="key of its features")
     add("-l", "--upstream_layer_selection", type=int, metavar="LAYER", help="one layer instead of all")
     add("--upstream_path", metavar="DIR", help="more folders with upstream adapters")
+    add("--trust_upstream", action="store_true", help="load its files even if they are pickles, which can run code")
     add("--device", help="cuda if available, else cpu")
 
 
@@ -50,7 +52,8 @@ def build_source(args: Namespace, batched: bool = False) -> Any:
     check_device(device)
     if device == "cuda" and "LOCAL_RANK" in os.environ:  # under torchrun each process has its own GPU
         device = f"cuda:{os.environ['LOCAL_RANK']}"
-    model = build_upstream(args.upstream, args.upstream_ckpt, args.upstream_model_config, device)
+    with trusting(upstream=getattr(args, "trust_upstream", TRUST.upstream)):
+        model = build_upstream(args.upstream, args.upstream_ckpt, args.upstream_model_config, device)
     options = (args.upstream_ckpt, args.upstream_model_config, args.upstream_feature_selection)
     cut = cut_upstream(model, args.upstream, *options, args.upstream_layer_selection)
     featurizer = Featurizer(

@@ -18,6 +18,8 @@ from s3prl_emotion.errors import UsageError
 from s3prl_emotion.rng import own_seed
 
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?")
+PINNED: dict[str, str] = {}
+"""Commit of each model on the hub that a restored checkpoint was trained with; used where no revision is given."""
 # keys of a config that describe a model's origin or training task and do not change its output
 NAMES = {
     "_name_or_path", "_commit_hash", "transformers_version", "architectures", "dtype", "torch_dtype", "id2label",
@@ -165,7 +167,7 @@ def find_pretrained(
         raise UsageError(f"{where}: is a file; give the directory of config.json and the weights")
     if not HUB_ID.fullmatch(str(model)):
         raise UsageError(f"{where}: no such directory, and not of the form org/name of a hub id either")
-    hub |= {"trust_remote_code": False, "revision": revision or "main"}
+    hub |= {"trust_remote_code": False, "revision": revision or PINNED.get(str(model)) or "main"}
     return Pretrained(str(model), where, False, hub, allow_pickle, remedy, example)
 
 

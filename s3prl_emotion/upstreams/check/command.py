@@ -11,6 +11,7 @@ from dataclasses import asdict
 from typing import Any
 
 from s3prl_emotion import host
+from s3prl_emotion.files.trust import trusting
 
 MARKS = {True: "ok", False: "FAIL", None: "-"}
 
@@ -23,6 +24,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("-s", "--upstream_feature_selection", metavar="KEY", default="hidden_states", help="features")
     parser.add_argument("--device", default="cpu", help="cpu (default), cuda, cuda:0, …")
     parser.add_argument("--upstream_path", metavar="DIR", help="more folders with adapters, separated as in PATH")
+    parser.add_argument("--trust_upstream", action="store_true", help="load its files even if they are pickles")
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of lines")
 
 
@@ -53,7 +55,8 @@ def run(args: Namespace) -> int:
     checks: list[Check] = []
     with contextlib.redirect_stdout(sys.stderr):  # s3prl's upstreams print
         try:
-            model = foreign(_build, entry, args)
+            with trusting(upstream=args.trust_upstream):
+                model = foreign(_build, entry, args)
         except CheckError as error:
             checks.append(Check("build", False, str(error)))
             line(checks[-1])

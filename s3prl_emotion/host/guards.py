@@ -1,0 +1,95 @@
+"""Keep s3prl's upstreams from running code that their files hold.
+
+s3prl 0.4.18 evaluates strings of a model's configuration and unpickles some files in full. None of its files is edited:
+``eval`` is replaced by name in the modules that evaluate strings of files, and ``torch.load`` reads tensors and plain
+data alone where s3prl calls it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import importlib
+import os
+import pickle
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from s3prl_emotion.errors import CheckpointError
+from s3prl_emotion.files.trust import TRUST, unsafe_origin
+from s3prl_emotion.host.literals import kaldi_function, read_literal
+
+EVALUATING = {
+    "s3prl.upstream.baseline.extracter": kaldi_function,
+    **dict.fromkeys(
+        (
+            "s3prl.upstream.data2vec.data2vec_model",
+            "s3prl.upstream.distiller.model",
+            "s3prl.upstream.hubert.hubert_model",
+            "s3prl.upstream.lighthubert.lighthubert.lighthubert",
+            "s3prl.upstream.multires_hubert.hubert_model",
+            "s3prl.upstream.roberta.roberta_model",
+            "s3prl.upstream.wav2vec.wav2vec_model",
+            "s3prl.upstream.wav2vec2.wav2vec2_model",
+            "s3prl.upstream.wavlm.WavLM",
+        ),
+        read_literal,
+    ),
+}
+"""Modules of s3prl that evaluate strings of files, and what replaces ``eval`` in each."""
+UNPICKLING = ("s3prl.upstream.mockingjay.", "s3prl.upstream.distiller.", "s3prl.upstream.roberta.", "espnet2.", "pase.")
+"""Modules whose files are pickles in full; the last two are packages that s3prl's upstreams load their files with."""
+GUARDED: list[str] = []
+"""One line for each guard of this process."""
+
+
+def guard() -> None:
+    """Replace ``eval`` and ``torch.load`` for s3prl's upstreams; once per process."""
+    if GUARDED:
+        return
+    for name, replacement in EVALUATING.items():
+        try:
+            vars(importlib.import_module(name))["eval"] = replacement
+        except ModuleNotFoundError:  # another version of s3prl
+            continue
+        GUARDED.append(f"{name}: eval reads literals alone")
+    torch.load = _guarded(torch.load)
+    GUARDED.append("torch.load: reads tensors and plain data alone where s3prl calls it")
+
+
+def _guarded(load: Any) -> Any:
+    """Return ``torch.load`` with ``weights_only=True`` for callers in s3prl."""
+    root = f"{Path(importlib.import_module('s3prl').__file__ or '').resolve().parent}{os.sep}"
+
+    @functools.wraps(load)
+    def guarded(file: Any, *args: Any, **options: Any) -> Any:
+        caller = sys._getframe(1).f_globals
+        name = str(caller.get("__name__"))
+        unpickles = name.startswith(UNPICKLING)
+        if not unpickles and not os.path.realpath(str(caller.get("__file__"))).startswith(root):
+            return load(file, *args, **options)
+        if unpickles and TRUST.upstream:
+            return load(file, *args, **{"weights_only": False, **options})
+        _check_origin(file)
+        torch.serialization.add_safe_globals([argparse.Namespace])
+        try:
+            return load(file, *args, **{**options, "weights_only": True})
+        except pickle.UnpicklingError as error:
+            remedy = "--trust_upstream loads it if you trust its origin" if unpickles else "convert it"
+            raise CheckpointError(
+                f"{file}: refused, since this file of an upstream holds objects other than tensors and plain data, "
+                f"which can run code; no code in it was run; {remedy}"
+            ) from error
+
+    return guarded
+
+
+def _check_origin(file: Any) -> None:
+    if TRUST.upstream or not isinstance(file, str | os.PathLike) or not os.path.exists(file):
+        return
+    why = unsafe_origin(file)
+    if why is not None:
+        raise CheckpointError(f"{file}: {why}, or pass --trust_upstream if you trust its origin")

@@ -1,0 +1,263 @@
+"""Keep in a checkpoint which upstream its head was trained with, and compare it with the one of a later run.
+
+Weights, options, layers and the code of upstreams that are plugged in have to be the same. Versions of libraries and
+the suite's own code may differ: that is a warning.
+"""
+
+from __future__ import annotations
+
+import inspect
+import json
+import logging
+from argparse import Namespace
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import s3prl
+import xxhash
+from torch import Tensor, nn
+
+from s3prl_emotion.errors import CheckpointError
+from s3prl_emotion.files.folders import PACKAGE, adapters_folder
+from s3prl_emotion.files.versions import versions
+from s3prl_emotion.store.segments import raw_bytes
+from s3prl_emotion.upstreams.pretrained import hash_of
+
+logger = logging.getLogger(__name__)
+KEY = "UpstreamIdentity"  # of a checkpoint: the identity as JSON
+FLAG = "--allow_other_upstream"
+LIBRARIES = ("s3prl-emotion", "s3prl", "torch", "torchaudio", "transformers", "numpy")
+KINDS = {"upstream": str, "origin": str, "code": dict, "versions": dict, "hub": dict}
+# options of the suite's adapters that say where weights come from or which version computes, not what is computed
+NOT_COMPARED = {"commit", "ckpt", "version", "adapter_version", "attention", "s3prl"}
+MOST_CHARACTERS = 1 << 20  # of the JSON; real ones have some thousand
+MOST_SHOWN = 3  # differing options
+SUITE, HOST, PLUGGED_IN = "suite", "s3prl", "plugged in"
+
+
+@dataclass
+class Comparison:
+    """What differs between the upstream of a checkpoint and that of this run.
+
+    Attributes:
+        refused: differences that change the features
+        warned: differences of versions and of the suite's own code
+    """
+
+    refused: list[str] = field(default_factory=list)
+    warned: list[str] = field(default_factory=list)
+
+
+def identity_of(model: nn.Module, args: Namespace) -> str:
+    """Return what the features of this run depend on, as JSON.
+
+    Args:
+        model: the upstream, after unused layers were cut off
+        args: of the experiment; with ``-f`` its checkpoints hold the upstream's weights
+    """
+    origin = _origin(Path(inspect.getfile(type(model))))
+    describe: Any = getattr(model, "identity", None)
+    values = {
+        "upstream": args.upstream,
+        "origin": origin,
+        "weights": None if args.upstream_trainable else tensors_hash(model.parameters()),
+        "buffers": None if args.upstream_trainable else tensors_hash(_kept_buffers(model)),
+        "checkpoint": None if origin == SUITE or args.upstream_trainable else _content(args.upstream_ckpt),
+        "config": None if origin == SUITE else _content(args.upstream_model_config),
+        "options": describe() if callable(describe) else None,
+        "selection": args.upstream_feature_selection,
+        "layer": args.upstream_layer_selection,
+        "normalize": bool(args.upstream_feature_normalize),
+        "code": _code(model),
+        "hub": dict(commit for part in model.modules() if (commit := getattr(part, "hub_commit", None))),
+        "versions": {name: version for name, version in versions().items() if name in LIBRARIES},
+    }
+    return json.dumps(values, sort_keys=True, default=str)
+
+
+def hub_commits(state: dict[str, Any], path: str | Path) -> dict[str, str]:
+    """Return the commit of each model on the hub that a checkpoint was trained with, by the model's id.
+
+    Raises:
+        CheckpointError: the checkpoint's record of its upstream is damaged
+    """
+    return _read(state[KEY], path)["hub"] if KEY in state else {}
+
+
+def check_identity(state: dict[str, Any], here: str, args: Namespace) -> str | None:
+    """Check that this run's upstream is the one that a checkpoint was trained with.
+
+    Args:
+        state: the checkpoint; empty where the run has none
+        here: identity of this run's upstream
+        args: of this run, with ``init_ckpt`` and ``allow_other_upstream``
+
+    Returns:
+        what outputs have to say about the upstream; ``None`` for nothing
+
+    Raises:
+        CheckpointError: another upstream, and ``--allow_other_upstream`` is not given
+    """
+    if not state:
+        return None
+    path = args.init_ckpt
+    if KEY not in state:
+        logger.warning("%s: the upstream that it was trained with is not known: not checked", path)
+        return "not known: not checked"
+    found = compare(_read(state[KEY], path), json.loads(here))
+    if found.warned:
+        logger.warning("%s: was trained with other versions: %s", path, ", ".join(found.warned))
+    if not found.refused:
+        return None
+    what = ", ".join(found.refused)
+    if not getattr(args, "allow_other_upstream", False):
+        raise CheckpointError(
+            f"{path}: was trained with another upstream: {what}; give the same -u, -k, -g, -s and -l, or {FLAG} to use "
+            "this one all the same"
+        )
+    logger.warning("%s: was trained with another upstream: %s; used all the same (%s)", path, what, FLAG)
+    return f"another than in training: {what}"
+
+
+def compare(theirs: dict[str, Any], here: dict[str, Any]) -> Comparison:
+    """Compare the upstream of a checkpoint with that of this run."""
+    found, suite = Comparison(), theirs["origin"] == here["origin"] == SUITE
+    versions_differ = [
+        f"{name} {_shown(theirs['versions'].get(name))} (here {_shown(version)})"
+        for name, version in here["versions"].items()
+        if theirs["versions"].get(name) != version
+    ]
+    found.warned += versions_differ
+    for name in ("selection", "layer", "normalize") if suite else ("upstream", "selection", "layer", "normalize"):
+        if theirs.get(name) != here[name]:
+            found.refused.append(f"{name} {_shown(theirs.get(name))} (here {_shown(here[name])})")
+    for name, what in (("weights", "weights"), ("buffers", "buffers"), ("checkpoint", "content of -k")):
+        pair = (theirs.get(name), here[name])
+        if None not in pair and pair[0] != pair[1]:
+            only_versions = name == "buffers" and versions_differ  # such as windows that a library computes
+            (found.warned if only_versions else found.refused).append(_digests(what, *pair))
+    if theirs.get("config") != here["config"] and not suite:
+        found.refused.append(_digests("options (-g)", theirs.get("config"), here["config"]))
+    found.refused += _differing_options(theirs.get("options"), here["options"], bool(versions_differ))
+    for origin in (PLUGGED_IN, HOST, SUITE):
+        pair = (theirs["code"].get(origin), here["code"].get(origin))
+        if pair[0] != pair[1]:
+            same_host = theirs["versions"].get("s3prl") == here["versions"].get("s3prl")
+            refused = origin == PLUGGED_IN or (origin == HOST and same_host and not suite)
+            (found.refused if refused else found.warned).append(_digests(f"code ({origin})", *pair))
+    return found
+
+
+def tensors_hash(tensors: Iterator[Tensor]) -> str:
+    """Return a hash of types, shapes and values, whatever the tensors' names, which depend on versions of libraries."""
+    digests = []
+    for tensor in tensors:
+        digest = xxhash.xxh3_128(f"{tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        digest.update(raw_bytes(tensor.detach().cpu().contiguous()))
+        digests.append(digest.digest())
+    return xxhash.xxh3_128_hexdigest(b"".join(sorted(digests)))
+
+
+def _kept_buffers(model: nn.Module) -> Iterator[Tensor]:
+    """Yield the buffers that a checkpoint of the model holds; libraries add others from version to version."""
+    for part in model.modules():
+        passing = part._non_persistent_buffers_set
+        yield from (tensor for name, tensor in part._buffers.items() if tensor is not None and name not in passing)
+
+
+def _code(model: nn.Module) -> dict[str, str]:
+    """Return a hash of the source of a model's classes for each origin; code of other libraries does not count."""
+    files: dict[str, set[Path]] = {}
+    for item in {base for part in model.modules() for base in type(part).__mro__} | {type(model)}:
+        try:
+            file = Path(inspect.getfile(item)).resolve()
+        except (TypeError, OSError):  # a builtin, or made at run time
+            continue
+        origin = _origin(file)
+        if origin != PLUGGED_IN:
+            files.setdefault(origin, set()).add(file)
+        elif item is type(model) or item.__module__.partition(".")[0] == type(model).__module__.partition(".")[0]:
+            files.setdefault(origin, set()).update(_with_folder(file))
+    return {
+        origin: hash_of(sorted(f"{path.name}:{_content(str(path))}" for path in paths))
+        for origin, paths in files.items()
+    }
+
+
+def _with_folder(file: Path) -> set[Path]:
+    """Return a module's file, or all modules of the adapter that it belongs to."""
+    folder = next((folder for folder in file.parents[:2] if (folder / "hubconf.py").is_file()), None)
+    return {file} if folder is None else {path.resolve() for path in folder.rglob("*.py")}
+
+
+def _origin(file: Path) -> str:
+    """Return whom a file of code belongs to: the suite, s3prl, or somebody else."""
+    file = file.resolve()
+    if any(file.is_relative_to(Path(folder).resolve()) for folder in (adapters_folder(), PACKAGE)):
+        return SUITE
+    return HOST if any(file.is_relative_to(Path(folder).resolve()) for folder in s3prl.__path__) else PLUGGED_IN
+
+
+def _content(name: Any) -> str | None:
+    """Return a hash of a file or of all files in a folder; other names, such as addresses, as they are."""
+    if name is None or not isinstance(name, str):
+        return None if name is None else hash_of(name)
+    path = Path(name).expanduser()
+    if path.is_dir():
+        files = sorted(file for file in path.rglob("*") if file.is_file() and "__pycache__" not in file.parts)
+        return hash_of([f"{file.relative_to(path).as_posix()}:{_content(str(file))}" for file in files])
+    if not path.is_file():
+        return name
+    digest = xxhash.xxh3_128()
+    with path.open("rb") as file:
+        while block := file.read(1 << 22):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def _read(text: Any, path: str | Path) -> dict[str, Any]:
+    try:
+        if not isinstance(text, str) or len(text) > MOST_CHARACTERS:
+            raise TypeError("not a text of this size")
+        values = json.loads(text)
+        if not isinstance(values, dict) or not all(isinstance(values.get(key), kind) for key, kind in KINDS.items()):
+            raise TypeError("not of this form")
+    except (TypeError, ValueError, RecursionError) as error:
+        raise CheckpointError(f"{path}: its record of the upstream ({KEY}) is damaged; use an older one") from error
+    return values
+
+
+def _differing_options(theirs: Any, here: Any, versions_differ: bool) -> list[str]:
+    """Return the options that differ; those that only one version of a library has do not count."""
+    ours, other = dict(_leaves(here)), dict(_leaves(theirs))
+    names = ours.keys() & other.keys() if versions_differ and ours and other else ours.keys() | other.keys()
+    differing = sorted(name for name in names if ours.get(name) != other.get(name))
+    shown = [f"{name} {_shown(other.get(name))} (here {_shown(ours.get(name))})" for name in differing[:MOST_SHOWN]]
+    more = len(differing) - len(shown)
+    return [f"options {item}" for item in shown] + ([f"{more} more options"] if more else [])
+
+
+def _leaves(value: Any, name: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield the plain values of nested options, by the path of their keys."""
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            if key not in NOT_COMPARED:
+                yield from _leaves(inner, f"{name}.{key}".strip("."))
+    elif isinstance(value, list):
+        for number, inner in enumerate(value):
+            yield from _leaves(inner, f"{name}.{number}".strip("."))
+    elif name.endswith("last_layer") and str(value).startswith("transformers"):
+        yield name, "transformers"  # its version is compared as a version
+    else:
+        yield name, value
+
+
+def _digests(what: str, theirs: Any, here: Any) -> str:
+    return f"{what} {str(theirs)[:8]} (here {str(here)[:8]})"
+
+
+def _shown(value: Any) -> str:
+    text = " ".join(str(value).split())
+    return text if len(text) <= 40 else f"{text[:40]} …"
