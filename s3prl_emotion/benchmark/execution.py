@@ -152,8 +152,9 @@ def _train_command(run: Run, device: str | None) -> list[str]:
 
 def _evaluate_command(run: Run, split: str, device: str | None) -> list[str]:
     words = ["run_downstream.py", "-m", "evaluate", "-e", str(run.expdir / BEST), "-t", split, *run.store_flags]
-    upstream_path = run.upstream_flag("--upstream_path")  # never taken from a checkpoint, since its code is run
-    words += ["--upstream_path", upstream_path] if upstream_path is not None else []
+    for flag in ("-u", "-k", "-g", "--upstream_path"):  # a checkpoint does not choose files that can run code
+        value = run.upstream_flag(flag)
+        words += [flag, value] if value is not None else []
     return [*words, *_expdir_override(run), *(["--device", device] if device else [])]
 
 

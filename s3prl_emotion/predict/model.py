@@ -50,6 +50,7 @@ class TrainedModel(SuiteRunner):
         self.downstream = self._get_downstream()
         self.all_entries = [self.upstream, self.featurizer, self.downstream]
         self.init_ckpt, self.step = {}, state.get("Step")
+        self.notes = tuple(f"upstream: {note}" for note in [self.upstream_note] if note and args.allow_other_upstream)
         for entry in self.all_entries:
             entry.model.eval()
 

@@ -69,13 +69,14 @@ class CsvWriter(Writer):
         columns = ["FileName", *(["window"] if layout.windows else []), "start", "end"]
         columns += ["prediction"] if about.classes else []
         columns += [*self.ranks, *(f"p_{name}" for name in about.classes), *(f"{n}_pred" for n in about.dimensions)]
-        columns += [*(["attention"] if layout.attention else []), "error"]
+        columns += [*(["attention"] if layout.attention else []), "error", *(["note"] if about.notes else [])]
         self.columns = columns
         self.table.writerow(columns)
 
     def write(self, result: FileResult) -> None:
         """Write the file's row and those of its windows."""
         common = {"FileName": shown(result.name), "error": result.error or "", "attention": result.attention or ""}
+        common |= {"note": "; ".join(self.layout.about.notes)}
         if result.prediction is None:
             self._row(common)
             return
@@ -110,6 +111,8 @@ class JsonLinesWriter(Writer):
     def record(self, result: FileResult) -> dict[str, Any]:
         """Return a result as plain data."""
         record: dict[str, Any] = {"file": shown(result.name), "error": result.error}
+        if self.layout.about.notes:
+            record["note"] = "; ".join(self.layout.about.notes)
         if result.prediction is None:
             return record
         record |= {"duration": rounded(result.prediction.duration)} | self._values(result.prediction)

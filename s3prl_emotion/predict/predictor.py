@@ -44,6 +44,7 @@ class About:
         attends: whether the head has attention over frames
         step: training step of the checkpoint
         frame_shift: time from one frame to the next (s)
+        notes: what every output has to say, such as another upstream than in training
     """
 
     checkpoint: str
@@ -54,6 +55,7 @@ class About:
     attends: bool
     step: int | None
     frame_shift: float
+    notes: tuple[str, ...] = ()
 
 
 @dataclass
@@ -110,6 +112,7 @@ class Predictor:
             attends=expert.has_attention(modelrc),
             step=model.step,
             frame_shift=model.featurizer.model.downsample_rate / SAMPLE_RATE,
+            notes=model.notes,
         )
 
     @property

@@ -44,6 +44,15 @@ class Pretrained:
     example: str = ""
     """How to name a local directory on the command line, for messages."""
 
+    def commit(self) -> str | None:
+        """Return the commit of a model from the hub that was loaded; ``None`` for a directory."""
+        from huggingface_hub import try_to_load_from_cache
+
+        path = None
+        if not self.local:
+            path = try_to_load_from_cache(self.location, "config.json", revision=self.hub["revision"])
+        return Path(path).parent.name if isinstance(path, str) else None
+
     def config(self) -> Any:
         """Read the model's config."""
         import transformers

@@ -52,7 +52,7 @@ class UpstreamExpert(torch.nn.Module):
         self.options = read_options(model_config)
         loaded = load(ckpt, self.options, refresh=refresh)
         self._depth, self._cut, self._commit = loaded.depth, loaded.cut, loaded.commit
-        self.hub_commit = (str(ckpt), loaded.commit) if loaded.commit else None
+        self.hub_commit = loaded.hub_commit
         self.frontend: Frontend = FRONTENDS.get(loaded.model.config.model_type, WaveformFrontend)(loaded)
         self.model = loaded.model
         self.eval()  # the host calls train() if it trains the upstream too

@@ -47,6 +47,8 @@ class Loaded:
     """Commit of a model from the hub."""
     where: str
     """Name of the model in messages."""
+    hub_commit: tuple[str, str] | None = None
+    """Id and commit of a model from the hub, whatever the version of ``transformers``."""
 
 
 def load(ckpt: str | Path, options: Options, refresh: bool = False) -> Loaded:
@@ -81,7 +83,9 @@ def load(ckpt: str | Path, options: Options, refresh: bool = False) -> Loaded:
         # the norm after the last layer: in the whole model no norm follows the layer that is now last
         norm_owner = model if config.model_type == "whisper" else model.encoder
         norm_owner.layer_norm = nn.Identity()
-    return Loaded(model, extractor, getattr(config, family.depth), cut, commit, source.where)
+    pinned = source.commit()
+    hub_commit = (source.location, pinned) if pinned else None
+    return Loaded(model, extractor, getattr(config, family.depth), cut, commit, source.where, hub_commit)
 
 
 def find_model(ckpt: str | Path, options: Options, refresh: bool) -> Pretrained:

@@ -1,0 +1,117 @@
+"""What s3prl's upstreams read from files: literals instead of code, tensors instead of pickles."""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import s3prl_emotion
+from s3prl_emotion import host
+from s3prl_emotion.errors import CheckpointError
+from s3prl_emotion.files import trust
+from s3prl_emotion.files.checkpoint import load_checkpoint
+from s3prl_emotion.files.trust import trusting
+from s3prl_emotion.host.guards import EVALUATING
+from s3prl_emotion.host.literals import kaldi_function, read_literal
+
+s3prl_emotion.register()
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("[(512,10,5)] + [(512,3,2)] * 2 + [(512,2,2)]", [(512, 10, 5), (512, 3, 2), (512, 3, 2), (512, 2, 2)]),
+        ("2 * [(1, 2)]", [(1, 2), (1, 2)]),
+        ("{'a': -1.5}", {"a": -1.5}),
+        (" (2.0, 0.5) ", (2.0, 0.5)),
+    ],
+)
+def test_literals_are_read_as_s3prl_would(text: str, value: Any):
+    assert read_literal(text) == value == eval(text)  # noqa: S307
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "__import__('os').getcwd()", "open('x', 'w')", "self.model", "[x for x in (1,)]", "[1] * 10**9", "'a' * 999999",
+        "[1, " * 500 + "]" * 500, "(lambda: 1)()", "f'{1}'", "[1] * True", 3, None, "[(1)] + ((2,),)", "x" * 5000, "",
+    ],
+)  # fmt: skip
+def test_everything_else_is_refused(text: Any):
+    with pytest.raises(CheckpointError, match=r"^refused: .* is not a Python literal; no code in it was run$") as error:
+        read_literal(text)
+    assert len(str(error.value)) < 200
+
+
+def test_only_names_of_filterbanks_are_functions():
+    assert kaldi_function("torchaudio.compliance.kaldi.fbank").__name__ == "fbank"
+    for name in ("fbank or open('x', 'w')", "torch", "fbank.__globals__"):
+        with pytest.raises(CheckpointError, match="is not the name of a feature"):
+            kaldi_function(f"torchaudio.compliance.kaldi.{name}")
+
+
+def test_every_string_that_s3prl_evaluates_is_its_own_or_guarded():
+    import s3prl.upstream
+
+    folder, own = Path(s3prl.upstream.__path__[0]), {"module_name", "hook.module_path"}
+    found = set()
+    for path in folder.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            called = node.func.id if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) else None
+            if called in ("eval", "exec", "compile") and ast.unparse(node.args[0]) not in own:  # type: ignore[attr-defined]
+                found.add(".".join(["s3prl.upstream", *path.relative_to(folder).with_suffix("").parts]))
+    assert found == set(EVALUATING)
+
+
+class Hostile:
+    """Makes a file where it is unpickled."""
+
+    def __init__(self, marker: Path) -> None:
+        self.marker = str(marker)
+
+    def __reduce__(self) -> Any:
+        return open, (self.marker, "w")
+
+
+@pytest.mark.parametrize("name", ["mockingjay_local", "tera_local", "distiller_local", "apc_local", "wavlm_local"])
+def test_pickles_are_refused_though_the_user_names_them(tmp_path: Path, name: str):
+    marker, file = tmp_path / "marker", tmp_path / "evil.ckpt"
+    torch.save({"Config": Hostile(marker)}, file)
+    with pytest.raises(CheckpointError, match=rf"^{file}: refused.* objects other than tensors") as error:
+        host.find_upstream(name)(ckpt=str(file), model_config=None, refresh=False)
+    in_full = name in ("mockingjay_local", "tera_local", "distiller_local")
+    assert ("--trust_upstream" in str(error.value)) == in_full
+    assert not marker.exists()
+    with trusting(upstream=True), pytest.raises(Exception):  # noqa: B017, PT011 - it holds no model
+        host.find_upstream(name)(ckpt=str(file), model_config=None, refresh=False)
+    assert marker.exists() == in_full
+
+
+def test_only_s3prl_is_guarded(tmp_path: Path):
+    torch.save({"x": argparse.ArgumentParser}, tmp_path / "own.pt")
+    assert torch.load(tmp_path / "own.pt", weights_only=False)["x"] is argparse.ArgumentParser
+
+
+def test_below_torch_2_6_only_own_files_are_loaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    from s3prl.upstream.apc import expert
+
+    torch.save({"Args": argparse.Namespace(), "Config": {}}, tmp_path / "a.ckpt")
+    me = os.getuid()
+    load_checkpoint(tmp_path / "a.ckpt")
+    monkeypatch.setattr(os, "getuid", lambda: me + 1)
+    load_checkpoint(tmp_path / "a.ckpt")
+    monkeypatch.setattr(trust, "_torch_version", lambda: (2, 5))
+    with pytest.raises(CheckpointError, match=r"another user wrote it, and torch .* or pass --trust_checkpoint"):
+        load_checkpoint(tmp_path / "a.ckpt")
+    with pytest.raises(CheckpointError, match=r"another user wrote it, and torch .* or pass --trust_upstream"):
+        expert.UpstreamExpert(str(tmp_path / "a.ckpt"))
+    with trusting(checkpoint=True):
+        load_checkpoint(tmp_path / "a.ckpt")
+    monkeypatch.setattr(os, "getuid", lambda: me)
+    load_checkpoint(tmp_path / "a.ckpt")
