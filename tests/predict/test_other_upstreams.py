@@ -212,7 +212,8 @@ def test_the_same_weights_elsewhere(predict: Predict, hubert: Path, shelf: Path,
     shutil.copytree(shelf / "model", tmp_path / "copy")
     (tmp_path / "copy" / "README.md").write_text("a copy")
     audio, half = shelf / "a.wav", tmp_path / "half.yaml"
-    assert predict("--ckpt", hubert, audio) == predict("--ckpt", hubert, audio, *HUBERT, tmp_path / "copy")
+    moved = predict("--ckpt", hubert, audio, *HUBERT, tmp_path / "copy")[0]
+    assert moved == predict("--ckpt", hubert, audio)[0]
     half.write_text("precision: bfloat16")
     err = predict("--ckpt", hubert, audio, *HUBERT, tmp_path / "copy", "-g", half, code=1)[1]
     assert "options precision float32 (here bfloat16)" in err
