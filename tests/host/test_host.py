@@ -11,6 +11,8 @@ import pytest
 import soundfile
 import torch
 import torchaudio
+from conftest import Run
+from tiny_models import save_tiny_hubert
 
 import s3prl_emotion
 from s3prl_emotion import cli, host
@@ -61,6 +63,21 @@ def test_hub_imports_and_heads_are_downstreams_of_the_host() -> None:
     assert DownstreamExpert.__module__ == "s3prl.downstream.emotion_corr_attn.expert"
     assert "emotion_corr_attn" in host.downstream_names()
     assert "emotion" in host.downstream_names()
+
+
+def test_models_of_transformers_are_imported_when_they_are_built(tmp_path: Path) -> None:
+    save_tiny_hubert(tmp_path)
+    s3prl_emotion.register()
+    built = sys.modules["s3prl.hub"].hf_hubert_custom(ckpt=str(tmp_path))
+    from s3prl.upstream.hf_hubert.expert import UpstreamExpert
+
+    assert isinstance(built, UpstreamExpert)
+
+
+@pytest.mark.full
+def test_registering_imports_no_model_of_transformers(run: Run) -> None:
+    code = "import sys, s3prl_emotion; s3prl_emotion.register(); print([n for n in sys.modules if '.modeling_' in n])"
+    assert run(sys.executable, "-c", code).stdout.splitlines()[-1] == "[]"
 
 
 def test_registering_twice_changes_nothing() -> None:
