@@ -13,6 +13,12 @@ LARGEST = 2**20  # values and characters; the largest recipe has some thousand
 LONGEST_SHOWN = 200  # characters of a value in a message
 LARGEST_INTEGER = 2**63  # beyond it no count, seed or size makes sense, and printing takes long
 
+MOST_WIDTH = 8192  # units of a head's layer; correlations of that many are 33 million
+MOST_STACKED = 100  # layers of a head
+MOST_TAPS = 1024  # frames of a kernel, of its step or of a pool
+MOST_BANDS = 4096  # of a spectrogram
+MOST_WORKERS = 1024  # processes
+
 MOST_LAYERS = 1000  # published speech models have at most 64
 MOST_UNITS = 2**20  # of a vector, a vocabulary or a window; the largest vocabularies have some 300,000
 MOST_HEADS = 1024

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from s3prl_emotion.errors import ConfigError, UsageError, nearest
-from s3prl_emotion.limits import DEEPEST, shown
+from s3prl_emotion.limits import DEEPEST, MOST_WORKERS, shown
 from s3prl_emotion.yaml_files import read_yaml
 
 EVALUATED_SPLITS = ("dev", "test")  # where a recipe names none in runner.eval_dataloaders
@@ -165,7 +165,7 @@ class DataSection(StrictSection):
     """Utterances per batch, in each process."""
     eval_batch_size: int = Field(ge=1)
     """Utterances per batch of an evaluated split."""
-    num_workers: int = Field(default=0, ge=0)
+    num_workers: int = Field(default=0, ge=0, le=MOST_WORKERS)
     """Processes that load audio; 0: the training process itself."""
     max_duration: float | None = Field(default=None, gt=0)
     """Longest audio of a training utterance, in seconds; the rest is cut off. ``None``: no limit."""
@@ -240,6 +240,10 @@ def check_recipe(recipe: dict[str, Any]) -> None:
     for key in ("runner", "optimizer", "downstream_expert"):
         if key not in recipe:
             raise ConfigError(f"{key}: the recipe lacks this section")
+    if not isinstance(recipe["downstream_expert"], dict):
+        raise ConfigError(
+            f"downstream_expert: must be a mapping of keys to values, got {shown(recipe['downstream_expert'])}"
+        )
     runner = RunnerSection.read(recipe["runner"], "runner")
     if runner.early_stopping and "dev" not in runner.eval_dataloaders:
         raise ConfigError("runner.early_stopping: needs dev among runner.eval_dataloaders")

@@ -18,6 +18,7 @@ from s3prl_emotion.errors import ConfigError
 from s3prl_emotion.experts.base import Records
 from s3prl_emotion.experts.categorical import CategoricalExpert
 from s3prl_emotion.figures.embeddings import stored_rows
+from s3prl_emotion.limits import MOST_TAPS, MOST_WIDTH
 from s3prl_emotion.masking import pad_features
 from s3prl_emotion.metrics.class_scores import unweighted_average_recall
 from s3prl_emotion.recipe import DataSection, HeadSection, StrictSection
@@ -28,10 +29,10 @@ from .model import LEVELS, UNKNOWN, VIEWS, AttentiveCNN, MultiViewLoss, levels
 class ModelSection(StrictSection):
     """``modelrc``: section 4.2; ``config.yaml`` marks what the paper leaves open."""
 
-    filters: int = Field(default=200, ge=1)
-    width: int = Field(default=10, ge=1)
-    stride: int = Field(default=3, ge=1)
-    pool: int = Field(default=30, ge=1)
+    filters: int = Field(default=200, ge=1, le=MOST_WIDTH)
+    width: int = Field(default=10, ge=1, le=MOST_TAPS)
+    stride: int = Field(default=3, ge=1, le=MOST_TAPS)
+    pool: int = Field(default=30, ge=1, le=MOST_TAPS)
     dropout: float = Field(default=0.8, ge=0, lt=1)
     alpha: float = Field(default=0.2, ge=0, lt=1)
     beta: float = Field(default=0.2, ge=0, lt=1)

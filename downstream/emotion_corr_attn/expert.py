@@ -12,6 +12,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from s3prl_emotion.experts.categorical import CategoricalExpert
+from s3prl_emotion.limits import MOST_HEADS, MOST_WIDTH
 from s3prl_emotion.masking import pad_features
 from s3prl_emotion.recipe import StrictSection
 
@@ -22,8 +23,8 @@ class ModelSection(StrictSection):
     """``modelrc``; the defaults are the paper's best setting (section 5: p_d = p_l = 0.25, H = 4, d_v = 256)."""
 
     pooling: Literal["mean", "mean_std", "corr", "corr_attn"] = "corr_attn"
-    projector_dim: int | None = Field(default=256, ge=1)
-    num_heads: int = Field(default=4, ge=1)
+    projector_dim: int | None = Field(default=256, ge=1, le=MOST_WIDTH)
+    num_heads: int = Field(default=4, ge=1, le=MOST_HEADS)
     channel_dropout: float = Field(default=0.25, ge=0, lt=1)
     label_smoothing: float = Field(default=0.25, ge=0, lt=1)
 

@@ -17,6 +17,7 @@ from s3prl_emotion.distributed import world
 from s3prl_emotion.errors import ConfigError, LabelError
 from s3prl_emotion.experts.base import Records
 from s3prl_emotion.experts.categorical import CategoricalExpert
+from s3prl_emotion.limits import MOST_STACKED, MOST_WIDTH, shown
 from s3prl_emotion.loading.loaders import Loaders
 from s3prl_emotion.metrics.results import float32_mean
 from s3prl_emotion.recipe import DataSection, HeadSection, StrictSection
@@ -41,7 +42,7 @@ class ModelSection(StrictSection):
 
     method: Literal["none", "dae", "vae", "vae_annealed", "vae_cluster", "vae_metric", "dae_metric"] = "dae"
     hidden: list[int] = Field(default_factory=list)
-    latent: int = Field(default=4, ge=1)
+    latent: int = Field(default=4, ge=1, le=MOST_WIDTH)
     noise: float = Field(default=0.1, ge=0)
     annealing: AnnealingSection = AnnealingSection()
     gamma: float = Field(default=1.0, ge=0)
@@ -74,8 +75,11 @@ class DownstreamExpert(CategoricalExpert):
             ConfigError: as every head, or widths, splits or a seeding that this head cannot use
         """
         section, data, modelrc = super().read_section(downstream_expert, variant, runner)
-        if min(modelrc.hidden, default=1) < 1:
-            raise ConfigError(f"downstream_expert.modelrc.hidden: widths of 1 and more, got {modelrc.hidden}")
+        if len(modelrc.hidden) > MOST_STACKED or not all(1 <= width <= MOST_WIDTH for width in modelrc.hidden):
+            raise ConfigError(
+                f"downstream_expert.modelrc.hidden: widths of 1 and more, at most {MOST_STACKED} and each up to "
+                f"{MOST_WIDTH}, got {shown(modelrc.hidden)}"
+            )
         if (runner or {}).get("seeding") == "superb":
             raise ConfigError("runner.seeding superb: SUPERB has no counterpart of emotion_latent; use seeding: seed")
         check_unlabelled(modelrc.unlabelled, data)

@@ -11,6 +11,7 @@ from s3prl_emotion.corpora import DIMENSIONS
 from s3prl_emotion.errors import ConfigError
 from s3prl_emotion.experts.dimensional import SPREADS
 from s3prl_emotion.experts.multitask import MultiTaskExpert
+from s3prl_emotion.limits import MOST_STACKED, MOST_TAPS, MOST_WIDTH
 from s3prl_emotion.recipe import DataSection, HeadSection, StrictSection
 
 from .model import MultiTaskLoss, MultiTaskModel
@@ -19,11 +20,11 @@ from .model import MultiTaskLoss, MultiTaskModel
 class ModelSection(StrictSection):
     """``modelrc``: sizes of section 3.1 and appendix A.8; ``config.yaml`` marks what the paper leaves open."""
 
-    conv_channels: int = Field(default=256, ge=1)
-    kernel_size: int = Field(default=3, ge=1)
-    gru_dim: int = Field(default=256, ge=1)
-    gru_layers: int = Field(default=2, ge=1)
-    embedding_dim: int = Field(default=256, ge=1)
+    conv_channels: int = Field(default=256, ge=1, le=MOST_WIDTH)
+    kernel_size: int = Field(default=3, ge=1, le=MOST_TAPS)
+    gru_dim: int = Field(default=256, ge=1, le=MOST_WIDTH)
+    gru_layers: int = Field(default=2, ge=1, le=MOST_STACKED)
+    embedding_dim: int = Field(default=256, ge=1, le=MOST_WIDTH)
     dropout: float = Field(default=0.0, ge=0, lt=1)
     cat_loss: Literal["ccc", "soft_ce", "kl"] = "ccc"
     category_weight: float = Field(default=1.0, ge=0)

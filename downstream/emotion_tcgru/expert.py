@@ -13,6 +13,7 @@ from s3prl_emotion.corpora import DIMENSIONS
 from s3prl_emotion.errors import ConfigError
 from s3prl_emotion.experts import reduction
 from s3prl_emotion.experts.dimensional import SPREADS, DimensionalExpert
+from s3prl_emotion.limits import MOST_STACKED, MOST_TAPS, MOST_WIDTH
 from s3prl_emotion.recipe import StrictSection
 from s3prl_emotion.store.identity import Identity
 from s3prl_emotion.upstreams.lexical import LexicalSection, lexical_features
@@ -23,11 +24,11 @@ from .model import DimensionalLoss, TCGRUModel
 class ModelSection(StrictSection):
     """``modelrc``: sizes of section 3.4; ``config.yaml`` marks what the paper leaves open."""
 
-    conv_channels: int = Field(default=256, ge=1)
-    kernel_size: int = Field(default=3, ge=1)
-    gru_dim: int = Field(default=256, ge=1)
-    gru_layers: int = Field(default=2, ge=1)
-    embedding_dim: int = Field(default=128, ge=1)
+    conv_channels: int = Field(default=256, ge=1, le=MOST_WIDTH)
+    kernel_size: int = Field(default=3, ge=1, le=MOST_TAPS)
+    gru_dim: int = Field(default=256, ge=1, le=MOST_WIDTH)
+    gru_layers: int = Field(default=2, ge=1, le=MOST_STACKED)
+    embedding_dim: int = Field(default=128, ge=1, le=MOST_WIDTH)
     dropout: float = Field(default=0.0, ge=0, lt=1)
     alpha: float = Field(default=1 / 3, ge=0, le=1)
     beta: float = Field(default=1 / 3, ge=0, le=1)

@@ -16,6 +16,8 @@ from s3prl_emotion.corpora import Corpus
 from s3prl_emotion.errors import AudioError, CheckpointError, StoreError
 from s3prl_emotion.extract.filling import all_utterances
 from s3prl_emotion.files.checkpoint import load_checkpoint
+from s3prl_emotion.files.structure import check_arguments
+from s3prl_emotion.files.values import check_values
 from s3prl_emotion.files.writing import writing
 from s3prl_emotion.loading.dataset import UtteranceDataset
 from s3prl_emotion.masking import guarded_sqrt
@@ -94,6 +96,7 @@ def _pool(features: Tensor, pooling: str) -> Tensor:
 
 def _load_weights(source: UpstreamSource, ckpt: str) -> None:
     state = load_checkpoint(ckpt)
+    check_arguments(Path(ckpt), state["Args"])
     trained, weights = state["Args"], state.get("Featurizer")
     used = f"-u {trained.upstream} -s {trained.upstream_feature_selection}"
     here = f"-u {source.spec.name} -s {source.featurizer.feature_selection}"
@@ -101,6 +104,7 @@ def _load_weights(source: UpstreamSource, ckpt: str) -> None:
         raise CheckpointError(f"{ckpt}: holds no layer weights for {here} (it is of {used})")
     source.featurizer.normalize = trained.upstream_feature_normalize
     try:
+        check_values(source.featurizer, weights, f"{ckpt}: its Featurizer")
         source.featurizer.load_state_dict(weights)
     except RuntimeError as error:
         raise CheckpointError(f"{ckpt}: its layer weights do not fit {here} with these options") from error

@@ -10,6 +10,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from s3prl_emotion.errors import CheckpointError, ConfigError, UsageError
+from s3prl_emotion.files.values import check_moments, check_values
 
 MOST = 3  # differences to name
 SHOWN = 60  # characters of a name in a checkpoint
@@ -35,21 +36,24 @@ def load_weights(model: nn.Module, weights: Any, path: str, name: str) -> None:
     """Load weights of a checkpoint.
 
     Args:
-        model: upstream, featurizer or head
+        model: upstream, featurizer or head; or optimizer or scheduler
         weights: of the checkpoint
         path: of the checkpoint, for messages
         name: of the model in the checkpoint, such as Downstream
 
     Raises:
-        CheckpointError: they do not fit; names the first differences
+        CheckpointError: they do not fit, of which the first differences are named; or are not finite
     """
     if weights is None:
         raise CheckpointError(f"{path}: holds no {name}; use a states-N.ckpt or dev-best.ckpt")
+    where = f"its {name}"
     try:
+        check_values(model, weights, where)
         model.load_state_dict(weights)
-    except CheckpointError as error:  # of a head, see its set_extra_state()
+        check_moments(model, where)
+    except CheckpointError as error:  # of these checks, or of a head, see its set_extra_state()
         raise CheckpointError(f"{path}: {error}") from error
-    except (RuntimeError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (RuntimeError, ValueError, LookupError, TypeError, AttributeError) as error:
         what = "; ".join(_differences(model, weights)) or " ".join(str(error).split())[:300]
         raise CheckpointError(
             f"{path}: its {name} does not fit this experiment ({what}); use the recipe and the upstream that it was "

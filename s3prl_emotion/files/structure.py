@@ -11,9 +11,10 @@ import torch
 from torch import Tensor
 
 from s3prl_emotion.errors import CheckpointError
-from s3prl_emotion.limits import LARGEST_INTEGER, excess, parts_of, shown
+from s3prl_emotion.limits import excess, parts_of, shown
 
 LARGEST_CONTENT = 2**26  # values and characters of a checkpoint besides its tensors' elements
+LARGEST_COUNT = 2**40  # steps, epochs or batches
 LARGEST_VIEW = 2**24  # elements of a tensor that repeats its memory, as an expanded one does
 EXTRA_STATE = "_extra_state"  # torch's name for what a module keeps besides tensors
 MODELS = ("Upstream", "Featurizer", "Downstream")
@@ -21,7 +22,7 @@ Check = Callable[[Any], bool]
 
 
 def _is_count(value: Any) -> bool:
-    return type(value) is int and 0 <= value < LARGEST_INTEGER
+    return type(value) is int and 0 <= value <= LARGEST_COUNT
 
 
 def _is_text(value: Any) -> bool:
@@ -56,13 +57,20 @@ ARGUMENTS: dict[str, tuple[Check, str]] = {
         (_is_text, "text"),
     ),
     **dict.fromkeys(
-        ("upstream_trainable", "upstream_feature_normalize", "from_hf_hub", "push_to_hf_hub", "disable_cudnn"),
+        ("upstream_trainable", "upstream_feature_normalize", "from_hf_hub", "disable_cudnn"),
         (_is_flag, "true or false"),
     ),
     **dict.fromkeys(("upstream_layer_selection", "local_rank"), (_is_number, "a whole number")),
     "seed": (lambda value: _is_count(value) and value < 2**32, "a number from 0 to 2**32 - 1"),
 }  # fmt: skip
 """What the arguments must be that the suite itself uses; others of the host need only be plain data."""
+
+REBUILDING = (
+    "upstream", "upstream_ckpt", "upstream_model_config", "upstream_feature_selection", "upstream_layer_selection",
+    "upstream_feature_normalize", "upstream_trainable", "downstream", "downstream_variant", "seed", "expdir",
+    "local_rank",
+)  # fmt: skip
+"""Arguments from which a model is rebuilt; s3prl's runner stores all of them."""
 
 ENTRIES: dict[str, tuple[Check, str]] = {
     "Args": (lambda value: isinstance(value, Namespace), "a namespace of arguments"),
@@ -116,9 +124,7 @@ def check_experiment(path: Path, content: dict[str, Any]) -> None:
         if name in content and not check(content[name]):
             raise CheckpointError(f"{path}: its {name} must be {expected}, got {shown(content[name])}")
     args = content["Args"]
-    for name in ("downstream", "upstream"):
-        if not hasattr(args, name):
-            raise CheckpointError(f"{path}: its Args lack {name}; it is not a checkpoint of run_downstream.py")
+    check_arguments(path, args, ("downstream", "upstream"))
     for name, (check, expected) in ARGUMENTS.items():
         if hasattr(args, name) and not check(getattr(args, name)):
             raise CheckpointError(f"{path}: its Args.{name} must be {expected}, got {shown(getattr(args, name))}")
@@ -126,6 +132,17 @@ def check_experiment(path: Path, content: dict[str, Any]) -> None:
         for key, weight in content.get(name, {}).items():
             if not isinstance(weight, Tensor) and not key.endswith(EXTRA_STATE):
                 raise CheckpointError(f"{path}: its {name}: {key} must be a tensor, got {shown(weight)}")
+
+
+def check_arguments(path: Path, args: Namespace, names: Iterable[str] = REBUILDING) -> None:
+    """Check that nothing is missing of the arguments from which a model is rebuilt.
+
+    Raises:
+        CheckpointError: names the first that is missing
+    """
+    for name in names:
+        if not hasattr(args, name):
+            raise CheckpointError(f"{path}: its Args lack {name}; it is not a checkpoint of run_downstream.py")
 
 
 def _check_tensor(path: Path, value: Tensor) -> None:

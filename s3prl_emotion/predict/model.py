@@ -20,6 +20,7 @@ from s3prl_emotion.errors import AudioError, CheckpointError, EmotionError, Usag
 from s3prl_emotion.experts.heads import emotion_heads, is_emotion_head
 from s3prl_emotion.files.checkpoint import load_checkpoint
 from s3prl_emotion.files.fit import naming_checkpoint
+from s3prl_emotion.files.structure import check_arguments
 from s3prl_emotion.files.trust import trusting
 from s3prl_emotion.masking import pad_features
 from s3prl_emotion.predict.arguments import ModelArguments
@@ -133,7 +134,8 @@ def _check(path: Path, args: Namespace, config: dict[str, Any]) -> None:
     Raises:
         CheckpointError: says what the checkpoint is of
     """
-    head, upstream = getattr(args, "downstream", None), getattr(args, "upstream", None)
+    check_arguments(path, args)
+    head, upstream = args.downstream, args.upstream
     if not is_emotion_head(head):
         folder = getattr(args, "downstream_path", None)
         hint = f"; name the folder of the head with --downstream_path, {folder} in training" if folder else ""
@@ -153,9 +155,9 @@ def _check(path: Path, args: Namespace, config: dict[str, Any]) -> None:
         raise CheckpointError(f"{path}: {error}; name the folder of its adapter with --upstream_path{where}") from error
     except EmotionError as error:
         raise CheckpointError(f"{path}: {one_line(error)}") from error
-    modelrc = config["downstream_expert"].get("modelrc") or {}
+    modelrc = config["downstream_expert"].get("modelrc")
     for key, what in host.expert_class(str(head)).beyond_audio.items():
-        if modelrc.get(key):
+        if isinstance(modelrc, dict) and modelrc.get(key):
             raise CheckpointError(
                 f"{path}: {head} with modelrc.{key} takes {what} besides audio, so audio is not enough; use "
                 "run_downstream.py -m evaluate, or a head that was trained without it"

@@ -28,6 +28,7 @@ from tqdm import tqdm
 from s3prl_emotion.distributed import everyones, leaders, rank, share_weights, sum_gradients, world
 from s3prl_emotion.errors import TrainingError
 from s3prl_emotion.files.checkpoint import save_checkpoint
+from s3prl_emotion.files.values import restoring
 from s3prl_emotion.recipe import EVALUATED_SPLITS
 from s3prl_emotion.rng import restore_rng, rng_state
 from s3prl_emotion.training.own_arguments import TRUST_FLAGS
@@ -72,12 +73,14 @@ class Training:
             for group, rate in zip(self.optimizer.param_groups, self.scheduler.get_last_lr(), strict=True):
                 group["lr"] = rate
         if "Scaler" in state:
-            self.scaler.load_state_dict(state["Scaler"])
+            with restoring(f"{self.args.init_ckpt}: its Scaler does not fit this experiment"):
+                self.scaler.load_state_dict(state["Scaler"])
 
     def run(self) -> None:
         """Train to ``total_steps``."""
         if "Rng" in self.runner.init_ckpt and not self.runner.host_order:
-            restore_rng(self.runner.init_ckpt["Rng"][rank()])
+            with restoring(f"{self.args.init_ckpt}: its Rng does not fit this experiment"):
+                restore_rng(self.runner.init_ckpt["Rng"][rank()])
         leader = is_leader_process()
         file = sys.stderr if leader else open(os.devnull, "w")  # noqa: SIM115  # closed with the progress bar
         with (

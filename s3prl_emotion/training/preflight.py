@@ -16,6 +16,7 @@ from s3prl_emotion import distributed, host
 from s3prl_emotion.devices import check_device
 from s3prl_emotion.errors import CheckpointError, ConfigError, UsageError, nearest
 from s3prl_emotion.experts.heads import is_emotion_head
+from s3prl_emotion.files import structure
 from s3prl_emotion.files.checkpoint import load_checkpoint
 from s3prl_emotion.files.fit import naming_checkpoint
 from s3prl_emotion.files.folders import heads_folder, recipes_folder
@@ -24,6 +25,7 @@ from s3prl_emotion.limits import shown
 from s3prl_emotion.recipe import EVALUATED_SPLITS, check_recipe, overridden, read_recipe
 from s3prl_emotion.store.segments import DTYPE_NAMES
 from s3prl_emotion.training.own_arguments import NEVER_RESTORED, RESTORED_UNLESS_GIVEN, mark_own, without_own
+from s3prl_emotion.training.resume import resumed_checkpoint
 from s3prl_emotion.upstreams.kept_identity import hub_commits
 from s3prl_emotion.upstreams.layer_choice import chosen_layer
 from s3prl_emotion.upstreams.restored import check_restored
@@ -165,8 +167,8 @@ def _check_store(args: Namespace, effective: Namespace, config: dict[str, Any]) 
 def _past_checkpoint(args: Namespace) -> Path | None:
     """Return the checkpoint that ``-e`` or ``-a`` means, chosen as the host chooses it."""
     folder = Path(args.expdir or f"result/downstream/{args.expname}")
-    if args.auto_resume and any(folder.glob("states-*.ckpt")):
-        args.past_exp = str(folder)
+    if args.auto_resume:
+        args.past_exp = resumed_checkpoint(args, folder) or args.past_exp
     if args.past_exp is None:
         return None
     path = Path(args.past_exp)
@@ -188,6 +190,7 @@ def _past_checkpoint(args: Namespace) -> Path | None:
 
 
 def _check_past(args: Namespace, state: dict[str, Any], path: Path, given: Sequence[str]) -> None:
+    structure.check_arguments(path, state["Args"])
     theirs = state["Args"].downstream
     if args.downstream is not None and args.downstream != theirs:
         raise CheckpointError(f"{path}: is a checkpoint of -d {theirs}, not of -d {args.downstream}")

@@ -12,6 +12,7 @@ from torchaudio.transforms import MelSpectrogram
 
 from s3prl_emotion.audio import SAMPLE_RATE
 from s3prl_emotion.errors import ConfigError
+from s3prl_emotion.limits import MOST_BANDS
 from s3prl_emotion.recipe import StrictSection
 from s3prl_emotion.upstreams.utterance import padded_to
 
@@ -22,7 +23,7 @@ WINDOWS = {"hamming": torch.hamming_window, "hann": torch.hann_window}
 class FilterbankSection(StrictSection):
     """Options of a log-Mel filterbank; the defaults are those of paper 003, section 2, or ours where it gives none."""
 
-    num_mels: int = Field(default=26, ge=1)
+    num_mels: int = Field(default=26, ge=1, le=MOST_BANDS)
     f_min: float = Field(default=0.0, ge=0)
     """Hz"""
     f_max: float = Field(default=6500.0, gt=0, le=SAMPLE_RATE / 2)

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from s3prl_emotion.audio import SAMPLE_RATE
 from s3prl_emotion.errors import ConfigError
+from s3prl_emotion.limits import MOST_BANDS
 from s3prl_emotion.upstreams.filterbank import FilterbankSection, LogMel
 from s3prl_emotion.upstreams.utterance import UtteranceUpstream, padded_to, read_options, refuse_checkpoint
 
@@ -24,7 +25,7 @@ class MelF0Section(FilterbankSection):
     ``normalize`` applies to the filterbank only, since an F0 of 0 means unvoiced.
     """
 
-    num_mels: int = Field(default=40, ge=1)
+    num_mels: int = Field(default=40, ge=1, le=MOST_BANDS)
     f_max: float = Field(default=8000.0, gt=0, le=SAMPLE_RATE / 2)
     """Hz"""
     pitch_min: float = Field(default=60.0, ge=20)

@@ -32,6 +32,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
+from s3prl_emotion.limits import MOST_STACKED, MOST_WIDTH
 from s3prl_emotion.masking import frame_mask, guarded_sqrt, without_padding
 from s3prl_emotion.recipe import StrictSection
 
@@ -39,9 +40,9 @@ from s3prl_emotion.recipe import StrictSection
 class AutoencoderSection(StrictSection):
     """``model:`` of the configuration; the defaults are those of paper 003, section 4.2."""
 
-    hidden_size: int = Field(default=256, ge=1)
+    hidden_size: int = Field(default=256, ge=1, le=MOST_WIDTH)
     """GRUs per layer, in the encoder and in each direction of the decoder."""
-    num_layers: int = Field(default=2, ge=1)
+    num_layers: int = Field(default=2, ge=1, le=MOST_STACKED)
     """Layers of the encoder, and of the decoder."""
     dropout: float = Field(default=0.2, ge=0, lt=1)
     decoder: Literal["audeep", "aligned"] = "audeep"

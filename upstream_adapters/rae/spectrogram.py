@@ -17,6 +17,7 @@ from pydantic import Field
 from torch import Tensor
 
 from s3prl_emotion.audio import SAMPLE_RATE
+from s3prl_emotion.limits import MOST_BANDS
 from s3prl_emotion.recipe import StrictSection
 from s3prl_emotion.upstreams.filterbank import FilterbankSection, LogMel
 
@@ -28,7 +29,7 @@ DECIBEL = 10 / math.log(10)  # factor from natural logarithms of powers to dB
 class SpectrogramSection(StrictSection):
     """``spectrogram:`` of the configuration; the defaults are those of paper 003, section 2."""
 
-    num_mels: int = Field(default=128, ge=1)
+    num_mels: int = Field(default=128, ge=1, le=MOST_BANDS)
     window_ms: float = Field(default=80.0, ge=1, le=1000)
     hop_ms: float = Field(default=40.0, ge=1, le=1000)
     clip_db: float | None = Field(default=None, lt=0)
