@@ -12,7 +12,7 @@ export PYTHONDONTWRITEBYTECODE :=
 .PHONY: demo test test-full test-oldest lint benchmark docs clean
 
 demo: $(VENV)/.installed
-	$(BIN)/run_downstream.py -m train -u fbank_no_cmvn -d emotion_corr_attn -c recipes/demo/emotion_corr_attn.yaml -p $(DEMO)
+	$(BIN)/run_downstream.py -m train -u fbank_no_cmvn -d emotion_corr_attn -c recipes/demo/emotion_corr_attn.yaml -p $(DEMO) --overwrite
 	@echo "report: $(DEMO)/test_fold1_metrics.json and $(DEMO)/test_fold1_confusion.png"
 
 # mypy, which takes one processor for most of a minute, runs beside the tests.

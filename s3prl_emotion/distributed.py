@@ -57,6 +57,11 @@ def join(args: Namespace, given: Sequence[str]) -> None:
         raise UsageError(f"torchrun --nproc_per_node {wanted}: there are {gpus} GPUs; use that many, or --device cpu")
 
 
+def is_first(args: Namespace) -> bool:
+    """Return whether this process is the one of rank 0, which alone writes; also before the processes have joined."""
+    return args.local_rank is None or int(os.environ.get("RANK", 0)) == 0
+
+
 def check_world(state: dict[str, Any], path: Path, local_rank: int | None) -> None:
     """Check that a training resumes with as many processes as before, to which data order and generators belong.
 

@@ -104,6 +104,8 @@ def _execute(run: Run, processes: Processes, session: str, device: str | None) -
             Preparation(processes, session).ensure(step, report)
         if not state.trained:
             report("train")
+            if not _states(run):
+                shutil.rmtree(run.expdir, ignore_errors=True)  # an interrupted run without one starts again
             _timed(state, "train", processes, _train_command(run, device), run)
             state.trained = True
         for split in run.tests:
@@ -147,7 +149,12 @@ def _train_command(run: Run, device: str | None) -> list[str]:
     words = ["run_downstream.py", "-m", "train", "-d", run.head, "-c", str(run.folder / "recipe.yaml")]
     words += ["-p", str(run.expdir), "--seed", str(run.cell.seed), *run.upstream_flags, *run.store_flags]
     words += ["--device", device] if device else []
-    return [*words, "-a", *_expdir_override(run)] if any(run.expdir.glob("states-*.ckpt")) else words
+    return [*words, "-a"] if _states(run) else words
+
+
+def _states(run: Run) -> bool:
+    """Return whether the run has a checkpoint to resume from."""
+    return any(run.expdir.glob("states-*.ckpt"))
 
 
 def _evaluate_command(run: Run, split: str, device: str | None) -> list[str]:
@@ -155,12 +162,7 @@ def _evaluate_command(run: Run, split: str, device: str | None) -> list[str]:
     for flag in ("-u", "-k", "-g", "--upstream_path"):  # a checkpoint does not choose files that can run code
         value = run.upstream_flag(flag)
         words += [flag, value] if value is not None else []
-    return [*words, *_expdir_override(run), *(["--device", device] if device else [])]
-
-
-def _expdir_override(run: Run) -> list[str]:
-    """Return ``-o`` with the run's folder, since a checkpoint names the one that it was trained in."""
-    return ["-o", f"args.expdir={str(run.expdir)!r}"]
+    return [*words, *(["--device", device] if device else [])]
 
 
 def _best_metrics(expdir: Path, split: str) -> dict[str, Any] | None:

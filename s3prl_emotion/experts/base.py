@@ -55,7 +55,6 @@ class EmotionExpert(nn.Module, ABC):
     Attributes:
         model_section: keys of the recipe's ``modelrc``
         selection_metrics: metrics that can pick the best checkpoint (``best_metric``); the first is the default
-        lowest_score: what the first score must exceed to become the best
         learns_classes: whether the head classifies utterances, as SUPERB's emotion recognition task does
         beyond_audio: keys of ``modelrc`` with which the head needs more than audio, and what it then needs
         learnt_dimensions: names of the numbers that the head estimates; empty where it estimates none
@@ -68,7 +67,6 @@ class EmotionExpert(nn.Module, ABC):
 
     model_section: ClassVar[type[StrictSection]]
     selection_metrics: ClassVar[tuple[str, ...]]
-    lowest_score: ClassVar[float]
     learns_classes: ClassVar[bool]
     beyond_audio: ClassVar[Mapping[str, str]] = {}
     best_score: Tensor
@@ -110,7 +108,7 @@ class EmotionExpert(nn.Module, ABC):
         self.model = self.build_model(modelrc, upstream_dim)
         self.objective = self.build_loss(modelrc)
         self.embedding_tap = EmbeddingTap(self.last_layer()) if section.embeddings else None
-        self.register_buffer("best_score", torch.full((1,), self.lowest_score))
+        self.register_buffer("best_score", torch.full((1,), -torch.inf))
         if not host.launched() and "run_downstream" in Path(sys.argv[0]).stem:
             logger.warning(
                 "under s3prl's own script: no exact resume and no safe loading of checkpoints; %s", host.LAUNCHER_HINT

@@ -20,7 +20,6 @@ class CategoricalExpert(EmotionExpert):
     """Base of heads whose targets are class indices ``[B]`` and whose outputs are, or hold, logits ``[B, K]``."""
 
     selection_metrics = best_metrics(classes=True)
-    lowest_score = 0.0
     learns_classes = True
 
     @classmethod

@@ -32,7 +32,6 @@ class DimensionalExpert(EmotionExpert):
     """
 
     selection_metrics: ClassVar[tuple[str, ...]] = best_metrics(dimensions=True)
-    lowest_score = -torch.inf
     learns_classes = False
 
     label_mean: Tensor

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from pathlib import Path
 from typing import Any
+
+import torch
 
 from s3prl_emotion.experts import attention_files
 from s3prl_emotion.figures import embeddings
 from s3prl_emotion.metrics import results
 
+logger = logging.getLogger(__name__)
+UNDEFINED = torch.finfo(torch.float32).min  # an undefined score is worse than any other, but better than no evaluation
 Records = dict[str, list[Any]]  # by name, what a head keeps of every utterance or batch of a split
 
 
@@ -35,12 +40,19 @@ def log_split(
         if not math.isnan(value):  # undefined for this split
             writer.add_scalar(f"emotion-{expert.fold}/{split}-{name}", value, global_step=step)
     lines = [f"{split} at step {step}: {next(iter(curves.values()))}\n"]
-    score, best = expert.selection_score(curves, metrics), []
-    # compared in the buffer's float32, where an equal score is not better than its own rounding
-    if split == "dev" and score is not None and expert.best_score.new_tensor(score) > expert.best_score:
-        expert.best_score.fill_(score)
-        lines.append(f"New best on {split} at step {step}: {score}\n")
-        best.append(f"{split}-best.ckpt")
+    best = []
+    if split == "dev":
+        score = expert.selection_score(curves, metrics)
+        defined = score is not None and not math.isnan(score)
+        # compared in the buffer's float32, where an equal score is not better than its own rounding
+        rank = expert.best_score.new_tensor(score if defined else UNDEFINED)
+        if rank > expert.best_score:
+            expert.best_score.fill_(rank)
+            best.append(f"{split}-best.ckpt")
+            if defined:
+                lines.append(f"New best on {split} at step {step}: {score}\n")
+            else:
+                logger.warning("dev at step %d: %s is undefined; it is the best so far", step, expert.best_metric)
     with (expert.expdir / "log.log").open("a", encoding="utf-8") as file:
         file.writelines(lines)
     return best

@@ -1,7 +1,7 @@
 """Lock files and folders against other processes: the suite's only lock.
 
 The system releases a lock when the process that holds it ends, however it ends. A child that inherits the open file
-holds the lock as well, for as long as it lives.
+holds the lock as well, for as long as it lives; forked children do, unless the lock is taken with ``inherit=False``.
 """
 
 from __future__ import annotations
@@ -10,13 +10,14 @@ import errno
 import fcntl
 import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import IO
 
 from s3prl_emotion.errors import EmotionError, UsageError
 
 BUSY = (errno.EAGAIN, errno.EACCES)
+_OWN: set[IO[str]] = set()  # locks that forked children let go
 
 
 def lock(file: int | IO[bytes] | IO[str], shared: bool = False, wait: bool = False) -> bool:
@@ -43,7 +44,11 @@ def lock(file: int | IO[bytes] | IO[str], shared: bool = False, wait: bool = Fal
 
 @contextmanager
 def locked(
-    path: Path, busy: str, failure: type[EmotionError] = UsageError, wait: Callable[[], None] | None = None
+    path: Path,
+    busy: str,
+    failure: type[EmotionError] = UsageError,
+    wait: Callable[[], None] | None = None,
+    inherit: bool = True,
 ) -> Iterator[int]:
     """Hold a lock file, which names the process that holds it.
 
@@ -53,6 +58,8 @@ def locked(
         failure: class of the error that is raised
         wait: called between attempts as long as another process holds the lock: sleeps, or raises to give up;
             ``None`` gives up at once
+        inherit: whether forked children hold the lock too, such as the workers of a data loader, which outlive a killed
+            process by some seconds
 
     Yields:
         the descriptor, for children that hold the lock too
@@ -60,7 +67,7 @@ def locked(
     Raises:
         EmotionError: ``failure``: another process holds the lock
     """
-    with path.open("a+") as file:
+    with path.open("a+") as file, nullcontext() if inherit else _kept_from_children(file):
         while not lock(file):
             if wait is None:
                 file.seek(0)
@@ -71,3 +78,22 @@ def locked(
             file.write(f"{os.getpid()}\n")
             file.flush()
         yield file.fileno()
+
+
+@contextmanager
+def _kept_from_children(file: IO[str]) -> Iterator[None]:
+    """Close the file in children that are forked during the block; closing a copy releases no lock."""
+    _OWN.add(file)
+    try:
+        yield
+    finally:
+        _OWN.discard(file)
+
+
+def _close_in_child() -> None:
+    for file in _OWN:
+        file.close()
+    _OWN.clear()
+
+
+os.register_at_fork(after_in_child=_close_in_child)

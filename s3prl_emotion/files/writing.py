@@ -137,6 +137,34 @@ def writing_folder(path: Path, is_complete: Callable[[Path], bool] = Path.is_dir
         shutil.rmtree(scratch, ignore_errors=True)
 
 
+def name_aside(path: Path) -> Path:
+    """Return the first of ``path.1``, ``path.2``, … that does not exist."""
+    number = 1
+    while os.path.lexists(path.with_name(f"{path.name}.{number}")):
+        number += 1
+    return path.with_name(f"{path.name}.{number}")
+
+
+def set_aside(path: Path) -> Path:
+    """Rename a file or folder to the first free name of ``path.1``, ``path.2``, …, and return it.
+
+    Raises:
+        OSError: it cannot be renamed
+    """
+    aside = name_aside(path)
+    path.rename(aside)
+    return aside
+
+
+def put_back(aside: Path, path: Path) -> bool:
+    """Undo :func:`set_aside` unless the name was taken meanwhile; return whether it was undone."""
+    with suppress(OSError):
+        if not path.exists():
+            aside.rename(path)
+            return True
+    return False
+
+
 def remove_stale(paths: Iterable[Path], age: float = STALE) -> None:
     """Remove partial files and folders that killed processes left: those not changed for ``age`` seconds."""
     for path in paths:

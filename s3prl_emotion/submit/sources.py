@@ -105,8 +105,7 @@ def check_best(run: FoldRun) -> None:
             f"{run.predictions}: made by {source} (step {run.metrics.get('step')}), and {run.expdir} has no {BEST}; "
             "train until dev is evaluated (runner.eval_step)"
         )
-    words = ["run_downstream.py", "-m", "evaluate", "-e", str(run.expdir / BEST), "-t", SPLIT]
-    command = shlex.join([*words, "-o", f"args.expdir={str(run.expdir)!r}"])
+    command = shlex.join(["run_downstream.py", "-m", "evaluate", "-e", str(run.expdir / BEST), "-t", SPLIT])
     raise UsageError(f"{run.predictions}: made by {source} (step {run.metrics.get('step')}), not by {BEST}; {command}")
 
 

@@ -32,6 +32,7 @@ from s3prl_emotion.files.values import restoring
 from s3prl_emotion.recipe import EVALUATED_SPLITS
 from s3prl_emotion.rng import restore_rng, rng_state
 from s3prl_emotion.training.own_arguments import TRUST_FLAGS
+from s3prl_emotion.training.run_folder import states_of
 from s3prl_emotion.upstreams.kept_identity import KEY
 
 logger = logging.getLogger(__name__)
@@ -231,8 +232,7 @@ class Training:
         state = self._state(step, generators)
         for name in names:
             save_checkpoint(state, self.expdir / name)
-        saved = sorted(self.expdir.glob("states-*.ckpt"), key=lambda path: int(path.stem.split("-")[-1]))
-        for path in saved[: -int(self.options.get("max_keep", 1))]:
+        for path in states_of(self.expdir)[: -int(self.options.get("max_keep", 1))]:
             path.unlink()
 
     def _state(self, step: int, generators: list[Any]) -> dict[str, Any]:

@@ -10,6 +10,8 @@ import argparse
 import logging
 import sys
 import traceback
+from contextlib import ExitStack
+from functools import partial
 from types import ModuleType, SimpleNamespace
 from typing import Any, NoReturn
 
@@ -57,24 +59,32 @@ def _run(arguments: list[str]) -> None:
     from s3prl_emotion.recipe import override
     from s3prl_emotion.training.runner import SuiteRunner
 
-    safe_torch = _SafeTorch(torch)
+    safe_torch, held = _SafeTorch(torch), ExitStack()
     for module, name, value in (
         (script, "Runner", SuiteRunner),
         (script, "override", override),
         (script, "torch", safe_torch),
         (host_runner, "torch", safe_torch),
-        (script, "argparse", SimpleNamespace(ArgumentParser=SuiteParser)),
+        (script, "argparse", SimpleNamespace(ArgumentParser=partial(SuiteParser, held))),
         (script, "hack_isinstance", lambda: None),  # it wraps the builtin isinstance, for a torch of 2020
     ):
         setattr(module, name, value)
     sys.argv = [sys.argv[0], *arguments]
-    script.main()
+    with held:
+        script.main()
 
 
 class SuiteParser(argparse.ArgumentParser):
-    """The host's parser with the suite's flags and checks; the host adds its own flags."""
+    """The host's parser with the suite's flags and checks; the host adds its own flags.
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
+    Args:
+        held: keeps the lock on the folder of a training until the run ends
+        args: of ``argparse.ArgumentParser``
+        kwargs: of ``argparse.ArgumentParser``
+    """
+
+    def __init__(self, held: ExitStack, *args: Any, **kwargs: Any) -> None:
+        self.held = held
         super().__init__(*args, **{"prog": PROGRAM, **kwargs})
 
     def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
@@ -106,12 +116,17 @@ class SuiteParser(argparse.ArgumentParser):
             help="Use features that s3prl-emotion extract --batch_seconds computed in batches (equal within 1e-4)",
         )
         add_trust_arguments(self)
+        self.add_argument(
+            "--overwrite",
+            action="store_true",
+            help="Train in a folder that holds another run; that run is kept, as NAME.1, NAME.2, …",
+        )
         self.set_defaults(device=None)
         parsed, unknown = self.parse_known_args(args, namespace)
         if unknown:
             flags = [flag for action in self._actions for flag in action.option_strings]
             raise UsageError(f"unknown argument {unknown[0]!r}{nearest(unknown[0].split('=')[0], flags)}")
-        return check_arguments(parsed, given=self._given())
+        return check_arguments(parsed, given=self._given(), held=self.held)
 
     def error(self, message: str) -> NoReturn:
         """Raise ``UsageError`` instead of exiting, so that all errors look alike."""

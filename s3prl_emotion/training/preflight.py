@@ -7,6 +7,7 @@ import logging
 import tempfile
 from argparse import Namespace
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from s3prl_emotion.files.trust import TRUST
 from s3prl_emotion.limits import shown
 from s3prl_emotion.recipe import EVALUATED_SPLITS, check_recipe, overridden, read_recipe
 from s3prl_emotion.store.segments import DTYPE_NAMES
+from s3prl_emotion.training import output_folder, run_folder
 from s3prl_emotion.training.own_arguments import NEVER_RESTORED, RESTORED_UNLESS_GIVEN, mark_own, without_own
 from s3prl_emotion.training.resume import resumed_checkpoint
 from s3prl_emotion.upstreams.kept_identity import hub_commits
@@ -35,21 +37,21 @@ logger = logging.getLogger(__name__)
 # Arguments that the command line still sets when -e restores a checkpoint's arguments.
 KEPT_WITH_PAST_EXP = {
     "mode", "evaluate_split", "override", "backend", "local_rank", "past_exp", "auto_resume", "device",
-    "expname", "verbose", "downstream", "upstream_path", "downstream_path", "feature_store", "store_dtype",
-    "store_batched",
+    "verbose", "downstream",
 } | NEVER_RESTORED | RESTORED_UNLESS_GIVEN  # fmt: skip
 NO_BUILDERS = {"optimizer", "scheduler", "grouped_parameters"}  # s3prl's other get_… functions
 
 
-def check_arguments(args: Namespace, given: Sequence[str]) -> Namespace:
-    """Check parsed arguments and fill in device and recipe, which the host leaves open.
+def check_arguments(args: Namespace, given: Sequence[str], held: ExitStack) -> Namespace:
+    """Check parsed arguments, fill in device, recipe and folder, which the host leaves open, and lock that folder.
 
     Args:
         args: from the host's parser
         given: destinations of the flags that the user gave
+        held: keeps the lock on the folder of a training
 
     Returns:
-        the arguments, with ``device`` and ``config`` set
+        the arguments, with ``device``, ``config`` and ``expdir`` set
 
     Raises:
         UsageError: unknown head, upstream, device or file
@@ -62,9 +64,12 @@ def check_arguments(args: Namespace, given: Sequence[str]) -> Namespace:
     check_device(args.device)
     distributed.join(args, given)
     host.register_search_path(args.upstream_path, args.downstream_path)
+    output_folder.check_flags(args)
     past = _past_checkpoint(args)
+    args.expdir = output_folder.chosen_folder(args, past)
     if past is not None:
         state = load_checkpoint(past)
+        output_folder.warn_of_places(state["Args"], args, past)
         _check_past(args, state, past, given)
         if args.mode == "train":
             distributed.check_world(state, past, args.local_rank)
@@ -84,9 +89,10 @@ def check_arguments(args: Namespace, given: Sequence[str]) -> Namespace:
     _check_store(args, effective, config)
     if args.local_rank is not None and is_emotion_head(effective.downstream) and is_superb(config):
         raise UsageError("torchrun: runner.seeding superb is SUPERB's protocol for one process; use seeding: seed")
-    _check_writable(
-        Path(args.expdir or f"result/downstream/{args.expname}") if past is None else Path(effective.expdir)
-    )
+    folder, trains = Path(effective.expdir), args.mode == "train" and distributed.is_first(args)
+    _check_writable(folder)
+    if trains:
+        run_folder.check_free(args, folder, past)
     if args.init_ckpt and past is None:
         _check_initial(args, load_checkpoint(args.init_ckpt))
     if args.mode == "inference" and not Path(args.evaluate_split).is_file():
@@ -95,6 +101,8 @@ def check_arguments(args: Namespace, given: Sequence[str]) -> Namespace:
         if args.mode == "inference" and past is None and not args.init_ckpt:
             raise UsageError("-m inference needs a trained checkpoint: give one with -e, such as dev-best.ckpt")
         check_head(effective, config, past)
+    if trains:
+        run_folder.claim(args, folder, past, held)
     return args
 
 
@@ -176,7 +184,7 @@ def _past_checkpoint(args: Namespace) -> Path | None:
         raise CheckpointError(f"-e {path}: no such checkpoint or folder")
     if path.is_file():
         return path
-    states = sorted(path.glob("states-*.ckpt"), key=lambda state: int(state.stem.split("-")[-1]))
+    states = run_folder.states_of(path)
     if not states:
         raise CheckpointError(f"-e {path}: contains no states-*.ckpt; name a checkpoint file, such as dev-best.ckpt")
     if args.mode != "train" and (path / "dev-best.ckpt").is_file():

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import logging
-import re
-import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
@@ -26,8 +24,11 @@ from s3prl_emotion.files.checkpoint import load_checkpoint
 from s3prl_emotion.files.fit import load_weights
 from s3prl_emotion.recipe import EVALUATED_SPLITS
 from s3prl_emotion.rng import own_seed, seed_everything
+from s3prl_emotion.training.best import first_is_best
 from s3prl_emotion.training.evaluation import evaluate_split
 from s3prl_emotion.training.loop import Training
+from s3prl_emotion.training.output_folder import attention_folder
+from s3prl_emotion.training.run_folder import BEST, remove_if_empty
 from s3prl_emotion.training.summary import print_summary
 from s3prl_emotion.upstreams.featurizer import Featurizer
 from s3prl_emotion.upstreams.kept_identity import check_identity, identity_of
@@ -36,10 +37,8 @@ from s3prl_emotion.upstreams.source import UpstreamSource, UpstreamSpec, failing
 from s3prl_emotion.upstreams.split_features import pooled_features
 
 logger = logging.getLogger(__name__)
-BEST = "dev-best.ckpt"
 ALWAYS_SAVED = ("Featurizer", "Downstream")  # in checkpoints; the upstream only where it is trained
 SEEDS_APART = 1_000_003  # between the seeds of the processes of a distributed training
-HOSTS_NOTES = re.compile(r".+_\d{4}(-\d\d){5}\..+")  # files that the host writes before it builds anything
 
 
 class SuiteRunner(Runner):
@@ -55,6 +54,8 @@ class SuiteRunner(Runner):
         self.device = torch.device(args.device)
         with _no_empty_experiment(Path(args.expdir)):
             super().__init__(args, config)
+        if self.is_suite:
+            self.downstream.model.attention_dir = attention_folder(args, self.downstream.model.attention_dir)
         if args.mode == "evaluate" and not self.init_ckpt:
             logger.warning("no checkpoint given with -e or -i: evaluate an untrained head")
 
@@ -62,7 +63,8 @@ class SuiteRunner(Runner):
 
     def _init_model(self, model: Any, name: str, trainable: bool, interfaces: Any = None) -> ModelEntry:
         """Load the weights; unlike the host, do not wrap in ``DistributedDataParallel``: see ``distributed.py``."""
-        self._load_weight(model, name)
+        with first_is_best(model, Path(self.args.expdir)) if self.args.mode == "train" else nullcontext():
+            self._load_weight(model, name)
         return ModelEntry(model, name, trainable, interfaces)
 
     def _load_weight(self, model: Any, name: str) -> None:
@@ -251,6 +253,6 @@ def _no_empty_experiment(folder: Path) -> Iterator[None]:
     try:
         yield
     except EmotionError:
-        if is_leader_process() and all(HOSTS_NOTES.fullmatch(path.name) for path in folder.iterdir()):
-            shutil.rmtree(folder)
+        if is_leader_process():
+            remove_if_empty(folder)
         raise

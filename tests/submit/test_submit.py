@@ -297,8 +297,7 @@ def test_predictions_that_are_not_of_the_best_checkpoint(
     (runs[2] / "dev-best.ckpt").touch()
     line = submit(*runs, refused=rf"test_fold3_predictions\.csv: made by {said}, not by dev-best\.ckpt; run_downstream")
     words = shlex.split(line[line.index("run_downstream.py") :])
-    assert words[1:] == ["-m", "evaluate", "-e", "runs/fold3/dev-best.ckpt", "-t", "test",
-                         "-o", "args.expdir='runs/fold3'"]  # fmt: skip
+    assert words[1:] == ["-m", "evaluate", "-e", "runs/fold3/dev-best.ckpt", "-t", "test"]
 
 
 @pytest.mark.parametrize(
