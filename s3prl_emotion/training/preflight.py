@@ -102,7 +102,8 @@ def check_arguments(args: Namespace, given: Sequence[str], held: ExitStack) -> N
             raise UsageError("-m inference needs a trained checkpoint: give one with -e, such as dev-best.ckpt")
         check_head(effective, config, past)
     if trains:
-        run_folder.claim(args, folder, past, held)
+        step = 0 if past is None else state.get("Step", 0)
+        run_folder.claim(args, folder, past, step, held)
     return args
 
 

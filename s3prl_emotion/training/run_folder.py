@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from contextlib import ExitStack, suppress
 from pathlib import Path
 
-from s3prl_emotion.errors import UsageError
+from s3prl_emotion.errors import CheckpointError, UsageError
 from s3prl_emotion.files.checkpoint import load_checkpoint
 from s3prl_emotion.files.locks import locked
 from s3prl_emotion.files.writing import name_aside, put_back, set_aside
@@ -67,13 +67,14 @@ def check_free(args: Namespace, folder: Path, past: Path | None) -> None:
         _check_used(args, folder)
 
 
-def claim(args: Namespace, folder: Path, past: Path | None, held: ExitStack) -> None:
+def claim(args: Namespace, folder: Path, past: Path | None, step: int, held: ExitStack) -> None:
     """Lock the folder of a training until ``held`` is closed, and set aside what an earlier run left in it.
 
     Args:
         args: of the command line
         folder: in which to train
         past: checkpoint from which training goes on
+        step: of that checkpoint
         held: holds the lock; when it is closed, a folder in which nothing was computed is removed
 
     Raises:
@@ -81,7 +82,7 @@ def claim(args: Namespace, folder: Path, past: Path | None, held: ExitStack) -> 
     """
     _lock(folder, held)
     if past is not None and _resumes(folder, past):
-        _set_later_aside(folder, past)
+        _set_later_aside(folder, past, step)
     elif is_used(folder):
         _check_used(args, folder)
         _set_aside(folder, held)
@@ -131,18 +132,24 @@ def _put_back(aside: Path, real: Path) -> None:
         logger.warning("%s: the run that was set aside is back, since nothing new was computed", real)
 
 
-def _set_later_aside(folder: Path, past: Path) -> None:
+def _set_later_aside(folder: Path, past: Path, step: int) -> None:
     """Rename checkpoints that are later than the one resumed: ``-e`` and ``-a`` would take them for the newest."""
-    step = load_checkpoint(past, mmap=True).get("Step", 0)
     later = [path for path in states_of(folder) if _step(path) > step and path.name != past.name]
     if not later:
         return
     best = folder / BEST
-    if best.is_file() and best.name != past.name and load_checkpoint(best, mmap=True).get("Step", 0) > step:
+    if best.is_file() and best.name != past.name and _is_later(best, step):
         later.append(best)
     for path in later:
         set_aside(path)
     logger.warning("%s: resumes from step %s; %s set aside under names that end in .N", folder, step, _names(later))
+
+
+def _is_later(checkpoint: Path, step: int) -> bool:
+    try:
+        return bool(load_checkpoint(checkpoint, mmap=True).get("Step", 0) > step)
+    except CheckpointError:  # a damaged one serves nobody
+        return True
 
 
 def _names(paths: Sequence[Path]) -> str:

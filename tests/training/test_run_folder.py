@@ -159,6 +159,11 @@ def test_folder_of_a_running_training_is_refused(
     assert contents(exp) == before
 
 
+def holds(descriptors: Path) -> bool:
+    """Whether a process has the lock file open."""
+    return any(os.readlink(link).endswith("exp/.lock") for link in descriptors.iterdir() if link.exists())
+
+
 def test_training_holds_its_lock_and_its_workers_do_not(
     cli: Cli, tiny_corpus: TinyCorpus, monkeypatch: pytest.MonkeyPatch
 ):
@@ -168,11 +173,10 @@ def test_training_holds_its_lock_and_its_workers_do_not(
         with Path("exp/.lock").open() as file:
             seen["training"] = lock(file)
         loader = iter(self._loader())  # starts a worker
-        seen["worker"] = [
-            os.readlink(link)
-            for link in Path(f"/proc/{loader._workers[0].pid}/fd").iterdir()
-            if link.exists() and os.readlink(link).endswith("exp/.lock")
-        ]
+        descriptors, ends = Path(f"/proc/{loader._workers[0].pid}/fd"), time.monotonic() + 20
+        while holds(descriptors) and time.monotonic() < ends:
+            time.sleep(0.01)  # it has just been forked
+        seen["worker"] = holds(descriptors)
         del loader
         run(self)
 
@@ -181,7 +185,7 @@ def test_training_holds_its_lock_and_its_workers_do_not(
     cli(*training(tiny_corpus, "-p", "exp", **options))
     with Path("exp/.lock").open() as file:
         assert lock(file)  # released at the end
-    assert seen == {"training": False, "worker": []}
+    assert seen == {"training": False, "worker": False}
 
 
 @pytest.mark.parametrize("inherit", [True, False])
@@ -200,7 +204,7 @@ def test_lock_ends_with_a_killed_process_unless_its_children_inherit_it(tmp_path
     try:
         with (tmp_path / ".lock").open() as file:
             assert not lock(file)
-            time.sleep(0.1)  # until the child has closed its copy
+            time.sleep(0.5)  # until the child has closed its copy
             os.kill(holder, signal.SIGKILL)
             os.waitpid(holder, 0)
             assert lock(file) is not inherit
