@@ -63,7 +63,8 @@ class SuiteRunner(Runner):
 
     def _init_model(self, model: Any, name: str, trainable: bool, interfaces: Any = None) -> ModelEntry:
         """Load the weights; unlike the host, do not wrap in ``DistributedDataParallel``: see ``distributed.py``."""
-        with first_is_best(model, Path(self.args.expdir)) if self.args.mode == "train" else nullcontext():
+        starts = name == "Downstream" and self.args.mode == "train"
+        with first_is_best(model, Path(self.args.expdir)) if starts else nullcontext():
             self._load_weight(model, name)
         return ModelEntry(model, name, trainable, interfaces)
 
