@@ -18,12 +18,20 @@ def add_arguments(parser: ArgumentParser) -> None:
     add("--ray-address", metavar="HOST:PORT", help="a running Ray cluster, or auto (default: start one)")
     add("--retries", type=int, default=1, metavar="N", help="how often a failed run is tried again (default: 1)")
     add("--retry_failed", action="store_true", help="also try again runs whose retries were used up before")
+    add("--trust_upstream", action="store_true", help="load upstreams' files even if they are pickles, as in a run")
     add("--dry-run", action="store_true", help="list the runs, and predict the store's size and the time; run nothing")
     add("--no_measure", action="store_true", help="--dry-run without measuring steps: list only")
 
 
 def run(args: Namespace) -> int:
     """Run what is not finished, and return the exit code: 1 where a run failed."""
+    from s3prl_emotion.files.trust import children_trusting
+
+    with children_trusting(args.trust_upstream):
+        return _run(args)
+
+
+def _run(args: Namespace) -> int:
     from s3prl_emotion.benchmark import Plan, read_matrix, run_matrix
     from s3prl_emotion.errors import UsageError
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import torch
 
+VARIABLE = "S3PRL_TRUST_UPSTREAM"  # of the environment: 1 is --trust_upstream for every process that inherits it
 SAFE_TORCH = (2, 6)  # from here on weights_only=True cannot be made to run code (CVE-2025-32434)
 
 
@@ -39,6 +40,24 @@ def trusting(upstream: bool = False, checkpoint: bool = False) -> Iterator[None]
         yield
     finally:
         vars(TRUST).update(before)
+
+
+@contextmanager
+def children_trusting(upstream: bool) -> Iterator[None]:
+    """Trust upstreams within a block, in this process and in those that it starts."""
+    before = os.environ.get(VARIABLE)
+    if upstream:
+        os.environ[VARIABLE] = "1"
+    try:
+        yield
+    finally:
+        os.environ.pop(VARIABLE, None)
+        os.environ.update({} if before is None else {VARIABLE: before})
+
+
+def trusts_upstream() -> bool:
+    """Return whether the user trusts the files of upstreams, by flag or by environment."""
+    return TRUST.upstream or os.environ.get(VARIABLE) == "1"
 
 
 def unsafe_origin(path: str | os.PathLike[str]) -> str | None:

@@ -19,7 +19,7 @@ from typing import Any
 import torch
 
 from s3prl_emotion.errors import CheckpointError
-from s3prl_emotion.files.trust import TRUST, unsafe_origin
+from s3prl_emotion.files.trust import trusts_upstream, unsafe_origin
 from s3prl_emotion.host.literals import kaldi_function, read_literal
 
 EVALUATING = {
@@ -71,7 +71,7 @@ def _guarded(load: Any) -> Any:
         unpickles = name.startswith(UNPICKLING)
         if not unpickles and not os.path.realpath(str(caller.get("__file__"))).startswith(root):
             return load(file, *args, **options)
-        if unpickles and TRUST.upstream:
+        if unpickles and trusts_upstream():
             return load(file, *args, **{"weights_only": False, **options})
         _check_origin(file)
         torch.serialization.add_safe_globals([argparse.Namespace])
@@ -88,7 +88,7 @@ def _guarded(load: Any) -> Any:
 
 
 def _check_origin(file: Any) -> None:
-    if TRUST.upstream or not isinstance(file, str | os.PathLike) or not os.path.exists(file):
+    if trusts_upstream() or not isinstance(file, str | os.PathLike) or not os.path.exists(file):
         return
     why = unsafe_origin(file)
     if why is not None:

@@ -76,13 +76,14 @@ def check_arguments(args: Namespace, given: Sequence[str], held: ExitStack) -> N
         restored = vars(without_own(state["Args"])) | {"mode": args.mode, "evaluate_split": args.evaluate_split}
         effective, config = overridden(args.override, Namespace(**{**vars(args), **restored}), state["Config"])
         _check_past_folders(effective, state["Args"], past)
-        check_restored(effective, own, past, hub_commits(state, past))
     else:
         _check_names(args)
         args.config = str(find_recipe(args.downstream) if args.config is None else args.config)
         effective, config = overridden(args.override, args, read_recipe(args.config))
     with naming_checkpoint(past):
         _check_names(effective)
+    if past is not None:
+        check_restored(effective, own, past, hub_commits(state, past))
     if past is None and is_emotion_head(effective.downstream):  # -e restores the chosen layer
         args.upstream_layer_selection = effective.upstream_layer_selection = chosen_layer(effective, config)
     check_builders(config)

@@ -46,6 +46,11 @@ def check_restored(args: Namespace, own: Collection[str], path: Path, hub: dict[
         missing["-g"] = config
     if ckpt is not None and "upstream_ckpt" not in own and not _is_safe(name, ckpt):
         missing["-k"] = ckpt
+    if missing.keys() == {"-k"} and is_suite_upstream(str(name)):
+        raise CheckpointError(
+            f"{path}: its upstream {_short(name)} is a model on the hub at no fixed commit (-k {_short(ckpt)}), which "
+            f"can be another one today; name it yourself: -u {_short(name)} -k {_short(ckpt)}"
+        )
     if missing:
         what = " ".join(f"{flag} {_short(value)}" for flag, value in missing.items())
         raise CheckpointError(
@@ -53,8 +58,10 @@ def check_restored(args: Namespace, own: Collection[str], path: Path, hub: dict[
             f"run code; if you trust them, name them yourself: -u {_short(name)} {what}"
         )
     if ckpt is not None and "upstream_ckpt" not in own:
-        at = f" at revision {PINNED[ckpt]}" if ckpt in PINNED and not Path(ckpt).exists() else ""
-        logger.info("%s: its upstream is -u %s -k %s%s, as the checkpoint says", path, name, ckpt, at)
+        logger.info("%s: its upstream is -u %s -k %s, as the checkpoint says", path, name, ckpt)
+    for model, commit in PINNED.items():
+        if not Path(model).exists():
+            logger.info("%s: %s is read at revision %s, and fetched if it is not in the cache", path, model, commit)
 
 
 def is_commit(text: Any) -> bool:

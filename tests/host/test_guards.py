@@ -101,7 +101,8 @@ def test_only_s3prl_is_guarded(tmp_path: Path):
 def test_below_torch_2_6_only_own_files_are_loaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     from s3prl.upstream.apc import expert
 
-    torch.save({"Args": argparse.Namespace(), "Config": {}}, tmp_path / "a.ckpt")
+    args = argparse.Namespace(downstream="emotion_corr_attn", upstream="fbank")
+    torch.save({"Args": args, "Config": {}}, tmp_path / "a.ckpt")
     me = os.getuid()
     load_checkpoint(tmp_path / "a.ckpt")
     monkeypatch.setattr(os, "getuid", lambda: me + 1)

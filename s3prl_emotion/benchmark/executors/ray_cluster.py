@@ -26,6 +26,7 @@ from s3prl_emotion.benchmark.plan import Plan, Run
 from s3prl_emotion.benchmark.prepare import FailedStepError
 from s3prl_emotion.benchmark.processes import FullDiskError, InterruptedRunError, Processes, is_full_disk
 from s3prl_emotion.errors import ConfigError, TrainingError, UsageError
+from s3prl_emotion.files import trust
 from s3prl_emotion.files.folders import PACKAGE
 from s3prl_emotion.files.writing import write_text
 
@@ -178,8 +179,8 @@ def _work(
 
 
 def _plugin_paths() -> dict[str, str]:
-    """Return the variables that name folders of adapters and heads: a cluster's workers do not inherit them."""
-    variables = (host.ADAPTERS.variable, host.HEADS.variable)
+    """Return variables that a cluster's workers do not inherit: folders of adapters and heads, trust in upstreams."""
+    variables = (host.ADAPTERS.variable, host.HEADS.variable, trust.VARIABLE)
     return {name: os.environ[name] for name in variables if name in os.environ}
 
 
