@@ -15,7 +15,7 @@ import torch
 from s3prl_emotion.errors import CheckpointError, DamagedCheckpointError
 from s3prl_emotion.files.digest import digest_of
 from s3prl_emotion.files.structure import check_experiment, check_limits
-from s3prl_emotion.files.trust import TRUST, unsafe_origin
+from s3prl_emotion.files.trust import TRUST, trusts_upstream, unsafe_origin
 from s3prl_emotion.files.writing import writing
 
 ALLOWED_CLASSES: list[Any] = [argparse.Namespace]  # s3prl stores its command line in one; the rest is plain data
@@ -56,8 +56,9 @@ def load_checkpoint(
     path = Path(path)
     if not path.is_file():
         raise CheckpointError(f"{path}: no such checkpoint")
-    if not TRUST.checkpoint and (why := unsafe_origin(path)) is not None:
-        raise CheckpointError(f"{path}: {why}, or pass --trust_checkpoint if you trust its origin")
+    trusted, flag = (TRUST.checkpoint, "checkpoint") if kind == DOWNSTREAM else (trusts_upstream(), "upstream")
+    if not trusted and (why := unsafe_origin(path)) is not None:
+        raise CheckpointError(f"{path}: {why}, or pass --trust_{flag} if you trust its origin")
     archive = _is_archive(path)
     if archive:
         _check_directory(path)

@@ -126,16 +126,21 @@ class SuiteParser(argparse.ArgumentParser):
         if unknown:
             flags = [flag for action in self._actions for flag in action.option_strings]
             raise UsageError(f"unknown argument {unknown[0]!r}{nearest(unknown[0].split('=')[0], flags)}")
-        return check_arguments(parsed, given=self._given(), held=self.held)
+        return check_arguments(parsed, given=self._given(parsed), held=self.held)
 
     def error(self, message: str) -> NoReturn:
         """Raise ``UsageError`` instead of exiting, so that all errors look alike."""
         raise UsageError(f"{message}; see run_downstream.py --help")
 
-    def _given(self) -> list[str]:
-        """Return the destinations of the flags that the user gave."""
-        words = [word.split("=")[0] for word in sys.argv[1:] if word.startswith("-")]
-        return [action.dest for action in self._actions if set(words) & set(action.option_strings)]
+    def _given(self, parsed: argparse.Namespace) -> list[str]:
+        """Return the destinations of the flags that the user gave; of abbreviated ones, those with another value."""
+        words = {word.split("=")[0] for word in sys.argv[1:] if word.startswith("-")}
+        return [
+            action.dest
+            for action in self._actions
+            if words & set(action.option_strings)
+            or (action.dest in parsed and getattr(parsed, action.dest) != self.get_default(action.dest))
+        ]
 
 
 class _Overlay:

@@ -31,7 +31,8 @@ FLAG = "--allow_other_upstream"
 LIBRARIES = ("s3prl-emotion", "s3prl", "torch", "torchaudio", "transformers", "numpy")
 KINDS = {"upstream": str, "origin": str, "code": dict, "versions": dict, "hub": dict}
 # options of the suite's adapters that say where weights come from or which version computes, not what is computed
-NOT_COMPARED = {"commit", "ckpt", "version", "adapter_version", "attention", "s3prl"}
+NOT_COMPARED = {"commit", "ckpt", "version", "adapter_version", "attention"}
+VERSIONS = ("opensmile", "s3prl")  # options that are versions of libraries
 MOST_CHARACTERS = 1 << 20  # of the JSON; real ones have some thousand
 MOST_SHOWN = 3  # differing options
 SUITE, HOST, PLUGGED_IN = "suite", "s3prl", "plugged in"
@@ -57,8 +58,7 @@ def identity_of(model: nn.Module, args: Namespace) -> str:
         model: the upstream, after unused layers were cut off
         args: of the experiment; with ``-f`` its checkpoints hold the upstream's weights
     """
-    origin = _origin(Path(inspect.getfile(type(model))))
-    describe: Any = getattr(model, "identity", None)
+    origin = _origin_of(type(model))
     values = {
         "upstream": args.upstream,
         "origin": origin,
@@ -66,7 +66,7 @@ def identity_of(model: nn.Module, args: Namespace) -> str:
         "buffers": None if args.upstream_trainable else tensors_hash(_kept_buffers(model)),
         "checkpoint": None if origin == SUITE or args.upstream_trainable else _content(args.upstream_ckpt),
         "config": None if origin == SUITE else _content(args.upstream_model_config),
-        "options": describe() if callable(describe) else None,
+        "options": _options(model, args.upstream),
         "selection": args.upstream_feature_selection,
         "layer": args.upstream_layer_selection,
         "normalize": bool(args.upstream_feature_normalize),
@@ -75,6 +75,19 @@ def identity_of(model: nn.Module, args: Namespace) -> str:
         "versions": {name: version for name, version in versions().items() if name in LIBRARIES},
     }
     return json.dumps(values, sort_keys=True, default=str)
+
+
+def _options(model: nn.Module, upstream: str) -> Any:
+    """Return what an adapter says of itself, as plain values; ``None`` where it says nothing."""
+    describe: Any = getattr(model, "identity", None)
+    if not callable(describe):
+        return None
+    try:
+        return json.loads(json.dumps(describe(), default=str))
+    except Exception as error:  # foreign code fails in any way, and trains without it
+        detail = " ".join(str(error).split())[:200]
+        logger.warning("-u %s: its identity() fails (%s); checkpoints do not know its options", upstream, detail)
+        return None
 
 
 def hub_commits(state: dict[str, Any], path: str | Path) -> dict[str, str]:
@@ -140,7 +153,9 @@ def compare(theirs: dict[str, Any], here: dict[str, Any]) -> Comparison:
             (found.warned if only_versions else found.refused).append(_digests(what, *pair))
     if theirs.get("config") != here["config"] and not suite:
         found.refused.append(_digests("options (-g)", theirs.get("config"), here["config"]))
-    found.refused += _differing_options(theirs.get("options"), here["options"], bool(versions_differ))
+    for item in _differing_options(theirs.get("options"), here["options"], bool(versions_differ)):
+        is_version = item.split()[1].endswith(VERSIONS)
+        (found.warned if is_version else found.refused).append(item)
     for origin in (PLUGGED_IN, HOST, SUITE):
         pair = (theirs["code"].get(origin), here["code"].get(origin))
         if pair[0] != pair[1]:
@@ -192,6 +207,13 @@ def _with_folder(file: Path) -> set[Path]:
     return {file} if folder is None else {path.resolve() for path in folder.rglob("*.py")}
 
 
+def _origin_of(item: type) -> str:
+    try:
+        return _origin(Path(inspect.getfile(item)))
+    except (TypeError, OSError):  # made at run time
+        return PLUGGED_IN
+
+
 def _origin(file: Path) -> str:
     """Return whom a file of code belongs to: the suite, s3prl, or somebody else."""
     file = file.resolve()
@@ -236,7 +258,7 @@ def _differing_options(theirs: Any, here: Any, versions_differ: bool) -> list[st
     differing = sorted(name for name in names if ours.get(name) != other.get(name))
     shown = [f"{name} {_shown(other.get(name))} (here {_shown(ours.get(name))})" for name in differing[:MOST_SHOWN]]
     more = len(differing) - len(shown)
-    return [f"options {item}" for item in shown] + ([f"{more} more options"] if more else [])
+    return [f"options {item}" for item in shown] + ([f"options: {more} more"] if more else [])
 
 
 def _leaves(value: Any, name: str = "") -> Iterator[tuple[str, Any]]:

@@ -260,6 +260,8 @@ def test_versions_and_code_of_the_suite_are_warnings(predict: Predict, fbank: Pa
         ("layer 3 (here None)", {"layer": 3}, {}),
     ):
         assert compare({**plugged, **theirs}, {**plugged, **here}).refused == [name]
+    library = compare({**record, "options": {"opensmile": "2.5"}}, {**record, "options": {"opensmile": "2.6"}})
+    assert (library.refused, library.warned) == ([], ["options opensmile 2.5 (here 2.6)"])
     assert compare({**record, "code": {"s3prl": "other"}}, record).refused, "s3prl changed under the same version"
 
 
