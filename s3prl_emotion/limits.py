@@ -23,10 +23,27 @@ MOST_LAYERS = 1000  # published speech models have at most 64
 MOST_UNITS = 2**20  # of a vector, a vocabulary or a window; the largest vocabularies have some 300,000
 MOST_HEADS = 1024
 _SMALL = frozenset((float, bool, type(None)))
-_SIZES = (  # what a key's name says about its value: (parts of the name, smallest, largest)
+_SIZES = (  # what the end of a key's name says of its value: (ends, smallest, largest)
     (("num_heads", "attention_heads"), 1, MOST_HEADS),
     (("layers",), 0, MOST_LAYERS),
-    (("_size", "_dim", "d_model", "_mel_bins", "_groups", "conv_pos", "num_buckets", "max_distance"), 0, MOST_UNITS),
+    (
+        (
+            "hidden_size",
+            "intermediate_size",
+            "vocab_size",
+            "proj_size",
+            "kernel_size",
+            "_dim",
+            "d_model",
+            "_mel_bins",
+            "_groups",
+            "conv_pos",
+            "num_buckets",
+            "max_distance",
+        ),
+        -1,  # in some configurations: as wide as another part
+        MOST_UNITS,
+    ),
 )
 
 
@@ -125,21 +142,24 @@ def wrong_size(values: Any, where: str = "") -> str | None:
     """Return what is impossible in the sizes of a model's configuration, by their names, or ``None``.
 
     Args:
-        values: nested mappings and lists, as in a ``config.json``
+        values: nested mappings, namespaces and lists, as in a ``config.json`` or a checkpoint
         where: name of the mapping, for the message
     """
+    if not where and (reason := excess(values, largest=2**26)) is not None:
+        return f"the configuration {reason}"
+    values = vars(values) if isinstance(values, Namespace) else values
     if not isinstance(values, Mapping):
         return None
     for name, value in values.items():
         key = f"{where}.{name}" if where else str(name)
-        if isinstance(value, Mapping):
+        if isinstance(value, (Mapping, Namespace)):
             if (found := wrong_size(value, key)) is not None:
                 return found
             continue
         for number in value if isinstance(value, (list, tuple)) else [value]:
             if not isinstance(number, (int, float)) or isinstance(number, bool):
                 continue
-            for words, least, most in _SIZES:
-                if any(word in str(name) for word in words) and not least <= number <= most:
+            for ends, least, most in _SIZES:
+                if str(name).endswith(ends) and not least <= number <= most:
                     return f"{key}: must be between {least} and {most}, got {shown(number)}"
     return None

@@ -17,7 +17,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     add("--executor", choices=("local", "ray"), default="local", help="this machine's processes, or Ray")
     add("--ray-address", metavar="HOST:PORT", help="a running Ray cluster, or auto (default: start one)")
     add("--retries", type=int, default=1, metavar="N", help="how often a failed run is tried again (default: 1)")
-    add("--retry_failed", action="store_true", help="also try again runs whose retries were used up before")
+    add("--retry_failed", action="store_true", help="also repeat runs given up, or with a damaged dev-best.ckpt")
     add("--trust_upstream", action="store_true", help="load upstreams' files even if they are pickles, as in a run")
     add("--dry-run", action="store_true", help="list the runs, and predict the store's size and the time; run nothing")
     add("--no_measure", action="store_true", help="--dry-run without measuring steps: list only")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import logging
 import platform
 import shutil
 import subprocess
@@ -17,10 +18,11 @@ from s3prl_emotion.benchmark.plan import Run, is_superb
 from s3prl_emotion.benchmark.prepare import FailedStepError, Preparation
 from s3prl_emotion.benchmark.processes import InterruptedRunError, Processes
 from s3prl_emotion.benchmark.records import read_json, write_json
-from s3prl_emotion.errors import TrainingError
+from s3prl_emotion.errors import CheckpointError, DamagedCheckpointError, TrainingError
 from s3prl_emotion.files.folders import PACKAGE
 from s3prl_emotion.files.writing import write_text
 
+logger = logging.getLogger(__name__)
 BEST = "dev-best.ckpt"
 STATE = "state.json"
 LONGEST_WAIT = 120  # s; by then every process of a killed benchmark should have ended, also on other machines
@@ -129,7 +131,10 @@ def _begin(run: Run, session: str) -> State:
     old = State.of(run)
     state = State(run.definition, run.rate, failures=old.failures if old else 0, session=session)
     resumable = old is not None and old.error is None and not is_superb(run.config)  # SUPERB's order has no resume
-    if old is not None and (old.trained or resumable):
+    damage = best_damage(run) if old is not None and old.trained else None
+    if damage is not None:
+        logger.warning("%s; the run is repeated: %s", damage, run.cell.id)
+    if old is not None and (old.trained or resumable) and damage is None:
         state.trained, state.seconds = old.trained, old.seconds
     else:
         shutil.rmtree(run.folder, ignore_errors=True)
@@ -137,6 +142,21 @@ def _begin(run: Run, session: str) -> State:
     write_text(run.folder / "recipe.yaml", yaml.safe_dump(run.config, sort_keys=False, allow_unicode=True))
     state.save(run)
     return state
+
+
+def best_damage(run: Run) -> str | None:
+    """Return how a run's best checkpoint is damaged; ``None`` if it is whole, or was removed to save room."""
+    from s3prl_emotion.files.checkpoint import load_checkpoint
+
+    if not (run.expdir / BEST).is_file():
+        return None
+    try:
+        load_checkpoint(run.expdir / BEST, mmap=True)
+    except DamagedCheckpointError as error:
+        return str(error).removesuffix("; use an older one")
+    except CheckpointError:  # the evaluation says what is wrong
+        return None
+    return None
 
 
 def _timed(state: State, name: str, processes: Processes, command: list[str], run: Run) -> None:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from s3prl_emotion.benchmark import search
-from s3prl_emotion.benchmark.execution import State
+from s3prl_emotion.benchmark.execution import State, best_damage
 from s3prl_emotion.benchmark.executors import Executor
 from s3prl_emotion.benchmark.live import Board, shown
 from s3prl_emotion.benchmark.plan import Choice, Plan, Run
@@ -54,7 +54,8 @@ class Execution:
         device: ``--device`` of the runs
         ray_address: address of a cluster; ``None`` starts one
         retries: how often a failed run is tried again
-        retry_failed: whether to try again the runs that had failed too often before
+        retry_failed: whether to try again the runs that had failed too often before, and finished ones whose best
+            checkpoint is damaged
     """
 
     executor: str = "local"
@@ -151,7 +152,7 @@ class _Work:
                 self.lines.pop(trial.cell.id, None)
                 self._enqueue(trial)
         for run in self.plan.runs:
-            if self._is_finished(run, done):
+            if self._is_finished(run, done) and not self._is_to_repeat(run):
                 self.summary.skipped.append(run.cell.id)
                 self.board.finished += 1
             else:
@@ -171,6 +172,10 @@ class _Work:
         except TrainingError:  # no rate could be trained; reported when the run is due
             return False
         return chosen is not None and is_finished(chosen, done)
+
+    def _is_to_repeat(self, run: Run) -> bool:
+        """Return whether a finished run failed after all: nothing can be evaluated from a damaged checkpoint."""
+        return self.how.retry_failed and best_damage(self._with_rate(run) or run) is not None
 
     def _enqueue(self, run: Run) -> None:
         """Queue a run, or give it up if it has failed too often."""

@@ -21,6 +21,7 @@ import torch
 from s3prl_emotion.errors import CheckpointError
 from s3prl_emotion.files.trust import trusts_upstream, unsafe_origin
 from s3prl_emotion.host.literals import kaldi_function, read_literal
+from s3prl_emotion.limits import wrong_size
 
 EVALUATING = {
     "s3prl.upstream.baseline.extracter": kaldi_function,
@@ -76,13 +77,17 @@ def _guarded(load: Any) -> Any:
         _check_origin(file)
         torch.serialization.add_safe_globals([argparse.Namespace])
         try:
-            return load(file, *args, **{**options, "weights_only": True})
+            content = load(file, *args, **{**options, "weights_only": True})
         except pickle.UnpicklingError as error:
             remedy = "--trust_upstream loads it if you trust its origin" if unpickles else "convert it"
             raise CheckpointError(
                 f"{file}: refused, since this file of an upstream holds objects other than tensors and plain data, "
                 f"which can run code; no code in it was run; {remedy}"
             ) from error
+        reason = wrong_size(content)
+        if reason is not None:
+            raise CheckpointError(f"{file}: refused, since it is no file of a model: {reason}")
+        return content
 
     return guarded
 

@@ -15,6 +15,7 @@ import torch
 import xxhash
 
 from s3prl_emotion.errors import UsageError
+from s3prl_emotion.limits import wrong_size
 from s3prl_emotion.rng import own_seed
 
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?")
@@ -58,7 +59,9 @@ class Pretrained:
         import transformers
 
         with quiet():
-            return self.read("config.json", transformers.AutoConfig.from_pretrained)
+            config = self.read("config.json", transformers.AutoConfig.from_pretrained)
+        check_sizes(config.to_dict(), self.where)
+        return config
 
     def tokenizer(self) -> Any:
         """Read the model's tokenizer.
@@ -212,11 +215,23 @@ def _config_of(path: Path, where: str) -> dict[str, Any]:
         raise UsageError(f"{where}: the directory holds no config.json; give the one that save_pretrained wrote")
     try:
         values = json.loads((path / "config.json").read_text(encoding="utf-8"))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UsageError(f"{where}: config.json is not readable as JSON: {_line(error)}") from error
     if not isinstance(values, dict):
         raise UsageError(f"{where}: config.json must hold a mapping, as save_pretrained writes it")
+    check_sizes(values, where)
     return values
+
+
+def check_sizes(values: dict[str, Any], where: str) -> None:
+    """Refuse the config of a model that cannot be built, or only with more memory than any machine has.
+
+    Raises:
+        UsageError: names the key
+    """
+    reason = wrong_size(values)
+    if reason is not None:
+        raise UsageError(f"{where}: config.json: {reason}")
 
 
 def _check_weights(path: Path, where: str, allow_pickle: bool, remedy: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import logging
 import os
@@ -33,6 +34,7 @@ from s3prl_emotion.benchmark.matrix import ResourcesSection
 from s3prl_emotion.benchmark.prepare import Preparation
 from s3prl_emotion.benchmark.processes import FullDiskError, InterruptedRunError, Processes, is_full_disk
 from s3prl_emotion.errors import ConfigError, EmotionError, TrainingError, UsageError
+from s3prl_emotion.files.checkpoint import save_checkpoint
 from s3prl_emotion.files.folders import recipes_folder
 
 __all__ = ["fake", "plan_of"]  # fixtures
@@ -105,6 +107,38 @@ def test_an_interrupted_run_goes_on_at_once_and_is_not_counted(plan_of: Plans, f
     state = State.of(plan.runs[0])
     assert state is not None
     assert state.failures == 0
+
+
+@pytest.mark.parametrize("damage", ["flipped", "empty", "none", "removed"])
+def test_a_finished_run_with_a_damaged_best_checkpoint_is_repeated(plan_of: Plans, fake: Fake, damage: str):
+    plan, args = plan_of(), argparse.Namespace(upstream="fbank", downstream="emotion_corr_attn")
+    assert len(run_matrix(plan).finished) == 2
+    best = plan.runs[0].expdir / "dev-best.ckpt"
+    save_checkpoint({"Args": args, "Config": {}, "Downstream": {"weight": torch.zeros(99)}}, best)
+    content = bytearray(best.read_bytes())
+    content[len(content) // 2] ^= damage == "flipped"
+    best.write_bytes(content[: len(content) * (damage != "empty")])
+    if damage == "removed":
+        best.unlink()
+    fake.kinds()
+    assert len(run_matrix(plan).skipped) == 2
+    assert run_matrix(plan, retry_failed=True).finished == ([MEAN] if damage in ("flipped", "empty") else [])
+    assert fake.kinds() == (["mean train"] if damage in ("flipped", "empty") else [])
+    assert best.exists() == (damage == "none")
+    assert list(results_of(plan)) == [CORR, MEAN] if damage in ("flipped", "empty") else [MEAN, CORR]
+
+
+def test_a_trained_run_whose_evaluation_meets_damage_is_trained_again(plan_of: Plans, fake: Fake):
+    plan = plan_of(systems={"mean": {}})
+    best, original = plan.runs[0].expdir / "dev-best.ckpt", fake.evaluate
+    fake.evaluate = lambda expdir, splits: (original(expdir, ["dev"]), best.write_bytes(b"x"))  # type: ignore[assignment]
+    fake.fails = {"evaluate"}
+    assert list(run_matrix(plan, retries=0).failed) == [MEAN]
+    assert fake.kinds() == ["mean train", "evaluate test"]
+    assert list(run_matrix(plan, retries=0).given_up) == [MEAN]
+    fake.evaluate = original  # type: ignore[method-assign]
+    assert run_matrix(plan, retries=0, retry_failed=True).finished == [MEAN]
+    assert fake.kinds() == ["mean train"]
 
 
 def test_a_full_disk_stops_everything_and_counts_as_no_failure(plan_of: Plans, fake: Fake):

@@ -341,11 +341,13 @@ def test_what_counts_as_excess() -> None:
 # --- sizes of models -------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("size", [10**9, -1, float("inf"), float("nan")])
+@pytest.mark.parametrize("size", [10**9, -2, float("inf"), float("nan")])
 @pytest.mark.parametrize(
     "key", ["encoder_layers", "num_hidden_layers", "hidden_size", "encoder_embed_dim", "conv_dim", "vocab_size"]
 )
 def test_impossible_sizes_of_models(key: str, size: float) -> None:
-    for values in ({key: size}, {"model": {key: [512, size]}}):
+    for values in ({key: size}, {"model": {key: [512, size]}}, {"args": argparse.Namespace(**{key: size})}):
         assert "must be between" in str(wrong_size(values))
     assert wrong_size({key: 24, "encoder_layerdrop": -1.0, "pad_token_id": -1, "bos_token_id": 10**9}) is None
+    assert "must be between 0 and 1000, got -1" in str(wrong_size({"encoder_layers": -1}))
+    assert "nested more than" in str(wrong_size({"cfg": nest(99)}))

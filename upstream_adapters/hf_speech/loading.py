@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from s3prl_emotion.errors import ConfigError, UsageError
-from s3prl_emotion.upstreams.pretrained import Pretrained, find_pretrained, quiet
+from s3prl_emotion.upstreams.pretrained import Pretrained, check_sizes, find_pretrained, quiet
 
 from .families import Family, find_family, has_final_norm
 from .options import Options
@@ -68,6 +68,7 @@ def load(ckpt: str | Path, options: Options, refresh: bool = False) -> Loaded:
     source = find_model(ckpt, options, refresh)
     with quiet():
         values, _ = source.read("config.json", transformers.PretrainedConfig.get_config_dict)
+        check_sizes(values, source.where)
         family = find_family(values.get("model_type"), source.where)
         extractor = _extractor(getattr(transformers, family.extractor), source, values)
         _check_extractor(extractor, source.where)

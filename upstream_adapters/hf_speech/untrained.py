@@ -14,6 +14,7 @@ from pydantic import Field
 from s3prl_emotion.errors import ConfigError, UsageError, nearest
 from s3prl_emotion.files.folders import CACHE_VARIABLE, cache_folder
 from s3prl_emotion.files.writing import writing_folder
+from s3prl_emotion.limits import wrong_size
 from s3prl_emotion.recipe import StrictSection
 
 from .families import FAMILIES
@@ -67,6 +68,9 @@ def _save(options: Untrained, folder: Path, where: str) -> None:
         raise ConfigError(
             f"{where}.config.{unknown[0]}: unknown key{nearest(unknown[0], kind.config_class().to_dict())}"
         )
+    reason = wrong_size(options.config)
+    if reason is not None:
+        raise ConfigError(f"{where}.config: {reason}")
     try:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(options.seed)
