@@ -55,9 +55,11 @@ def with_unlabelled(corpus: Corpus, section: UnlabelledSection, train_split: str
         splits[name] = left
         if section.learn:
             splits[train_split] += tuple(
-                Utterance(f"{name}/{item.name}", item.path, NO_CONSENSUS, item.speaker, item.gender) for item in moved
+                Utterance(f"{name}/{item.name}", item.path, NO_CONSENSUS, item.speaker, item.gender, corpus=name)
+                for item in moved
             )
-    return replace(corpus, splits=splits)
+    shared = section.splits if section.learn else []
+    return replace(corpus, splits=splits, shared_speakers=corpus.shared_speakers | set(shared))
 
 
 def _divide(

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from s3prl_emotion.audit.findings import Finding
 from s3prl_emotion.corpora.class_names import NO_CLASS
-from s3prl_emotion.corpora.folds import UNKNOWN_SPEAKERS
+from s3prl_emotion.corpora.corpus import UNKNOWN_SPEAKERS
 
 TABLE, SUPERB, EMOBOX, EMO_SUPERB = "table", "superb", "emobox", "emo-superb"
 FORMATS = (TABLE, SUPERB, EMOBOX, EMO_SUPERB)

@@ -9,6 +9,7 @@ from pathlib import Path
 from s3prl_emotion.errors import LabelError
 
 DIMENSIONS = ("EmoAct", "EmoVal", "EmoDom")  # activation, valence, dominance, as the label table's columns
+UNKNOWN_SPEAKERS = ("", "unknown", "unk", "nan", "none")  # in lower case; they are nobody
 NO_CONSENSUS = -2  # label where the graders agree on none of the classes; -1 marks a head's placeholder utterances
 
 
@@ -51,6 +52,10 @@ class Utterance:
     shares: tuple[float, ...] | None = None
     target_shares: tuple[float, ...] | None = None
     """Training targets of a head that learns shares, where they differ by corpus (``datarc.corpora``); NaN: none."""
+    corpus: str | None = None
+    """Key of its corpus in ``datarc.corpora`` or ``datarc.extra_tests``, which may stand before ``name``."""
+    source: str | None = None
+    """Of a degraded copy: the name of the utterance that it is a copy of."""
 
 
 def consensus_shares(label: int, width: int, smoothing: float) -> tuple[float, ...]:
@@ -71,7 +76,8 @@ def consensus_shares(label: int, width: int, smoothing: float) -> tuple[float, .
 class Corpus:
     """Utterances of one fold; ``splits`` holds at least train, dev and test.
 
-    ``noisy`` maps the splits that are degraded on the fly (``datarc.degrade``) to their SNR range (dB).
+    ``noisy`` maps the splits that are degraded on the fly (``datarc.degrade``) to their SNR range (dB);
+    ``shared_speakers`` names the splits that share speakers with train on purpose.
     """
 
     source: Path
@@ -79,6 +85,7 @@ class Corpus:
     classes: tuple[str, ...]
     splits: dict[str, tuple[Utterance, ...]]
     noisy: dict[str, tuple[float, float]] = field(default_factory=dict)
+    shared_speakers: frozenset[str] = frozenset()
 
     def split(self, name: str) -> tuple[Utterance, ...]:
         """Return the utterances of a split.

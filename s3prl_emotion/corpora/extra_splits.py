@@ -63,7 +63,9 @@ def _other_corpus(
         rows = rows[inside]
     if rows.empty:
         raise LabelError(f"{path}: no row has a class of {', '.join(corpus.classes)}; map its classes with merge")
-    return to_utterances(rows, root, {label: number for number, label in enumerate(corpus.classes)})
+    utterances = to_utterances(rows, root, {label: number for number, label in enumerate(corpus.classes)})
+    sources = rows[SOURCE_FILE] if SOURCE_FILE in rows else [None] * len(rows)
+    return tuple(replace(item, corpus=name, source=source) for item, source in zip(utterances, sources, strict=True))
 
 
 def _with_copies(corpus: Corpus, folder: Path, config: DataSection, needs: Needs) -> Corpus:
@@ -92,7 +94,8 @@ def _copies(path: Path, corpus: Corpus, config: DataSection, needs: Needs) -> tu
     rows = rows[~rows[SOURCE_FILE].isin(seen) & ~stranger]
     if rows.empty:
         raise LabelError(f"{path}: holds no copy of an utterance that {corpus.fold} tests on")
-    return to_utterances(rows, path.parent, {name: number for number, name in enumerate(corpus.classes)})
+    copies = to_utterances(rows, path.parent, {name: number for number, name in enumerate(corpus.classes)})
+    return tuple(replace(item, source=source) for item, source in zip(copies, rows[SOURCE_FILE], strict=True))
 
 
 def _with_noise(corpus: Corpus, options: DegradeSection, clean: set[str]) -> Corpus:

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from s3prl_emotion.corpora.corpus import UNKNOWN_SPEAKERS
 from s3prl_emotion.corpora.label_table import line_of
 from s3prl_emotion.errors import LabelError, nearest
 from s3prl_emotion.recipe import DataSection
@@ -22,7 +23,6 @@ from s3prl_emotion.recipe import DataSection
 logger = logging.getLogger(__name__)
 
 OFFICIAL = {"train": "train", "development": "dev", "dev": "dev", "validation": "dev", "valid": "dev"}
-UNKNOWN_SPEAKERS = ("", "unknown", "unk", "nan", "none")
 
 
 def split_table(table: pd.DataFrame, path: Path, config: DataSection) -> tuple[str, dict[str, pd.DataFrame]]:

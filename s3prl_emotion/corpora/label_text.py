@@ -10,7 +10,8 @@ from pathlib import Path
 import pandas as pd
 
 from s3prl_emotion.corpora import superb
-from s3prl_emotion.corpora.folds import OFFICIAL, UNKNOWN_SPEAKERS, natural_order
+from s3prl_emotion.corpora.corpus import UNKNOWN_SPEAKERS
+from s3prl_emotion.corpora.folds import OFFICIAL, natural_order
 from s3prl_emotion.corpora.label_table import read_rows, read_table
 from s3prl_emotion.corpora.locate import locate
 from s3prl_emotion.errors import AudioError, LabelError, nearest

@@ -132,7 +132,8 @@ def _utterances(part: Part, rows: pd.DataFrame, classes: tuple[str, ...]) -> lis
     for item in to_utterances(rows, part.root, index):
         speaker = None if item.speaker is None else f"{part.name}/{item.speaker}"
         target = _target_shares(item, part.distribution, len(classes))
-        utterances.append(replace(item, name=f"{part.name}/{item.name}", speaker=speaker, target_shares=target))
+        name = f"{part.name}/{item.name}"
+        utterances.append(replace(item, name=name, speaker=speaker, corpus=part.name, target_shares=target))
     return utterances
 
 

@@ -49,7 +49,7 @@ def read_corpus(folder: Path, root: Path, config: DataSection) -> Corpus:
         "dev": tuple(listed[index] for index in dev),
         "test": tuple(test),
     }
-    return Corpus(folder, fold, classes, splits)
+    return Corpus(folder, fold, classes, splits, shared_speakers=frozenset({"dev"}))
 
 
 def drawn_validation(listed: int, valid_ratio: float) -> tuple[list[int], list[int]]:

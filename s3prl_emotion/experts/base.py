@@ -24,6 +24,7 @@ from torch.utils.data import DataLoader
 from s3prl_emotion import host
 from s3prl_emotion.audio import load_audio
 from s3prl_emotion.corpora import Corpus, Needs, Utterance, load_corpus
+from s3prl_emotion.corpora.seen import Overlap
 from s3prl_emotion.distributed import gather_rows, rank
 from s3prl_emotion.errors import CheckpointError, ConfigError
 from s3prl_emotion.experts import attention_files
@@ -101,6 +102,7 @@ class EmotionExpert(nn.Module, ABC):
         )
         self.prepare(modelrc, downstream_expert)
         self.provenance = provenance(self.head, downstream_expert, kwargs)
+        self.overlaps: dict[str, Overlap] = {}  # by split, what it shares with the training data
         if kwargs.get("mode") == "train" and self.corpus and self.learns_classes:
             self._warn_of_absent_classes(self.corpus)
         if superb_seeding:

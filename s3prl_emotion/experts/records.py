@@ -53,6 +53,8 @@ def log_split(
                 lines.append(f"New best on {split} at step {step}: {score}\n")
             else:
                 logger.warning("dev at step %d: %s is undefined; it is the best so far", step, expert.best_metric)
+    if split in expert.overlaps and expert.overlaps[split].note is not None:
+        lines.append(f"{split}: {expert.overlaps[split].note}\n")
     with (expert.expdir / "log.log").open("a", encoding="utf-8") as file:
         file.writelines(lines)
     return best
@@ -69,6 +71,8 @@ def write_split(expert: Any, split: str, records: Records, step: int, checkpoint
     made_by = {"split": split, "fold": expert.fold, "step": step, "checkpoint": checkpoint, "classes": expert.classes}
     made_by |= expert.provenance | results.model_size(expert.model)
     made_by["loss"] = expert.split_loss(records)
+    if split in expert.overlaps:
+        made_by["seen"] = expert.overlaps[split].to_metrics()
     metrics = expert.write_results([by_name[name] for name in records["name"]], records, made_by)
     if records.get("embedding"):
         embeddings.save(expert.expdir, f"{split}_{expert.fold}", records["name"], records["embedding"])

@@ -13,6 +13,7 @@ from tqdm import tqdm
 
 from s3prl_emotion.audio import SAMPLE_RATE, load_audio
 from s3prl_emotion.corpora import Utterance
+from s3prl_emotion.corpora.seen import NOT_READ, waveform_hash
 from s3prl_emotion.distributed import rank
 
 Waveform = NDArray[np.float32]
@@ -29,6 +30,9 @@ class UtteranceDataset(Dataset[Item]):
         pre_load: decode all audio now and keep it in memory
         max_duration: length to which audio is cut (s), or ``None``
         degrade: adds noise or reverberation to the waveform ``[N]`` of an utterance, given its name; or ``None``
+
+    Attributes:
+        hashes: of the waveforms as they were read, before degrading and cutting, ``[U]``, int64; 0: not read yet
     """
 
     def __init__(
@@ -40,6 +44,7 @@ class UtteranceDataset(Dataset[Item]):
     ) -> None:
         self.utterances, self.degrade = utterances, degrade
         self.limit = None if max_duration is None else max(1, round(max_duration * SAMPLE_RATE))
+        self.hashes = torch.full((len(utterances),), NOT_READ, dtype=torch.int64)
         self.waveforms: list[Waveform] | None = self._decode_all() if pre_load else None
 
     def __len__(self) -> int:
@@ -51,18 +56,20 @@ class UtteranceDataset(Dataset[Item]):
             waveform, _, name = self[~index]
             return waveform, STAND_IN, name
         utterance = self.utterances[index]
-        waveform = self._decode(utterance) if self.waveforms is None else self.waveforms[index]
+        waveform = self._decode(index) if self.waveforms is None else self.waveforms[index]
         return waveform, utterance.label, utterance.name
 
-    def _decode(self, utterance: Utterance) -> Waveform:
+    def _decode(self, index: int) -> Waveform:
+        utterance = self.utterances[index]
         waveform = load_audio(utterance.path)
+        self.hashes[index] = waveform_hash(waveform)
         if self.degrade is not None:
             waveform = self.degrade(waveform, utterance.name)
         return waveform[: self.limit]
 
     def _decode_all(self) -> list[Waveform]:
         with ThreadPoolExecutor(DECODING_THREADS) as pool:
-            decoded = pool.map(self._decode, self.utterances)
+            decoded = pool.map(self._decode, range(len(self)))
             options = {"dynamic_ncols": True, "leave": False, "disable": rank() > 0}
             return list(tqdm(decoded, total=len(self.utterances), desc="decode audio", **options))
 

@@ -6,11 +6,14 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch.utils.data import DataLoader
 
 from s3prl_emotion import host
 from s3prl_emotion.corpora import Corpus
+from s3prl_emotion.corpora.seen import NOT_READ
 from s3prl_emotion.corpora.superb import SPLIT_SEED
 from s3prl_emotion.distributed import rank, world
 from s3prl_emotion.loading.class_balance import sampling_weights
@@ -52,10 +55,21 @@ class Loaders:
         generator = torch.Generator().manual_seed(self.seed)  # the loader's own draws must not touch the global one
         return self._loader(dataset, batch_sampler=batches, generator=generator)
 
+    def waveform_hashes(self, split: str) -> NDArray[np.int64]:
+        """Return the hash of each waveform ``[U]`` of a split; 0 where this process has not read it."""
+        hashes = np.full(len(self.corpus.split(split)), NOT_READ, dtype=np.int64)
+        for (name, _), dataset in self.datasets.items():
+            if name == split:
+                hashes = np.where(hashes == NOT_READ, dataset.hashes.numpy(), hashes)
+        return hashes
+
     def _dataset(self, split: str, limit: float | None) -> UtteranceDataset:
         if (split, limit) not in self.datasets:
             options = (self.data.pre_load, limit, self._degrader(split))
-            self.datasets[split, limit] = UtteranceDataset(self.corpus.split(split), *options)
+            dataset = UtteranceDataset(self.corpus.split(split), *options)
+            if self.data.num_workers:  # which read for this process
+                dataset.hashes.share_memory_()
+            self.datasets[split, limit] = dataset
         return self.datasets[split, limit]
 
     def _degrader(self, split: str) -> Callable[[Waveform, str], Waveform] | None:

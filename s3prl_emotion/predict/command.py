@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
 from s3prl_emotion.errors import INTERRUPTED, PROGRAM, AudioError, UsageError
 from s3prl_emotion.predict.arguments import ModelArguments, add_model_arguments
+
+logger = logging.getLogger(__name__)
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -49,6 +52,7 @@ def _predict(args: Namespace) -> int:
 
     files = collect(args.paths, sys.stdin)
     _check(args)
+    from s3prl_emotion.corpora.seen import examples_of
     from s3prl_emotion.predict.files import Options, check_attention
     from s3prl_emotion.predict.jobs import workers
     from s3prl_emotion.predict.output import Layout, read_format, shown, written
@@ -61,7 +65,7 @@ def _predict(args: Namespace) -> int:
     options = Options(windows, args.attention, args.batch_size or BATCH_SIZE)
     from tqdm import tqdm
 
-    failed = 0
+    failed, trained_on = 0, []
     with workers(ModelArguments.of(args), args.jobs) as worker:
         layout = Layout(worker.about, args.nbest, windows is not None, args.attention is not None)
         progress = tqdm(total=len(files), unit="file", desc="predict", dynamic_ncols=True, disable=None)
@@ -69,9 +73,17 @@ def _predict(args: Namespace) -> int:
             for result in worker.predict(files, options):
                 writer.write(result)
                 bar.update()
+                if result.prediction is not None and result.prediction.was_trained_on:
+                    trained_on.append(shown(result.name))
                 if result.error is not None:
                     failed += 1
                     tqdm.write(f"{shown(result.name)}: {result.error}", file=sys.stderr)
+    if trained_on:
+        logger.warning(
+            "%d of %d files are audio that the checkpoint was trained on (%s); their predictions say nothing about "
+            "other speech",
+            len(trained_on), len(files), examples_of(trained_on),
+        )  # fmt: skip
     if failed:
         raise AudioError(f"{failed} of {len(files)} files failed, as reported above; the others are written")
     return 0

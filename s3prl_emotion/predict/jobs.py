@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import multiprocessing
 import os
 import signal
@@ -15,12 +16,14 @@ from contextlib import ExitStack, contextmanager, redirect_stdout
 from multiprocessing import resource_tracker
 from typing import Any
 
+from s3prl_emotion.corpora.seen import NOT_KNOWN
 from s3prl_emotion.errors import UsageError
 from s3prl_emotion.predict.arguments import ModelArguments
 from s3prl_emotion.predict.files import FileResult, Options, predict_files
 from s3prl_emotion.predict.inputs import AudioFile
 from s3prl_emotion.predict.predictor import About, Predictor, load_predictor
 
+logger = logging.getLogger(__name__)
 AHEAD = 2  # batches per process that are submitted before the first result is back
 
 
@@ -53,6 +56,8 @@ class Processes:
             jobs, multiprocessing.get_context("spawn"), initializer=_begin, initargs=(arguments, threads)
         )
         self.about: About = self._result(self._submit(_about))
+        if not self._result(self._submit(_training_is_known)):
+            logger.warning("%s: %s", self.about.checkpoint, NOT_KNOWN)
 
     def predict(self, files: Sequence[AudioFile], options: Options) -> Iterator[FileResult]:
         """Predict files, with a bounded number of batches submitted ahead."""
@@ -155,6 +160,10 @@ def _leave_with_parent() -> None:
 
 def _about() -> About:
     return _Worker.get().about
+
+
+def _training_is_known() -> bool:
+    return _Worker.get().training_is_known
 
 
 def _predict(files: Sequence[AudioFile], options: Options) -> list[FileResult]:

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from s3prl_emotion import host
+from s3prl_emotion.corpora.seen import read_seen
 from s3prl_emotion.devices import check_device
 from s3prl_emotion.errors import AudioError, CheckpointError, EmotionError, UsageError, one_line
 from s3prl_emotion.experts.heads import emotion_heads, is_emotion_head
@@ -52,6 +53,7 @@ class TrainedModel(SuiteRunner):
         self.all_entries = [self.upstream, self.featurizer, self.downstream]
         self.init_ckpt, self.step = {}, state.get("Step")
         self.notes = tuple(f"upstream: {note}" for note in [self.upstream_note] if note and args.allow_other_upstream)
+        self.seen_data = read_seen(state, args.init_ckpt)
         for entry in self.all_entries:
             entry.model.eval()
 

@@ -51,10 +51,13 @@ class Prediction(SpanPrediction):
         duration: duration of the audio (s)
         windows: prediction for each window; empty unless windows were requested. With windows, the utterance's
             probabilities and dimensions are their means.
+        was_trained_on: whether the checkpoint was trained on this audio, so that the prediction says nothing about
+            other speech
     """
 
     duration: float = 0.0
     windows: tuple[Window, ...] = ()
+    was_trained_on: bool = False
 
 
 def average(windows: Sequence[Window], duration: float) -> Prediction:

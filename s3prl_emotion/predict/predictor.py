@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 import math
+import multiprocessing
 import sys
 from collections import deque
 from collections.abc import Iterable, Iterator
 from contextlib import nullcontext, redirect_stdout
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,6 +19,7 @@ from torch import Tensor
 
 from s3prl_emotion import host
 from s3prl_emotion.audio import SAMPLE_RATE
+from s3prl_emotion.corpora.seen import NOT_KNOWN
 from s3prl_emotion.errors import AudioError, UsageError
 from s3prl_emotion.predict.arguments import ModelArguments
 from s3prl_emotion.predict.prediction import Prediction, SpanPrediction, Window, average
@@ -26,6 +29,7 @@ from s3prl_emotion.predict.windows import Windows
 if TYPE_CHECKING:
     from s3prl_emotion.predict.model import TrainedModel
 
+logger = logging.getLogger(__name__)
 BATCH_SIZE = 8
 BATCH_SECONDS = 600.0  # padded audio in a batch of the head
 Utterance = tuple[str, "NDArray[np.float32] | AudioError"]  # name, and waveform [N] at 16 kHz or an error
@@ -67,6 +71,7 @@ class _Pending:
     spans: list[tuple[int, int]] = field(default_factory=list)
     predictions: list[SpanPrediction] = field(default_factory=list)
     error: AudioError | None = None
+    was_trained_on: bool = False
 
     def is_done(self) -> bool:
         return self.error is not None or len(self.predictions) == len(self.spans)
@@ -76,10 +81,11 @@ class _Pending:
             return self.error
         duration = self.samples / SAMPLE_RATE
         if not windowed:
-            return Prediction(**vars(self.predictions[0]), duration=duration)
+            span = vars(self.predictions[0])
+            return Prediction(**span, duration=duration, was_trained_on=self.was_trained_on)
         seconds = [(start / SAMPLE_RATE, end / SAMPLE_RATE) for start, end in self.spans]
         windows = [Window(*times, item) for times, item in zip(seconds, self.predictions, strict=True)]
-        return average(windows, duration)
+        return replace(average(windows, duration), was_trained_on=self.was_trained_on)
 
 
 _Group = list[tuple[_Pending, Tensor]]
@@ -134,6 +140,11 @@ class Predictor:
     def upstream(self) -> str:
         """Name of the upstream."""
         return self.about.upstream
+
+    @property
+    def training_is_known(self) -> bool:
+        """Whether the checkpoint keeps what it was trained on, so that its training audio is recognised."""
+        return self._model.seen_data.is_complete
 
     @property
     def label_moments(self) -> dict[str, tuple[float, float]]:
@@ -237,7 +248,7 @@ class Predictor:
         if isinstance(waveform, AudioError):
             item.error = plain(waveform)
             return
-        item.samples = len(waveform)
+        item.samples, item.was_trained_on = len(waveform), self._model.seen_data.heard(waveform)
         item.spans = windows.spans(len(waveform)) if windows else [(0, len(waveform))]
         whole = torch.from_numpy(np.ascontiguousarray(waveform))
         for start, end in item.spans:
@@ -287,4 +298,7 @@ def load_predictor(arguments: ModelArguments, quiet: bool = False) -> Predictor:
     from s3prl_emotion.predict.model import restore
 
     with redirect_stdout(sys.stderr) if quiet else nullcontext():
-        return Predictor(restore(arguments))
+        predictor = Predictor(restore(arguments))
+    if not predictor.training_is_known and multiprocessing.parent_process() is None:  # else that one says it
+        logger.warning("%s: %s", predictor.about.checkpoint, NOT_KNOWN)
+    return predictor

@@ -96,4 +96,6 @@ class Worker:
         prediction = next(iter(self.predictor.stream([(NAME, waveform)], self.windows, attends)))
         if isinstance(prediction, AudioError):
             raise prediction
+        if prediction.was_trained_on:  # the client's name for it is not logged
+            logger.warning("an uploaded file is audio that the checkpoint was trained on")
         return predicted(name, self.predictor, prediction, waveform, self.windows is not None)

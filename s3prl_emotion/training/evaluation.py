@@ -34,6 +34,8 @@ def evaluate_split(runner: Any, split: str, writer: Any, step: int, **options: A
     if runner.is_suite:
         expert.before_evaluation()
     loader = expert.get_dataloader(split)
+    if runner.seen is not None:
+        runner.seen.check(split)
     batches = _count_batches(runner, len(loader))
     last = batches if runner.host_order else batches - 1  # the host evaluates one batch more than the ratio says
     records: Records = defaultdict(list)
@@ -48,6 +50,8 @@ def evaluate_split(runner: Any, split: str, writer: Any, step: int, **options: A
         with torch.no_grad():
             expert(split, runner.features(waveforms, others), *others, records=records, batch_id=batch_id)
         of_batches.append(records)
+    if runner.seen is not None:
+        runner.seen.check(split)  # again, now that all of its audio was read
     if not runner.host_order:
         records = _merged(everyones(of_batches))
     names = None

@@ -41,6 +41,7 @@ STORE_FLAGS = (
     "store_dtype",
     "store_batched",
     *TRUST_FLAGS,
+    "allow_seen",
 )  # not restored by -e
 
 
@@ -224,12 +225,12 @@ class Training:
         return self._out_of_patience()
 
     def _save(self, names: list[str], step: int) -> None:
-        generators = everyones(rng_state())
+        generators, seen = everyones(rng_state()), self.runner.seen.state() if self.runner.seen is not None else {}
         if not names or not is_leader_process():
             return
         if self.runner.is_suite:
             self.runner.downstream.model.before_evaluation()
-        state = self._state(step, generators)
+        state = self._state(step, generators) | seen
         for name in names:
             save_checkpoint(state, self.expdir / name)
         for path in states_of(self.expdir)[: -int(self.options.get("max_keep", 1))]:

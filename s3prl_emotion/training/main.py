@@ -121,6 +121,11 @@ class SuiteParser(argparse.ArgumentParser):
             action="store_true",
             help="Train in a folder that holds another run; that run is kept, as NAME.1, NAME.2, …",
         )
+        self.add_argument(
+            "--allow_seen",
+            action="store_true",
+            help="Evaluate also what the checkpoint was trained on; every output then says so",
+        )
         self.set_defaults(device=None)
         parsed, unknown = self.parse_known_args(args, namespace)
         if unknown:

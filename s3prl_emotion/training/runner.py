@@ -29,6 +29,7 @@ from s3prl_emotion.training.evaluation import evaluate_split
 from s3prl_emotion.training.loop import Training
 from s3prl_emotion.training.output_folder import attention_folder
 from s3prl_emotion.training.run_folder import BEST, remove_if_empty
+from s3prl_emotion.training.seen import SeenData
 from s3prl_emotion.training.summary import print_summary
 from s3prl_emotion.upstreams.featurizer import Featurizer
 from s3prl_emotion.upstreams.kept_identity import check_identity, identity_of
@@ -54,6 +55,7 @@ class SuiteRunner(Runner):
         self.device = torch.device(args.device)
         with _no_empty_experiment(Path(args.expdir)):
             super().__init__(args, config)
+            self.seen = SeenData(self) if self.is_suite else None
         if self.is_suite:
             self.downstream.model.attention_dir = attention_folder(args, self.downstream.model.attention_dir)
         if args.mode == "evaluate" and not self.init_ckpt:
@@ -171,7 +173,8 @@ class SuiteRunner(Runner):
     def train(self) -> None:
         """``-m train``: train, then evaluate the best checkpoint, whose predictions are kept."""
         with _no_empty_experiment(Path(self.args.expdir)):
-            if self.is_suite:
+            if self.seen is not None:
+                self.seen.before_training()
                 self.downstream.model.fit(partial(pooled_features, self))
             training = Training(self)
         training.run()
@@ -209,6 +212,8 @@ class SuiteRunner(Runner):
             super().inference()
             return
         waveform = self.downstream.model.load_audio(path)
+        if self.seen is not None and self.seen.of_checkpoint.heard(waveform.numpy()):
+            logger.warning("%s: %s was trained on this audio", path, self.args.init_ckpt)
         for entry in self.all_entries:
             entry.model.eval()
         with torch.no_grad():

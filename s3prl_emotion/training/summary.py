@@ -41,6 +41,9 @@ def print_summary(expert: EmotionExpert, splits: Sequence[str]) -> None:
     rated = {split: metrics for split, metrics in results.items() if "CCC" in metrics}
     if rated:
         console.print(_dimension_scores(rated, title))
+    for split, metrics in results.items():
+        if note := metrics.get("seen", {}).get("note"):
+            console.print(f"{split}: {note}", soft_wrap=True)
     console.print("written:", *(f"  {path}" for path in written), sep="\n", soft_wrap=True)
 
 
