@@ -19,6 +19,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     add("--retries", type=int, default=1, metavar="N", help="how often a failed run is tried again (default: 1)")
     add("--retry_failed", action="store_true", help="also repeat runs given up, or with a damaged dev-best.ckpt")
     add("--trust_upstream", action="store_true", help="load upstreams' files even if they are pickles, as in a run")
+    add("--allow_seen", action="store_true", help="test runs also on what they were trained on; results then say so")
     add("--dry-run", action="store_true", help="list the runs, and predict the store's size and the time; run nothing")
     add("--no_measure", action="store_true", help="--dry-run without measuring steps: list only")
 
@@ -35,7 +36,7 @@ def _run(args: Namespace) -> int:
     from s3prl_emotion.benchmark import Plan, read_matrix, run_matrix
     from s3prl_emotion.errors import UsageError
 
-    plan = Plan(read_matrix(args.matrix), args.out)
+    plan = Plan(read_matrix(args.matrix), args.out, args.allow_seen)
     if args.dry_run:
         from s3prl_emotion.benchmark.dry_run.preview import preview
 

@@ -168,7 +168,7 @@ def _timed(state: State, name: str, processes: Processes, command: list[str], ru
 def _train_command(run: Run, device: str | None) -> list[str]:
     words = ["run_downstream.py", "-m", "train", "-d", run.head, "-c", str(run.folder / "recipe.yaml")]
     words += ["-p", str(run.expdir), "--seed", str(run.cell.seed), *run.upstream_flags, *run.store_flags]
-    words += ["--device", device] if device else []
+    words += [*(["--device", device] if device else []), *_seen_flag(run)]
     return [*words, "-a"] if _states(run) else words
 
 
@@ -182,7 +182,11 @@ def _evaluate_command(run: Run, split: str, device: str | None) -> list[str]:
     for flag in ("-u", "-k", "-g", "--upstream_path"):  # a checkpoint does not choose files that can run code
         value = run.upstream_flag(flag)
         words += [flag, value] if value is not None else []
-    return [*words, *(["--device", device] if device else [])]
+    return [*words, *(["--device", device] if device else []), *_seen_flag(run)]
+
+
+def _seen_flag(run: Run) -> list[str]:
+    return ["--allow_seen"] if run.allow_seen else []
 
 
 def _best_metrics(expdir: Path, split: str) -> dict[str, Any] | None:

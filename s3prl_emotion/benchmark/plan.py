@@ -65,6 +65,8 @@ class Run:
     """Runs of the search that choose this run's learning rate."""
     choice: Choice | None = None
     """Their choice; ``None`` until the search has ended."""
+    allow_seen: bool = False
+    """Whether it may be tested on what it was trained on (``--allow_seen``)."""
 
     @property
     def rate(self) -> float | None:
@@ -94,14 +96,15 @@ class Plan:
     Args:
         matrix: as read
         out: the benchmark's directory
+        allow_seen: whether runs may be tested on what they were trained on
 
     Raises:
         ConfigError: from :attr:`runs` and :attr:`trials`: an unknown placeholder, or overrides that do not fit the
             recipe
     """
 
-    def __init__(self, matrix: Matrix, out: Path) -> None:
-        self.matrix = matrix
+    def __init__(self, matrix: Matrix, out: Path, allow_seen: bool = False) -> None:
+        self.matrix, self.allow_seen = matrix, allow_seen
         self.out = out.expanduser().resolve()
         self.recipes: dict[Path, dict[str, Any]] = {}
         self._searched: dict[tuple[str, str], tuple[Run, ...]] = {}
@@ -175,6 +178,7 @@ class Plan:
             definition=digest(content),
             resources=ours.system.resources.over(self.matrix.section.resources),
             trials=trials,
+            allow_seen=self.allow_seen,
         )
 
     def _folder(self, cell: Cell) -> Path:

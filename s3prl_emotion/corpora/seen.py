@@ -164,35 +164,45 @@ def _signed(value: int) -> int:
 # --- what a training sees ---------------------------------------------------------------------------------------------
 
 
-def seen_of(corpus: Corpus, train_split: str, waveforms: Mapping[str, Hashes], earlier: Seen | None = None) -> Seen:
-    """Return what a training on a corpus sees: its training split and dev.
+class TrainingData:
+    """The utterances and speakers that a training on a corpus sees; their names are hashed once.
 
     Args:
         corpus: with the utterances that are trained on, those without labels among them
         train_split: name of the split that is trained on
-        waveforms: by split, the hash of each utterance's waveform, or :data:`NOT_READ`
-        earlier: of the checkpoint that the training resumes, which may have read what this process has not yet
     """
-    parts = {"train": _by_corpus(corpus.splits[train_split]), "dev": _by_corpus(corpus.splits["dev"])}
-    others = [
-        item for name, items in corpus.splits.items() if name not in (train_split, *SEEN_SPLITS) for item in items
-    ]
-    held_out = _by_corpus(others)
-    traces = []
-    for key in sorted({*parts["train"], *parts["dev"]}):
-        mine = {name: part.get(key, []) for name, part in parts.items()}
-        items = [item for part in mine.values() for _, item in part]
-        rows = {}
-        for name, part in mine.items():
-            hashed = waveforms.get(train_split if name == "train" else name)
-            values = [(name_hash(item), NOT_READ if hashed is None else int(hashed[index])) for index, item in part]
-            rows[name] = _with_earlier(_sorted(values), key, name, earlier)
-        apart = [name_hash(item) for _, item in held_out.get(key, [])]
-        speakers = {text_hash(speaker) for item in items if (speaker := known_speaker(item)) is not None}
-        traces.append(
-            Trace(key, audio_folder(items), True, rows["train"], rows["dev"], _unique(apart), _unique(speakers))
-        )
-    return Seen(tuple(traces))
+
+    def __init__(self, corpus: Corpus, train_split: str) -> None:
+        self.names = {"train": train_split, "dev": "dev"}
+        parts = {kind: _by_corpus(corpus.splits[split]) for kind, split in self.names.items()}
+        trained_on = {train_split, *SEEN_SPLITS}
+        others = [item for split, items in corpus.splits.items() if split not in trained_on for item in items]
+        held_out = _by_corpus(others)
+        self.parts = []
+        for key in sorted({*parts["train"], *parts["dev"]}):
+            mine = {kind: part.get(key, []) for kind, part in parts.items()}
+            items = [item for part in mine.values() for _, item in part]
+            speakers = {text_hash(speaker) for item in items if (speaker := known_speaker(item)) is not None}
+            apart = {name_hash(item) for _, item in held_out.get(key, [])}
+            rows = {kind: _named_rows(part) for kind, part in mine.items()}
+            self.parts.append((key, audio_folder(items), rows, _sorted(apart), _sorted(speakers)))
+
+    def seen(self, waveforms: Mapping[str, Hashes], earlier: Seen | None = None) -> Seen:
+        """Return it as a checkpoint keeps it.
+
+        Args:
+            waveforms: by split, the hash of each utterance's waveform ``[U]``, or :data:`NOT_READ`
+            earlier: of the checkpoint that the training resumes, which may have read what this process has not yet
+        """
+        traces = []
+        for key, folder, rows, held_out, speakers in self.parts:
+            arrays = {}
+            for kind, (names, places) in rows.items():
+                hashes = waveforms.get(self.names[kind])
+                sounds = np.full(len(names), NOT_READ, np.int64) if hashes is None else hashes[places]
+                arrays[kind] = _with_earlier(np.stack([names, sounds], axis=1), key, kind, earlier)
+            traces.append(Trace(key, folder, True, arrays["train"], arrays["dev"], held_out, speakers))
+        return Seen(tuple(traces))
 
 
 def name_hash(item: Utterance) -> int:
@@ -210,8 +220,8 @@ def known_speaker(item: Utterance) -> str | None:
 
 def audio_folder(items: Iterable[Utterance]) -> str:
     """Return the innermost folder that holds the audio of all utterances; degraded copies do not count."""
-    folders = {os.path.abspath(item.path.parent) for item in items if item.source is None}
-    return os.path.realpath(os.path.commonpath(folders)) if folders else ""
+    folders = {os.path.dirname(item.path) for item in items if item.source is None}
+    return os.path.realpath(os.path.commonpath(map(os.path.abspath, folders))) if folders else ""
 
 
 def _by_corpus(items: Sequence[Utterance]) -> dict[str, list[tuple[int, Utterance]]]:
@@ -221,12 +231,15 @@ def _by_corpus(items: Sequence[Utterance]) -> dict[str, list[tuple[int, Utteranc
     return parts
 
 
-def _sorted(rows: Sequence[tuple[int, int]]) -> Hashes:
-    return np.array(sorted(rows), dtype=np.int64).reshape(len(rows), 2)
+def _named_rows(part: Sequence[tuple[int, Utterance]]) -> tuple[Hashes, Hashes]:
+    """Return the hashes of the names, sorted, and the place of each in its split."""
+    names = np.array([name_hash(item) for _, item in part], dtype=np.int64)
+    order = np.argsort(names)
+    return names[order], np.array([index for index, _ in part], dtype=np.int64)[order]
 
 
-def _unique(values: Iterable[int]) -> Hashes:
-    return np.array(sorted(set(values)), dtype=np.int64)
+def _sorted(values: Iterable[int]) -> Hashes:
+    return np.array(sorted(values), dtype=np.int64)
 
 
 def _with_earlier(rows: Hashes, corpus: str, split: str, earlier: Seen | None) -> Hashes:

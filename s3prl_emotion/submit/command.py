@@ -52,6 +52,9 @@ def run(args: Namespace) -> int:
     named = _named(args.fold)
     wanted = Wanted(args.system, args.upstream, args.seed)
     runs = find_runs(args.folders, named, wanted)
+    for found in runs:
+        if note := (found.metrics.get("seen") or {}).get("note"):
+            _print(f"note: {found.fold}: {note}")
     if args.format == "emo-superb":
         return _emo_superb(runs, args)
     return _superb(runs, args, missing_runs(args.folders, wanted))

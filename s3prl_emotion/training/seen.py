@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -14,9 +15,9 @@ from s3prl_emotion.corpora.seen import (
     Hashes,
     Overlap,
     Seen,
+    TrainingData,
     overlap_of,
     read_seen,
-    seen_of,
 )
 from s3prl_emotion.distributed import everyones
 from s3prl_emotion.errors import CheckpointError, LabelError
@@ -45,6 +46,7 @@ class SeenData:
         if not self.of_checkpoint.is_complete:
             logger.warning("%s: %s", self.checkpoint, NOT_KNOWN)
         self.warned: set[Overlap] = set()
+        self.checked: dict[str, list[int]] = {}  # by split, how many waveforms were read when it was last checked
 
     def before_training(self) -> None:
         """Check the training split of a resumed run, and by their names the splits that will be evaluated.
@@ -74,11 +76,14 @@ class SeenData:
             return
         wanted = (self.expert.train_split, "dev", split) if self.trains else (split,)
         hashes = self._hashes(wanted)
+        read = [int(np.count_nonzero(values)) for values in hashes.values()]
+        if self.checked.get(split) == read:
+            return
         seen = self._now(hashes) if self.trains else self.of_checkpoint
         overlap = overlap_of(seen, self.expert.corpus, split, hashes[split])
         if overlap.is_seen and not self.allowed:
             raise LabelError(f"split {split!r}: {self._refusal(overlap)}")
-        self.expert.overlaps[split] = overlap
+        self.expert.overlaps[split], self.checked[split] = overlap, read
         if overlap not in self.warned:
             self.warned.add(overlap)
             self._warn(overlap)
@@ -89,13 +94,18 @@ class SeenData:
             return {}
         return {KEY: self._now(self._hashes((self.expert.train_split, "dev"))).to_state()}
 
+    @cached_property
+    def data(self) -> TrainingData:
+        """What this run trains on."""
+        return TrainingData(self.expert.corpus, self.expert.train_split)
+
     def _is_trained_on(self, split: str) -> bool:
         return split in (self.expert.train_split, *SEEN_SPLITS)
 
     def _now(self, hashes: dict[str, Hashes]) -> Seen:
         """Return what the weights of this training have seen, with what they started from."""
         earlier = self.of_checkpoint
-        own = seen_of(self.expert.corpus, self.expert.train_split, hashes, earlier if self.resumes else None)
+        own = self.data.seen(hashes, earlier if self.resumes else None)
         if self.resumes:  # its own part is replaced by the same with more waveforms
             earlier = Seen(tuple(trace for trace in earlier.traces if not trace.is_own), earlier.is_complete)
         return own.joined(earlier)

@@ -155,7 +155,7 @@ def _of_benchmark(folder: Path) -> Study:
         runs=tuple(runs),
         published=tuple(PublishedNumber(**number) for number in about.get("published", [])),
         missing=missing,
-        warnings=(*_version_warnings(runs), *([at_end] if at_end else [])),
+        warnings=(*_version_warnings(runs), *seen_warnings(runs), *([at_end] if at_end else [])),
         searches=searches,
     )
 
@@ -184,7 +184,7 @@ def _of_experiments(folders: list[Path]) -> Study:
         systems={name: str(folder) for name, folder in zip(names, folders, strict=True)},
         splits=tuple(tested),
         runs=tuple(runs),
-        warnings=tuple(_version_warnings(runs)),
+        warnings=(*_version_warnings(runs), *seen_warnings(runs)),
     )
 
 
@@ -244,3 +244,16 @@ def _version_warnings(runs: Sequence[RunResult]) -> list[str]:
     if len(revisions) > 1:
         warnings.append(f"runs were made from {len(revisions)} revisions of this suite: {', '.join(revisions)}")
     return warnings
+
+
+def seen_warnings(runs: Sequence[RunResult]) -> list[str]:
+    """Return warnings about splits that hold what was trained on, or whose runs do not know what that was."""
+    warnings: dict[str, list[str]] = {}
+    for run in runs:
+        for split, result in run.splits.items():
+            seen = result.metrics.get("seen")
+            note = seen.get("note") if isinstance(seen, dict) else None
+            if note:
+                name = ", ".join(word for word in (run.upstream, run.system, run.fold) if word)
+                warnings.setdefault(f"{split}: {note}", []).append(name)
+    return [f"{note}: {'; '.join(names)}" for note, names in warnings.items()]
