@@ -14,7 +14,7 @@ import torch
 
 from s3prl_emotion.errors import CheckpointError, DamagedCheckpointError
 from s3prl_emotion.files.digest import digest_of
-from s3prl_emotion.files.structure import check_experiment, check_limits
+from s3prl_emotion.files.structure import check_entries, check_experiment, check_limits
 from s3prl_emotion.files.trust import TRUST, trusts_upstream, unsafe_origin
 from s3prl_emotion.files.writing import writing
 
@@ -86,6 +86,7 @@ def load_checkpoint(
         raise _damaged(path, "its content is not what was written")
     if not isinstance(content, dict) or any(key not in content for key in required):
         raise CheckpointError(f"{path}: not a checkpoint of {kind} (it lacks {' or '.join(required)})")
+    check_entries(path, content)
     if kind == DOWNSTREAM:
         check_experiment(path, content)
     return content

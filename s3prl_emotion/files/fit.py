@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from s3prl_emotion.errors import CheckpointError, ConfigError, UsageError
 from s3prl_emotion.files.values import check_moments, check_values
@@ -32,7 +32,7 @@ def naming_checkpoint(path: Path | None) -> Iterator[None]:
         raise CheckpointError(f"{path}: {error}; {VERSION}") from error
 
 
-def load_weights(model: nn.Module, weights: Any, path: str, name: str) -> None:
+def load_weights(model: Any, weights: Any, path: str, name: str) -> None:
     """Load weights of a checkpoint.
 
     Args:
@@ -61,7 +61,7 @@ def load_weights(model: nn.Module, weights: Any, path: str, name: str) -> None:
         ) from error
 
 
-def _differences(model: nn.Module, weights: Mapping[str, Any]) -> list[str]:
+def _differences(model: Any, weights: Mapping[str, Any]) -> list[str]:
     """Return the first differences between a model's tensors and those of a checkpoint, and the number of others."""
     ours = {name: value for name, value in model.state_dict().items() if isinstance(value, Tensor)}
     found = []

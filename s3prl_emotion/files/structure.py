@@ -114,15 +114,28 @@ def check_limits(path: Path, content: dict[str, Any]) -> None:
         raise CheckpointError(f"{path}: its content {reason}; it was not written by s3prl or s3prl-emotion")
 
 
-def check_experiment(path: Path, content: dict[str, Any]) -> None:
-    """Check the types and ranges of the entries of a downstream experiment.
+def check_entries(path: Path, content: dict[str, Any], entries: dict[str, tuple[Check, str]] = ENTRIES) -> None:
+    """Check the types and ranges of a checkpoint's entries, as far as it has them.
+
+    Args:
+        path: of the checkpoint, for messages
+        content: of the checkpoint
+        entries: what each entry must be, and how to say so
 
     Raises:
         CheckpointError: names the entry and what it must be
     """
-    for name, (check, expected) in ENTRIES.items():
+    for name, (check, expected) in entries.items():
         if name in content and not check(content[name]):
             raise CheckpointError(f"{path}: its {name} must be {expected}, got {shown(content[name])}")
+
+
+def check_experiment(path: Path, content: dict[str, Any]) -> None:
+    """Check the arguments and weights of a downstream experiment, whose entries were checked.
+
+    Raises:
+        CheckpointError: names the argument or weight and what it must be
+    """
     args = content["Args"]
     check_arguments(path, args, ("downstream", "upstream"))
     for name, (check, expected) in ARGUMENTS.items():

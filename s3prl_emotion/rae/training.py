@@ -25,6 +25,8 @@ from tqdm import tqdm
 from s3prl_emotion.distributed import everyones, gather_rows, rank, share_weights, sum_gradients, world
 from s3prl_emotion.errors import AudioError, TrainingError, UsageError
 from s3prl_emotion.files.checkpoint import save_checkpoint
+from s3prl_emotion.files.fit import load_weights
+from s3prl_emotion.files.values import restoring
 from s3prl_emotion.files.versions import versions
 from s3prl_emotion.rae import log
 from s3prl_emotion.rae.adapter import (
@@ -116,7 +118,8 @@ class Pretraining:
             AudioError: nothing could be read in an epoch
         """
         if self.generators is not None:
-            restore_rng(self.generators[rank()])
+            with restoring(f"{self.out / CHECKPOINT}: its Rng does not fit this pretraining"):
+                restore_rng(self.generators[rank()])
         self.begun, self.resumed_at = time.perf_counter(), self.step
         with ExitStack() as stack:
             file: TextIO = sys.stderr
@@ -287,13 +290,14 @@ class Pretraining:
 
     def _resume(self, path: Path) -> None:
         state = read_state(path)
-        check_resumable(path, state, self.config, self.audio, world())
-        self.model.load_state_dict(state["Model"])
-        self.optimizer.load_state_dict(state["Optimizer"])
-        self.scaler.load_state_dict(state["Scaler"])
-        self.step, self.epoch, self.batch = state["Step"], state["Epoch"], state["Batch"]
-        self.losses, self.last, self.generators = list(state["Losses"]), dict(state["Last"]), state["Rng"]
-        self.unread = dict(state["Unread"][rank()])
+        with restoring(f"{path}: does not fit this pretraining"):
+            check_resumable(path, state, self.config, self.audio, world())
+            load_weights(self.model, state["Model"], str(path), "Model")
+            load_weights(self.optimizer, state["Optimizer"], str(path), "Optimizer")
+            self.scaler.load_state_dict(state["Scaler"])
+            self.step, self.epoch, self.batch = state["Step"], state["Epoch"], state["Batch"]
+            self.losses, self.last, self.generators = list(state["Losses"]), dict(state["Last"]), state["Rng"]
+            self.unread = dict(state["Unread"][rank()])
         if rank() == 0:
             logger.info("%s: resuming from step %d", path, self.step)
             log.cut_after(self.out, self.step)

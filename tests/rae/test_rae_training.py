@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -401,6 +401,33 @@ def test_another_run_is_not_resumed(tmp_path: Path, toy: Path) -> None:
         train(toy, out, steps=4)
 
 
+WRONG: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
+    "Rae a list": (lambda state: state.update(Rae=[1]), "its Rae must be a mapping"),
+    "a section a list": (lambda state: state["Rae"].update(model=[1]), "does not fit this pretraining"),
+    "Step a text": (lambda state: state.update(Step="2"), "its Step must be a number from 0"),
+    "no Optimizer": (lambda state: state.pop("Optimizer"), "does not fit this pretraining"),
+    "Optimizer a list": (lambda state: state.update(Optimizer=[]), "its Optimizer must be state and param_groups"),
+    "Losses a text": (lambda state: state.update(Losses="x"), "its Losses must be a list"),
+    "Unread empty": (lambda state: state.update(Unread=[]), "does not fit this pretraining"),
+    "Rng nothing": (lambda state: state.update(Rng=[]), "its Rng must be states of generators"),
+    "NaN": (lambda state: next(iter(state["Model"].values())).fill_(np.nan), "its Model: .* holds values that are not"),
+    "damage": (lambda state: state.update(Digest="sha256-1:0"), "damaged or not a checkpoint"),
+}
+
+
+def test_a_checkpoint_of_wrong_structure_is_not_resumed(tmp_path: Path, toy: Path) -> None:
+    out = tmp_path / "out"
+    train(toy, out, steps=2)
+    content = (out / "rae.ckpt").read_bytes()
+    for change, message in WRONG.values():
+        (out / "rae.ckpt").write_bytes(content)
+        state = load_checkpoint(out / "rae.ckpt", required=("Rae",), kind="")
+        change(state)
+        torch.save(state, out / "rae.ckpt")
+        with pytest.raises(CheckpointError, match=message):
+            train(toy, out, steps=4)
+
+
 def test_what_a_killed_process_wrote_half_leaves_the_log(tmp_path: Path, toy: Path) -> None:
     out = tmp_path / "out"
     train(toy, out, steps=2)
@@ -635,7 +662,7 @@ def test_the_upstream_refuses_what_is_no_such_checkpoint(tmp_path: Path, checkpo
     (tmp_path / "cut.ckpt").write_bytes(checkpoint.read_bytes()[:5000])
     with pytest.raises(CheckpointError, match=r"cut\.ckpt: damaged or not a checkpoint"):
         build("rae", tmp_path / "cut.ckpt")
-    state = torch.load(checkpoint, weights_only=True)
+    state = read_state(checkpoint)
     torch.save({"Args": {}, "Config": {}, "Step": 3}, tmp_path / "head.ckpt")
     with pytest.raises(
         CheckpointError, match=r"head\.ckpt: not a checkpoint of s3prl-emotion pretrain-rae \(it lacks Rae"

@@ -10,6 +10,8 @@ from pydantic import Field
 
 from s3prl_emotion.errors import CheckpointError, ConfigError, nearest
 from s3prl_emotion.files.checkpoint import load_checkpoint
+from s3prl_emotion.files.structure import check_entries
+from s3prl_emotion.files.values import check_values
 from s3prl_emotion.recipe import StrictSection
 
 from .model import AutoencoderSection, RecurrentAutoencoder
@@ -18,6 +20,11 @@ from .spectrogram import SpectrogramSection
 CHECKPOINT = "rae.ckpt"
 REQUIRED = ("Rae", "Model", "Step")
 KIND = "s3prl-emotion pretrain-rae"
+ENTRIES = {
+    **dict.fromkeys(("Rae", "Model", "Last"), (lambda value: isinstance(value, dict), "a mapping")),
+    **dict.fromkeys(("Losses", "Unread"), (lambda value: isinstance(value, list), "a list")),
+    "Audio": (lambda value: isinstance(value, str), "text"),
+}
 MAY_CHANGE = ("steps", "epochs", "log_step", "eval_step", "save_step")  # when a run is resumed
 
 
@@ -86,7 +93,9 @@ def read_state(path: Path) -> dict[str, Any]:
     Raises:
         CheckpointError: missing, damaged, or not of a pretraining
     """
-    return load_checkpoint(path, required=REQUIRED, kind=KIND)
+    state = load_checkpoint(path, required=REQUIRED, kind=KIND)
+    check_entries(path, state, ENTRIES)
+    return state
 
 
 def load_autoencoder(path: Path) -> tuple[RecurrentAutoencoder, Configuration, int]:
@@ -99,6 +108,7 @@ def load_autoencoder(path: Path) -> tuple[RecurrentAutoencoder, Configuration, i
     try:
         config = Configuration.read(dict(state["Rae"]), "its configuration")
         model = RecurrentAutoencoder(config.spectrogram.num_mels, config.model)
+        check_values(model, state["Model"], "its Model")
         model.load_state_dict(state["Model"])
         return model.eval(), config, int(state["Step"])
     except (ValueError, RuntimeError, TypeError, AttributeError) as error:
@@ -122,12 +132,12 @@ def check_resumable(path: Path, state: dict[str, Any], config: Configuration, au
     other = "name another --out, or use the same settings"
     for section, values in config.dump().items():
         for key, value in values.items():
-            before = state["Rae"].get(section, {}).get(key)
+            before = (state["Rae"].get(section) or {}).get(key)
             if before != value and key not in MAY_CHANGE:
                 raise CheckpointError(f"{path}: was trained with {section}.{key} {before}, not {value}; {other}")
-    if state["WorldSize"] != world:
-        raise CheckpointError(f"{path}: was trained by {state['WorldSize']} processes, not {world}; {other}")
-    if state["Audio"] != audio:
+    if state.get("WorldSize") != world:
+        raise CheckpointError(f"{path}: was trained by {state.get('WorldSize')} processes, not {world}; {other}")
+    if state.get("Audio") != audio:
         raise CheckpointError(
             f"{path}: was trained on other audio, or files were added, removed or changed since; {other}"
         )
