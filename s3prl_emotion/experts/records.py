@@ -71,8 +71,9 @@ def write_split(expert: Any, split: str, records: Records, step: int, checkpoint
     made_by = {"split": split, "fold": expert.fold, "step": step, "checkpoint": checkpoint, "classes": expert.classes}
     made_by |= expert.provenance | results.model_size(expert.model)
     made_by["loss"] = expert.split_loss(records)
-    if split in expert.overlaps:
-        made_by["seen"] = expert.overlaps[split].to_metrics()
+    overlap = expert.overlaps.get(split)
+    if overlap is not None and (overlap.note or overlap.duplicates):
+        made_by["seen"] = overlap.to_metrics()
     metrics = expert.write_results([by_name[name] for name in records["name"]], records, made_by)
     if records.get("embedding"):
         embeddings.save(expert.expdir, f"{split}_{expert.fold}", records["name"], records["embedding"])
