@@ -29,7 +29,7 @@ from s3prl_emotion.recipe import check_recipe
 from s3prl_emotion.rng import own_seed
 from s3prl_emotion.training.preflight import is_superb
 from s3prl_emotion.training.runner import BEST, SuiteRunner
-from s3prl_emotion.upstreams.kept_identity import hub_commits
+from s3prl_emotion.upstreams.kept_identity import UNKNOWN, hub_commits
 from s3prl_emotion.upstreams.restored import FLAGS, check_restored
 from s3prl_emotion.upstreams.source import failing_on
 
@@ -52,7 +52,7 @@ class TrainedModel(SuiteRunner):
         self.downstream = self._get_downstream()
         self.all_entries = [self.upstream, self.featurizer, self.downstream]
         self.init_ckpt, self.step = {}, state.get("Step")
-        self.notes = tuple(f"upstream: {note}" for note in [self.upstream_note] if note and args.allow_other_upstream)
+        self.notes = tuple(f"upstream: {note}" for note in [self.upstream_note] if note not in (None, UNKNOWN))
         self.seen_data = read_seen(state, args.init_ckpt)
         for entry in self.all_entries:
             entry.model.eval()

@@ -32,7 +32,7 @@ from s3prl_emotion.training.run_folder import BEST, remove_if_empty
 from s3prl_emotion.training.seen import SeenData
 from s3prl_emotion.training.summary import print_summary
 from s3prl_emotion.upstreams.featurizer import Featurizer
-from s3prl_emotion.upstreams.kept_identity import check_identity, identity_of
+from s3prl_emotion.upstreams.kept_identity import checked_identity
 from s3prl_emotion.upstreams.layer_choice import cut_upstream
 from s3prl_emotion.upstreams.source import UpstreamSource, UpstreamSpec, failing_on
 from s3prl_emotion.upstreams.split_features import pooled_features
@@ -82,6 +82,7 @@ class SuiteRunner(Runner):
             layer = None
         options = (args.upstream_ckpt, args.upstream_model_config, args.upstream_feature_selection, layer)
         self.cut = cut_upstream(entry.model, args.upstream, *options)
+        self.identity, self.upstream_note = checked_identity(self.init_ckpt, entry.model, args)
         return entry
 
     def _get_featurizer(self) -> ModelEntry:
@@ -99,8 +100,6 @@ class SuiteRunner(Runner):
         if not self.host_order:  # whatever upstream and featurizer drew, the head depends on --seed alone
             seed_everything(self.args.seed)
         entry = super()._get_downstream()
-        self.identity = identity_of(self.upstream.model, self.args)
-        self.upstream_note = check_identity(self.init_ckpt, self.identity, self.args)
         if rank():  # the head is the same in every process, its dropout masks differ
             seed_everything(self.args.seed + SEEDS_APART * rank())
         if self.is_suite:

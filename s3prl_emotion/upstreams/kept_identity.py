@@ -27,6 +27,8 @@ from s3prl_emotion.upstreams.pretrained import hash_of
 
 logger = logging.getLogger(__name__)
 KEY = "UpstreamIdentity"  # of a checkpoint: the identity as JSON
+NOTE = "note"  # of an identity: a difference that the user allowed
+UNKNOWN = "not known: not checked"
 FLAG = "--allow_other_upstream"
 LIBRARIES = ("s3prl-emotion", "s3prl", "torch", "torchaudio", "transformers", "numpy")
 KINDS = {"upstream": str, "origin": str, "code": dict, "versions": dict, "hub": dict}
@@ -99,31 +101,33 @@ def hub_commits(state: dict[str, Any], path: str | Path) -> dict[str, str]:
     return _read(state[KEY], path)["hub"] if KEY in state else {}
 
 
-def check_identity(state: dict[str, Any], here: str, args: Namespace) -> str | None:
-    """Check that this run's upstream is the one that a checkpoint was trained with.
+def checked_identity(state: dict[str, Any], model: nn.Module, args: Namespace) -> tuple[str, str | None]:
+    """Return the identity of this run's upstream, once it is the one that the run's checkpoint was trained with.
 
     Args:
         state: the checkpoint; empty where the run has none
-        here: identity of this run's upstream
+        model: the upstream, after unused layers were cut off
         args: of this run, with ``init_ckpt`` and ``allow_other_upstream``
 
     Returns:
-        what outputs have to say about the upstream; ``None`` for nothing
+        the identity, to be kept in new checkpoints, and what outputs have to say about the upstream (``None``: nothing)
 
     Raises:
         CheckpointError: another upstream, and ``--allow_other_upstream`` is not given
     """
+    here, path = identity_of(model, args), args.init_ckpt
     if not state:
-        return None
-    path = args.init_ckpt
+        return here, None
     if KEY not in state:
         logger.warning("%s: the upstream that it was trained with is not known: not checked", path)
-        return "not known: not checked"
-    found = compare(_read(state[KEY], path), json.loads(here))
+        return here, UNKNOWN
+    theirs, ours = _read(state[KEY], path), json.loads(here)
+    found = compare(theirs, ours)
     if found.warned:
         logger.warning("%s: was trained with other versions: %s", path, ", ".join(found.warned))
     if not found.refused:
-        return None
+        note = theirs.get(NOTE)  # of a training that was resumed with another upstream
+        return (json.dumps(ours | {NOTE: note}, sort_keys=True), note) if isinstance(note, str) else (here, None)
     what = ", ".join(found.refused)
     if not getattr(args, "allow_other_upstream", False):
         raise CheckpointError(
@@ -131,7 +135,8 @@ def check_identity(state: dict[str, Any], here: str, args: Namespace) -> str | N
             "this one all the same"
         )
     logger.warning("%s: was trained with another upstream: %s; used all the same (%s)", path, what, FLAG)
-    return f"another than in training: {what}"
+    note = f"another than in training: {what}"
+    return json.dumps(ours | {NOTE: note}, sort_keys=True), note
 
 
 def compare(theirs: dict[str, Any], here: dict[str, Any]) -> Comparison:

@@ -116,3 +116,16 @@ def test_below_torch_2_6_only_own_files_are_loaded(tmp_path: Path, monkeypatch: 
         load_checkpoint(tmp_path / "a.ckpt")
     monkeypatch.setattr(os, "getuid", lambda: me)
     load_checkpoint(tmp_path / "a.ckpt")
+
+
+@pytest.mark.full
+def test_models_of_s3prl_load_as_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    from s3prl.util import download
+    from stand_ins import _save_s3prl
+
+    _save_s3prl(tmp_path)
+    monkeypatch.setattr(download, "_download_dir", tmp_path / ".cache" / "s3prl" / "download")
+    for name in ("wavlm_large", "hubert_large_ll60k", "wav2vec2_large_ll60k"):
+        model = host.find_upstream(name)(ckpt=None, model_config=None, refresh=False).eval()
+        with torch.no_grad():
+            assert model([torch.zeros(4000)])["hidden_states"][0].shape[1] == 12
