@@ -3,24 +3,22 @@
 from __future__ import annotations
 
 import logging
-import os
 from argparse import Namespace
 from pathlib import Path
 
 from s3prl_emotion.errors import CheckpointError, DamagedCheckpointError
 from s3prl_emotion.files.checkpoint import load_checkpoint
+from s3prl_emotion.training.run_folder import BEST, states_of
 
 logger = logging.getLogger(__name__)
-BEST = "dev-best.ckpt"
 AGAIN = "train again: in another folder, or with --overwrite"
-DAMAGED = ".damaged"  # ending of a checkpoint that is set aside, so that newer ones are not deleted for its sake
 
 
 def resumed_checkpoint(args: Namespace, folder: Path) -> str | None:
     """Return the checkpoint that ``-a`` resumes, and ``None`` where there is none to resume.
 
-    The best checkpoint is the last resort: it is whole, and older than the damaged ones. Damaged ones are renamed to
-    end in ``.damaged``.
+    The best checkpoint is the last resort: it is no newer than the damaged ones. What is newer than the checkpoint that
+    is resumed is set aside when the folder is claimed.
 
     Args:
         args: of the command line; ``auto_resume`` is cleared where the host would choose a damaged checkpoint
@@ -29,9 +27,8 @@ def resumed_checkpoint(args: Namespace, folder: Path) -> str | None:
     Raises:
         CheckpointError: all checkpoints are damaged, or the best one is
     """
-    states = sorted(folder.glob("states-*.ckpt"), key=lambda state: int(state.stem.split("-")[-1]), reverse=True)
-    best = folder / BEST
-    if not states and not any(folder.glob(f"states-*.ckpt{DAMAGED}")):
+    states, best = states_of(folder)[::-1], folder / BEST
+    if not states and not any(folder.glob("states-*.ckpt.*")):  # none was set aside either
         return None
     damaged: list[Path] = []
     for path in [*states, best]:
@@ -44,11 +41,8 @@ def resumed_checkpoint(args: Namespace, folder: Path) -> str | None:
         raise CheckpointError(f"{best}: is damaged, and with it the best weights of this run, so {AGAIN}")
     if not damaged:
         return str(path) if path == best else str(folder)
-    if args.local_rank is None or os.environ.get("RANK") == "0":
-        for other in damaged:
-            other.replace(other.with_name(other.name + DAMAGED))
     names = ", ".join(other.name for other in damaged)
-    logger.warning("%s: resume from %s; newer ones are damaged (%s, renamed to …%s)", folder, path.name, names, DAMAGED)
+    logger.warning("%s: resume from %s, since newer checkpoints are damaged: %s", folder, path.name, names)
     args.auto_resume = False
     return str(path)
 

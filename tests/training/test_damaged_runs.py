@@ -88,11 +88,11 @@ def test_resume_falls_back_to_the_older_state(
     flip(run / "states-9.ckpt")
     said = cli(*RESUME) and caplog.text
     assert "states-9.ckpt: damaged or not a checkpoint" in said
-    assert "exp: resume from states-6.ckpt; newer ones are damaged (states-9.ckpt" in said
+    assert "exp: resume from states-6.ckpt, since newer checkpoints are damaged: states-9.ckpt" in said
     assert sorted(path.name for path in run.glob("states-*")) == [
         "states-12.ckpt",
         "states-9.ckpt",
-        "states-9.ckpt.damaged",
+        "states-9.ckpt.1",
     ]
     found = load_checkpoint(run / "states-12.ckpt")["Downstream"]
     assert digest_of(found) == digest_of(expected)
@@ -103,7 +103,7 @@ def test_resume_falls_back_to_the_best_state(cli: Cli, run: Path, caplog: pytest
     flip(run / "states-9.ckpt")
     step = load_checkpoint(run / "dev-best.ckpt")["Step"]
     said = cli(*RESUME) and caplog.text
-    assert "resume from dev-best.ckpt; newer ones are damaged (states-9.ckpt" in said
+    assert "resume from dev-best.ckpt, since newer checkpoints are damaged: states-9.ckpt" in said
     assert load_checkpoint(run / "states-12.ckpt")["Step"] == 12 > step
     for path in run.glob("states-*.ckpt"):
         path.unlink()  # as if it had been killed before the first checkpoint after the fallback
