@@ -193,13 +193,15 @@ def test_lock_ends_with_a_killed_process_unless_its_children_inherit_it(tmp_path
     read, write = os.pipe()
     holder = os.fork()
     if not holder:
-        with locked(tmp_path / ".lock", "", inherit=inherit):
-            child = os.fork()
-            if not child:
+        try:  # whatever happens, this process must not go on as the tests
+            with locked(tmp_path / ".lock", "", inherit=inherit):
+                child = os.fork()
+                if child:
+                    os.write(write, b"%d" % child)
                 time.sleep(60)
-            os.write(write, b"%d" % child)
-            time.sleep(60)
-        os._exit(0)
+        finally:
+            os._exit(0)
+    os.close(write)
     child = int(os.read(read, 20))
     try:
         with (tmp_path / ".lock").open() as file:
@@ -211,7 +213,6 @@ def test_lock_ends_with_a_killed_process_unless_its_children_inherit_it(tmp_path
     finally:
         os.kill(child, signal.SIGKILL)
         os.close(read)
-        os.close(write)
 
 
 def test_only_the_first_process_of_torchrun_claims_the_folder(monkeypatch: pytest.MonkeyPatch):
