@@ -30,8 +30,23 @@ def words(corpus: TinyCorpus, folder: str, **more: object) -> list[str]:
     return ["-m", "train", "-u", "fbank_no_cmvn", "-d", "emotion_latent", "-p", folder, "-o", ",,".join(kept)]
 
 
-def train(cli: Cli, corpus: TinyCorpus, folder: str = "exp", code: int = 0, **more: object) -> Any:
-    return cli(*words(corpus, folder, **more), code=code)
+@pytest.fixture(scope="module")
+def filled(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A feature store that quick tests share: the filterbank takes a third of their time."""
+    return tmp_path_factory.mktemp("store")
+
+
+@pytest.fixture
+def quick(filled: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[object, ...]:
+    """Words that a quick training adds; figures, of which others tell, are not drawn."""
+    monkeypatch.setattr(host.expert_class("emotion_latent"), "_draw", lambda *given: None)
+    return "--feature_store", filled
+
+
+def train(
+    cli: Cli, corpus: TinyCorpus, folder: str = "exp", code: int = 0, added: tuple[object, ...] = (), **more: object
+) -> Any:
+    return cli(*words(corpus, folder, **more), *added, code=code)
 
 
 def metrics_of(folder: str, split: str = "test") -> dict[str, Any]:
@@ -107,26 +122,27 @@ def test_resumed_run_equals_an_uninterrupted_one(cli: Cli, graded_corpus: TinyCo
 
 
 @pytest.mark.parametrize("metric", ["WA", "macro_f1"])
-def test_the_best_checkpoint_is_picked_by_any_metric(cli: Cli, graded_corpus: TinyCorpus, metric: str):
-    train(cli, graded_corpus, **{"downstream_expert.best_metric": metric})
+def test_the_best_checkpoint_is_picked_by_any_metric(cli: Cli, graded_corpus: TinyCorpus, filled: Path, metric: str):
+    train(cli, graded_corpus, added=("--feature_store", filled), **{"downstream_expert.best_metric": metric})
+    assert Path("exp/test_fold1_latent.png").is_file()
     kept = metrics_of("exp", "dev")
     assert Path(kept["checkpoint"]).name == "dev-best.ckpt"
     assert weights_of("exp")["best_score"].item() == pytest.approx(kept[metric], abs=1e-6)
 
 
-def test_saved_states_hold_the_svc_of_their_own_weights(cli: Cli, graded_corpus: TinyCorpus):
-    train(cli, graded_corpus, **{"runner.eval_step": 2, "runner.save_step": 3, "runner.total_steps": 3})
-    train(cli, graded_corpus, "evaluated", **{"runner.eval_step": 3, "runner.total_steps": 3})
+def test_saved_states_hold_the_svc_of_their_own_weights(cli: Cli, graded_corpus: TinyCorpus, quick: tuple[object, ...]):
+    train(cli, graded_corpus, added=quick, **{"runner.eval_step": 2, "runner.save_step": 3, "runner.total_steps": 3})
+    train(cli, graded_corpus, "evaluated", added=quick, **{"runner.eval_step": 3, "runner.total_steps": 3})
     one, other = (weights_of(folder, "states-3.ckpt") for folder in ("exp", "evaluated"))
     for name in ("classifier.coefficients", "center", "sample", "encoder.0.weight"):
         assert np.array_equal(one[f"model.{name}"].numpy(), other[f"model.{name}"].numpy()), name
 
 
 def test_other_corpora_without_dimensions_and_with_fewer_classes(
-    cli: Cli, graded_corpus: TinyCorpus, tiny_corpus: TinyCorpus
+    cli: Cli, graded_corpus: TinyCorpus, tiny_corpus: TinyCorpus, quick: tuple[object, ...]
 ):
     splits = {"runner.eval_dataloaders": ["dev", "test", "other"], "downstream_expert.embeddings": True}
-    train(cli, graded_corpus, **{f"{MODEL}.method": "dae_metric"}, **extra(tiny_corpus), **splits)
+    train(cli, graded_corpus, added=quick, **{f"{MODEL}.method": "dae_metric"}, **extra(tiny_corpus), **splits)
     metrics = metrics_of("exp", "other")
     assert metrics["utterances"] == 24  # of its four classes two are known
     assert set(metrics["latent"]) == {"shift", "relative_shift"}
@@ -173,20 +189,20 @@ def test_labels_of_unlabelled_utterances_are_never_used(
             assert np.array_equal(value.numpy(), found[1][name].numpy()), name
 
 
-def test_outliers_are_left_out_of_training(cli: Cli, tmp_path: Path):
+def test_outliers_are_left_out_of_training(cli: Cli, tmp_path: Path, quick: tuple[object, ...]):
     """One utterance of 160 is far louder than the others: its energies have z-scores of about 12."""
     (tmp_path / "audio").mkdir()
     rows = ["FileName,EmoClass,SpkrID,Split_Set"]
     generator = np.random.default_rng(0)
-    for number in range(200):
+    for number in range(168):
         gain = 50.0 if number == 100 else 1.0
-        wave = 0.01 * gain * generator.normal(size=4800)
+        wave = 0.01 * gain * generator.normal(size=1600)
         soundfile.write(tmp_path / "audio" / f"{number}.wav", wave.astype(np.float32), RATE)
-        part = "Test1" if number < 20 else "Development" if number < 40 else "Train"
+        part = "Test1" if number < 4 else "Development" if number < 8 else "Train"
         rows.append(f"{number}.wav,{('ang', 'sad')[number % 2]},s{number},{part}")
     (tmp_path / "labels.csv").write_text("\n".join(rows) + "\n")
     corpus = TinyCorpus(tmp_path / "audio", tmp_path / "labels.csv")
-    train(cli, corpus)
+    train(cli, corpus, added=quick, **{"runner.total_steps": 1, "runner.eval_step": 1})
     assert metrics_of("exp")["outliers"] == 1
 
 

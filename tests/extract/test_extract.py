@@ -112,6 +112,20 @@ def train(
     return cli(*head, *upstream.words, "-o", options, *words, code=code)
 
 
+@pytest.fixture(scope="module")
+def shelf(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where a run is kept from one test to the next."""
+    return tmp_path_factory.mktemp("shelf")
+
+
+@pytest.fixture
+def plain(cli: Cli, tiny_corpus: TinyCorpus, shelf: Path) -> str:
+    """Folder of a run without a store, which several tests share: they must not write into it."""
+    if not (shelf / "plain").exists():
+        train(cli, tiny_corpus, upstream_with(shelf), str(shelf / "plain"))
+    return str(shelf / "plain")
+
+
 def left_by(folder: str) -> dict[str, Any]:
     """Return the results of a run."""
     last = load_checkpoint(f"{folder}/states-6.ckpt")
@@ -199,24 +213,24 @@ def test_evaluation_and_inference_with_a_store(cli: Cli, tiny_corpus: TinyCorpus
 
 
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
-def test_half_precision_stores_are_near_and_said_so(cli: Cli, tiny_corpus: TinyCorpus, upstream: Upstream, dtype: str):
-    train(cli, tiny_corpus, upstream, "plain")
+def test_half_precision_stores_are_near_and_said_so(
+    cli: Cli, tiny_corpus: TinyCorpus, upstream: Upstream, plain: str, dtype: str
+):
     train(cli, tiny_corpus, upstream, "half", "--feature_store", "S", "--store_dtype", dtype)
     metrics = json.loads(Path("half/test_fold1_metrics.json").read_text())
     assert metrics["stored_features"] == dtype
     shares = []
-    for folder in ("plain", "half"):
+    for folder in (plain, "half"):
         with open(f"{folder}/test_fold1_predictions.csv") as file:
             shares.append([[float(row[key]) for key in row if key.startswith("p_")] for row in csv.DictReader(file)])
     assert 0 < np.abs(np.subtract(*shares)).max() < 0.02
 
 
-def test_a_run_that_resumes_may_have_a_store_or_not(cli: Cli, tiny_corpus: TinyCorpus, upstream: Upstream):
-    train(cli, tiny_corpus, upstream, "whole")
+def test_a_run_that_resumes_may_have_a_store_or_not(cli: Cli, tiny_corpus: TinyCorpus, upstream: Upstream, plain: str):
     train(cli, tiny_corpus, upstream, "parts", "--feature_store", "S", **{"runner.total_steps": 3})
     more = "config.runner.total_steps=6"
     cli("-m", "train", "-e", "parts", "--upstream_path", FAKES, "-o", more)
-    assert different(left_by("whole"), left_by("parts")) == []
+    assert different(left_by(plain), left_by("parts")) == []
     assert json.loads(Path("parts/test_fold1_metrics.json").read_text())["stored_features"] is None
 
 
@@ -454,15 +468,14 @@ def test_a_store_is_listed_verified_and_cleaned(suite: Suite, tiny_corpus: TinyC
 
 
 def test_a_damaged_record_is_trained_on_as_if_it_were_whole(
-    cli: Cli, suite: Suite, tiny_corpus: TinyCorpus, upstream: Upstream
+    cli: Cli, suite: Suite, tiny_corpus: TinyCorpus, upstream: Upstream, plain: str
 ):
-    train(cli, tiny_corpus, upstream, "plain")
     extract(suite, tiny_corpus, upstream)
     (payload,) = Path("S").glob("*/*.features")
     for offset in range(0, payload.stat().st_size, 20_000):
         flip(payload, offset, 4)
     train(cli, tiny_corpus, upstream, "stored", "--feature_store", "S")
-    assert different(left_by("plain"), left_by("stored")) == []
+    assert different(left_by(plain), left_by("stored")) == []
 
 
 @pytest.mark.parametrize("action", ["ls", "size", "verify", "gc"])
@@ -532,12 +545,14 @@ def test_features_are_exported(
 
 @pytest.mark.parametrize("normalize", [False, True])
 def test_layers_are_summed_as_a_checkpoint_learned(
-    suite: Suite, cli: Cli, tiny_corpus: TinyCorpus, upstream: Upstream, normalize: bool
+    suite: Suite, cli: Cli, tiny_corpus: TinyCorpus, upstream: Upstream, plain: str, normalize: bool
 ):
-    train(cli, tiny_corpus, upstream, "exp", *(("--upstream_feature_normalize",) if normalize else ()))
-    weights = load_checkpoint("exp/states-6.ckpt")["Featurizer"]["weights"].double().numpy()
+    if normalize:
+        train(cli, tiny_corpus, upstream, "exp", "--upstream_feature_normalize")
+    folder = "exp" if normalize else plain
+    weights = load_checkpoint(f"{folder}/states-6.ckpt")["Featurizer"]["weights"].double().numpy()
     weights = weights + np.array([0.5, -1.0, 0.2, 0.0])  # a larger difference than six steps can cause
-    state = load_checkpoint("exp/states-6.ckpt")
+    state = load_checkpoint(f"{folder}/states-6.ckpt")
     state["Featurizer"]["weights"] = torch.from_numpy(weights).float()
     torch.save(state, "edited.ckpt")
     shares = np.exp(weights) / np.exp(weights).sum()
@@ -553,18 +568,21 @@ def test_layers_are_summed_as_a_checkpoint_learned(
 
 
 def test_checkpoints_that_do_not_fit_are_refused(
-    suite: Suite, cli: Cli, tiny_corpus: TinyCorpus, upstream: Upstream, tmp_path: Path
+    suite: Suite, cli: Cli, tiny_corpus: TinyCorpus, upstream: Upstream, tmp_path: Path, plain: str
 ):
-    train(cli, tiny_corpus, upstream, "sum")
-    train(cli, tiny_corpus, upstream, "one", "-l", "1")
+    train(cli, tiny_corpus, upstream, "one", "-l", "1", **{"runner.total_steps": 1, "runner.save_step": 1})
     more = upstream_with(tmp_path, layers=5)
     (tmp_path / "broken.ckpt").write_bytes(b"PK")
     for words, ckpt, message in (
-        (upstream, "one/states-6.ckpt", "holds no layer weights for -u fake_layers -s hidden_states"),
-        (more, "sum/states-6.ckpt", "its layer weights do not fit -u fake_layers -s hidden_states"),
-        (upstream_with(tmp_path, "-l", "1"), "sum/states-6.ckpt", "its layer weights do not fit"),
-        (upstream_with(tmp_path, "-s", "last_hidden_state"), "sum/states-6.ckpt", "(it is of -u fake_layers -s hid"),
-        (upstream_with(tmp_path, name="fake_without_frames"), "sum/states-6.ckpt", "(it is of -u fake_layers -s"),
+        (upstream, "one/states-1.ckpt", "holds no layer weights for -u fake_layers -s hidden_states"),
+        (more, f"{plain}/states-6.ckpt", "its layer weights do not fit -u fake_layers -s hidden_states"),
+        (upstream_with(tmp_path, "-l", "1"), f"{plain}/states-6.ckpt", "its layer weights do not fit"),
+        (
+            upstream_with(tmp_path, "-s", "last_hidden_state"),
+            f"{plain}/states-6.ckpt",
+            "(it is of -u fake_layers -s hid",
+        ),
+        (upstream_with(tmp_path, name="fake_without_frames"), f"{plain}/states-6.ckpt", "(it is of -u fake_layers -s"),
         (upstream, "none.ckpt", "none.ckpt: no such checkpoint"),
         (upstream, "broken.ckpt", "broken.ckpt: damaged or not a checkpoint"),
     ):

@@ -346,7 +346,7 @@ def aligned_by_hand(frames: np.ndarray, rate: int, out_rate: int, length: int) -
 
 
 @settings(max_examples=150, deadline=None, derandomize=True)
-@given(st.integers(1, 60), st.integers(1, 500), st.integers(1, 500))
+@given(st.integers(1, 30), st.integers(1, 100), st.integers(1, 100))
 @example(4, 160, 320)
 @example(5, 160, 320)
 @example(3, 320, 160)
@@ -511,7 +511,7 @@ def test_short_silent_constant_and_long_audio_is_finite(name: str, options: dict
         torch.zeros(1),
         torch.ones(1),
         noise(320),
-        noise(60 * RATE),
+        noise(20 * RATE),
     ):
         got = features(upstream, wav)
         assert torch.isfinite(got).all()
