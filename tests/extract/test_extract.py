@@ -197,7 +197,7 @@ def test_one_layer_from_a_store_of_all_layers(cli: Cli, suite: Suite, tiny_corpu
 def test_evaluation_and_inference_with_a_store(cli: Cli, tiny_corpus: TinyCorpus, upstream: Upstream):
     train(cli, tiny_corpus, upstream, "exp")
     upstream.called_for(tiny_corpus)
-    again = ("-e", "exp/dev-best.ckpt", "--upstream_path", FAKES)
+    again = ("-e", "exp/dev-best.ckpt", *upstream.words)
     audio = tiny_corpus.root / "s1_hap_0.wav"
     seen = []
     for store in ((), ("--feature_store", "S"), ("--feature_store", "S")):
@@ -229,7 +229,7 @@ def test_half_precision_stores_are_near_and_said_so(
 def test_a_run_that_resumes_may_have_a_store_or_not(cli: Cli, tiny_corpus: TinyCorpus, upstream: Upstream, plain: str):
     train(cli, tiny_corpus, upstream, "parts", "--feature_store", "S", **{"runner.total_steps": 3})
     more = "config.runner.total_steps=6"
-    cli("-m", "train", "-e", "parts", "--upstream_path", FAKES, "-o", more)
+    cli("-m", "train", "-e", "parts", *upstream.words, "-o", more)
     assert different(left_by(plain), left_by("parts")) == []
     assert json.loads(Path("parts/test_fold1_metrics.json").read_text())["stored_features"] is None
 
