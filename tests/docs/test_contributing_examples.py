@@ -92,7 +92,8 @@ def test_head(cli: Cli, plugins: None, tiny_corpus: TinyCorpus, tmp_path: Path):
     cli("-m", "train", *words, "-o", short)
     assert (tmp_path / "result/downstream/max_pooling/test_fold1_metrics.json").is_file()
     bad = short + ",,config.downstream_expert.modelrc.dropuot=0.2"
-    assert "modelrc.dropuot: unknown key; nearest: dropout" in cli("-m", "train", *words, "--overwrite", "-o", bad, code=1).error
+    error = cli("-m", "train", *words, "--overwrite", "-o", bad, code=1).error
+    assert "modelrc.dropuot: unknown key; nearest: dropout" in error
 
 
 def test_upstream(cli: Cli, plugins: None, tiny_corpus: TinyCorpus, tmp_path: Path, capfd: pytest.CaptureFixture[str]):
