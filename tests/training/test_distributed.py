@@ -7,6 +7,7 @@ import csv
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -399,6 +400,30 @@ def test_evaluation_mode(tmp_path: Path, train: Train, tiny_corpus: TinyCorpus):
         "dev_fold1_predictions.csv",
         "test_fold1_predictions.csv",
     ]
+
+
+@pytest.mark.full
+def test_what_was_trained_on_is_known_together(tmp_path: Path, train: Train, tiny_corpus: TinyCorpus):
+    kept = [
+        load_checkpoint(train(tiny_corpus, world, batch) / "states-6.ckpt")["Seen"]
+        for world, batch in ((None, 8), (2, 4))
+    ]
+    one, many = (seen["corpora"][0] for seen in kept)
+    for name in ("train", "dev", "held_out", "speakers"):
+        assert torch.equal(one[name], many[name]), name
+    assert (many["train"] != 0).all()  # every waveform was read by one of the processes
+    other = tmp_path / "other"
+    other.mkdir()
+    rows = [f"{number}.wav,ang" for number, path in enumerate(sorted(tiny_corpus.root.iterdir()))
+            if shutil.copy(path, other / f"{number}.wav")]  # fmt: skip
+    (tmp_path / "other.csv").write_text("\n".join(["FileName,EmoClass", *rows]) + "\n")
+    tests = {"other": {"labels": str(tmp_path / "other.csv"), "root": str(other)}}
+    line = ("-m", "evaluate", "-e", "world2/dev-best.ckpt", "-t", "other", "-i", "world2/dev-best.ckpt")
+    options = tiny_corpus.overrides(**{f"{DATA}.extra_tests": tests, f"{DATA}.pre_load": False})
+    left = together(tmp_path, 2, command, (*line, "-o", options))
+    assert [process.value for process in left] == [1, 1]
+    for process in left:
+        assert "trained on 32 of its 48 utterances and 0 of its 0 speakers" in process.error
 
 
 @pytest.mark.full
