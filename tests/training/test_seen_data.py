@@ -252,6 +252,18 @@ def test_prediction_of_training_audio_is_marked(best: Path, tiny_corpus: TinyCor
         assert not predictor.predict(np.append(waveform, np.float32(0.1))).was_trained_on
 
 
+def test_server_s_log_warns_of_training_audio(best: Path, tiny_corpus: TinyCorpus, caplog: pytest.LogCaptureFixture):
+    pytest.importorskip("starlette", reason="the extra serve is not installed")
+    from s3prl_emotion.serve.limits import Limits
+    from s3prl_emotion.serve.worker import Worker
+
+    worker = Worker(s3prl_emotion.load(best), Limits(megabytes=1, seconds=30, files=3, waiting=4))
+    for name, expected in (("s0_ang_0.wav", 0), ("s4_ang_0.wav", 1)):
+        worker._respond(name, (tiny_corpus.root / name).open("rb"))
+        assert warnings_in(caplog).count("an uploaded file is audio that the checkpoint was trained on") == expected
+    worker.close()
+
+
 @pytest.mark.parametrize("allowed", [False, True])
 def test_benchmark_passes_the_flag_on(tmp_path: Path, allowed: bool):
     run = Plan(read_matrix(recipes_folder() / "demo" / "matrix.yaml"), tmp_path / "out", allowed).runs[0]
