@@ -660,6 +660,20 @@ def test_an_interrupted_run_goes_on_from_its_checkpoint(plan_of: Callable[..., P
     assert fake.kinds() == ["mean again"]
 
 
+def test_an_interrupted_run_without_a_checkpoint_starts_in_an_unused_folder(plan_of: Callable[..., Plan], fake: Fake):
+    """``run_downstream.py`` refuses a used one."""
+    plan = plan_of()
+    fake.stops = {"/mean/"}
+    run_matrix(plan)
+    plan.runs[0].expdir.mkdir()
+    (plan.runs[0].expdir / "log.log").touch()
+    fake.stops = set()
+    fake.kinds()
+    run_matrix(plan)
+    assert fake.kinds() == ["mean train"]
+    assert not (plan.runs[0].expdir / "log.log").exists()
+
+
 def test_superbs_order_is_never_resumed(plan_of: Callable[..., Plan], fake: Fake):
     plan = plan_of(overrides={"runner.seeding": "superb"})
     fake.stops = {"/mean/"}
