@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 import torch
 from conftest import Cli, TinyCorpus
+from processes import command, together
 from torch import nn
 
 from s3prl_emotion import run_downstream
@@ -222,6 +223,15 @@ def test_only_the_first_process_of_torchrun_claims_the_folder(monkeypatch: pytes
     for rank, first in (("0", True), ("1", False), ("8", False)):
         monkeypatch.setenv("RANK", rank)
         assert is_first(Namespace(local_rank=int(rank) % 8)) is first
+
+
+@pytest.mark.full
+def test_processes_of_one_training_share_its_folder(tmp_path: Path, tiny_corpus: TinyCorpus):
+    for more in ((), ("--overwrite",), ("-a",)):
+        left = together(tmp_path, 2, command, training(tiny_corpus, "-p", "exp", *more))
+        assert [process.value for process in left] == [0, 0], left
+    assert {path.name for path in tmp_path.iterdir() if path.name.startswith("exp")} == {"exp", "exp.1"}
+    assert load_checkpoint(tmp_path / "exp/states-1.ckpt")["WorldSize"] == 2
 
 
 # --- the first evaluation is the best ----------------------------------------------------------------------------
