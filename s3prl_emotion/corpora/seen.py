@@ -1,4 +1,4 @@
-"""Keep which utterances and speakers a training saw, as 64-bit hashes, and find them in another split.
+"""Keep which utterances and speakers a training saw, as hashes of 64 bits, and find them in another split.
 
 An utterance is known by its corpus and its name in the label table, and by its waveform where the training read it; a
 speaker by corpus and name. Two tables are of one corpus if one's audio folder holds the other's, or if files of the
@@ -39,7 +39,8 @@ class Trace:
 
     Attributes:
         corpus: its key in ``datarc.corpora`` or ``datarc.extra_tests``; empty for ``datarc.labels``
-        folder: that held its audio
+        folders: hashes of the path of the folder that held its audio ``[F]``, ahead of it those of the folders around
+            it, outermost first
         is_own: whether the checkpoint's own training saw it, not one that it started from (``-i``)
         train: hashes of name and waveform ``[U, 2]``, sorted by name
         dev: likewise
@@ -48,7 +49,7 @@ class Trace:
     """
 
     corpus: str
-    folder: str
+    folders: Hashes
     is_own: bool
     train: Hashes
     dev: Hashes
@@ -83,7 +84,7 @@ class Seen:
     def joined(self, earlier: Seen) -> Seen:
         """Return this together with what an earlier training saw, whose weights this one started from."""
         inherited = [
-            Trace(item.corpus, item.folder, False, item.train, item.dev, item.held_out, item.speakers)
+            Trace(item.corpus, item.folders, False, item.train, item.dev, item.held_out, item.speakers)
             for item in earlier.traces
         ]
         return Seen((*self.traces, *inherited), self.is_complete and earlier.is_complete)
@@ -95,9 +96,9 @@ class Seen:
 
     def to_state(self) -> dict[str, Any]:
         """Return tensors and plain data for a checkpoint: 16 bytes for an utterance in train or dev, else 8."""
-        names = ("train", "dev", "held_out", "speakers")
+        names = ("folders", "train", "dev", "held_out", "speakers")
         rows = [
-            {"corpus": item.corpus, "folder": item.folder, "is_own": item.is_own}
+            {"corpus": item.corpus, "is_own": item.is_own}
             | {name: torch.from_numpy(getattr(item, name).copy()) for name in names}
             for item in self.traces
         ]
@@ -122,7 +123,7 @@ def read_seen(checkpoint: Mapping[str, Any], path: str | os.PathLike[str]) -> Se
         traces = tuple(
             Trace(
                 str(row["corpus"]),
-                str(row["folder"]),
+                _hashes(row["folders"], ()),
                 row["is_own"] is True,
                 _hashes(row["train"], (2,)),
                 _hashes(row["dev"], (2,)),
@@ -185,7 +186,7 @@ class TrainingData:
             speakers = {text_hash(speaker) for item in items if (speaker := known_speaker(item)) is not None}
             apart = {name_hash(item) for _, item in held_out.get(key, [])}
             rows = {kind: _named_rows(part) for kind, part in mine.items()}
-            self.parts.append((key, audio_folder(items), rows, _sorted(apart), _sorted(speakers)))
+            self.parts.append((key, folder_hashes(audio_folder(items)), rows, _sorted(apart), _sorted(speakers)))
 
     def seen(self, waveforms: Mapping[str, Hashes], earlier: Seen | None = None) -> Seen:
         """Return it as a checkpoint keeps it.
@@ -195,13 +196,13 @@ class TrainingData:
             earlier: of the checkpoint that the training resumes, which may have read what this process has not yet
         """
         traces = []
-        for key, folder, rows, held_out, speakers in self.parts:
+        for key, folders, rows, held_out, speakers in self.parts:
             arrays = {}
             for kind, (names, places) in rows.items():
                 hashes = waveforms.get(self.names[kind])
                 sounds = np.full(len(names), NOT_READ, np.int64) if hashes is None else hashes[places]
                 arrays[kind] = _with_earlier(np.stack([names, sounds], axis=1), key, kind, earlier)
-            traces.append(Trace(key, folder, True, arrays["train"], arrays["dev"], held_out, speakers))
+            traces.append(Trace(key, folders, True, arrays["train"], arrays["dev"], held_out, speakers))
         return Seen(tuple(traces))
 
 
@@ -222,6 +223,12 @@ def audio_folder(items: Iterable[Utterance]) -> str:
     """Return the innermost folder that holds the audio of all utterances; degraded copies do not count."""
     folders = {os.path.dirname(item.path) for item in items if item.source is None}
     return os.path.realpath(os.path.commonpath(map(os.path.abspath, folders))) if folders else ""
+
+
+def folder_hashes(folder: str) -> Hashes:
+    """Return the hashes of the paths of a folder and, ahead of it, of those around it; none for an empty path."""
+    paths = [*reversed(Path(folder).parents), Path(folder)] if folder else []
+    return np.array([text_hash(str(path)) for path in paths], dtype=np.int64)
 
 
 def _by_corpus(items: Sequence[Utterance]) -> dict[str, list[tuple[int, Utterance]]]:
@@ -353,17 +360,17 @@ def examples_of(names: Sequence[str]) -> str:
 def _traces_of(seen: Seen, corpus: Corpus, items: Sequence[Utterance], key: str) -> list[Trace]:
     """Return the traces of the corpus that the utterances are from."""
     every = [item for part in corpus.splits.values() for item in part if (item.corpus or "") == key]
-    folder = audio_folder(items) or audio_folder(every)  # degraded copies lie elsewhere
+    folders = folder_hashes(audio_folder(items) or audio_folder(every))  # degraded copies lie elsewhere
     return [
         item
         for item in seen.traces
-        if (_is_nested(item.folder, folder) if folder else _is_copied(item, items)) or _is_moved(item, every)
+        if (_is_nested(item.folders, folders) if len(folders) else _is_copied(item, items)) or _is_moved(item, every)
     ]
 
 
-def _is_nested(one: str, other: str) -> bool:
-    first, second = sorted((Path(one), Path(other)), key=lambda path: len(path.parts))
-    return bool(one and other) and second.is_relative_to(first)
+def _is_nested(one: Hashes, other: Hashes) -> bool:
+    """Return whether one of two folders holds the other, or is it."""
+    return bool(len(one) and len(other)) and (one[-1] in other or other[-1] in one)
 
 
 def _is_copied(trace: Trace, items: Sequence[Utterance]) -> bool:

@@ -111,6 +111,20 @@ def test_another_fold_is_refused_and_allowed_with_a_note(
     assert [warning for warning in load_study([best.parent]).warnings if note in warning]
 
 
+def test_weights_that_are_only_named_are_checked_too(cli: Cli, tiny_corpus: TinyCorpus, best: Path):
+    words = ("-m", "evaluate", *HEAD, "-i", best, "-t", "test", "-p", "apart", "-o", tiny_corpus.overrides())
+    assert "was trained on 16 of its 16 utterances" in cli(*words, "-v", "fold2", code=1).error
+    cli(*words, "-v", "fold1")
+
+
+def test_inference_warns_of_training_audio(
+    cli: Cli, tiny_corpus: TinyCorpus, best: Path, caplog: pytest.LogCaptureFixture
+):
+    for name, expected in (("s0_ang_0.wav", []), ("s4_ang_0.wav", [f"{best} was trained on this audio"])):
+        cli("-m", "inference", "-e", best, "-t", tiny_corpus.root / name)
+        assert [said.partition(": ")[2] for said in warnings_in(caplog) if "trained on" in said] == expected
+
+
 def test_dev_and_train_are_evaluated(best: Path, evaluate: Callable[..., Any]):
     evaluate("dev")
     evaluate("train")
