@@ -53,7 +53,8 @@ def _is_optimizer(value: Any) -> bool:
 ARGUMENTS: dict[str, tuple[Check, str]] = {
     **dict.fromkeys(
         ("upstream", "downstream", "mode", "evaluate_split", "expdir", "upstream_path", "downstream_path",
-         "upstream_feature_selection", "config", "device", "downstream_variant"),
+         "upstream_feature_selection", "config", "device", "downstream_variant", "cache_dir", "hub", "override",
+         "init_ckpt", "past_exp"),
         (_is_text, "text"),
     ),
     **dict.fromkeys(
@@ -105,8 +106,13 @@ def check_limits(path: Path, content: dict[str, Any]) -> None:
             _check_tensor(path, value)
         return parts_of(value)
 
+    def plain(value: Any) -> Iterable[Any]:
+        if isinstance(value, Tensor):
+            raise CheckpointError(f"{path}: its Args or Config hold a tensor; it was not written by s3prl")
+        return parts_of(value)
+
     for name in ("Args", "Config"):
-        reason = excess(content.get(name))
+        reason = excess(content.get(name), plain)
         if reason is not None:
             raise CheckpointError(f"{path}: its {name} {reason}; it was not written by s3prl or s3prl-emotion")
     reason = excess(content, parts, largest=LARGEST_CONTENT)
@@ -137,6 +143,8 @@ def check_experiment(path: Path, content: dict[str, Any]) -> None:
         CheckpointError: names the argument or weight and what it must be
     """
     args = content["Args"]
+    if not all(isinstance(name, str) for name in vars(args)):
+        raise CheckpointError(f"{path}: its Args must have names; it is not a checkpoint of run_downstream.py")
     check_arguments(path, args, ("downstream", "upstream"))
     for name, (check, expected) in ARGUMENTS.items():
         if hasattr(args, name) and not check(getattr(args, name)):

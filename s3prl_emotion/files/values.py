@@ -46,13 +46,20 @@ def check_moments(target: Any, where: str) -> None:
     Raises:
         CheckpointError: a moment has another shape than its weight, or is not finite
     """
+    kinds = set()
     for group in getattr(target, "param_groups", []):
         for parameter in group["params"]:
-            for key, value in target.state.get(parameter, {}).items():
+            state = target.state.get(parameter, {})
+            kinds.add(frozenset(state) or None)
+            for key, value in state.items():
                 if key in LIKE_WEIGHTS and getattr(value, "shape", None) != parameter.shape:
                     raise CheckpointError(f"{where}: {key} does not have the shape of its weight")
+                if key == "step" and not _is_count(value):
+                    raise CheckpointError(f"{where}: step must be a number from 0, got {shown(value)}")
                 if isinstance(value, Tensor) and not value.isfinite().all():
                     raise CheckpointError(f"{where}: {key} holds values that are not finite; use an older checkpoint")
+    if len(kinds - {None}) > 1:
+        raise CheckpointError(f"{where}: some weights lack moments that others have; use an older checkpoint")
 
 
 @contextmanager
@@ -89,8 +96,23 @@ def _check_module(fresh: Mapping[str, Any], weights: Mapping[str, Any], where: s
 def _check_groups(fresh: list[dict[str, Any]], groups: list[dict[str, Any]], where: str) -> None:
     for ours, theirs in zip(fresh, groups, strict=False):
         for key, value in theirs.items():
-            if key in ours and key != "params" and not _is_like(ours[key], value):
+            if key in ours and key != "params" and not (_is_like(ours[key], value) and _is_rate(key, value)):
                 raise CheckpointError(f"{where}: {key} must be like {shown(ours[key])}, got {shown(value)}")
+        for key, value in ours.items():  # flags may be missing, of which each version of torch has more
+            if key not in theirs and not isinstance(value, (bool, type(None))):
+                raise CheckpointError(f"{where}: a group of weights lacks {key}; use an older checkpoint")
+
+
+def _is_rate(key: str, value: Any) -> bool:
+    """Return whether the numbers of an optimizer's option are in its range: from 0, averages below 1."""
+    numbers = value if isinstance(value, (list, tuple)) else [value]
+    return all(0 <= number < (1 if key == "betas" else math.inf) for number in numbers if number is not None)
+
+
+def _is_count(value: Any) -> bool:
+    if isinstance(value, Tensor):
+        return value.numel() == 1 and bool(value >= 0)
+    return isinstance(value, int) and value >= 0
 
 
 def _check_scheduler(scheduler: Any, fresh: Mapping[str, Any], state: Mapping[str, Any], where: str) -> None:
@@ -107,7 +129,7 @@ def _is_like(ours: Any, theirs: Any) -> bool:
     if isinstance(ours, bool) or ours is None:
         return theirs is None or isinstance(theirs, (bool, int, float))
     if isinstance(ours, (int, float)):
-        return theirs is None or (isinstance(theirs, (int, float)) and math.isfinite(theirs))
+        return isinstance(theirs, (int, float)) and math.isfinite(theirs)
     if isinstance(ours, (list, tuple)):
         return (
             isinstance(theirs, (list, tuple))

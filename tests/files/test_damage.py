@@ -177,6 +177,9 @@ STRUCTURES: dict[str, tuple[Callable[[State], Any], str]] = {
     "Args without downstream": (lambda state: delattr(state["Args"], "downstream"), "its Args lack downstream"),
     "seed a text": (put("Args", "seed", "1"), r"its Args\.seed must be a number"),
     "seed below 0": (put("Args", "seed", -1), r"its Args\.seed must be a number from 0"),
+    "a tensor in Args": (put("Args", "cache_dir", torch.zeros(2)), "its Args or Config hold a tensor"),
+    "a tensor in Config": (put("Config", "runner", "total_steps", torch.zeros(2)), "its Args or Config hold a tensor"),
+    "Args without names": (lambda state: vars(state["Args"]).update({1: 2}), "its Args must have names"),
     "upstream a list": (put("Args", "upstream", ["fbank"]), r"its Args\.upstream must be text"),
     "layer a text": (
         put("Args", "upstream_layer_selection", "3"),
