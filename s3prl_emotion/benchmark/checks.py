@@ -14,7 +14,7 @@ from typing import Any
 from s3prl_emotion import host
 from s3prl_emotion.benchmark.expansion import steps_named_in
 from s3prl_emotion.benchmark.plan import Plan, Run
-from s3prl_emotion.errors import ConfigError, EmotionError, UsageError, nearest, one_line
+from s3prl_emotion.errors import ConfigError, EmotionError, LabelError, UsageError, nearest, one_line
 
 logger = logging.getLogger(__name__)
 ONE_LAYER = ("last_hidden_state",)  # features that are a single layer in every adapter of the suite
@@ -75,6 +75,33 @@ def _check_run(run: Run) -> None:
     for mode, split in (("train", None), *(("evaluate", test) for test in run.tests)):
         args = Namespace(downstream=run.head, downstream_variant=run.cell.fold, mode=mode, evaluate_split=split)
         preflight.check_head(args, run.config)
+    _check_unseen(run)
+
+
+def _check_unseen(run: Run) -> None:
+    """Refuse tests that hold what the run trains on, by their names; its audio is compared when it is read.
+
+    Raises:
+        LabelError: names the split, and how much of it is trained on
+    """
+    from s3prl_emotion.corpora import load_corpus
+    from s3prl_emotion.corpora.seen import SEEN_SPLITS, TrainingData, overlap_of
+
+    if run.allow_seen:
+        return
+    expert = host.expert_class(run.head)
+    section, runner = run.config["downstream_expert"], run.config["runner"]
+    _, data, modelrc = expert.read_section(section, run.cell.fold, runner)
+    corpus = load_corpus(data, expert.required_labels(modelrc))
+    train_split = runner.get("train_dataloader", "train")
+    seen = TrainingData(corpus, train_split).seen({})
+    for split in run.tests:
+        overlap = overlap_of(seen, corpus, split)
+        if overlap.is_seen and split not in (train_split, *SEEN_SPLITS):
+            raise LabelError(
+                f"split {split!r}: the run is trained on {overlap.counts} ({overlap.examples}); test other data, or "
+                "give --allow_seen, which every output then says"
+            )
 
 
 def _check_optimizer(config: dict[str, Any]) -> None:

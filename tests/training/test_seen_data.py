@@ -18,10 +18,12 @@ from conftest import RATE, Cli, TinyCorpus, tone, write_tiny_corpus
 
 import s3prl_emotion
 from s3prl_emotion import cli as suite
+from s3prl_emotion.benchmark.checks import check_plan
 from s3prl_emotion.benchmark.execution import _evaluate_command, _train_command
 from s3prl_emotion.benchmark.plan import Plan
 from s3prl_emotion.benchmark.reading import read_matrix
 from s3prl_emotion.corpora.seen import KEY, read_seen
+from s3prl_emotion.errors import ConfigError
 from s3prl_emotion.files.checkpoint import load_checkpoint, save_checkpoint
 from s3prl_emotion.files.folders import recipes_folder
 from s3prl_emotion.report.reading.study import load_study
@@ -276,6 +278,21 @@ def test_server_s_log_warns_of_training_audio(best: Path, tiny_corpus: TinyCorpu
         worker._respond(name, (tiny_corpus.root / name).open("rb"))
         assert warnings_in(caplog).count("an uploaded file is audio that the checkpoint was trained on") == expected
     worker.close()
+
+
+def test_benchmark_refuses_such_a_matrix_before_it_trains(tiny_corpus: TinyCorpus, tmp_path: Path):
+    data = {"labels": str(tiny_corpus.labels), "root": str(tiny_corpus.root)}
+    about = {
+        "kind": "matrix", "title": "leak", "head": "emotion_corr_attn", "folds": ["fold1"], "tests": ["test", "other"],
+        "recipe": str(recipes_folder() / "demo" / "emotion_corr_attn.yaml"), "systems": {"one": {}},
+        "upstreams": {"fbank": {"name": "fbank_no_cmvn"}},
+        "overrides": {f"{DATA}.{key}": value for key, value in (data | {"classes": None, "extra_tests": {"other": data}}).items()},
+    }  # fmt: skip
+    matrix = tmp_path / "matrix.yaml"
+    matrix.write_text(json.dumps(about))
+    with pytest.raises(ConfigError, match=r"systems\.one, fold1: split 'other': the run is trained on 32 of its 48 "):
+        check_plan(Plan(read_matrix(matrix), tmp_path / "out"))
+    check_plan(Plan(read_matrix(matrix), tmp_path / "out", allow_seen=True))
 
 
 @pytest.mark.parametrize("allowed", [False, True])
