@@ -282,11 +282,12 @@ def test_server_s_log_warns_of_training_audio(best: Path, tiny_corpus: TinyCorpu
 
 def test_benchmark_refuses_such_a_matrix_before_it_trains(tiny_corpus: TinyCorpus, tmp_path: Path):
     data = {"labels": str(tiny_corpus.labels), "root": str(tiny_corpus.root)}
+    keys = data | {"classes": None, "extra_tests": {"other": data}}
     about = {
         "kind": "matrix", "title": "leak", "head": "emotion_corr_attn", "folds": ["fold1"], "tests": ["test", "other"],
         "recipe": str(recipes_folder() / "demo" / "emotion_corr_attn.yaml"), "systems": {"one": {}},
         "upstreams": {"fbank": {"name": "fbank_no_cmvn"}},
-        "overrides": {f"{DATA}.{key}": value for key, value in (data | {"classes": None, "extra_tests": {"other": data}}).items()},
+        "overrides": {f"{DATA}.{key}": value for key, value in keys.items()},
     }  # fmt: skip
     matrix = tmp_path / "matrix.yaml"
     matrix.write_text(json.dumps(about))
