@@ -1,8 +1,8 @@
-"""Keep s3prl's upstreams from running code that their files hold.
+"""Keep s3prl's upstreams and tasks from running code that their files hold.
 
-s3prl 0.4.18 evaluates strings of a model's configuration and unpickles some files in full. None of its files is edited:
-``eval`` is replaced by name in the modules that evaluate strings of files, and ``torch.load`` reads tensors and plain
-data alone where s3prl calls it.
+s3prl 0.4.18 evaluates strings of a model's configuration and of a task's recipe, and unpickles some files in full. None
+of its files is edited: ``eval`` is replaced by name in the modules that evaluate such strings, and ``torch.load`` reads
+tensors and plain data alone where s3prl calls it.
 """
 
 from __future__ import annotations
@@ -20,10 +20,11 @@ import torch
 
 from s3prl_emotion.errors import CheckpointError
 from s3prl_emotion.files.trust import trusts_upstream, unsafe_origin
-from s3prl_emotion.host.literals import kaldi_function, read_literal
+from s3prl_emotion.host.literals import kaldi_function, read_literal, read_name
 from s3prl_emotion.limits import wrong_size
 
 EVALUATING = {
+    "s3prl.downstream.timit_phone.upstream_expert": read_name,
     "s3prl.upstream.baseline.extracter": kaldi_function,
     **dict.fromkeys(
         (
@@ -61,9 +62,27 @@ def guard() -> None:
     GUARDED.append("torch.load: reads tensors and plain data alone where s3prl calls it")
 
 
+def guard_task(name: str) -> None:
+    """Replace ``eval`` in the modules of one of s3prl's own tasks, whose recipe a checkpoint may bring.
+
+    Args:
+        name: of the task (``-d``)
+    """
+    importlib.import_module(f"s3prl.downstream.{name}.expert")
+    root = _host_folder()
+    for known, module in list(sys.modules.items()):
+        if known.startswith("s3prl.downstream.") and str(getattr(module, "__file__", None)).startswith(root):
+            vars(module).setdefault("eval", read_name)
+
+
+def _host_folder() -> str:
+    """Return the folder of s3prl's own files, with a separator at its end."""
+    return f"{Path(importlib.import_module('s3prl').__file__ or '').resolve().parent}{os.sep}"
+
+
 def _guarded(load: Any) -> Any:
     """Return ``torch.load`` with ``weights_only=True`` for callers in s3prl."""
-    root = f"{Path(importlib.import_module('s3prl').__file__ or '').resolve().parent}{os.sep}"
+    root = _host_folder()
 
     @functools.wraps(load)
     def guarded(file: Any, *args: Any, **options: Any) -> Any:

@@ -1,9 +1,11 @@
-"""Read the Python expressions in configurations of s3prl's models without evaluating code."""
+"""Read the Python expressions in configurations of s3prl's models and tasks without evaluating code."""
 
 from __future__ import annotations
 
 import ast
+import math
 import re
+import sys
 from typing import Any
 
 from s3prl_emotion.errors import CheckpointError
@@ -11,6 +13,8 @@ from s3prl_emotion.errors import CheckpointError
 MOST_CHARACTERS = 4096
 MOST_ITEMS = 4096  # of a list, repetitions included; models have some ten layers
 SHOWN = 60  # characters of a refused string in its message
+NAME = re.compile(r"(self\.)?(?!\w*__)[A-Za-z_]\w*")
+CONSTANTS = {"math.inf": math.inf, "-math.inf": -math.inf}
 KALDI = re.compile(r"torchaudio\.compliance\.kaldi\.(fbank|mfcc|spectrogram)")
 
 
@@ -25,7 +29,7 @@ def read_literal(text: Any) -> Any:
             return _value(ast.parse(text.strip(), mode="eval").body)
         except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
             pass
-    raise CheckpointError(_refusal(text, "a Python literal"))
+    raise CheckpointError(_refusal(text, "a Python literal", "the upstream's configuration"))
 
 
 def kaldi_function(text: Any) -> Any:
@@ -38,8 +42,29 @@ def kaldi_function(text: Any) -> Any:
 
     found = KALDI.fullmatch(text) if isinstance(text, str) else None
     if found is None:
-        raise CheckpointError(_refusal(text, "the name of a feature (fbank, mfcc, spectrogram)"))
+        wanted = "the name of a feature (fbank, mfcc, spectrogram)"
+        raise CheckpointError(_refusal(text, wanted, "the upstream's configuration"))
     return getattr(torchaudio.compliance.kaldi, found[1])
+
+
+def read_name(text: Any) -> Any:
+    """Return the class or function whose name, or the method whose ``self.name``, stands in a task's recipe.
+
+    The name is looked up where it is evaluated: among the caller's variables, then in its module.
+
+    Raises:
+        CheckpointError: the string is anything else, or nothing callable has this name; nothing in it was run
+    """
+    if isinstance(text, str) and text in CONSTANTS:
+        return CONSTANTS[text]
+    if isinstance(text, str) and NAME.fullmatch(text):
+        caller, (first, _, method) = sys._getframe(1), text.partition(".")
+        found = getattr(caller.f_locals.get("self"), method, None) if method else None
+        for scope in () if method else (caller.f_locals, caller.f_globals):
+            found = found or scope.get(first)
+        if callable(found):
+            return found
+    raise CheckpointError(_refusal(text, "the name of a class or function that it knows", "the task's recipe"))
 
 
 def _value(node: ast.expr) -> Any:
@@ -60,7 +85,7 @@ def _limited(items: int, build: Any) -> Any:
     return build()
 
 
-def _refusal(text: Any, wanted: str) -> str:
+def _refusal(text: Any, wanted: str, where: str) -> str:
     shown = " ".join(str(text).split()) if isinstance(text, str) else type(text).__name__
     shown = shown if len(shown) <= SHOWN else f"{shown[:SHOWN]} …"
-    return f"refused: {shown!r} in the upstream's configuration is not {wanted}; no code in it was run"
+    return f"refused: {shown!r} in {where} is not {wanted}; no code in it was run"

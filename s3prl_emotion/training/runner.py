@@ -17,6 +17,7 @@ from s3prl.utility.helper import is_leader_process
 from tensorboardX import SummaryWriter
 from torch import Tensor
 
+from s3prl_emotion import host
 from s3prl_emotion.distributed import in_touch, leaders, rank, share_weights
 from s3prl_emotion.errors import CheckpointError, ConfigError, EmotionError, UsageError
 from s3prl_emotion.experts.heads import is_emotion_head
@@ -99,6 +100,8 @@ class SuiteRunner(Runner):
     def _get_downstream(self) -> ModelEntry:
         if not self.host_order:  # whatever upstream and featurizer drew, the head depends on --seed alone
             seed_everything(self.args.seed)
+        if not self.is_suite:
+            host.guard_task(self.args.downstream)
         entry = super()._get_downstream()
         if rank():  # the head is the same in every process, its dropout masks differ
             seed_everything(self.args.seed + SEEDS_APART * rank())

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+from conftest import Cli, TinyCorpus
 
 import s3prl_emotion
 from s3prl_emotion import host
@@ -18,7 +19,7 @@ from s3prl_emotion.files import trust
 from s3prl_emotion.files.checkpoint import load_checkpoint
 from s3prl_emotion.files.trust import trusting
 from s3prl_emotion.host.guards import EVALUATING
-from s3prl_emotion.host.literals import kaldi_function, read_literal
+from s3prl_emotion.host.literals import kaldi_function, read_literal, read_name
 
 s3prl_emotion.register()
 
@@ -56,11 +57,45 @@ def test_only_names_of_filterbanks_are_functions():
             kaldi_function(f"torchaudio.compliance.kaldi.{name}")
 
 
+class Task:
+    """Looks names up as s3prl's tasks do."""
+
+    def get_dev_dataloader(self) -> str:
+        return "dev"
+
+    def look_up(self, text: Any) -> Any:
+        return read_name(text)
+
+
+def test_recipes_of_tasks_name_classes_and_methods():
+    task = Task()
+    assert task.look_up("Task") is Task
+    assert task.look_up("self.get_dev_dataloader")() == "dev"
+    assert task.look_up("-math.inf") == float("-inf")
+    for text in (
+        "torch.hub.load", "exec", "__import__", "task", "self.__class__", "self.look_up.__globals__", "os", "self.x",
+        "Task or open('x', 'w')", "self.get_dev_dataloader() or self.get_dev_dataloader", None,
+    ):  # fmt: skip
+        with pytest.raises(CheckpointError, match="in the task's recipe is not the name of a class or function"):
+            task.look_up(text)
+
+
+def test_no_code_runs_from_the_recipe_of_a_task(cli: Cli, superb_corpus: TinyCorpus, tmp_path: Path):
+    code = f"__import__('pathlib').Path({str(tmp_path / 'marker')!r}).touch() or UtteranceLevel"
+    data = {"root": str(superb_corpus.root), "meta_data": str(superb_corpus.labels), "test_fold": "fold1"}
+    values = [f"config.downstream_expert.datarc.{key}={value}" for key, value in data.items()]
+    words = ("-m", "train", "-d", "emotion", "-u", "fbank_no_cmvn", "-p", tmp_path / "run")
+    more = f"config.downstream_expert.modelrc.select={code!r}"
+    line = cli(*words, "-o", ",,".join([*values, more, "config.runner.total_steps=1"]), code=1).error
+    assert "in the task's recipe is not the name of a class or function that it knows; no code in it was run" in line
+    assert not (tmp_path / "marker").exists()
+
+
 def test_every_string_that_s3prl_evaluates_is_its_own_or_guarded():
     import s3prl.upstream
 
     folder, own = Path(s3prl.upstream.__path__[0]), {"module_name", "hook.module_path"}
-    found = set()
+    found = {"s3prl.downstream.timit_phone.upstream_expert"}
     for path in folder.rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             called = node.func.id if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) else None
