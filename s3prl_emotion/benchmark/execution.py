@@ -166,10 +166,11 @@ def _timed(state: State, name: str, processes: Processes, command: list[str], ru
 
 
 def _train_command(run: Run, device: str | None) -> list[str]:
-    words = ["run_downstream.py", "-m", "train", "-d", run.head, "-c", str(run.folder / "recipe.yaml")]
+    words = ["run_downstream.py", "-m", "train", *(["-a"] if _states(run) else []), "-d", run.head]
+    words += ["-c", str(run.folder / "recipe.yaml")]
     words += ["-p", str(run.expdir), "--seed", str(run.cell.seed), *run.upstream_flags, *run.store_flags]
     words += [*(["--device", device] if device else []), *_seen_flag(run)]
-    return [*words, "-a"] if _states(run) else words
+    return words
 
 
 def _states(run: Run) -> bool:
