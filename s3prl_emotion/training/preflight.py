@@ -90,8 +90,10 @@ def check_arguments(args: Namespace, given: Sequence[str], held: ExitStack) -> N
     _check_store(args, effective, config)
     if args.local_rank is not None and is_emotion_head(effective.downstream) and is_superb(config):
         raise UsageError("torchrun: runner.seeding superb is SUPERB's protocol for one process; use seeding: seed")
-    folder, trains = Path(effective.expdir), args.mode == "train" and distributed.is_first(args)
-    _check_writable(folder)
+    folder, is_first = Path(effective.expdir), distributed.is_first(args)
+    trains = is_first and args.mode == "train"
+    if is_first:  # alone: it may rename the folder while the others start
+        _check_writable(folder)
     if trains:
         run_folder.check_free(args, folder, past)
     if args.init_ckpt and past is None:
