@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
+from zlib import crc32
 
 import numpy as np
 import pandas as pd
@@ -66,9 +67,10 @@ def environment_of(folder: Path) -> dict[str, str]:
 
 
 def _speak(path: Path, number: int, kind: int = 0, form: str | None = None) -> None:
-    """Write an utterance: its class tells the pitch, its number everything else."""
+    """Write an utterance: its class tells the pitch, its corpus and number everything else."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    wave = tone(100 * 1.3**kind * (1 + 0.01 * (number % 5)), 0.3 + 0.02 * (number % 9), number)
+    seed = crc32(f"{path.parent.parent.name} {number}".encode())  # no two corpora share a sound
+    wave = tone(100 * 1.3**kind * (1 + 0.01 * (number % 5)), 0.3 + 0.02 * (number % 9), seed)
     soundfile.write(path, wave, RATE, format=form)
 
 
