@@ -306,11 +306,13 @@ def run_recipe(world: World, path: Path, recipe: Recipe, folder: Path) -> None:
     (folder / "recipe.yaml").write_text(yaml.safe_dump(recipe, sort_keys=False))
     words: list[object] = ["run_downstream.py", "-m", "train", "-d", head, "-c", folder / "recipe.yaml"]
     words += ["-p", folder / "exp", "-u", upstream["name"]]
+    named: list[object] = []  # what a checkpoint cannot choose
     if "model_config" in upstream:
         options = upstream["model_config"]  # of a file beside the matrix, or the options themselves
         content = options if isinstance(options, dict) else yaml.safe_load((upstream["folder"] / options).read_text())
         (folder / "upstream.yaml").write_text(yaml.safe_dump(content))
-        words += ["-g", folder / "upstream.yaml"]
+        named = ["-g", folder / "upstream.yaml"]
+    words += named
     words += [] if stock or is_superb(recipe) else ["--feature_store", world.store]
     world.run(*words, "-o", flag_of(overrides), log=folder / "log")
     if head != "example":  # which writes no curves
@@ -320,7 +322,7 @@ def run_recipe(world: World, path: Path, recipe: Recipe, folder: Path) -> None:
         return
     if "test" not in recipe["runner"]["eval_dataloaders"]:
         best = folder / "exp" / "dev-best.ckpt"
-        world.run("run_downstream.py", "-m", "evaluate", "-e", best, "-t", "test", log=folder / "log-test")
+        world.run("run_downstream.py", "-m", "evaluate", "-e", best, *named, "-t", "test", log=folder / "log-test")
     for split in dict.fromkeys([*recipe["runner"]["eval_dataloaders"], "test"]):
         check_split(folder / "exp", split, head, put(recipe, overrides))
 

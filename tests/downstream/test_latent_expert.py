@@ -70,7 +70,7 @@ def extra(corpus: TinyCorpus) -> dict[str, object]:
 def test_every_method_learns_and_is_evaluated_from_its_checkpoint_alone(
     cli: Cli, graded_corpus: TinyCorpus, method: str
 ):
-    steps = {"runner.total_steps": 40, "runner.eval_step": 40, "runner.save_step": 40, "optimizer.lr": 0.02}
+    steps = {"runner.total_steps": 80, "runner.eval_step": 80, "runner.save_step": 80, "optimizer.lr": 0.02}
     train(cli, graded_corpus, **{f"{MODEL}.method": method}, **steps)
     metrics = metrics_of("exp")
     assert metrics["UAR"] > (0.8 if method in SUPERVISED else 0.5)

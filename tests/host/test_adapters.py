@@ -683,7 +683,9 @@ def test_a_head_trains_on_several_side_by_side(cli: Cli, tiny_corpus: TinyCorpus
     assert 240 + 21 + 88 in {size for weight in head.values() for size in getattr(weight, "shape", ())}
     members[1]["name"] = "mel_fO"
     Path("several.yaml").write_text(yaml.safe_dump({"upstreams": members}))
-    assert "concat.upstreams.1.name mel_fO: no such upstream; nearest: mel_f0" in cli(*words, code=1).error
+    assert (
+        "concat.upstreams.1.name mel_fO: no such upstream; nearest: mel_f0" in cli(*words, "--overwrite", code=1).error
+    )
 
 
 def test_the_command_line_refuses_what_an_adapter_does_not_know(cli: Cli, tiny_corpus: TinyCorpus) -> None:
