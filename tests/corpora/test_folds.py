@@ -134,6 +134,7 @@ def where(table: pd.DataFrame, **values: Any) -> dict[str, list[tuple[str, str]]
     return placed
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("seed", range(100))
 def test_fewer_rows_move_nobody_while_the_speakers_stay(seed: int):
     rng = np.random.default_rng(seed)

@@ -88,9 +88,15 @@ def interrupt(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> Interrupt:
     [
         pytest.param({}, id="in the middle of an epoch"),
         pytest.param({"runner.save_step": 6, "runner.total_steps": 12}, id="at the end of an epoch"),
-        pytest.param({"runner.gradient_accumulate_steps": 2, f"{DATA}.train_batch_size": 5}, id="accumulation"),
+        pytest.param(
+            {"runner.gradient_accumulate_steps": 2, f"{DATA}.train_batch_size": 5},
+            id="accumulation",
+            marks=pytest.mark.full,
+        ),
         pytest.param({f"{DATA}.num_workers": 2, "runner.log_step": 4}, id="workers", marks=pytest.mark.full),
-        pytest.param({f"{DATA}.pre_load": True, f"{DATA}.class_weights": "balanced"}, id="preloaded"),
+        pytest.param(
+            {f"{DATA}.pre_load": True, f"{DATA}.class_weights": "balanced"}, id="preloaded", marks=pytest.mark.full
+        ),
         pytest.param(
             {
                 f"{DATA}.balanced_sampling": True,
@@ -108,6 +114,7 @@ def interrupt(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> Interrupt:
                 "specaug.apply_time_warp": True,
             },
             id="scheduler and SpecAugment",
+            marks=pytest.mark.full,
         ),
     ],
 )

@@ -596,6 +596,7 @@ def test_stock_example(cli: Cli):
 # --- the rest ----------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.full
 def test_real_process_trains_and_infers(run: Run, tmp_path: Path, tiny_corpus: TinyCorpus):
     """From a working directory that is not the checkout, by the launcher and as an installed package is called."""
     cwd = tmp_path / "deep" / "down"
