@@ -22,6 +22,8 @@ from torch import Tensor, nn
 from s3prl_emotion.errors import CheckpointError
 from s3prl_emotion.files.folders import PACKAGE, adapters_folder
 from s3prl_emotion.files.versions import versions
+from s3prl_emotion.store.contents import file_hash
+from s3prl_emotion.store.identity import checkpoint_hash
 from s3prl_emotion.store.segments import raw_bytes
 from s3prl_emotion.upstreams.pretrained import hash_of
 
@@ -201,8 +203,7 @@ def _code(model: nn.Module) -> dict[str, str]:
         elif item is type(model) or item.__module__.partition(".")[0] == type(model).__module__.partition(".")[0]:
             files.setdefault(origin, set()).update(_with_folder(file))
     return {
-        origin: hash_of(sorted(f"{path.name}:{_content(str(path))}" for path in paths))
-        for origin, paths in files.items()
+        origin: hash_of(sorted(f"{path.name}:{file_hash(path)}" for path in paths)) for origin, paths in files.items()
     }
 
 
@@ -228,20 +229,8 @@ def _origin(file: Path) -> str:
 
 
 def _content(name: Any) -> str | None:
-    """Return a hash of a file or of all files in a folder; other names, such as addresses, as they are."""
-    if name is None or not isinstance(name, str):
-        return None if name is None else hash_of(name)
-    path = Path(name).expanduser()
-    if path.is_dir():
-        files = sorted(file for file in path.rglob("*") if file.is_file() and "__pycache__" not in file.parts)
-        return hash_of([f"{file.relative_to(path).as_posix()}:{_content(str(file))}" for file in files])
-    if not path.is_file():
-        return name
-    digest = xxhash.xxh3_128()
-    with path.open("rb") as file:
-        while block := file.read(1 << 22):
-            digest.update(block)
-    return digest.hexdigest()
+    """Return a hash of what ``-k`` or ``-g`` names; of options that are given themselves, of these."""
+    return checkpoint_hash(name) if name is None or isinstance(name, str) else hash_of(name)
 
 
 def _read(text: Any, path: str | Path) -> dict[str, Any]:
