@@ -1,0 +1,1 @@
+"""What the suite knows about processes: how they end, how children end with them, and processes that load data."""
