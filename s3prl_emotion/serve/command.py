@@ -61,6 +61,7 @@ def _serve(args: Namespace) -> int:
         from s3prl_emotion.serve.access import is_local
         from s3prl_emotion.serve.application import application
         from s3prl_emotion.serve.listening import Server, address_of, listen
+        from s3prl_emotion.serve.log import counting
         from s3prl_emotion.serve.worker import Worker
 
         worker = Worker(load_predictor(ModelArguments.of(args), quiet=True), limits, windows)
@@ -70,7 +71,8 @@ def _serve(args: Namespace) -> int:
         listen(listener)
         server = Server(application(worker, local), lambda: _announce(address_of(listener), args.open))
         try:
-            server.run(sockets=[listener])
+            with counting():
+                server.run(sockets=[listener])
         finally:
             worker.close()
             if worker.is_busy:  # nobody waits for the result, and a thread cannot be ended

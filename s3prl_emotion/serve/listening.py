@@ -9,8 +9,11 @@ import uvicorn
 from starlette.types import ASGIApp
 
 from s3prl_emotion.errors import UsageError
+from s3prl_emotion.serve.connections import Connection, Room, most_connections
 
 PATIENCE = 2  # s that running requests get to finish when the server ends
+ACCEPTED = 8  # connections that asyncio accepts in one go, before those that are too many are closed
+QUEUE = 128  # connections that the system keeps until they are accepted
 
 
 def bound(host: str, port: int) -> socket.socket:
@@ -60,7 +63,7 @@ def address_of(listener: socket.socket) -> str:
 
 
 class Server(uvicorn.Server):
-    """Serves one application on one socket.
+    """Serves one application on one socket, to as many connections as the process has files for.
 
     Args:
         app: the application
@@ -71,13 +74,17 @@ class Server(uvicorn.Server):
         # The application logs failures itself; with uvicorn's log each would appear twice.
         super().__init__(
             uvicorn.Config(
-                app, http="h11", ws="none", lifespan="off", log_config=None, log_level="critical", access_log=False,
-                server_header=False, proxy_headers=False, timeout_graceful_shutdown=PATIENCE,
+                app, http=Connection, backlog=ACCEPTED, ws="none", lifespan="off", log_config=None,
+                log_level="critical", access_log=False, server_header=False, proxy_headers=False,
+                timeout_graceful_shutdown=PATIENCE,
             )
         )  # fmt: skip
+        self.server_state = Room(most_connections())
         self.ready = ready
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Start the server, then call ``ready``."""
         await super().startup(sockets)
+        for listener in sockets or ():
+            listener.listen(QUEUE)  # asyncio has made the queue as short as what it accepts in one go
         self.ready()

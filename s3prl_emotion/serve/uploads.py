@@ -19,6 +19,7 @@ OTHER_FIELDS = 8  # form fields besides files
 FIELD_SIZE = 65_536  # bytes of each such field
 ENVELOPE = 4096  # bytes of multipart lines around each file or field
 SILENCE = 30.0  # s without a byte, after which an upload is refused
+SLOWEST = 1000  # bytes/s that an upload must have on average once SILENCE has passed
 LONGEST = 600.0  # s within which an upload must be complete
 DRAINED = 10.0  # s for which the rest of a refused upload is discarded, so that the client reads the response
 
@@ -73,15 +74,19 @@ async def _parse(request: Request, stream: AsyncGenerator[bytes, None], limits: 
 async def _counted(stream: AsyncGenerator[bytes, None], limits: Limits) -> AsyncGenerator[bytes, None]:
     """Yield chunks of the body, up to the limits on size and time."""
     most = limits.size + ENVELOPE * (limits.files + OTHER_FIELDS)
-    received, end = 0, asyncio.get_running_loop().time() + LONGEST
+    received, begun = 0, asyncio.get_running_loop().time()
     while True:
-        left = min(SILENCE, end - asyncio.get_running_loop().time())
+        due = begun + min(LONGEST, SILENCE + received / SLOWEST)
+        left = min(SILENCE, due - asyncio.get_running_loop().time())
         try:
             chunk = await asyncio.wait_for(anext(stream), left)
         except StopAsyncIteration:
             return
         except asyncio.TimeoutError as error:
-            raise Refused(408, f"the upload came too slowly ({SILENCE:g} s of silence, or {LONGEST:g} s)") from error
+            raise Refused(
+                408,
+                f"the upload came too slowly ({SILENCE:g} s of silence, less than {SLOWEST} bytes/s, or {LONGEST:g} s)",
+            ) from error
         received += len(chunk)
         if received > most:
             raise Refused(413, f"the upload is larger than {limits.megabytes:g} MB; send fewer or shorter files")

@@ -8,6 +8,7 @@ import json
 import os
 import socket
 import struct
+import subprocess
 import sys
 import tempfile
 import threading
@@ -645,3 +646,45 @@ def test_without_the_extra(missing: str, monkeypatch: pytest.MonkeyPatch, capsys
     monkeypatch.setitem(sys.modules, missing, None)
     line = error_of(capsys, "--ckpt", "any.ckpt")
     assert f"serve: {missing} is not installed; pip install 's3prl-emotion[serve]'" in line
+
+
+LIMITED = """
+import resource, sys
+resource.setrlimit(resource.RLIMIT_NOFILE, (100, 100))
+from s3prl_emotion.cli import main
+sys.exit(main())
+"""
+
+
+@pytest.mark.full
+@pytest.mark.skipif(sys.platform == "win32", reason="no limit on open files")
+def test_more_half_open_connections_than_files(trained: Trained, tmp_path: Path):
+    """The command, allowed 100 files, answers a good request among 300 half-sent ones, and its log stays small."""
+    words = ["serve", "--ckpt", str(trained("attends")), "--port", "0", "--device", "cpu"]
+    log = tmp_path / "log.txt"
+    with ExitStack() as stack:
+        server = subprocess.Popen(
+            [sys.executable, "-c", LIMITED, *words], stdout=subprocess.PIPE, stderr=log.open("wb"), text=True
+        )
+        stack.callback(server.wait, 60)
+        stack.callback(server.terminate)
+        assert server.stdout is not None
+        address = server.stdout.readline()
+        port = int(address.partition("127.0.0.1:")[2].partition("/")[0])
+        half = []
+        for number in range(300):
+            client = stack.enter_context(socket.create_connection(("127.0.0.1", port), timeout=60))
+            client.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\nX: ")
+            half.append(client)
+            if number % 100 == 99:
+                assert Site(None, port).ask("GET", "/about")[0] == 200  # type: ignore[arg-type]
+        for client in half:  # each is closed, the last ones after the time for headers
+            while True:
+                try:
+                    if not client.recv(1000):
+                        break
+                except ConnectionResetError:
+                    break
+        (result,) = Site(None, port).post(("a.wav", audio(SPEECH)))[1]["results"]  # type: ignore[arg-type]
+        assert result["error"] is None
+    assert log.stat().st_size < 10_000, log.read_text()[:2000]
