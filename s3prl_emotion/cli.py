@@ -9,7 +9,10 @@ import sys
 from collections.abc import Sequence
 from typing import NamedTuple, NoReturn
 
-from s3prl_emotion.errors import INTERRUPTED, PROGRAM, EmotionError, UsageError, nearest, one_line
+from s3prl_emotion.errors import PROGRAM, EmotionError, UsageError, nearest, one_line
+from s3prl_emotion.files.locks import keep_from_children
+from s3prl_emotion.processes.ending import code_of, reason_of, tidy
+from s3prl_emotion.processes.parent import end_with_torchrun
 
 
 class Command(NamedTuple):
@@ -60,21 +63,35 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: the command line without the program's name, by default of ``sys.argv``
 
     Returns:
-        exit code: 0, 1 after an error of the input or the environment, 130 after Ctrl-C
+        exit code: 0, 1 after an error of the input or the environment, 130 after Ctrl-C, 143 after SIGTERM, 129 after
+        SIGHUP
     """
     logging.basicConfig(level=logging.INFO, format="%(message)s")
+    keep_from_children()
+    end_with_torchrun()
     arguments = list(sys.argv[1:] if argv is None else argv)
-    try:
-        return _run(arguments)
-    except KeyboardInterrupt:
-        sys.stderr.write(f"{PROGRAM}: error: interrupted; finished work is kept\n")
-        return INTERRUPTED
-    except (EmotionError, OSError) as error:
-        if "--verbose" in arguments:
-            logging.exception("the error came from here:")
-        message = one_line(error) if isinstance(error, EmotionError) else str(error)
-        sys.stderr.write(f"{PROGRAM}: error: {' '.join(message.split())}\n")
-        return 1
+    with tidy() as ending:
+        try:
+            return _run(arguments)
+        except KeyboardInterrupt as error:
+            return _end(error)
+        except Exception as error:
+            if ending.is_asked:  # an error of its end, such as that of a child that got the signal too
+                return _end(error)
+            if not isinstance(error, (EmotionError, OSError)):
+                raise
+            if "--verbose" in arguments:
+                logging.exception("the error came from here:")
+            message = one_line(error) if isinstance(error, EmotionError) else str(error)
+            sys.stderr.write(f"{PROGRAM}: error: {' '.join(message.split())}\n")
+            return 1
+
+
+def _end(error: BaseException) -> int:
+    """Report what ended the command, and return the exit code."""
+    advice = getattr(error, "advice", None) or "finished work is kept; the same command goes on"
+    sys.stderr.write(f"{PROGRAM}: error: {reason_of(error)}; {advice}\n")
+    return code_of(error)
 
 
 def command() -> NoReturn:

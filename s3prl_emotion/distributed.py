@@ -162,18 +162,29 @@ def gather_rows(rows: Tensor) -> Tensor:
 
 
 @in_touch()
-def sum_gradients(parameters: Iterable[nn.Parameter], scale: float = 1.0) -> None:
-    """Sum the gradients of all processes; a parameter that no process used has none."""
+def sum_gradients(parameters: Iterable[nn.Parameter], scale: float = 1.0, asks: bool = False) -> bool:
+    """Sum the gradients of all processes; a parameter that no process used has none.
+
+    Args:
+        parameters: of which gradients are summed
+        scale: factor on the sum
+        asks: a question of this process, such as whether to end after this step
+
+    Returns:
+        whether any process ``asks``: the same in all, without a collective of its own
+    """
     if world() == 1:
-        return
+        return asks
     trained = [parameter for parameter in parameters if parameter.requires_grad]
     used = torch.tensor([float(parameter.grad is not None) for parameter in trained], device=trained[0].device)
     gradients = [torch.zeros_like(item) if item.grad is None else item.grad for item in trained]
-    flat = torch.cat([used, *(gradient.reshape(-1).float() for gradient in gradients)])
+    asked = used.new_full((1,), float(asks))
+    flat = torch.cat([asked, used, *(gradient.reshape(-1).float() for gradient in gradients)])
     dist.all_reduce(flat)
-    used, *summed = flat.split([len(used), *(gradient.numel() for gradient in gradients)])
+    asked, used, *summed = flat.split([1, len(used), *(gradient.numel() for gradient in gradients)])
     for parameter, gradient, count in zip(trained, summed, used.tolist(), strict=True):
         parameter.grad = (scale * gradient).view_as(parameter).to(parameter.dtype) if count else None
+    return bool(asked.item())
 
 
 @in_touch()

@@ -6,6 +6,7 @@ import copy
 import errno
 import os
 import re
+import signal
 import subprocess
 import sys
 import threading
@@ -14,15 +15,17 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from s3prl_emotion.errors import INTERRUPTED, TrainingError
+from s3prl_emotion.errors import TrainingError
 from s3prl_emotion.files.folders import PACKAGE
-from s3prl_emotion.files.locks import locked
+from s3prl_emotion.files.locks import INHERITED, locked
+from s3prl_emotion.processes import parent
+from s3prl_emotion.processes.ending import BASE, SIGNALS
 
 OWN = {"s3prl-emotion": "s3prl_emotion", "run_downstream.py": "s3prl_emotion.run_downstream"}
-CHILD = str(Path(__file__).with_name("child.py"))
 ERROR = re.compile(r"^\S+: error: (.*)$")
 TAIL = 20_000  # bytes of a log that are searched for the error
-SECONDS_TO_END = 10
+SECONDS_TO_END = 20.0  # for all processes together, to save their checkpoints after SIGTERM
+ENDED = {BASE + number: "Ctrl-C" if number == signal.SIGINT else number.name for number in SIGNALS}  # by exit code
 POLL = 0.1  # s
 FULL = (errno.ENOSPC, errno.EDQUOT)
 
@@ -117,29 +120,31 @@ class Processes:
         finally:
             with self._lock:
                 self._alive.discard(process)
-        if self.stopped.is_set() or code < 0 or code == INTERRUPTED:
-            raise InterruptedRunError(
-                f"ended from outside, by {f'signal {-code}' if code < 0 else 'Ctrl-C'} (log: {log})"
-            )
+        if code < 0 or code in ENDED:
+            raise InterruptedRunError(f"ended from outside, by {ENDED.get(code, f'signal {-code}')} (log: {log})")
+        if code and self.stopped.is_set():
+            raise InterruptedRunError(f"ended with the benchmark (log: {log})")
         if code:
             message = f"{last_error(log, begin) or f'exit code {code}'} (log: {log})"
             raise FullDiskError(message) if is_full_disk(message) else TrainingError(message)
 
     def stop(self) -> None:
-        """End all processes and start no new ones."""
+        """End all processes, which save their checkpoints, and start no new ones."""
         self.stopped.set()
         with self._lock:
             alive = list(self._alive)
         for process in alive:
             process.terminate()
+        deadline = time.monotonic() + SECONDS_TO_END
         for process in alive:
             try:
-                process.wait(SECONDS_TO_END)
+                process.wait(max(0.0, deadline - time.monotonic()))
             except subprocess.TimeoutExpired:
                 process.kill()
 
     def _start(self, words: list[str], log: object) -> subprocess.Popen[bytes]:
-        child = [sys.executable, "-I", "-S", CHILD, str(os.getpid()), *words]
+        child = [sys.executable, "-I", "-S", str(parent.__file__), str(os.getpid()), *words]
+        environment = {**self.environment, INHERITED: " ".join(map(str, self.kept))}
         with self._lock:
             if self.stopped.is_set():
                 raise InterruptedRunError("not started: the benchmark is ending")
@@ -148,7 +153,7 @@ class Processes:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
-                env=self.environment,  # type: ignore[call-overload]
+                env=environment,  # type: ignore[call-overload]
                 cwd=self.folder,
                 pass_fds=self.kept,
             )

@@ -1,7 +1,8 @@
 """Lock files and folders against other processes: the suite's only lock.
 
 The system releases a lock when the process that holds it ends, however it ends. A child that inherits the open file
-holds the lock as well, for as long as it lives; forked children do, unless the lock is taken with ``inherit=False``.
+holds the lock as well, for as long as it lives. So forked children close it, and commands inherit only the locks that
+:data:`INHERITED` names; their own children do not.
 """
 
 from __future__ import annotations
@@ -10,13 +11,14 @@ import errno
 import fcntl
 import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
 from s3prl_emotion.errors import EmotionError, UsageError
 
 BUSY = (errno.EAGAIN, errno.EACCES)
+INHERITED = "S3PRL_EMOTION_LOCKS"  # environment variable: descriptors of the locks that a command inherits
 _OWN: set[IO[str]] = set()  # locks that forked children let go
 
 
@@ -48,7 +50,6 @@ def locked(
     busy: str,
     failure: type[EmotionError] = UsageError,
     wait: Callable[[], None] | None = None,
-    inherit: bool = True,
 ) -> Iterator[int]:
     """Hold a lock file, which names the process that holds it.
 
@@ -58,16 +59,14 @@ def locked(
         failure: class of the error that is raised
         wait: called between attempts as long as another process holds the lock: sleeps, or raises to give up;
             ``None`` gives up at once
-        inherit: whether forked children hold the lock too, such as the workers of a data loader, which outlive a killed
-            process by some seconds
 
     Yields:
-        the descriptor, for children that hold the lock too
+        the descriptor, for commands that are to hold the lock too
 
     Raises:
         EmotionError: ``failure``: another process holds the lock
     """
-    with path.open("a+") as file, nullcontext() if inherit else _kept_from_children(file):
+    with path.open("a+") as file, _kept_from_children(file):
         while not lock(file):
             if wait is None:
                 file.seek(0)
@@ -78,6 +77,14 @@ def locked(
             file.write(f"{os.getpid()}\n")
             file.flush()
         yield file.fileno()
+
+
+def keep_from_children() -> None:
+    """Keep the locks that this command inherited from its children: they might outlive it."""
+    for word in os.environ.pop(INHERITED, "").split():
+        with suppress(OSError, ValueError):  # a variable of an outer process, whose descriptors were closed
+            os.set_inheritable(int(word), False)
+            _OWN.add(os.fdopen(int(word), "r", closefd=True))
 
 
 @contextmanager

@@ -50,6 +50,13 @@ def _is_optimizer(value: Any) -> bool:
     return isinstance(groups, list) and all(isinstance(group, dict) for group in groups)
 
 
+def _is_left(value: Any) -> bool:
+    if not isinstance(value, dict) or value.keys() != {"splits", "names"}:
+        return False
+    lists = all(isinstance(texts, list) and all(isinstance(text, str) for text in texts) for texts in value.values())
+    return lists and all(Path(name).name == name and name.endswith(".ckpt") for name in value["names"])
+
+
 ARGUMENTS: dict[str, tuple[Check, str]] = {
     **dict.fromkeys(
         ("upstream", "downstream", "mode", "evaluate_split", "expdir", "upstream_path", "downstream_path",
@@ -88,6 +95,7 @@ ENTRIES: dict[str, tuple[Check, str]] = {
         lambda value: isinstance(value, dict) and all(isinstance(item, list) for item in value.values()),
         "lists by name",
     ),
+    "Left": (_is_left, "splits and names of checkpoints"),
     "BatchIds": (lambda value: isinstance(value, list) and all(map(_is_count, value)), "a list of numbers"),
     "Rng": (_are_generators, "states of generators"),
 }

@@ -7,8 +7,9 @@ import sys
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
-from s3prl_emotion.errors import INTERRUPTED, PROGRAM, AudioError, UsageError
+from s3prl_emotion.errors import PROGRAM, AudioError, UsageError
 from s3prl_emotion.predict.arguments import ModelArguments, add_model_arguments
+from s3prl_emotion.processes.ending import code_of, reason_of, tidy
 
 logger = logging.getLogger(__name__)
 
@@ -39,12 +40,15 @@ def run(args: Namespace) -> int:
         CheckpointError: the checkpoint is missing, damaged or of another kind
         AudioError: some files failed; the results of the others are written
     """
-    try:
-        return _predict(args)
-    except KeyboardInterrupt:
-        unwritten = f"; {args.out} is not written" if args.out is not None else ""
-        sys.stderr.write(f"{PROGRAM}: error: interrupted{unwritten}\n")
-        return INTERRUPTED
+    with tidy() as ending:
+        try:
+            return _predict(args)
+        except (KeyboardInterrupt, UsageError) as error:
+            if isinstance(error, UsageError) and not ending.is_asked:  # else a process of --jobs got the signal too
+                raise
+            unwritten = f"; {args.out} is not written" if args.out is not None else ""
+            sys.stderr.write(f"{PROGRAM}: error: {reason_of(error)}{unwritten}\n")
+            return code_of(error)
 
 
 def _predict(args: Namespace) -> int:

@@ -28,6 +28,7 @@ from s3prl_emotion.files.checkpoint import save_checkpoint
 from s3prl_emotion.files.fit import load_weights
 from s3prl_emotion.files.values import restoring
 from s3prl_emotion.files.versions import versions
+from s3prl_emotion.processes import ending
 from s3prl_emotion.rae import log
 from s3prl_emotion.rae.adapter import (
     CHECKPOINT,
@@ -65,6 +66,10 @@ class Outcome:
     """duration of this run"""
     skipped: Counter[str]
     """number of skipped files and segments, by reason"""
+
+
+class _AbandonedError(Exception):
+    """A signal ended the pretraining while it evaluated."""
 
 
 class Pretraining:
@@ -105,6 +110,8 @@ class Pretraining:
         self.unread: dict[int, tuple[str, str]] = {}  # segment -> why it could not be read, and the message
         self.seconds = 0.0  # of audio, in this run and process
         self.generators: list[Any] | None = None
+        self.ends = False  # whether a signal, of any process, asks to end after this step
+        self.unevaluated = False  # whether a signal ended the run before the evaluation that was due
         path = out / CHECKPOINT
         if path.exists():
             self._resume(path)
@@ -129,15 +136,36 @@ class Pretraining:
                 tqdm(total=self.total, initial=self.step, desc="pretrain-rae", dynamic_ncols=True, file=file)
             )
             try:
-                while self.step < self.total:
-                    self._run_epoch()
+                with ending.deferred():
+                    self._train()
             except torch.cuda.OutOfMemoryError as error:
                 raise TrainingError(
                     f"CUDA out of memory at step {self.step + 1}; lower --batch_size or --max_seconds"
                 ) from error
-        if self.step > self.resumed_at:
-            self._finish()
         return self._outcome()
+
+    def _train(self) -> None:
+        unfinished = self.unevaluated
+        try:
+            if self.unevaluated and self.step < self.total:
+                self._evaluate()
+            while self.step < self.total:
+                self._run_epoch()
+            if self.step > self.resumed_at or unfinished:
+                self._finish()
+        except _AbandonedError:
+            self._end()
+
+    def _end(self) -> None:
+        """Save the state after a whole step, alike in all processes, and end the run.
+
+        Raises:
+            Ended: always
+        """
+        if not self.step:
+            ending.end("no step was complete; start the same command again")
+        self._save()
+        ending.end(f"the same command goes on from step {self.step} ({self.out / CHECKPOINT})")
 
     def _run_epoch(self) -> None:
         order = BatchOrder(
@@ -173,7 +201,7 @@ class Pretraining:
         value = loss.item()
         if loss.requires_grad:  # false where this process has nothing of the batch
             self.scaler.scale(loss).backward()
-        sum_gradients(self.model.parameters())
+        self.ends = sum_gradients(self.model.parameters(), asks=ending.is_asked())
         self.scaler.unscale_(self.optimizer)
         norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), float("inf"))
         if not np.isfinite(value) or not (self.scaler.is_enabled() or torch.isfinite(norm)):
@@ -207,11 +235,15 @@ class Pretraining:
         if self.step >= self.total:
             return  # _finish evaluates and saves
         if self.step % self.options.eval_step == 0:
+            self.unevaluated = True
             self._evaluate()
+        if self.ends or (world() == 1 and ending.is_asked()):
+            self._end()
         if self.step % self.options.save_step == 0:
             self._save()
 
     def _finish(self) -> None:
+        self.unevaluated = True
         if self.losses:
             self._log_loss()
         self._evaluate()
@@ -236,8 +268,15 @@ class Pretraining:
             log.append(self.out, self.step, self.epoch, values)
 
     def _evaluate(self) -> None:
-        """Log the loss on the held-out audio."""
+        """Log the loss on the held-out audio.
+
+        Raises:
+            _AbandonedError: a signal asks to end
+        """
+        if self.ends:
+            raise _AbandonedError
         if not len(self.dev):
+            self.unevaluated = False
             return
         ordered = self.dev[np.argsort(self.frames[self.dev], kind="stable")]
         parts = [ordered[at : at + self.options.batch_size] for at in range(0, len(ordered), self.options.batch_size)]
@@ -249,9 +288,12 @@ class Pretraining:
         if rank() == 0:
             logger.info("step %d: dev loss %.4f (%.4f from each band's mean)", self.step, *losses)
         self._log({"dev_loss": losses[0], "dev_mean_loss": losses[1]})
+        self.unevaluated = False
 
     def _dev_batches(self, numbers: list[list[int]]) -> Iterator[Batch]:
         for batch in batches(self.dataset, numbers, self.num_workers) if numbers else ():
+            if world() == 1 and ending.is_asked():  # several processes evaluate to the end, for they wait for another
+                raise _AbandonedError
             self._note(batch)
             yield batch
 
@@ -282,6 +324,7 @@ class Pretraining:
             "Last": self.last,
             "Rng": generators,
             "Unread": unread,
+            "Unevaluated": self.unevaluated,
             "WorldSize": world(),
             "Audio": self.audio,
             "Versions": versions(),
@@ -298,6 +341,7 @@ class Pretraining:
             self.step, self.epoch, self.batch = state["Step"], state["Epoch"], state["Batch"]
             self.losses, self.last, self.generators = list(state["Losses"]), dict(state["Last"]), state["Rng"]
             self.unread = dict(state["Unread"][rank()])
+            self.unevaluated = state.get("Unevaluated", False)
         if rank() == 0:
             logger.info("%s: resuming from step %d", path, self.step)
             log.cut_after(self.out, self.step)

@@ -7,8 +7,9 @@ import os
 import sys
 from argparse import ArgumentParser, Namespace
 
-from s3prl_emotion.errors import INTERRUPTED, UsageError
+from s3prl_emotion.errors import UsageError
 from s3prl_emotion.predict.arguments import ModelArguments, add_model_arguments
+from s3prl_emotion.processes.ending import code_of, reason_of
 
 logger = logging.getLogger(__name__)
 
@@ -44,9 +45,9 @@ def run(args: Namespace) -> int:
         ) from error
     try:
         return _serve(args)
-    except KeyboardInterrupt:
-        sys.stderr.write("stopped\n")
-        return INTERRUPTED
+    except KeyboardInterrupt as error:
+        sys.stderr.write(_stopped(error))
+        return code_of(error)
 
 
 def _serve(args: Namespace) -> int:
@@ -76,10 +77,16 @@ def _serve(args: Namespace) -> int:
         finally:
             worker.close()
             if worker.is_busy:  # nobody waits for the result, and a thread cannot be ended
-                sys.stderr.write("stopped\n")
+                error = KeyboardInterrupt()
+                sys.stderr.write(_stopped(error))
                 sys.stderr.flush()
-                os._exit(INTERRUPTED)
+                os._exit(code_of(error))
     return 0
+
+
+def _stopped(error: BaseException) -> str:
+    reason = reason_of(error)
+    return "stopped\n" if reason == "interrupted" else f"{reason}: stopped\n"
 
 
 def _announce(address: str, with_browser: bool) -> None:

@@ -10,8 +10,13 @@ from s3prl.utility.helper import is_leader_process
 from tqdm import tqdm
 
 from s3prl_emotion.distributed import everyones, rank, world
+from s3prl_emotion.processes import ending
 
 Records = dict[str, list[Any]]
+
+
+class AbandonedError(Exception):
+    """A signal ended the training while it evaluated."""
 
 
 def evaluate_split(runner: Any, split: str, writer: Any, step: int, **options: Any) -> list[str]:
@@ -26,6 +31,9 @@ def evaluate_split(runner: Any, split: str, writer: Any, step: int, **options: A
 
     Returns:
         names under which the head wants the current weights saved
+
+    Raises:
+        AbandonedError: a signal asks this process, or another of the training, to end
     """
     was_training = [entry.model.training for entry in runner.all_entries]
     for entry in runner.all_entries:
@@ -40,20 +48,25 @@ def evaluate_split(runner: Any, split: str, writer: Any, step: int, **options: A
     last = batches if runner.host_order else batches - 1  # the host evaluates one batch more than the ratio says
     records: Records = defaultdict(list)
     of_batches: list[Records] = []
+    may_abandon = world() == 1 or not runner.host_order  # else the others wait for the leader to evaluate
     for batch_id, (waveforms, *others) in enumerate(
         tqdm(loader, dynamic_ncols=True, desc=split, total=batches, leave=False, disable=rank() > 0)
     ):
-        if batch_id > last:
+        if batch_id > last or (may_abandon and ending.is_asked()):
             break
         if not runner.host_order:
             records = defaultdict(list)
         with torch.no_grad():
             expert(split, runner.features(waveforms, others), *others, records=records, batch_id=batch_id)
         of_batches.append(records)
+    asked = [may_abandon and ending.is_asked()]
+    if not runner.host_order:
+        shares = everyones((ending.is_asked(), of_batches))
+        asked, records = [share[0] for share in shares], _merged([share[1] for share in shares])
+    if any(asked):
+        raise AbandonedError
     if runner.seen is not None:
         runner.seen.check(split)  # again, now that all of its audio was read
-    if not runner.host_order:
-        records = _merged(everyones(of_batches))
     names = None
     if runner.is_suite:
         expert.provenance["layer_weights"] = runner.featurizer.model.layer_weights()

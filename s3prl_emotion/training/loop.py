@@ -26,11 +26,13 @@ from torch.utils.data import DataLoader, DistributedSampler
 from tqdm import tqdm
 
 from s3prl_emotion.distributed import everyones, leaders, rank, share_weights, sum_gradients, world
-from s3prl_emotion.errors import TrainingError
+from s3prl_emotion.errors import EmotionError, TrainingError
 from s3prl_emotion.files.checkpoint import save_checkpoint
 from s3prl_emotion.files.values import restoring
+from s3prl_emotion.processes import ending
 from s3prl_emotion.recipe import EVALUATED_SPLITS
 from s3prl_emotion.rng import restore_rng, rng_state
+from s3prl_emotion.training.evaluation import AbandonedError
 from s3prl_emotion.training.own_arguments import TRUST_FLAGS
 from s3prl_emotion.training.run_folder import states_of
 from s3prl_emotion.upstreams.kept_identity import KEY
@@ -71,6 +73,9 @@ class Training:
         self.patience = self.options.get("early_stopping")
         self.unimproved = state.get("Unimproved", 0)  # number of evaluations since dev was best
         self.backward_steps = 0
+        self.ends = False  # whether a signal, of any process, asks to end after this step
+        self.at_boundary = True  # whether the state is that after a whole step
+        self.left: dict[str, list[str]] | None = state.get("Left")  # of an evaluation that a signal ended
         if self.scheduler is not None and "Scheduler" in state:  # the new scheduler has set the first step's rate
             for group, rate in zip(self.optimizer.param_groups, self.scheduler.get_last_lr(), strict=True):
                 group["lr"] = rate
@@ -88,13 +93,25 @@ class Training:
         with (
             closing(SummaryWriter(self.args.expdir)) if leader else nullcontext() as self.writer,
             tqdm(total=self.total_steps, initial=self.step, desc="overall", dynamic_ncols=True, file=file) as self.bar,
+            ending.deferred(),
         ):
-            while not self._done():
-                self._run_epoch(tqdm_file=file)
-                if not self._done():
-                    self.epoch, self.batch = self.epoch + 1, 0
+            self._train(tqdm_file=file)
         if self._out_of_patience() and leader:  # repeated if a finished run is resumed
             logger.info("step %d: dev has not improved in %d evaluations, training ends", self.step, self.unimproved)
+
+    def _train(self, tqdm_file: Any) -> None:
+        """Train until all is done, or until a signal asks to end: then save the last whole step."""
+        try:
+            if self.left is not None:
+                self._evaluate_and_save(self.step)
+            while not self._done():
+                self._run_epoch(tqdm_file=tqdm_file)
+                if not self._done():
+                    self.epoch, self.batch = self.epoch + 1, 0
+        except (RuntimeError, EmotionError):
+            if not (ending.is_asked() and self.at_boundary and world() == 1):
+                raise
+            self._end(self.step)  # a loader process got the signal too, before the next batch was there
 
     def _done(self) -> bool:
         """Return whether all steps are done, or dev has not improved for ``early_stopping`` evaluations."""
@@ -118,7 +135,9 @@ class Training:
         for batch_id, (waveforms, *others) in enumerate(batches, start=total - len(loader)):
             if self._done():
                 break
-            self.batch = batch_id + 1
+            if self.at_boundary and ending.is_asked() and world() == 1:
+                self._end(self.step)
+            self.batch, self.at_boundary = batch_id + 1, False
             if not self._backward(waveforms, others, batch_id):
                 continue
             self.backward_steps += 1
@@ -166,7 +185,8 @@ class Training:
 
     def _update(self) -> None:
         """Clip the gradients, take a step, and update the learning rate."""
-        sum_gradients(self.parameters, 1 / world() if self.runner.host_order else 1.0)  # s3prl averages over processes
+        scale = 1 / world() if self.runner.host_order else 1.0  # s3prl averages over processes
+        self.ends = sum_gradients(self.parameters, scale, asks=ending.is_asked())
         self.scaler.unscale_(self.optimizer)
         norm = torch.nn.utils.clip_grad_norm_(self.parameters, self.options["gradient_clipping"])
         if self.amp or torch.isfinite(norm):
@@ -205,18 +225,53 @@ class Training:
                     total_batch_num=total_batches,
                 )
             self.records, self.batch_ids = defaultdict(list), []
-        names = []
-        evaluates, saves = step % self.options["eval_step"] == 0, step % self.options["save_step"] == 0
-        if evaluates:
-            for split in self.options.get("eval_dataloaders", EVALUATED_SPLITS):
-                names += self.runner.evaluate(split, self.writer, step)
+        if step % self.options["eval_step"] == 0:
+            self.left = {"splits": list(self.options.get("eval_dataloaders", EVALUATED_SPLITS)), "names": []}
+        self._evaluate_and_save(step)
+        self.step, self.at_boundary = step, True
+        self.bar.update(1)
+        if self.ends or (world() == 1 and ending.is_asked()):
+            self._end(step)
+
+    def _evaluate_and_save(self, step: int) -> None:
+        """Evaluate the splits that are left to evaluate at this step, and save the checkpoints that are due.
+
+        Raises:
+            Ended: a signal ended the evaluation; the checkpoint says which splits are left
+        """
+        evaluates, saves, names = self.left is not None, step % self.options["save_step"] == 0, []
+        if self.left is not None:
+            try:
+                self._evaluate(self.left, step)
+            except AbandonedError:
+                self._end(step)
+            names, self.left = self.left["names"], None
             saves = self._count_unimproved(names) or saves
         if saves:
             names.append(f"states-{step}.ckpt")
         if evaluates or saves:
             self._save(names, step)
+
+    def _evaluate(self, left: dict[str, list[str]], step: int) -> None:
+        while left["splits"]:
+            left["names"] += self.runner.evaluate(left["splits"][0], self.writer, step)
+            del left["splits"][0]
+
+    def _end(self, step: int) -> None:
+        """Save the state after a whole step if the recipe saves any, alike in all processes, and end the run.
+
+        Raises:
+            Ended: always
+        """
         self.step = step
-        self.bar.update(1)
+        if step == 0:
+            ending.end("no step was complete; start the same command again")
+        if self.options["save_step"] > self.total_steps:
+            ending.end(f"the recipe saves no checkpoints (runner.save_step), so the {step} steps are lost")
+        path = self.expdir / f"states-{step}.ckpt"
+        if self.left is not None or not leaders(path.is_file()):
+            self._save([*(self.left["names"] if self.left is not None else ()), path.name], step)
+        ending.end(f"the same command with -a goes on from step {step} ({path})")
 
     def _count_unimproved(self, names: list[str]) -> bool:
         """Count evaluations since dev was best, alike in all processes; return whether training ends here."""
@@ -251,6 +306,8 @@ class Training:
                 state[entry.name] = get_model_state(entry.model)
         if self.scheduler is not None:
             state["Scheduler"] = self.scheduler.state_dict()
+        if self.left is not None:
+            state["Left"] = {name: list(values) for name, values in self.left.items()}
         if is_initialized():
             state["WorldSize"] = get_world_size()
         if self.amp:

@@ -16,7 +16,10 @@ from types import ModuleType, SimpleNamespace
 from typing import Any, NoReturn
 
 from s3prl_emotion import host
-from s3prl_emotion.errors import INTERRUPTED, EmotionError, UsageError, nearest, one_line
+from s3prl_emotion.errors import EmotionError, UsageError, nearest, one_line
+from s3prl_emotion.files.locks import keep_from_children
+from s3prl_emotion.processes.ending import code_of, reason_of, tidy
+from s3prl_emotion.processes.parent import end_with_torchrun
 
 logger = logging.getLogger(__name__)
 PROGRAM = "run_downstream.py"
@@ -29,23 +32,37 @@ def main(argv: list[str] | None = None) -> int:
         argv: the command line without the program's name; ``sys.argv``'s by default
 
     Returns:
-        exit code: 0; 1 after an error in the input or the environment; 130 after Ctrl-C
+        exit code: 0; 1 after an error in the input or the environment; 130 after Ctrl-C, 143 after SIGTERM, 129 after
+        SIGHUP
     """
     arguments = sys.argv[1:] if argv is None else argv
+    end_with_torchrun()
     verbose = "--verbose" in arguments
-    try:
-        _run(arguments)
-    except KeyboardInterrupt:
-        return _fail("interrupted; the same command with -a resumes from the last checkpoint", verbose, INTERRUPTED)
-    except EmotionError as error:
-        return _fail(one_line(error), verbose)
-    except OSError as error:
-        where = error.filename or "a file"
-        return _fail(
-            f"{where}: {error.strerror or error}; check the path, its permissions and the free space on the disk",
-            verbose,
-        )
+    keep_from_children()
+    with tidy() as ending:
+        try:
+            _run(arguments)
+        except KeyboardInterrupt as error:
+            return _end(error, verbose)
+        except Exception as error:
+            if ending.is_asked:  # an error of its end, such as that of a loader process that got the signal too
+                return _end(error, verbose)
+            if isinstance(error, EmotionError):
+                return _fail(one_line(error), verbose)
+            if not isinstance(error, OSError):
+                raise
+            where = error.filename or "a file"
+            return _fail(
+                f"{where}: {error.strerror or error}; check the path, its permissions and the free space on the disk",
+                verbose,
+            )
     return 0
+
+
+def _end(error: BaseException, verbose: bool) -> int:
+    """Report what ended the run, and return the exit code."""
+    advice = getattr(error, "advice", None) or "the same command with -a resumes from the last checkpoint"
+    return _fail(f"{reason_of(error)}; {advice}", verbose, code_of(error))
 
 
 def _run(arguments: list[str]) -> None:

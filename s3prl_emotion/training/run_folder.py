@@ -90,7 +90,7 @@ def claim(args: Namespace, folder: Path, past: Path | None, step: int, held: Exi
 
 def _lock(folder: Path, held: ExitStack) -> None:
     folder.resolve().mkdir(parents=True, exist_ok=True)  # resolved: where a link's target was just set aside
-    held.enter_context(locked(folder / LOCK, _busy(folder), inherit=False))
+    held.enter_context(locked(folder / LOCK, _busy(folder)))
     held.callback(remove_if_empty, folder)
 
 

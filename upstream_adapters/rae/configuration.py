@@ -24,6 +24,7 @@ ENTRIES = {
     **dict.fromkeys(("Rae", "Model", "Last"), (lambda value: isinstance(value, dict), "a mapping")),
     **dict.fromkeys(("Losses", "Unread"), (lambda value: isinstance(value, list), "a list")),
     "Audio": (lambda value: isinstance(value, str), "text"),
+    "Unevaluated": (lambda value: isinstance(value, bool), "true or false"),
 }
 MAY_CHANGE = ("steps", "epochs", "log_step", "eval_step", "save_step")  # when a run is resumed
 

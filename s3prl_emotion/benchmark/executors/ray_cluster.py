@@ -15,7 +15,7 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import Future
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -24,13 +24,21 @@ from s3prl_emotion import host
 from s3prl_emotion.benchmark.execution import execute
 from s3prl_emotion.benchmark.plan import Plan, Run
 from s3prl_emotion.benchmark.prepare import FailedStepError
-from s3prl_emotion.benchmark.processes import FullDiskError, InterruptedRunError, Processes, is_full_disk
-from s3prl_emotion.errors import ConfigError, TrainingError, UsageError
+from s3prl_emotion.benchmark.processes import (
+    SECONDS_TO_END,
+    FullDiskError,
+    InterruptedRunError,
+    Processes,
+    is_full_disk,
+)
+from s3prl_emotion.errors import ConfigError, EmotionError, TrainingError, UsageError
 from s3prl_emotion.files import trust
 from s3prl_emotion.files.folders import PACKAGE
 from s3prl_emotion.files.writing import write_text
+from s3prl_emotion.processes.ending import rearm
 
 SESSION = ".session"  # file with the id of the running session; workers of other sessions end
+NO_SESSION = "ended"
 LOST_WORKERS = 10  # number that a run may lose before it counts as interrupted
 OBJECTS = 80 * 2**20  # bytes of shared memory: lines of results are small
 OWN_CLUSTER = {  # environment of a cluster that the benchmark starts
@@ -81,6 +89,7 @@ class RayExecutor:
         try:
             with _importable():
                 self.ray.init(address=self.address or "local", **options)
+            rearm()  # Ray has taken SIGTERM over, and would exit at once
         except (ConnectionError, RuntimeError, ValueError, OSError) as error:
             where = f"--ray-address {self.address}: cannot connect" if self.address else "Ray does not start here"
             token = "; a cluster that asks for a token wants RAY_AUTH_MODE=token" if self.address else ""
@@ -97,10 +106,18 @@ class RayExecutor:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        for future, reference in self.references.items():
-            if not future.done():
-                self.ray.cancel(reference, force=True)
+        unfinished = [reference for future, reference in self.references.items() if not future.done()]
+        if unfinished and not self.gone:
+            self._end_tidily(unfinished)
+        for reference in unfinished:
+            self.ray.cancel(reference, force=True)
         self.ray.shutdown()
+
+    def _end_tidily(self, references: list[Any]) -> None:
+        """Have the workers end their runs, which then save their checkpoints, and wait for them."""
+        with suppress(EmotionError):  # a full disk
+            write_text(self.plan.out / SESSION, NO_SESSION)
+            self.ray.wait(references, num_returns=len(references), timeout=SECONDS_TO_END + 2 * WATCH_SECONDS)
 
     def submit(self, run: Run) -> Future[dict[str, Any]]:
         """Execute a run, once there are resources for it."""
@@ -185,7 +202,7 @@ def _plugin_paths() -> dict[str, str]:
 
 
 def _watch(path: Path, session: str, processes: Processes, ended: threading.Event) -> None:
-    """End a worker's processes once another session has begun: Ray died and left the worker behind."""
+    """End a worker's processes once the session has ended, or another has begun: Ray died and left the worker."""
     while not ended.wait(WATCH_SECONDS):
         try:
             current = path.read_text(encoding="utf-8")
