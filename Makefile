@@ -5,8 +5,10 @@ CONSTRAINTS ?= constraints.txt
 BIN := $(VENV)/bin
 WORKERS ?= 2
 DEMO ?= result/demo
-# Modules are compiled when they are first imported: pip would compile all 20,000 of the dependencies, for over a minute.
-PIP_INSTALL := $(BIN)/pip install --quiet --no-compile
+# uv installs what pip does, in less than half the time. An index of your own is named by UV_INDEX_URL, not by pip's files.
+# Neither compiles modules, which takes over a minute for 20,000 of them: Python does so on the first import.
+INSTALL := $(BIN)/uv pip install --quiet --python $(BIN)/python
+GET_UV := $(BIN)/pip install --quiet --no-compile -c $(CONSTRAINTS) uv
 export PYTHONDONTWRITEBYTECODE :=
 
 .PHONY: demo test test-full test-oldest lint benchmark docs clean
@@ -58,17 +60,20 @@ benchmark: $(VENV)/.installed-test
 
 $(VENV)/.installed: setup.cfg $(CONSTRAINTS)
 	$(PYTHON) -m venv $(VENV)
-	$(PIP_INSTALL) -c $(CONSTRAINTS) -e .
+	$(GET_UV)
+	$(INSTALL) -c $(CONSTRAINTS) -e .
 	touch $@
 
 $(VENV)/.installed-test: setup.cfg $(CONSTRAINTS)
 	$(PYTHON) -m venv $(VENV)
-	$(PIP_INSTALL) -c $(CONSTRAINTS) -e ".[test]"
+	$(GET_UV)
+	$(INSTALL) -c $(CONSTRAINTS) -e ".[test]"
 	touch $(VENV)/.installed $(VENV)/.installed-docs $@
 
 $(VENV)/.installed-docs: setup.cfg $(CONSTRAINTS)
 	$(PYTHON) -m venv $(VENV)
-	$(PIP_INSTALL) -c $(CONSTRAINTS) -e ".[docs]"
+	$(GET_UV)
+	$(INSTALL) -c $(CONSTRAINTS) -e ".[docs]"
 	touch $(VENV)/.installed $@
 
 clean:
