@@ -25,6 +25,6 @@ def fill_disk(monkeypatch: pytest.MonkeyPatch, is_full: Callable[[Path], bool] =
     opened = writing._open
 
     def open_full(partial: Path):
-        return FullFile(io.FileIO(partial, "wb")) if is_full(partial) else opened(partial)
+        return FullFile(io.FileIO(partial, "xb")) if is_full(partial) else opened(partial)
 
     monkeypatch.setattr(writing, "_open", open_full)

@@ -13,6 +13,7 @@ from s3prl_emotion.audit.run import audit
 from s3prl_emotion.corpora.demo import demo_corpus
 from s3prl_emotion.corpora.locate import DEMO
 from s3prl_emotion.errors import AudioError, UsageError
+from s3prl_emotion.files.outputs import check_file
 from s3prl_emotion.files.writing import write_json
 
 
@@ -46,10 +47,13 @@ def run(args: Namespace) -> int:
     """
     if args.jobs < 1:
         raise UsageError(f"--jobs {args.jobs}: must be 1 or more")
+    out = args.json.expanduser() if args.json is not None else None
+    if out is not None:
+        check_file(out, "--json ")
     source, root = _locate(args)
     result = audit(read_listing(source, args.format, args.speaker_pattern), root, args.jobs)
-    if args.json is not None:
-        write_json(args.json.expanduser(), as_json(result, args.strict), UsageError, ensure_ascii=False)
+    if out is not None:
+        write_json(out, as_json(result, args.strict), UsageError, ensure_ascii=False)
     print_report(result, args.strict)
     sys.stdout.flush()
     return 0 if result.is_clean(args.strict) else 1

@@ -23,7 +23,8 @@ from tqdm import tqdm
 from s3prl_emotion.corpora.espeak import Espeak
 from s3prl_emotion.errors import UsageError
 from s3prl_emotion.files.folders import CACHE_VARIABLE, cache_folder
-from s3prl_emotion.files.writing import remove_stale, writing_folder
+from s3prl_emotion.files.leftovers import remove_stale
+from s3prl_emotion.files.writing import writing_folder
 
 logger = logging.getLogger(__name__)
 

@@ -14,7 +14,7 @@ import soundfile
 
 from s3prl_emotion.audio import SAMPLE_RATE
 from s3prl_emotion.errors import UsageError
-from s3prl_emotion.files import writing
+from s3prl_emotion.files import leftovers, writing
 from s3prl_emotion.loading.degradation.degrader import Waveform
 
 ABOUT = "degrade.json"
@@ -141,7 +141,7 @@ class Output:
 
     def tidy(self) -> None:
         """Remove partial files that killed processes left."""
-        writing.remove_stale(self.folder.rglob(".*.partial"))
+        leftovers.remove_stale(self.folder.rglob(".*.partial"))
 
     def _read_finished(self) -> dict[str, Record]:
         path = self.folder / FINISHED

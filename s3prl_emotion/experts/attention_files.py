@@ -14,8 +14,7 @@ from s3prl_emotion.files.writing import write_arrays
 
 def save(folder: Path, stem: str, weights: Mapping[str, NDArray[np.float32]]) -> Path:
     """Write ``{stem}_attention.npz`` with the weights ``[T]`` of each utterance by its name, and return its path."""
-    folder.mkdir(parents=True, exist_ok=True)
-    return write_arrays(folder / f"{stem}_attention.npz", weights)
+    return write_arrays(folder / f"{stem}_attention.npz", weights, parents=True)
 
 
 def draw(folder: Path, name: str, weights: NDArray[np.float32], waveform: NDArray[np.float32]) -> Path:

@@ -10,6 +10,7 @@ from s3prl_emotion.corpora import load_corpus
 from s3prl_emotion.errors import UsageError
 from s3prl_emotion.export.features import POOLINGS, export
 from s3prl_emotion.extract.command import add_corpus_arguments, read_corpus_arguments
+from s3prl_emotion.files.outputs import check_file
 from s3prl_emotion.upstreams.build import add_store_arguments, add_upstream_arguments, build_source
 
 
@@ -29,6 +30,7 @@ def run(args: Namespace) -> int:
     """Export, and print what was written."""
     if args.feature_store is None and args.store_dtype != "float32":
         raise UsageError("--store_dtype needs --feature_store DIR")
+    check_file(args.output, "-o ")
     corpus = load_corpus(read_corpus_arguments(args))
     count = export(build_source(args), corpus, args.output, args.pooling, args.ckpt)
     sys.stdout.write(f"{args.output}: {args.pooling} of {count} utterances\n")

@@ -16,6 +16,7 @@ from s3prl_emotion.corpora import Corpus
 from s3prl_emotion.errors import AudioError, CheckpointError, StoreError
 from s3prl_emotion.extract.filling import all_utterances
 from s3prl_emotion.files.checkpoint import load_checkpoint
+from s3prl_emotion.files.outputs import check_file
 from s3prl_emotion.files.structure import check_arguments
 from s3prl_emotion.files.values import check_values
 from s3prl_emotion.files.writing import writing
@@ -48,8 +49,7 @@ def export(source: UpstreamSource, corpus: Corpus, path: Path, pooling: str, ckp
         CheckpointError: the checkpoint has no layer weights for this upstream
         AudioError: the upstream returns no frame of an utterance
     """
-    if path.is_dir():
-        raise StoreError(f"{path}: is a folder; name a file")
+    check_file(path, "", StoreError)
     if ckpt is not None:
         _load_weights(source, ckpt)
     utterances = all_utterances(corpus)

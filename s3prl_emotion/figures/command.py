@@ -7,6 +7,7 @@ from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
 from s3prl_emotion.errors import UsageError, nearest
+from s3prl_emotion.files.outputs import check_file, place_of
 
 COLOURS = ("class", "prediction", "activation", "valence", "dominance", "speaker", "gender")
 
@@ -42,6 +43,9 @@ def run(args: Namespace) -> int:
     for name in args.by or ():
         if name not in COLOURS:
             raise UsageError(f"--by {name}: not one of {', '.join(COLOURS)}{nearest(name, COLOURS)}")
+    out = args.out or args.file.with_name(f"{args.file.stem.removesuffix('_embeddings')}_tsne.png")
+    if out.suffix != ".png" and (args.out is None or not place_of(out).is_stream):
+        raise UsageError(f"--out {out}: the figure is a PNG; name it {out.stem}.png")
     from s3prl_emotion.figures.embedding_plots import plot_embeddings, read_labels
     from s3prl_emotion.figures.embeddings import load
     from s3prl_emotion.figures.tsne import tsne
@@ -55,9 +59,7 @@ def run(args: Namespace) -> int:
                 f"--by {name}: unknown for these utterances (known: {', '.join(labels) or 'nothing'}); give their "
                 "label table with --labels"
             )
+    check_file(out, parents=True)
     points = tsne(embeddings.rows, args.perplexity)
-    out = args.out or args.file.with_name(f"{args.file.stem.removesuffix('_embeddings')}_tsne.png")
-    if out.suffix != ".png":
-        raise UsageError(f"--out {out}: the figure is a PNG; name it {out.stem}.png")
     sys.stdout.write(f"{plot_embeddings(out, points, {name: labels[name] for name in wanted}, args.file.stem)}\n")
     return 0

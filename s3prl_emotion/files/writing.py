@@ -1,7 +1,8 @@
 """Write files and folders whole or not at all: the suite's only writer.
 
 Content goes into a partial file beside the target, which takes the target's name once it is complete. So an older file
-stays until then, and a crash or a full disk leaves nothing half-written under the name.
+stays until then, and a crash or a full disk leaves nothing half-written under the name. Links stay, and their target is
+written; pipes and character devices get the content as it comes.
 """
 
 from __future__ import annotations
@@ -10,9 +11,8 @@ import io
 import json
 import os
 import shutil
-import time
-import uuid
-from collections.abc import Callable, Iterable, Iterator, Mapping
+import stat
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO, TextIO
@@ -21,10 +21,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from s3prl_emotion.errors import EmotionError, TrainingError
+from s3prl_emotion.files.leftovers import partial_name, remove_left, scratch_name
+from s3prl_emotion.files.outputs import Place, place_of
 
 REMEDY = "free disk space or fix the folder's permissions"
-LONGEST_NAME = 255  # bytes, of a file's name on common file systems
-STALE = 600.0  # s; a partial file that nobody wrote to for so long was left by a killed process
 
 
 @contextmanager
@@ -37,6 +37,9 @@ def writing(
 ) -> Iterator[BinaryIO]:
     """Open a file for writing; it appears under its name when the block ends without an error.
 
+    A link stays, and its target is written. A FIFO, a character device or an open descriptor (``/dev/stdout``) gets the
+    content as it comes. An existing file keeps its mode and, where that is allowed, its owner.
+
     Args:
         path: of the file
         failure: class of the error that is raised
@@ -45,25 +48,37 @@ def writing(
         durable: wait until the content is on the disk
 
     Raises:
-        EmotionError: ``failure``: the disk is full or the folder cannot be written; an older file is unchanged
+        EmotionError: ``failure``: the disk is full or the folder cannot be written; an older file is unchanged. Or the
+            name is that of a folder, block device, socket or read-only file, or a link that leads nowhere
     """
-    partial = _partial(path)
+    place = place_of(path, failure)
+    partial = None if place.is_stream else partial_name(place.real)
     try:
+        if partial is None:
+            with _opened(place) as file:
+                yield file
+            return
         if parents:
             path.parent.mkdir(parents=True, exist_ok=True)
+        remove_left(place.real.parent, once=True)
         with _open(partial) as file:
+            if place.existing is not None:
+                _keep_owner(file, place.existing)
             yield file
             if durable:
                 file.flush()
                 os.fsync(file.fileno())
-        partial.replace(path)
+        if place_of(place.real, failure).is_stream:  # it took the name meanwhile
+            raise failure(f"{path}: could not be written (a device or a pipe has its name now); {remedy}")
+        partial.replace(place.real)
     except OSError as error:
-        if error.filename not in (None, str(partial), *map(str, path.parents)):
+        if error.filename not in (None, *map(str, (partial, path, *path.parents, *place.real.parents))):
             raise  # of another file, which the block reads
         raise failure(f"{path}: could not be written ({error.strerror or error}); {remedy}") from error
     finally:
-        with suppress(OSError):  # it has its name by now, or it could not be made
-            partial.unlink()
+        if partial is not None:
+            with suppress(OSError):  # it has its name by now, or it could not be made
+                partial.unlink()
 
 
 @contextmanager
@@ -87,9 +102,11 @@ def write_bytes(
         file.write(data)
 
 
-def write_text(path: Path, text: str, failure: type[EmotionError] = TrainingError) -> None:
+def write_text(
+    path: Path, text: str, failure: type[EmotionError] = TrainingError, remedy: str = REMEDY, parents: bool = False
+) -> None:
     """Write a UTF-8 text file as :func:`writing` does."""
-    write_bytes(path, text.encode(), failure)
+    write_bytes(path, text.encode(), failure, remedy, parents)
 
 
 def write_json(path: Path, values: Any, failure: type[EmotionError] = TrainingError, **options: Any) -> None:
@@ -104,11 +121,11 @@ def write_json(path: Path, values: Any, failure: type[EmotionError] = TrainingEr
     write_text(path, json.dumps(values, **{"indent": 2, "default": str, **options}) + "\n", failure)
 
 
-def write_arrays(path: Path, arrays: Mapping[str, NDArray[Any]]) -> Path:
+def write_arrays(path: Path, arrays: Mapping[str, NDArray[Any]], parents: bool = False) -> Path:
     """Write an npz file as :func:`writing` does, and return its path."""
     data = io.BytesIO()
     np.savez(data, **dict[str, Any](arrays))
-    write_bytes(path, data.getvalue())
+    write_bytes(path, data.getvalue(), parents=parents)
     return path
 
 
@@ -128,7 +145,9 @@ def writing_folder(path: Path, is_complete: Callable[[Path], bool] = Path.is_dir
     Raises:
         OSError: it cannot be written
     """
-    scratch = _scratch(path)
+    path = Path(os.path.realpath(path))  # a link stays, and its target is made
+    scratch = scratch_name(path)
+    remove_left(path.parent, once=True)
     scratch.mkdir(parents=True)
     try:
         yield scratch
@@ -165,25 +184,41 @@ def put_back(aside: Path, path: Path) -> bool:
     return False
 
 
-def remove_stale(paths: Iterable[Path], age: float = STALE) -> None:
-    """Remove partial files and folders that killed processes left: those not changed for ``age`` seconds."""
-    for path in paths:
-        with suppress(OSError):  # it is gone meanwhile, or another user's
-            if time.time() - path.stat().st_mtime > age:
-                shutil.rmtree(path) if path.is_dir() else path.unlink()
+class _Stream(io.BufferedWriter):
+    """A file without positions, whatever it is: zip files and texts are then written without going back."""
+
+    def seekable(self) -> bool:
+        """Return ``False``."""
+        return False
+
+    def tell(self) -> int:
+        """Raise ``OSError``."""
+        raise io.UnsupportedOperation("a stream has no position")
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        """Raise ``OSError``."""
+        raise io.UnsupportedOperation("a stream has no position")
+
+
+def _opened(place: Place) -> BinaryIO:
+    """Open a stream; a FIFO waits for its reader."""
+    if place.descriptor is not None:  # a copy shares the position, and what is in the file stays
+        return _Stream(io.FileIO(os.dup(place.descriptor), "wb"))
+    return _Stream(io.FileIO(os.open(place.path, os.O_WRONLY), "wb"))
 
 
 def _open(partial: Path) -> BinaryIO:
-    return partial.open("wb")
+    return partial.open("xb")
 
 
-def _partial(path: Path) -> Path:
-    name = f".{path.name}.{os.getpid()}.partial"
-    return path.with_name(name if len(os.fsencode(name)) <= LONGEST_NAME else f".{uuid.uuid4().hex}.partial")
-
-
-def _scratch(path: Path) -> Path:
-    return path.with_name(f"{path.name}.tmp-{uuid.uuid4().hex}")
+def _keep_owner(file: BinaryIO, existing: os.stat_result) -> None:
+    """Give a new file the owner, the group and the mode of the one that it will replace, as far as it is allowed."""
+    with suppress(OSError):
+        os.fchown(file.fileno(), -1, existing.st_gid)
+    with suppress(OSError):
+        os.fchown(file.fileno(), existing.st_uid, -1)
+    with suppress(OSError):
+        os.fchmod(file.fileno(), stat.S_IMODE(existing.st_mode))
 
 
 def _rename_folder(scratch: Path, path: Path, is_complete: Callable[[Path], bool]) -> None:
@@ -194,7 +229,7 @@ def _rename_folder(scratch: Path, path: Path, is_complete: Callable[[Path], bool
             return
         if not path.exists():
             raise
-        replaced = _scratch(path)
+        replaced = scratch_name(path)
         path.rename(replaced)
         scratch.rename(path)
         shutil.rmtree(replaced, ignore_errors=True)

@@ -8,6 +8,7 @@ from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
 from s3prl_emotion.errors import PROGRAM, AudioError, UsageError
+from s3prl_emotion.files.outputs import check_file, check_folder
 from s3prl_emotion.predict.arguments import ModelArguments, add_model_arguments
 from s3prl_emotion.processes.ending import code_of, reason_of, tidy
 
@@ -82,6 +83,8 @@ def _predict(args: Namespace) -> int:
                 if result.error is not None:
                     failed += 1
                     tqdm.write(f"{shown(result.name)}: {result.error}", file=sys.stderr)
+            if args.out is not None and failed == len(files):  # inside, so that the file does not appear
+                raise AudioError(f"all {failed} files failed, as reported above; nothing is written to {args.out}")
     if trained_on:
         logger.warning(
             "%d of %d files are audio that the checkpoint was trained on (%s); their predictions say nothing about "
@@ -96,5 +99,7 @@ def _predict(args: Namespace) -> int:
 def _check(args: Namespace) -> None:
     if args.batch_size is not None and args.batch_size < 1:
         raise UsageError(f"--batch_size {args.batch_size}: must be 1 or more")
-    if args.out is not None and (args.out.is_dir() or not args.out.resolve().parent.is_dir()):
-        raise UsageError(f"--out {args.out}: {'is a folder' if args.out.is_dir() else 'its folder does not exist'}")
+    if args.out is not None:
+        check_file(args.out)
+    if args.attention is not None:
+        check_folder(args.attention, "--attention ")

@@ -115,8 +115,7 @@ def _write_attention(path: Path, prediction: Prediction, frame_shift: float) -> 
         arrays["end"] = np.array([window.end for window in prediction.windows])
     else:
         arrays["weights"] = np.asarray(prediction.attention)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    return write_arrays(path, arrays)
+    return write_arrays(path, arrays, parents=True)
 
 
 def _without_attention(prediction: Prediction) -> Prediction:

@@ -30,10 +30,12 @@ def run(args: Namespace) -> int:
     """Read the folders, write the report, and print its files."""
     if args.resamples < MIN_RESAMPLES:
         raise UsageError(f"--resamples {args.resamples}: at least {MIN_RESAMPLES}, or 95 % intervals mean nothing")
+    from s3prl_emotion.files.outputs import check_folder
     from s3prl_emotion.report import analyse, load_study, write_report
 
     study = load_study(args.folders)
     out = args.out or study.folder or Path("report")
+    check_folder(out)
     analysis = analyse(study, args.resamples)
     files = write_report(analysis, out)
     if study.missing:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import shlex
 import sys
-import tempfile
 from argparse import SUPPRESS, ArgumentParser, Namespace
 from pathlib import Path
 
 from s3prl_emotion import host
 from s3prl_emotion.errors import UsageError, nearest
+from s3prl_emotion.files.outputs import check_file, new_folder, place_of
 from s3prl_emotion.saliency.training_split import SPLIT, load_training_corpus, read_recipe_of, saliency_file
 from s3prl_emotion.upstreams.build import add_store_arguments, add_upstream_arguments, build_source
 
@@ -55,15 +55,18 @@ def run(args: Namespace) -> int:
     from s3prl_emotion.saliency.tables import layer_ranking, table
 
     saliency = saliency_file(args.out, build_source(args), corpus, data, args.method, recipe, command_line(args))
-    saliency.write()
-    beside = args.out.with_suffix(".csv")
-    write_text(beside, table(saliency))
-    drawn = draw(saliency, args.keep)
+    beside: list[Path] = []
+    with new_folder(args.out.parent):
+        saliency.write()
+        if not place_of(args.out).is_stream:
+            beside = [args.out.with_suffix(".csv")]
+            write_text(beside[0], table(saliency))
+            beside += draw(saliency, args.keep)
     count, layers = saliency.header.training.utterances, saliency.layers
     what = f"{len(layers)} layers" if len(layers) > 1 else f"layer {layers[0]}"
     sys.stdout.write(
         f"{args.out}: {args.method} of {what} x {saliency.header.dims} dimensions, {count} training utterances of "
-        f"{corpus.fold}\n" + "".join(f"{path}\n" for path in (beside, *drawn))
+        f"{corpus.fold}\n" + "".join(f"{path}\n" for path in beside)
     )
     if args.layers:
         sys.stdout.write(layer_ranking(saliency))
@@ -120,9 +123,5 @@ def _check_writable(out: Path) -> None:
     for path, begin, offset in ((out, b"{", LENGTH), (out.with_suffix(".csv"), b"layer,", 0)):
         if path.is_file() and path.read_bytes()[offset : offset + len(begin)] != begin:
             raise UsageError(f"--out {out}: {path} would be overwritten and is no saliency file; choose another name")
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=out.parent):
-            pass
-    except OSError as error:
-        raise UsageError(f"--out {out}: its folder cannot be written ({error.strerror}); choose another") from error
+    for path in (out,) if place_of(out).is_stream else (out, out.with_suffix(".csv")):
+        check_file(path, parents=True)

@@ -17,6 +17,8 @@ import torch
 from torch import Tensor
 
 from s3prl_emotion.errors import StoreError, TrainingError
+from s3prl_emotion.files.leftovers import remove_left
+from s3prl_emotion.files.outputs import check_folder
 from s3prl_emotion.files.versions import versions
 from s3prl_emotion.files.writing import write_json
 from s3prl_emotion.store.identity import Identity
@@ -68,6 +70,7 @@ class FeatureStore:
         self.verified: set[bytes] = set()
         self.writer: SegmentWriter | None = None
         self.refreshed = 0.0
+        self.device = device
         self.writable = self._open(device)
         self.refresh()
 
@@ -115,7 +118,9 @@ class FeatureStore:
                 "use bfloat16 or float32"
             )
         if self.writable:
-            self.writer = self.writer or SegmentWriter(self.folder)
+            if self.writer is None:
+                self._make()
+                self.writer = SegmentWriter(self.folder)
             self._read_segment(self.writer.append(key, stack, samples))
         return stack
 
@@ -144,23 +149,28 @@ class FeatureStore:
     # --- inside ----------------------------------------------------------------------------------------------------
 
     def _open(self, device: str) -> bool:
-        """Make the collection if it is missing; return whether it can be written."""
-        if self.root.exists() and not self.root.is_dir():
-            raise StoreError(f"--feature_store {self.root}: is a file; name a folder")
+        """Check the description of a collection; return whether it can be written. It is made with its first record."""
         about = self.folder / ABOUT
         if self.root.is_dir() and not os.access(self.folder if self.folder.is_dir() else self.root, os.W_OK):
             logger.warning("%s is read-only: features that it lacks are computed each time", self.root)
             self._is_described(about, device)
             return False
+        check_folder(self.root, "--feature_store ", StoreError)
+        self._is_described(about, device)
+        remove_left(self.folder)
+        return True
+
+    def _make(self) -> None:
+        """Make the folder of the collection with its description, where they are missing."""
+        about = self.folder / ABOUT
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            if not self._is_described(about, device):
-                write_json(about, self._about(device))
+            if not self._is_described(about, self.device):
+                write_json(about, self._about(self.device))
         except (OSError, TrainingError) as error:
             raise StoreError(
                 f"--feature_store {self.root}: cannot be written ({error}); name another folder or free disk space"
             ) from error
-        return True
 
     def _about(self, device: str) -> dict[str, Any]:
         made = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())

@@ -106,13 +106,11 @@ def _emo_superb(runs: Sequence[FoldRun], args: Namespace) -> int:
 
 
 def _write(path: Path, data: bytes) -> None:
+    from s3prl_emotion.files.outputs import new_folder
     from s3prl_emotion.files.writing import write_bytes
 
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UsageError(f"{path.parent}: cannot be created ({error.strerror}); choose another --out") from error
-    write_bytes(path, data, UsageError)
+    with new_folder(path.parent):
+        write_bytes(path, data, UsageError)
 
 
 def _print(line: str) -> None:

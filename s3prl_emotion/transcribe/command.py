@@ -19,7 +19,7 @@ from s3prl_emotion.extract.command import add_corpus_arguments, read_corpus_argu
 from s3prl_emotion.extract.filling import durations
 from s3prl_emotion.files.versions import versions
 from s3prl_emotion.transcribe.asr import CHUNK, Recogniser, RecogniserOptions, load_recogniser
-from s3prl_emotion.transcribe.record import Record, open_record
+from s3prl_emotion.transcribe.record import Record, check_record, open_record
 from s3prl_emotion.transcribe.scoring import word_error_rate
 
 logger = logging.getLogger(__name__)
@@ -52,6 +52,7 @@ def run(args: Namespace) -> int:
     """
     device = args.device or ("cuda" if torch.cuda.is_available() else "cpu")
     check_device(device)
+    check_record(args.output)
     config = read_corpus_arguments(args)
     utterances = list_utterances(config)
     options = RecogniserOptions(args.language, args.chunk, args.batch_size, device)

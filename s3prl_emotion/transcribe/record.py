@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import csv
 import json
+import tempfile
 from collections.abc import Iterator, Mapping
 from io import FileIO, StringIO
 from pathlib import Path
@@ -20,6 +21,7 @@ import xxhash
 from s3prl_emotion.corpora.transcripts import COLUMNS, read_transcripts
 from s3prl_emotion.errors import EmotionError, UsageError
 from s3prl_emotion.files.locks import lock
+from s3prl_emotion.files.outputs import check_file, check_regular, place_of
 from s3prl_emotion.files.writing import write_json, write_text
 
 FORMAT = 1
@@ -38,6 +40,7 @@ class Record:
 
     def __init__(self, path: Path, file: FileIO, identity: dict[str, Any]) -> None:
         self.path, self.identity = path, identity
+        self.is_stream = place_of(path).is_stream  # a pipe or a device: nothing stands beside it, nothing is continued
         self.texts: dict[str, str] = {}
         self._file = file
         self._finished = 0  # rows of OUT.csv
@@ -72,9 +75,11 @@ class Record:
         # If the process dies between the two files, the older CSV is left beside the newer description.
         digests = {"csv": _hash(text.encode()), "csv_before": self._before}
         values = {"format": FORMAT, "identity": self.identity, **digests, **about}
-        write_json(_sidecar(self.path), values)
+        if not self.is_stream:
+            write_json(_sidecar(self.path), values)
         write_text(self.path, text)
-        _partial(self.path).unlink(missing_ok=True)
+        if not self.is_stream:
+            _partial(self.path).unlink(missing_ok=True)
         self._finished = len(self.texts)
 
     # --- inside ----------------------------------------------------------------------------------------------------
@@ -160,9 +165,14 @@ def open_record(path: Path, identity: dict[str, Any], overwrite: bool = False) -
     Raises:
         UsageError: it has another identity, another process is writing it, or it cannot be written
     """
-    if path.is_dir():
-        raise UsageError(f"-o {path}: is a folder; name a file")
+    check_record(path)
     identity = json.loads(json.dumps(identity))
+    if place_of(path).is_stream:
+        with tempfile.TemporaryFile(buffering=0) as unnamed:
+            record = Record(path, unnamed, identity)
+            record.read_partial(overwrite)
+            yield record
+        return
     partial = _partial(path)
     existed = partial.exists()
     try:
@@ -183,6 +193,18 @@ def open_record(path: Path, identity: dict[str, Any], overwrite: bool = False) -
         yield record
         if record.is_finished:
             partial.unlink(missing_ok=True)
+
+
+def check_record(path: Path) -> None:
+    """Refuse a file of transcripts that cannot be written, before a model is loaded.
+
+    Raises:
+        UsageError: it is a folder, or its folder does not exist or cannot be written
+    """
+    check_file(path, "-o ")
+    if not place_of(path).is_stream:
+        check_regular(_partial(path), UsageError)
+        check_regular(_sidecar(path), UsageError)
 
 
 def _lock(file: FileIO, path: Path) -> None:

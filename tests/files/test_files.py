@@ -16,7 +16,7 @@ import pytest
 from full_disk import fill_disk
 
 from s3prl_emotion.errors import StoreError, TrainingError, UsageError
-from s3prl_emotion.files import folders, writing
+from s3prl_emotion.files import folders, leftovers, writing
 from s3prl_emotion.files.locks import lock, locked
 
 WRITERS: dict[str, Callable[[Path], Any]] = {
@@ -115,7 +115,7 @@ def test_what_killed_processes_left_goes(tmp_path: Path) -> None:
     for path in (old, young):
         path.mkdir()
     os.utime(old, (0, 0))
-    writing.remove_stale(tmp_path.glob(".*.partial"))
+    leftovers.remove_stale(tmp_path.glob(".*.partial"))
     assert list(tmp_path.iterdir()) == [young]
 
 

@@ -105,8 +105,7 @@ def write_figure(figure: Figure, folder: Path) -> Path:
         TrainingError: the disk is full
     """
     path = folder / f"{figure.name}.svg"
-    folder.mkdir(parents=True, exist_ok=True)
-    write_text(path, _composed(figure))
+    write_text(path, _composed(figure), parents=True)
     return path
 
 

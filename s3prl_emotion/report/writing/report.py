@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from s3prl_emotion.errors import UsageError
+from s3prl_emotion.files.outputs import check_folder, new_folder
 from s3prl_emotion.files.writing import write_text
 from s3prl_emotion.report import words
 from s3prl_emotion.report.computing.scores import Analysis, Part
@@ -38,10 +38,7 @@ def write_report(analysis: Analysis, folder: Path) -> list[Path]:
         UsageError: the folder cannot be created
         TrainingError: the disk is full
     """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UsageError(f"{folder}: cannot be created ({error.strerror}); choose another with --out") from error
+    check_folder(folder)
     results = Results(analysis)
     sections = [section(results) for section in SECTIONS]
     chapters, dropped = _within_budget(arrange(results, sections))
@@ -67,8 +64,9 @@ def write_report(analysis: Analysis, folder: Path) -> list[Path]:
     }
     for section in sections:
         texts |= section.files()
-    for name, text in texts.items():
-        write_text(folder / name, text)
+    with new_folder(folder):
+        for name, text in texts.items():
+            write_text(folder / name, text)
     return [*(folder / name for name in texts), *(write_figure(figure, folder / "figures") for figure in figures)]
 
 
