@@ -18,6 +18,7 @@ from pathlib import Path
 from s3prl_emotion.errors import TrainingError
 from s3prl_emotion.files.folders import PACKAGE
 from s3prl_emotion.files.locks import INHERITED, locked
+from s3prl_emotion.files.outputs import check_regular
 from s3prl_emotion.processes import parent
 from s3prl_emotion.processes.ending import BASE, SIGNALS
 
@@ -110,6 +111,7 @@ class Processes:
         """
         words = _as_installed(command)
         log.parent.mkdir(parents=True, exist_ok=True)
+        check_regular(log, TrainingError)
         with log.open("ab") as file:
             file.write(f"$ {' '.join(command)}\n".encode())
             file.flush()

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import logging
 import os
+from contextlib import suppress
+from io import RawIOBase
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +15,14 @@ import yaml
 from s3prl_emotion.benchmark.plan import Choice, Plan
 from s3prl_emotion.errors import TrainingError, UsageError
 from s3prl_emotion.files import writing
+from s3prl_emotion.files.outputs import check_regular
 from s3prl_emotion.files.writing import write_text
 
 logger = logging.getLogger(__name__)
 RESULTS = "results.jsonl"  # finished runs
 TRIALS = "search.jsonl"  # finished runs of the search for learning rates, in the same format
 ABOUT = "matrix.json"  # what the report needs to know of the matrix
+SESSION = ".session"  # file with the id of the running session; Ray's workers of other sessions end
 MATRIX_COPY = "matrix.yaml"  # the matrix file that was run
 FORMAT = 1
 
@@ -74,17 +78,28 @@ class ResultsFile:
         """
         line = json.dumps({"format": FORMAT, **entry}, default=str).encode() + b"\n"
         end = sum(len(whole) + 1 for whole in _whole_lines(self.path))
+        check_regular(self.path, TrainingError)
         try:
-            with self.path.open("r+b" if self.path.exists() else "xb") as file:
+            with open(os.open(self.path, os.O_RDWR | os.O_CREAT, 0o666), "r+b", buffering=0) as file:
+                file.truncate(end)  # drop a line that a crash left incomplete
                 file.seek(end)
-                file.truncate()  # drop a line that a crash left incomplete
-                file.write(line)
-                file.flush()
-                os.fsync(file.fileno())
+                try:
+                    _write_all(file, line)
+                    os.fsync(file.fileno())
+                except OSError:
+                    with suppress(OSError):
+                        file.truncate(end)
+                    raise
         except OSError as error:
             raise TrainingError(
                 f"{self.path}: could not be written ({error.strerror}); free room, then restart"
             ) from error
+
+
+def _write_all(file: RawIOBase, data: bytes) -> None:
+    left = memoryview(data)
+    while left:
+        left = left[file.write(left) :]
 
 
 def write_about(plan: Plan, choices: dict[str, Choice] | None = None) -> None:
@@ -92,8 +107,7 @@ def write_about(plan: Plan, choices: dict[str, Choice] | None = None) -> None:
     matrix = plan.matrix
     write_text(plan.out / MATRIX_COPY, matrix.path.read_text(encoding="utf-8"))
     for path, options in plan.model_options.items():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_text(path, yaml.safe_dump(options, sort_keys=False, allow_unicode=True))
+        write_text(path, yaml.safe_dump(options, sort_keys=False, allow_unicode=True), parents=True)
     about = {
         "title": matrix.section.title,
         "notes": matrix.section.notes,

@@ -16,13 +16,15 @@ from s3prl_emotion.benchmark.live import Board, shown
 from s3prl_emotion.benchmark.plan import Choice, Plan, Run
 from s3prl_emotion.benchmark.prepare import FailedStepError
 from s3prl_emotion.benchmark.processes import FullDiskError, InterruptedRunError, is_full_disk
-from s3prl_emotion.benchmark.records import TRIALS, ResultsFile, read_results, write_about
+from s3prl_emotion.benchmark.records import SESSION, TRIALS, ResultsFile, read_results, write_about
 from s3prl_emotion.errors import TrainingError, UsageError
 from s3prl_emotion.files.locks import locked
+from s3prl_emotion.files.outputs import check_folder, new_folder
 
 logger = logging.getLogger(__name__)
 RETRIES = 1
 WAIT_SECONDS = 0.5
+NO_RUNS = (".lock", SESSION)  # what a benchmark leaves that could not start
 
 
 @dataclass
@@ -85,14 +87,14 @@ def run_matrix(plan: Plan, jobs: int | None = None, device: str | None = None, *
     how = Execution(jobs=jobs, device=device, **options)
     _check(how)
     check_plan(plan)
-    try:
-        plan.out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UsageError(f"{plan.out}: cannot be made ({error.strerror}); name another folder") from error
-    with locked(plan.out / ".lock", f"{plan.out}: another benchmark is running there"):
-        write_about(plan)
+    check_folder(plan.out)
+    with (
+        new_folder(plan.out, "--out ", notes=NO_RUNS),
+        locked(plan.out / ".lock", f"{plan.out}: another benchmark is running there"),
+    ):
         session = uuid.uuid4().hex
         with _executor(plan, session, how) as executor:
+            write_about(plan)
             return _Work(plan, executor, session, how).run()
 
 

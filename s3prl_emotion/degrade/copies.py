@@ -17,8 +17,9 @@ from tqdm import tqdm
 from s3prl_emotion.audio import SAMPLE_RATE, load_audio
 from s3prl_emotion.corpora.degradation_levels import NO_REVERB, SIMULATED, DegradationSpec, level_names
 from s3prl_emotion.corpora.label_text import Labels
-from s3prl_emotion.degrade.output import EXACT, Output, Record, decode, encode, write_bytes
+from s3prl_emotion.degrade.output import ABOUT, EXACT, Output, Record, decode, encode, write_bytes
 from s3prl_emotion.errors import AudioError, LabelError, UsageError
+from s3prl_emotion.files.outputs import removing_unused
 from s3prl_emotion.files.versions import versions
 from s3prl_emotion.files.writing import write_text
 from s3prl_emotion.loading.degradation.degrader import (
@@ -130,13 +131,14 @@ def write_copies(
     degraders = _degraders(base, specs, labels)
     about = {**_about(base, degraders, subtype), "labels": labels.digest}
     about["audio"] = fingerprint((name, labels.root / name) for name in sorted(names))
-    output = Output(out, about, {"arguments": arguments or {}, "versions": _versions()}, degraders)
-    missing = _missing(output, degraders, files)
-    samples = {name: _samples(labels.root / name) for name, _ in missing}
-    output.check_room({file: samples[name] for name, lacking in missing for file in lacking.values()}, subtype)
-    if len(missing) < len(files):
-        logger.info("%s: %d of %d utterances are finished already", out, len(files) - len(missing), len(files))
-    _make_all(_Copies(labels, degraders, missing, out, subtype), output, workers)
+    with removing_unused(out, notes=(ABOUT,)):
+        output = Output(out, about, {"arguments": arguments or {}, "versions": _versions()}, degraders)
+        missing = _missing(output, degraders, files)
+        samples = {name: _samples(labels.root / name) for name, _ in missing}
+        output.check_room({file: samples[name] for name, lacking in missing for file in lacking.values()}, subtype)
+        if len(missing) < len(files):
+            logger.info("%s: %d of %d utterances are finished already", out, len(files) - len(missing), len(files))
+        _make_all(_Copies(labels, degraders, missing, out, subtype), output, workers)
     output.tidy()
     return [_write_table(output, split, rows, files) for split in degraders]
 

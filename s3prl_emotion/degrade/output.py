@@ -15,6 +15,7 @@ import soundfile
 from s3prl_emotion.audio import SAMPLE_RATE
 from s3prl_emotion.errors import UsageError
 from s3prl_emotion.files import leftovers, writing
+from s3prl_emotion.files.outputs import append, check_folder, make_folder
 from s3prl_emotion.loading.degradation.degrader import Waveform
 
 ABOUT = "degrade.json"
@@ -71,8 +72,7 @@ class Output:
 
     def __init__(self, folder: Path, about: Record, by: Record, splits: Iterable[str]) -> None:
         self.folder = folder
-        if folder.exists() and not folder.is_dir():
-            raise UsageError(f"--out {folder}: is a file; name a folder")
+        check_folder(folder)
         path = folder / ABOUT
         earlier = _read_about(path)
         if earlier is None:
@@ -82,10 +82,7 @@ class Output:
             _check_same_settings(path, earlier, about)
             made_by = earlier["by"]
         if by not in made_by:
-            try:
-                folder.mkdir(parents=True, exist_ok=True)
-            except OSError as error:
-                raise UsageError(f"--out {folder}: cannot be made ({error.strerror}); name another folder") from error
+            make_folder(folder, "--out ")
             writing.write_json(path, {**about, "by": [*made_by, by]}, ensure_ascii=False)
         self.records = self._read_finished()
 
@@ -110,13 +107,9 @@ class Output:
         """
         lines = "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records)
         path = self.folder / FINISHED
-        try:
-            with path.open("a+b") as file:
-                if file.tell() and not _ends_line(path):  # a process was killed while it wrote
-                    lines = "\n" + lines
-                file.write(lines.encode())
-        except OSError as error:
-            raise UsageError(f"{path}: could not be written ({error.strerror}); {REMEDY}") from error
+        if path.is_file() and path.stat().st_size and not _ends_line(path):  # a process was killed while it wrote
+            lines = "\n" + lines
+        append(path, lines, UsageError, REMEDY)
         self.records.update((record["file"], record) for record in records)
 
     def check_room(self, copies: Mapping[str, int], subtype: str) -> None:

@@ -9,8 +9,11 @@ from typing import Any
 
 import torch
 
+from s3prl_emotion.errors import TrainingError
 from s3prl_emotion.experts import attention_files
 from s3prl_emotion.figures import embeddings
+from s3prl_emotion.files.outputs import append
+from s3prl_emotion.files.writing import REMEDY
 from s3prl_emotion.metrics import results
 
 logger = logging.getLogger(__name__)
@@ -55,8 +58,7 @@ def log_split(
                 logger.warning("dev at step %d: %s is undefined; it is the best so far", step, expert.best_metric)
     if split in expert.overlaps and expert.overlaps[split].note is not None:
         lines.append(f"{split}: {expert.overlaps[split].note}\n")
-    with (expert.expdir / "log.log").open("a", encoding="utf-8") as file:
-        file.writelines(lines)
+    append(expert.expdir / "log.log", "".join(lines), TrainingError, REMEDY)
     return best
 
 

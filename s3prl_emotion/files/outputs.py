@@ -15,8 +15,9 @@ from pathlib import Path
 
 from s3prl_emotion.errors import EmotionError, UsageError
 from s3prl_emotion.files.leftovers import remove_left
+from s3prl_emotion.files.locks import lock
 
-LOCKS = (".lock",)
+LOCK = ".lock"
 _DESCRIPTORS = re.compile(r"/proc/(\d+)(?:/task/\d+)?/fd|/dev/fd")
 _MOST_LINKS = 40  # as Linux follows
 _REFUSED = ((stat.S_ISDIR, "folder"), (stat.S_ISBLK, "block device"), (stat.S_ISSOCK, "socket"))
@@ -95,9 +96,9 @@ def check_file(
     place = place_of(path, failure, label)
     if place.is_stream:
         return
-    folder = place.real.parent
+    folder = place.real.parent if os.path.islink(path) else path.parent
     if parents:
-        check_folder(folder, f"{label}{path}: " if folder != path.parent else label, failure)
+        check_folder(folder, label, failure)
         return
     if not os.path.isdir(folder):
         raise failure(f"{label}{path}: its folder does not exist; make it or name another file")
@@ -116,7 +117,7 @@ def check_folder(path: Path, label: str = "--out ", failure: type[EmotionError] 
         existing = existing.parent
     if not os.path.isdir(existing):
         raise failure(f"{label}{path}: {_why_not_a_folder(existing, path)}")
-    _check_room(existing, f"{label}{path}", failure)
+    _check_room(existing, f"{label}{path}:", failure)
     remove_left(path)
 
 
@@ -137,7 +138,7 @@ def make_folder(path: Path, label: str = "", failure: type[EmotionError] = Usage
 
 @contextmanager
 def new_folder(
-    path: Path, label: str = "", failure: type[EmotionError] = UsageError, notes: Collection[str] = LOCKS
+    path: Path, label: str = "", failure: type[EmotionError] = UsageError, notes: Collection[str] = (LOCK,)
 ) -> Iterator[None]:
     """Make a folder for the block; if that fails before there is work in it, what was made goes again.
 
@@ -164,7 +165,7 @@ def missing_folders(path: Path) -> list[Path]:
     return [folder for folder in (path, *path.parents) if not os.path.lexists(folder)]
 
 
-def remove_unused(folders: Sequence[Path], notes: Collection[str] = LOCKS) -> None:
+def remove_unused(folders: Sequence[Path], notes: Collection[str] = (LOCK,)) -> None:
     """Remove folders that a failed start made, unless they hold more than ``notes``.
 
     Args:
@@ -173,14 +174,14 @@ def remove_unused(folders: Sequence[Path], notes: Collection[str] = LOCKS) -> No
     """
     for folder in folders:
         with suppress(OSError):  # it was not made, or is in use
-            if {item.name for item in os.scandir(folder)} <= set(notes):
+            if {item.name for item in os.scandir(folder)} <= set(notes) and not _is_locked(folder):
                 for name in notes:
                     (folder / name).unlink(missing_ok=True)
                 folder.rmdir()
 
 
 @contextmanager
-def removing_unused(*paths: Path, notes: Collection[str] = LOCKS) -> Iterator[None]:
+def removing_unused(*paths: Path, notes: Collection[str] = (LOCK,)) -> Iterator[None]:
     """Remove the folders that the block makes at and above ``paths`` if it fails and leaves no work in them."""
     missing = [missing_folders(path) for path in paths]
     try:
@@ -221,6 +222,15 @@ def check_regular(path: Path, failure: type[EmotionError]) -> None:
     """
     if place_of(path, failure).is_stream:
         raise failure(f"{path}: is a device or a pipe, which keeps no log; remove it or choose another folder")
+
+
+def _is_locked(folder: Path) -> bool:
+    """Return whether another process works in a folder: two may have found that it did not exist."""
+    path = folder / LOCK
+    if not path.exists():
+        return False
+    with path.open("rb") as file:
+        return not lock(file)
 
 
 def _descriptor(path: Path) -> int | None:

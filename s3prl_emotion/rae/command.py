@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from argparse import ArgumentParser, Namespace
-from contextlib import nullcontext
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +44,7 @@ def run(args: Namespace) -> int:
 
     from s3prl_emotion.distributed import leaders, rank
     from s3prl_emotion.files.locks import locked
+    from s3prl_emotion.files.outputs import check_folder, new_folder
     from s3prl_emotion.rae.adapter import Configuration
     from s3prl_emotion.rae.training import Pretraining
 
@@ -52,9 +53,12 @@ def run(args: Namespace) -> int:
     out = args.out.expanduser()
     if out.exists() and not out.is_dir():
         raise UsageError(f"--out {out}: is not a folder")
+    check_folder(out)
     index = leaders(_index(args, config) if rank() == 0 else None)
-    out.mkdir(parents=True, exist_ok=True)
-    with locked(out / ".lock", f"--out {out}: is in use by another pretraining") if rank() == 0 else nullcontext():
+    with ExitStack() as held:
+        if rank() == 0:
+            held.enter_context(new_folder(out, "--out "))
+            held.enter_context(locked(out / ".lock", f"--out {out}: is in use by another pretraining"))
         done = Pretraining(config, index, out, device, args.num_workers).run()
     if rank() == 0:
         sys.stdout.write(_summary(done, out))

@@ -5,15 +5,17 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from s3prl_emotion.files.writing import write_text
+from s3prl_emotion.errors import TrainingError
+from s3prl_emotion.files import outputs
+from s3prl_emotion.files.writing import REMEDY, write_text
 
 LOG = "log.jsonl"
 
 
 def append(folder: Path, step: int, epoch: int, values: dict[str, float]) -> None:
     """Append a line."""
-    with (folder / LOG).open("a", encoding="utf-8") as file:
-        file.write(json.dumps({"step": step, "epoch": epoch, **values}) + "\n")
+    line = json.dumps({"step": step, "epoch": epoch, **values}) + "\n"
+    outputs.append(folder / LOG, line, TrainingError, REMEDY)
 
 
 def cut_after(folder: Path, step: int) -> None:

@@ -119,7 +119,8 @@ class FeatureStore:
             )
         if self.writable:
             if self.writer is None:
-                self._make()
+                if not self.folder.is_dir():
+                    self._make()
                 self.writer = SegmentWriter(self.folder)
             self._read_segment(self.writer.append(key, stack, samples))
         return stack
@@ -133,10 +134,10 @@ class FeatureStore:
 
     def refresh(self, older_than: float = 0.0) -> None:
         """Look for records of other processes, unless the last look is less than ``older_than`` seconds ago."""
-        if time.monotonic() - self.refreshed < older_than or not self.folder.is_dir():
+        if time.monotonic() - self.refreshed < older_than:
             return
         with _no_collection():
-            for stem in stems(self.folder):
+            for stem in stems(self.folder):  # none where the folder is not made yet
                 self._read_segment(stem)
         self.refreshed = time.monotonic()
 
@@ -149,15 +150,16 @@ class FeatureStore:
     # --- inside ----------------------------------------------------------------------------------------------------
 
     def _open(self, device: str) -> bool:
-        """Check the description of a collection; return whether it can be written. It is made with its first record."""
+        """Return whether the collection can be written; a new one is made with its first record."""
         about = self.folder / ABOUT
         if self.root.is_dir() and not os.access(self.folder if self.folder.is_dir() else self.root, os.W_OK):
             logger.warning("%s is read-only: features that it lacks are computed each time", self.root)
             self._is_described(about, device)
             return False
         check_folder(self.root, "--feature_store ", StoreError)
-        self._is_described(about, device)
-        remove_left(self.folder)
+        if self.folder.is_dir():
+            remove_left(self.folder)
+            self._make()
         return True
 
     def _make(self) -> None:

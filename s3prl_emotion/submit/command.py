@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from s3prl_emotion.errors import UsageError
+from s3prl_emotion.files.outputs import check_file, check_folder, new_folder, place_of
 
 if TYPE_CHECKING:
     from s3prl_emotion.submit.sources import FoldRun
@@ -75,9 +76,11 @@ def _named(words: Sequence[str]) -> dict[str, Path]:
 def _superb(runs: Sequence[FoldRun], args: Namespace, unfinished: dict[str, str]) -> int:
     from s3prl_emotion.submit.superb import superb_submission
 
-    submission = superb_submission(runs, args.meta_data, unfinished)
     out = args.out or Path(ARCHIVE)
-    out = out / ARCHIVE if out.is_dir() or out.suffix.lower() != ".zip" else out
+    if out.is_dir() or (out.suffix.lower() != ".zip" and not place_of(out, label="--out ").is_stream):
+        out = out / ARCHIVE
+    check_file(out, parents=True)
+    submission = superb_submission(runs, args.meta_data, unfinished)
     _write(out, submission.archive())
     for fold in submission.folds:
         _print(f"{fold.fold}: {fold.utterances} utterances, accuracy {100 * fold.accuracy:.2f} %")
@@ -93,8 +96,9 @@ def _superb(runs: Sequence[FoldRun], args: Namespace, unfinished: dict[str, str]
 def _emo_superb(runs: Sequence[FoldRun], args: Namespace) -> int:
     from s3prl_emotion.submit.emo_superb import emo_superb_files
 
-    files = emo_superb_files(runs, args.meta_data)
     out = args.out or Path(FOLDER)
+    check_folder(out)
+    files = emo_superb_files(runs, args.meta_data)
     for fold in files.folds:
         _write(out / fold.name, fold.text.encode())
     for fold in files.folds:
@@ -106,10 +110,9 @@ def _emo_superb(runs: Sequence[FoldRun], args: Namespace) -> int:
 
 
 def _write(path: Path, data: bytes) -> None:
-    from s3prl_emotion.files.outputs import new_folder
     from s3prl_emotion.files.writing import write_bytes
 
-    with new_folder(path.parent):
+    with new_folder(path.parent, "--out "):
         write_bytes(path, data, UsageError)
 
 

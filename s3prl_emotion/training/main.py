@@ -12,6 +12,7 @@ import sys
 import traceback
 from contextlib import ExitStack
 from functools import partial
+from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any, NoReturn
 
@@ -81,6 +82,7 @@ def _run(arguments: list[str]) -> None:
         (script, "Runner", SuiteRunner),
         (script, "override", override),
         (script, "torch", safe_torch),
+        (script, "open", _whole),
         (host_runner, "torch", safe_torch),
         (script, "argparse", SimpleNamespace(ArgumentParser=partial(SuiteParser, held))),
         (script, "hack_isinstance", lambda: None),  # it wraps the builtin isinstance, for a torch of 2020
@@ -198,6 +200,13 @@ class _SafeTorch(ModuleType):
 
         state = load_checkpoint(path, map_location)
         return {**state, "Args": without_own(state["Args"])}
+
+
+def _whole(path: Any, mode: str = "r") -> Any:
+    """Open a file as the host's script does, its notes in the folder of the run so that they are written whole."""
+    from s3prl_emotion.files.writing import writing_text
+
+    return writing_text(Path(path)) if mode == "w" else open(path, mode)
 
 
 def _fail(message: str, verbose: bool, code: int = 1) -> int:

@@ -94,6 +94,7 @@ def check_arguments(args: Namespace, given: Sequence[str], held: ExitStack) -> N
     trains = is_first and args.mode == "train"
     if is_first:  # alone: it may rename the folder while the others start
         _check_writable(folder)
+        run_folder.remove_if_failed(folder, held)
     if trains:
         run_folder.check_free(args, folder, past)
     if args.init_ckpt and past is None:

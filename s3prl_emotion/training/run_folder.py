@@ -9,10 +9,13 @@ from argparse import Namespace
 from collections.abc import Sequence
 from contextlib import ExitStack, suppress
 from pathlib import Path
+from types import TracebackType
 
 from s3prl_emotion.errors import CheckpointError, UsageError
 from s3prl_emotion.files.checkpoint import load_checkpoint
+from s3prl_emotion.files.leftovers import remove_left
 from s3prl_emotion.files.locks import locked
+from s3prl_emotion.files.outputs import missing_folders, remove_unused
 from s3prl_emotion.files.writing import name_aside, put_back, set_aside
 
 logger = logging.getLogger(__name__)
@@ -40,10 +43,28 @@ def is_used(folder: Path) -> bool:
 
 
 def remove_if_empty(folder: Path) -> None:
-    """Remove a folder that holds at most the lock and the host's notes of a start that failed."""
+    """Remove a folder that holds at most the lock, and what a failed start leaves: the host's notes, empty curves."""
     with suppress(OSError):  # it is gone already
-        if all(path.name == LOCK or HOSTS_NOTES.fullmatch(path.name) for path in folder.iterdir()):
+        if all(_is_nothing(path) for path in folder.iterdir()):
             shutil.rmtree(folder)
+
+
+def remove_if_failed(folder: Path, held: ExitStack) -> None:
+    """Remove a folder that does not exist yet, with new ones above it, if the run fails and leaves no result in it.
+
+    Args:
+        folder: of a run
+        held: closed at the end of the run
+    """
+    missing = missing_folders(folder.resolve())
+
+    def clean(kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if kind is not None and missing:
+            if not (folder / LOCK).exists():  # a training removes its folder itself
+                remove_if_empty(folder)
+            remove_unused(missing[1:], ())
+
+    held.push(clean)
 
 
 def check_free(args: Namespace, folder: Path, past: Path | None) -> None:
@@ -88,9 +109,15 @@ def claim(args: Namespace, folder: Path, past: Path | None, step: int, held: Exi
         _set_aside(folder, held)
 
 
+def _is_nothing(path: Path) -> bool:
+    is_note = path.name == LOCK or HOSTS_NOTES.fullmatch(path.name) is not None
+    return is_note or (path.match(CURVES) and path.stat().st_size <= NO_CURVES)
+
+
 def _lock(folder: Path, held: ExitStack) -> None:
     folder.resolve().mkdir(parents=True, exist_ok=True)  # resolved: where a link's target was just set aside
     held.enter_context(locked(folder / LOCK, _busy(folder)))
+    remove_left(folder.resolve())
     held.callback(remove_if_empty, folder)
 
 

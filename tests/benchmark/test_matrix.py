@@ -920,7 +920,7 @@ def test_errors_are_one_line(suite: Callable[..., str], tmp_path: Path, tiny_cor
         assert message in err[0]
     write_matrix(tmp_path)
     assert s3prl_emotion.cli.main(["benchmark", "matrix.yaml", "--out", "matrix.yaml/B"]) == 1
-    assert "matrix.yaml/B: cannot be made (Not a directory)" in capfd.readouterr().err
+    assert "matrix.yaml is a file; name a folder" in capfd.readouterr().err
 
 
 @pytest.mark.full

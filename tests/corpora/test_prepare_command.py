@@ -69,7 +69,7 @@ def test_list_shows_every_corpus(capsys) -> None:
         (["iemocap", "{root}", "{out}", "--circumplex"], "IEMOCAP has grades of activation, valence and dominance"),
         (["iemocap", "{root}", "{out}"], "does not look like IEMOCAP; looked for Session1 to Session5"),
         (["emodb", "{root}", "{file}"], "is a file; OUT must be a folder"),
-        (["emodb", "{root}", "{file}/below"], "cannot be made or written (Not a directory)"),
+        (["emodb", "{root}", "{file}/below"], "is a file; name a folder"),
     ],
 )
 def test_bad_command_line_is_one_line(tmp_path: Path, capsys, words: list[str], match: str) -> None:

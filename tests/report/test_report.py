@@ -427,7 +427,7 @@ def test_command_line_errors(tmp_path: Path, capsys: Any):
     (tmp_path / "file").touch()
     for words, message in (
         (["--resamples", "10"], "--resamples 10: at least 1000"),
-        (["--out", str(tmp_path / "file" / "x")], "cannot be created"),
+        (["--out", str(tmp_path / "file" / "x")], "is a file; name a folder"),
     ):
         assert s3prl_emotion.cli.main(["report", str(tmp_path / "exp"), *words]) == 1
         assert message in capsys.readouterr().err

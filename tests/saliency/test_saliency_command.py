@@ -780,7 +780,7 @@ def test_a_full_disk_leaves_the_older_file(small: SaliencyFile, monkeypatch: pyt
         (("--out", "."), "is a folder; name a file"),
         (("--out", "x/a.csv"), "call it a.safetensors"),
         (("--out", "a.png"), "call it a.safetensors"),
-        (("--out", "/proc/a"), "its folder cannot be written"),
+        (("--out", "/proc/a"), "--out /proc: cannot be written"),
         (("--store_dtype", "float16"), "--store_dtype needs --feature_store"),
         (("--layers", "-l", "1"), "leave -l 1 out"),
         (("--layers", "--method", "pca"), "use --method ccs"),

@@ -89,7 +89,9 @@ def test_a_damaged_description_is_one_line(tmp_path: Path, kind: str, capfd: pyt
 
 
 def test_a_list_shows_what_looks_like_markup(tmp_path: Path, capfd: pytest.CaptureFixture[str]):
-    FeatureStore(tmp_path, identity(), ckpt="/data/[old]/x[/red]").close()
+    store = FeatureStore(tmp_path, identity(), ckpt="/data/[old]/x[/red]")
+    store.put(*record(0))
+    store.close()
     assert main(["store", "ls", str(tmp_path)]) == 0
     assert "/data/[old]/x[/red]" in capfd.readouterr().out
 

@@ -707,7 +707,7 @@ def test_a_store_that_cannot_be_made_is_an_error(tmp_path: Path, monkeypatch: py
 
     monkeypatch.setattr(Path, "mkdir", refuse)
     with pytest.raises(StoreError, match=r"cannot be written \(.*No space left.*\); name another folder"):
-        FeatureStore(tmp_path, identity())
+        filled(tmp_path, 1)
 
 
 # --- damage --------------------------------------------------------------------------------------------------------

@@ -445,10 +445,10 @@ def test_fold_that_superb_does_not_have(runs: list[Path], submit: Submit):
 
 def test_place_that_cannot_be_written(runs: list[Path], submit: Submit):
     Path("file").write_text("")
-    submit(*runs, "--out", "file/predict.zip", refused=r"file: cannot be created \(.*\); choose another --out")
+    submit(*runs, "--out", "file/predict.zip", refused=r"--out file: is a file; name a folder")
     Path("folder.zip").mkdir()
     Path("folder.zip/predict.zip").mkdir()
-    submit(*runs, "--out", "folder.zip", refused=r"folder\.zip/predict\.zip: could not be written")
+    submit(*runs, "--out", "folder.zip", refused=r"folder\.zip/predict\.zip: is a folder; name a file")
 
 
 # --- from a benchmark -------------------------------------------------------------------------------------------------

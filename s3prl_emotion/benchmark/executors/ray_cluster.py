@@ -31,13 +31,13 @@ from s3prl_emotion.benchmark.processes import (
     Processes,
     is_full_disk,
 )
+from s3prl_emotion.benchmark.records import SESSION
 from s3prl_emotion.errors import ConfigError, EmotionError, TrainingError, UsageError
 from s3prl_emotion.files import trust
 from s3prl_emotion.files.folders import PACKAGE
 from s3prl_emotion.files.writing import write_text
 from s3prl_emotion.processes.ending import rearm
 
-SESSION = ".session"  # file with the id of the running session; workers of other sessions end
 NO_SESSION = "ended"
 LOST_WORKERS = 10  # number that a run may lose before it counts as interrupted
 OBJECTS = 80 * 2**20  # bytes of shared memory: lines of results are small

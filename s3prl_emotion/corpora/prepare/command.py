@@ -14,6 +14,7 @@ from s3prl_emotion.corpora.prepare.preparer import Prepared, Preparer
 from s3prl_emotion.corpora.prepare.write import check_out, write
 from s3prl_emotion.corpora.preparers import all_preparers, corpus_names, preparer
 from s3prl_emotion.errors import UsageError
+from s3prl_emotion.files.outputs import removing_unused
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -66,6 +67,11 @@ def run(args: Namespace) -> int:
     if args.circumplex and chosen.dimensional:
         raise UsageError(f"--circumplex: {chosen.title} has grades of activation, valence and dominance; leave it out")
     check_out(out, args.overwrite)
+    with removing_unused(out):
+        return _prepare(args, chosen, options, root, out)
+
+
+def _prepare(args: Namespace, chosen: Preparer, options: Any, root: Path, out: Path) -> int:
     prepared = chosen.read(root, options)
     _check_fit(args, chosen, prepared)
     about = {"corpus": chosen.name, "licence": chosen.licence, "root": prepared.root, "options": asdict(options)}

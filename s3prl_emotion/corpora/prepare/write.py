@@ -18,6 +18,7 @@ from s3prl_emotion.corpora.prepare.circumplex import with_points
 from s3prl_emotion.corpora.prepare.preparer import Clip, Levels, Prepared, Rating, Vote
 from s3prl_emotion.corpora.prepare.votes import smoothed
 from s3prl_emotion.errors import AudioError, LabelError, UsageError
+from s3prl_emotion.files.outputs import check_folder, new_folder
 
 logger = logging.getLogger(__name__)
 
@@ -43,6 +44,7 @@ def check_out(out: Path, overwrite: bool) -> None:
     """
     if out.exists() and not out.is_dir():
         raise UsageError(f"{out}: is a file; OUT must be a folder")
+    check_folder(out, "")
     existing = [name for name in (LABELS, VOTES, RATINGS) if (out / name).exists()]
     if existing and not overwrite:
         raise UsageError(f"{out / existing[0]}: exists already; --overwrite replaces it, or name another OUT")
@@ -216,12 +218,16 @@ def _validate(text: str, path: Path) -> None:
 
     with tempfile.TemporaryDirectory() as folder:
         trial = Path(folder) / path.name
-        trial.write_text(text, encoding="utf-8")
         try:
+            trial.write_text(text, encoding="utf-8")
             read_table(trial)
         except LabelError as error:
             message = str(error).replace(str(trial), str(path))
             raise LabelError(f"{message} (the table was not written)") from error
+        except OSError as error:
+            raise UsageError(
+                f"{path}: could not be checked in {folder} ({error.strerror}); free disk space there or set TMPDIR"
+            ) from error
 
 
 def _publish(out: Path, texts: Mapping[str, str], record: Mapping[str, Any]) -> None:
@@ -229,14 +235,14 @@ def _publish(out: Path, texts: Mapping[str, str], record: Mapping[str, Any]) -> 
     from s3prl_emotion.files.versions import versions
     from s3prl_emotion.files.writing import write_json, write_text
 
-    try:
-        out.mkdir(parents=True, exist_ok=True)
+    with new_folder(out):
+        try:
+            for name, text in texts.items():
+                if not text:
+                    (out / name).unlink(missing_ok=True)
+        except OSError as error:
+            raise UsageError(f"{out}: cannot be written ({error.strerror}); name another OUT") from error
+        write_json(out / ABOUT, {**record, "versions": versions()}, UsageError, ensure_ascii=False)
         for name, text in texts.items():
-            if not text:
-                (out / name).unlink(missing_ok=True)
-    except OSError as error:
-        raise UsageError(f"{out}: cannot be made or written ({error.strerror}); name another OUT") from error
-    write_json(out / ABOUT, {**record, "versions": versions()}, UsageError, ensure_ascii=False)
-    for name, text in texts.items():
-        if text:
-            write_text(out / name, text, UsageError)
+            if text:
+                write_text(out / name, text, UsageError)
