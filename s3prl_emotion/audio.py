@@ -7,14 +7,17 @@ import math
 from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import soundfile
-import torch
+import xxhash
 from numpy.typing import NDArray
-from torchaudio.transforms import Resample
 
 from s3prl_emotion.errors import AudioError
+
+if TYPE_CHECKING:
+    from torchaudio.transforms import Resample
 
 logger = logging.getLogger(__name__)
 SAMPLE_RATE = 16_000  # Hz, of every upstream in s3prl
@@ -94,7 +97,15 @@ def to_16k_mono(samples: NDArray[np.float32], rate: int, name: str, warn_again: 
     mono = samples.mean(axis=1, dtype=np.float32) if samples.shape[1] > 1 else samples[:, 0]
     if rate == SAMPLE_RATE:
         return mono
+    import torch  # deferred: loader processes that need not resample start without these seconds
+
     return _resampler(rate)(torch.from_numpy(np.ascontiguousarray(mono))).numpy()
+
+
+def waveform_hash(waveform: NDArray[np.float32]) -> int:
+    """Return the hash of the samples of a waveform ``[N]`` at 16 kHz, a signed number of 64 bits other than 0."""
+    samples = np.ascontiguousarray(waveform, dtype=np.float32)
+    return int.from_bytes(xxhash.xxh3_64_digest(samples.data), "big", signed=True) or 1
 
 
 def check_rate(rate: int, name: str) -> None:
@@ -134,4 +145,6 @@ def _warn_of_scale(name: str, peak: float, again: bool) -> None:
 
 @lru_cache(maxsize=8)
 def _resampler(rate: int) -> Resample:
+    from torchaudio.transforms import Resample
+
     return Resample(rate, SAMPLE_RATE)

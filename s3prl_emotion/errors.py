@@ -49,6 +49,10 @@ class TrainingError(EmotionError):
     """Training cannot continue: a loss or gradient that is not finite, or no memory or disk space left."""
 
 
+class LoaderError(EmotionError):
+    """A process that loads data died, or does not answer."""
+
+
 class DamagedCheckpointError(CheckpointError):
     """A checkpoint's bytes are not those that were written: an older one may still be whole."""
 

@@ -19,7 +19,7 @@ import torch
 import xxhash
 from numpy.typing import NDArray
 
-from s3prl_emotion.audio import load_audio
+from s3prl_emotion.audio import load_audio, waveform_hash
 from s3prl_emotion.corpora.corpus import UNKNOWN_SPEAKERS, Corpus, Utterance
 from s3prl_emotion.errors import AudioError, CheckpointError
 
@@ -150,12 +150,6 @@ def _hashes(tensor: torch.Tensor, row: tuple[int, ...]) -> Hashes:
 def text_hash(text: str) -> int:
     """Return the hash of a name, a signed number of 64 bits."""
     return _signed(xxhash.xxh3_64_intdigest(text.encode("utf-8", "surrogateescape")))
-
-
-def waveform_hash(waveform: NDArray[np.float32]) -> int:
-    """Return the hash of the samples of a waveform ``[N]`` at 16 kHz, a signed number of 64 bits other than 0."""
-    samples = np.ascontiguousarray(waveform, dtype=np.float32)
-    return _signed(xxhash.xxh3_64_intdigest(samples.data)) or 1
 
 
 def _signed(value: int) -> int:

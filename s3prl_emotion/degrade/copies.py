@@ -11,7 +11,7 @@ from pathlib import Path, PurePosixPath
 
 import pandas as pd
 import torch
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 from tqdm import tqdm
 
 from s3prl_emotion.audio import SAMPLE_RATE, load_audio
@@ -33,6 +33,7 @@ from s3prl_emotion.loading.degradation.degrader import (
 from s3prl_emotion.loading.degradation.noises import BABBLE, LOWEST_FREQUENCY, TALKERS, RecordedNoise, build_noise
 from s3prl_emotion.loading.degradation.recordings import fingerprint, first_audible, opened
 from s3prl_emotion.loading.degradation.rooms import DISTANCE, RT60, SIDES, RecordedRooms, build_reverb
+from s3prl_emotion.processes.loaders import Loader, start_early
 
 logger = logging.getLogger(__name__)
 FORMAT = 1
@@ -74,6 +75,10 @@ class _Copies(Dataset[list[Record]]):
         first = next(iter(self.degraders.values()))
         parts = first.parts(load_audio(self.labels.root / name), name)  # the same for all levels
         return [self._make(split, parts, name, file) for split, file in files.items()]
+
+    def name_of(self, index: int) -> str:
+        """Return the path of an utterance."""
+        return str(self.labels.root / self.missing[index][0])
 
     def _make(self, split: str, parts: Parts, name: str, file: str) -> Record:
         result = self.degraders[split].mix(parts, name)
@@ -119,6 +124,8 @@ def write_copies(
         LabelError: two utterances with the same path, a path outside the audio folder, or too few speakers for babble
         AudioError: audio is missing, unreadable or silent
     """
+    if workers:
+        start_early(__name__)
     base, rows = labels.choose(split)
     clashing = [column for column in ADDED if column in rows]
     if clashing:
@@ -230,22 +237,9 @@ def _samples(path: Path) -> int:
 
 def _make_all(copies: _Copies, output: Output, workers: int) -> None:
     """Write the missing copies and record them, in order, whatever the number of processes."""
-    loader = DataLoader(
-        copies,
-        batch_size=None,
-        num_workers=workers,
-        generator=torch.Generator(),  # so that the global generator is not used
-    )
-    try:
-        for records in tqdm(loader, desc="degrade", unit="utt", dynamic_ncols=True, disable=not len(copies)):
-            output.add(records)
-    except RuntimeError as error:
-        if "DataLoader worker" not in str(error):
-            raise
-        raise UsageError(
-            f"{output.folder}: a process died ({' '.join(str(error).split())}); run the same command again, perhaps "
-            "with fewer --num_workers: finished copies are kept"
-        ) from error
+    loader = Loader(copies, workers, batch_size=None, generator=torch.Generator())  # leaves the global generator alone
+    for records in tqdm(loader, desc="degrade", unit="utt", dynamic_ncols=True, disable=not len(copies)):
+        output.add(records)
 
 
 def _write_table(output: Output, split: str, rows: pd.DataFrame, files: Mapping[str, str]) -> Written:

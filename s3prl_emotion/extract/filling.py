@@ -13,13 +13,14 @@ from typing import Any
 
 import soundfile
 import torch
-from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from s3prl_emotion.audio import SAMPLE_RATE
 from s3prl_emotion.corpora import Corpus, Utterance
 from s3prl_emotion.errors import AudioError, StoreError
 from s3prl_emotion.loading.dataset import UtteranceDataset, collate
+from s3prl_emotion.loading.reading import modules_for
+from s3prl_emotion.processes.loaders import Loader, start_early
 from s3prl_emotion.store import utterance_key
 from s3prl_emotion.upstreams.source import UpstreamSource
 
@@ -110,6 +111,8 @@ def extract(
     store = source.required_store()
     if not store.writable:
         raise StoreError(f"{store.root}: is read-only; fix its permissions or name another folder")
+    if workers:
+        start_early(*modules_for(utterances))
     seconds = durations(utterances)
     order = sorted(range(len(utterances)), key=lambda index: (-seconds[index], index))
     work: list[_Part] = [(None, order)]
@@ -129,7 +132,7 @@ def extract(
             mine = indices[rank::world]
             dataset = UtteranceDataset([utterances[index] for index in mine], pre_load=False, max_duration=limit)
             batches = _batches([min(seconds[index], limit or seconds[index]) for index in mine], batch_seconds)
-            loader = DataLoader(dataset, batch_sampler=batches, num_workers=workers, collate_fn=collate)
+            loader = Loader(dataset, workers, batch_sampler=batches, collate_fn=collate)
             for waveforms, _, names in loader:
                 _extract_batch(source, waveforms, names, batch_seconds is not None, done)
                 done.seconds += sum(map(len, waveforms)) / SAMPLE_RATE

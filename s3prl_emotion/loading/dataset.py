@@ -5,21 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch.utils.data import Dataset, Sampler
 from tqdm import tqdm
 
-from s3prl_emotion.audio import SAMPLE_RATE, load_audio
+from s3prl_emotion.audio import SAMPLE_RATE
 from s3prl_emotion.corpora import Utterance
-from s3prl_emotion.corpora.seen import NOT_READ, waveform_hash
+from s3prl_emotion.corpora.seen import NOT_READ
 from s3prl_emotion.distributed import rank
+from s3prl_emotion.loading.reading import STAND_IN, Item, UtteranceReader, Waveform, collate
 
-Waveform = NDArray[np.float32]
-Item = tuple[Waveform, int, str]
+__all__ = ["STAND_IN", "EpochBatches", "Item", "UtteranceDataset", "Waveform", "collate"]
 DECODING_THREADS = 4
-STAND_IN = -1  # label of an utterance that a process without a share of the batch computes in its place
 
 
 class UtteranceDataset(Dataset[Item]):
@@ -44,6 +41,7 @@ class UtteranceDataset(Dataset[Item]):
     ) -> None:
         self.utterances, self.degrade = utterances, degrade
         self.limit = None if max_duration is None else max(1, round(max_duration * SAMPLE_RATE))
+        self.reader = UtteranceReader(utterances, self.limit, degrade)
         self.hashes = torch.full((len(utterances),), NOT_READ, dtype=torch.int64)
         self.waveforms: list[Waveform] | None = self._decode_all() if pre_load else None
 
@@ -59,25 +57,28 @@ class UtteranceDataset(Dataset[Item]):
         waveform = self._decode(index) if self.waveforms is None else self.waveforms[index]
         return waveform, utterance.label, utterance.name
 
+    def for_processes(self) -> UtteranceReader:
+        """Return what loader processes read with."""
+        return self.reader
+
+    def add_notes(self, notes: list[tuple[int, int]]) -> None:
+        """Add the hashes ``(index, hash)`` of what a loader process read."""
+        for index, value in notes:
+            self.hashes[index] = value
+
+    def name_of(self, index: int) -> str:
+        """Return the path of an utterance."""
+        return str(self.utterances[max(index, ~index)].path)
+
     def _decode(self, index: int) -> Waveform:
-        utterance = self.utterances[index]
-        waveform = load_audio(utterance.path)
-        self.hashes[index] = waveform_hash(waveform)
-        if self.degrade is not None:
-            waveform = self.degrade(waveform, utterance.name)
-        return waveform[: self.limit]
+        waveform, self.hashes[index] = self.reader.read(index)
+        return waveform
 
     def _decode_all(self) -> list[Waveform]:
         with ThreadPoolExecutor(DECODING_THREADS) as pool:
             decoded = pool.map(self._decode, range(len(self)))
             options = {"dynamic_ncols": True, "leave": False, "disable": rank() > 0}
             return list(tqdm(decoded, total=len(self.utterances), desc="decode audio", **options))
-
-
-def collate(items: Sequence[Item]) -> tuple[list[Waveform], list[int], list[str]]:
-    """Return a batch in the host's form: waveforms first, then the other arguments of the head's ``forward``."""
-    waveforms, labels, names = zip(*items, strict=True)
-    return list(waveforms), list(labels), list(names)
 
 
 class EpochBatches(Sampler[list[int]]):

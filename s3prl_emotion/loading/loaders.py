@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch.utils.data import DataLoader
 
 from s3prl_emotion import host
 from s3prl_emotion.corpora import Corpus
@@ -17,8 +15,12 @@ from s3prl_emotion.corpora.seen import NOT_READ
 from s3prl_emotion.corpora.superb import SPLIT_SEED
 from s3prl_emotion.distributed import rank, world
 from s3prl_emotion.loading.class_balance import sampling_weights
-from s3prl_emotion.loading.dataset import EpochBatches, UtteranceDataset, Waveform, collate
+from s3prl_emotion.loading.dataset import EpochBatches, UtteranceDataset
+from s3prl_emotion.loading.reading import DegradedWaveform, Waveform, collate, modules_for
+from s3prl_emotion.processes.loaders import Loader, start_early
 from s3prl_emotion.recipe import DataSection
+
+WORKERS = "datarc.num_workers"
 
 
 class Loaders:
@@ -34,16 +36,20 @@ class Loaders:
     def __init__(self, corpus: Corpus, data: DataSection, seed: int, superb_seeding: bool = False) -> None:
         self.corpus, self.data, self.seed, self.superb_seeding = corpus, data, seed, superb_seeding
         self.datasets: dict[tuple[str, float | None], UtteranceDataset] = {}
+        if data.num_workers and not data.pre_load:
+            start_early(*modules_for(corpus.split("train"), bool(corpus.noisy)))
 
-    def evaluation(self, split: str) -> DataLoader:
+    def evaluation(self, split: str) -> Loader:
         """Return the batches of a split, in the split's order."""
         dataset = self._dataset(split, self.data.max_duration if self.data.cut_eval else None)
         batches = torch.arange(len(dataset)).split(self.data.eval_batch_size)
         shared = host.launched() and not self.superb_seeding  # else only the leader evaluates, as in s3prl
         mine = batches[rank() :: world()] if shared else batches
-        return self._loader(dataset, batch_sampler=[batch.tolist() for batch in mine])
+        loader = self._loader(dataset, batch_sampler=[batch.tolist() for batch in mine])
+        loader.all_batches = len(batches)
+        return loader
 
-    def training(self, split: str, epoch: int) -> DataLoader:
+    def training(self, split: str, epoch: int) -> Loader:
         """Return the training batches of an epoch, in an order that depends only on seed and epoch."""
         dataset = self._dataset(split, self.data.max_duration)
         if self.superb_seeding:  # shuffled by the global generator, as the stock task does
@@ -66,10 +72,7 @@ class Loaders:
     def _dataset(self, split: str, limit: float | None) -> UtteranceDataset:
         if (split, limit) not in self.datasets:
             options = (self.data.pre_load, limit, self._degrader(split))
-            dataset = UtteranceDataset(self.corpus.split(split), *options)
-            if self.data.num_workers:  # which read for this process
-                dataset.hashes.share_memory_()
-            self.datasets[split, limit] = dataset
+            self.datasets[split, limit] = UtteranceDataset(self.corpus.split(split), *options)
         return self.datasets[split, limit]
 
     def _degrader(self, split: str) -> Callable[[Waveform, str], Waveform] | None:
@@ -80,10 +83,11 @@ class Loaders:
 
         options = self.data.degrade
         spec = DegradationSpec(options.noise, self.corpus.noisy[split], options.reverb, options.seed)
-        return partial(_degraded, build_degrader(spec, self.data.labels, self.data.root))
+        return DegradedWaveform(build_degrader(spec, self.data.labels, self.data.root))
 
-    def _loader(self, dataset: UtteranceDataset, **options: Any) -> DataLoader:
-        return DataLoader(dataset, num_workers=self.data.num_workers, collate_fn=collate, **options)
+    def _loader(self, dataset: UtteranceDataset, **options: Any) -> Loader:
+        workers = 0 if self.data.pre_load else self.data.num_workers  # what is in memory needs no process to read it
+        return Loader(dataset, workers, WORKERS, collate_fn=collate, **options)
 
 
 def draw_as_superb(corpus: Corpus | None) -> None:
@@ -91,7 +95,3 @@ def draw_as_superb(corpus: Corpus | None) -> None:
     torch.manual_seed(SPLIT_SEED)
     if corpus is not None:
         torch.randperm(len(corpus.splits["train"]) + len(corpus.splits["dev"]))
-
-
-def _degraded(degrader: Any, waveform: Waveform, name: str) -> Waveform:
-    return degrader(waveform, name).waveform

@@ -12,10 +12,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 
 from s3prl_emotion.audio import SAMPLE_RATE, to_16k_mono
 from s3prl_emotion.errors import AudioError
+from s3prl_emotion.processes.loaders import Loader
 from s3prl_emotion.rae.adapter import MelSpectrogramDb, SpectrogramSection
 from s3prl_emotion.rae.audio_index import NOT_FINITE, UNREADABLE, AudioIndex
 
@@ -87,9 +88,14 @@ class Spectrograms(Dataset[Tensor | tuple[int, str, str]]):
     def __init__(self, index: AudioIndex, options: SpectrogramSection) -> None:
         self.index = index
         self.spectrogram = MelSpectrogramDb(options)
+        self.collate = Collate(options.num_mels, self.spectrogram.hop)
 
     def __len__(self) -> int:
         return len(self.index)
+
+    def name_of(self, number: int) -> str:
+        """Return the path of a segment's file."""
+        return str(self.index.path(number))
 
     def __getitem__(self, number: int) -> Tensor | tuple[int, str, str]:
         """Read a segment and compute its spectrogram."""
@@ -127,16 +133,10 @@ class Collate:
         return Batch(features, lengths, seconds, [item for item in items if not isinstance(item, Tensor)])
 
 
-def batches(dataset: Spectrograms, order: BatchOrder | Sequence[list[int]], num_workers: int) -> DataLoader:
+def batches(dataset: Spectrograms, order: BatchOrder | Sequence[list[int]], num_workers: int) -> Loader:
     """Return a loader of the batches in the given order; it does not draw from the global random generator."""
-    spectrogram = dataset.spectrogram
-    return DataLoader(
-        dataset,
-        batch_sampler=order,
-        num_workers=num_workers,
-        collate_fn=Collate(spectrogram.log_mel.spectrogram.n_mels, spectrogram.hop),
-        generator=torch.Generator().manual_seed(0),
-    )
+    generator = torch.Generator().manual_seed(0)
+    return Loader(dataset, num_workers, batch_sampler=order, collate_fn=dataset.collate, generator=generator)
 
 
 def batches_of(count: int, size: int) -> int:

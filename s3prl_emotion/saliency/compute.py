@@ -6,13 +6,13 @@ from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from s3prl_emotion.corpora import Utterance
 from s3prl_emotion.corpora.fingerprint import by_name, target_values
 from s3prl_emotion.errors import AudioError, UsageError
 from s3prl_emotion.loading.dataset import UtteranceDataset, collate
+from s3prl_emotion.processes.loaders import Loader
 from s3prl_emotion.saliency.checks import in_range
 from s3prl_emotion.saliency.moments import StreamedMoments
 from s3prl_emotion.saliency.mutual_information import mutual_information_saliency
@@ -115,7 +115,7 @@ def utterance_means(
         AudioError: as :func:`compute_saliency`
     """
     dataset = UtteranceDataset(utterances, pre_load=False, max_duration=max_duration)
-    loader = DataLoader(dataset, num_workers=workers, collate_fn=collate, generator=torch.Generator())
+    loader = Loader(dataset, workers, "datarc.num_workers", collate_fn=collate, generator=torch.Generator())
     for waveforms, _, names in tqdm(loader, desc="saliency", unit="utt", dynamic_ncols=True):
         yield _mean(next(source.stacks([torch.from_numpy(waveforms[0])], names)), names[0])
 

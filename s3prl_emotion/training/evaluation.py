@@ -44,7 +44,7 @@ def evaluate_split(runner: Any, split: str, writer: Any, step: int, **options: A
     loader = expert.get_dataloader(split)
     if runner.seen is not None:
         runner.seen.check(split)
-    batches = _count_batches(runner, len(loader))
+    batches = _count_batches(runner, loader)
     last = batches if runner.host_order else batches - 1  # the host evaluates one batch more than the ratio says
     records: Records = defaultdict(list)
     of_batches: list[Records] = []
@@ -85,12 +85,15 @@ def evaluate_split(runner: Any, split: str, writer: Any, step: int, **options: A
     return names if isinstance(names, list) else []
 
 
-def _count_batches(runner: Any, available: int) -> int:
+def _count_batches(runner: Any, loader: Any) -> int:
     """Return how many of this process's batches to evaluate: its share of ``evaluate_ratio`` of all batches."""
     ratio = float(runner.config["runner"].get("evaluate_ratio", 1))
     if runner.host_order:  # the leader has them all
-        return round(available * ratio)
-    return len(range(rank(), round(sum(everyones(available)) * ratio), world()))
+        return round(len(loader) * ratio)
+    together = getattr(loader, "all_batches", None)
+    if together is None:  # a loader of a head's own
+        together = sum(everyones(len(loader)))
+    return len(range(rank(), round(together * ratio), world()))
 
 
 def _merged(shares: list[list[Records]]) -> Records:

@@ -13,8 +13,9 @@ import torch
 from conftest import RATE, tone
 
 from s3prl_emotion import host
+from s3prl_emotion.audio import waveform_hash
 from s3prl_emotion.corpora.corpus import Corpus, Utterance
-from s3prl_emotion.corpora.seen import KEY, Overlap, Seen, TrainingData, overlap_of, read_seen, waveform_hash
+from s3prl_emotion.corpora.seen import KEY, Overlap, Seen, TrainingData, overlap_of, read_seen
 from s3prl_emotion.errors import CheckpointError
 from s3prl_emotion.loading.loaders import Loaders
 from s3prl_emotion.recipe import DataSection

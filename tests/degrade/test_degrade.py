@@ -12,6 +12,7 @@ import pickle
 import random
 import re
 import shutil
+import signal
 import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -983,11 +984,29 @@ def test_room_is_checked_before(degrade: Call, tiny_corpus: TinyCorpus, monkeypa
     degrade(tiny_corpus, "--noise", "pink")
 
 
+class CopiesOnAFullDisk(copies_module._Copies):
+    """Writes copies where the disk is full after seven, in whatever process."""
+
+    def __getitem__(self, index: int) -> list[dict[str, object]]:
+        with pytest.MonkeyPatch.context() as patch:
+            fill_disk(patch, lambda partial: len(list(partial.parent.glob("*.wav"))) == 7)
+            return super().__getitem__(index)
+
+
+class DyingCopies(copies_module._Copies):
+    """Ends the process that writes the third copy."""
+
+    def __getitem__(self, index: int) -> list[dict[str, object]]:
+        if index == 2:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().__getitem__(index)
+
+
 @pytest.mark.full
 @pytest.mark.parametrize("workers", [0, 1])
 def test_a_full_disk_is_one_line(degrade: Call, tiny_corpus: TinyCorpus, monkeypatch: pytest.MonkeyPatch, workers: int):
     with monkeypatch.context() as patch:
-        fill_disk(patch, lambda partial: len(list(partial.parent.glob("*.wav"))) == 7)
+        patch.setattr(copies_module, "_Copies", CopiesOnAFullDisk)
         error = degrade(tiny_corpus, "--snr", "0:10", "--noise", "pink", "--num_workers", workers, code=1)
     assert re.search(r"O/test_5dB/\w+\.wav: could not be written \(No space left on device\); free disk space", error)
     assert not Path("O/test_5dB.csv").exists()
@@ -998,9 +1017,12 @@ def test_a_full_disk_is_one_line(degrade: Call, tiny_corpus: TinyCorpus, monkeyp
 
 
 def test_a_worker_that_dies_is_one_line(degrade: Call, tiny_corpus: TinyCorpus, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(copies_module, "encode", lambda *values: os._exit(9))
-    error = degrade(tiny_corpus, "--num_workers", 1, code=1)
-    assert re.search(r"O: a process died \(DataLoader worker .*\); run the same command again", error)
+    with monkeypatch.context() as patch:
+        patch.setattr(copies_module, "_Copies", DyingCopies)
+        error = degrade(tiny_corpus, "--num_workers", 1, code=1)
+    killed = r"loader process \d+ was killed by signal 9 \(SIGKILL\) while it read \S+\.wav; start the same command"
+    assert re.search(killed, error)
+    degrade(tiny_corpus, "--num_workers", 1)
 
 
 # --- names ---------------------------------------------------------------------------------------------------------

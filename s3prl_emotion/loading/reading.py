@@ -1,0 +1,95 @@
+"""Read utterances: what a loader process needs, without torch, which takes seconds to import."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import soundfile
+from numpy.typing import NDArray
+
+from s3prl_emotion.audio import SAMPLE_RATE, load_audio, waveform_hash
+
+if TYPE_CHECKING:
+    from s3prl_emotion.corpora import Utterance
+
+Waveform = NDArray[np.float32]
+Item = tuple[Waveform, int, str]
+STAND_IN = -1  # label of an utterance that a process without a share of the batch computes in its place
+RESAMPLING = "torchaudio.transforms"
+DEGRADING = "s3prl_emotion.loading.degradation.degrader"
+
+
+class UtteranceReader:
+    """Reads waveforms of utterances with class index and name; can be pickled to loader processes.
+
+    Args:
+        utterances: of a split
+        limit: number of samples to which audio is cut, or ``None``
+        degrade: adds noise or reverberation to the waveform ``[N]`` of an utterance, given its name; or ``None``
+
+    Attributes:
+        modules: what loader processes need in order to read these utterances
+    """
+
+    def __init__(
+        self, utterances: Sequence[Utterance], limit: int | None, degrade: Callable[[Waveform, str], Waveform] | None
+    ) -> None:
+        self.items = [(item.name, str(item.path), item.label) for item in utterances]
+        self.limit, self.degrade = limit, degrade
+        self.modules = modules_for(utterances, degrade is not None)
+        self.notes: list[tuple[int, int]] = []
+
+    def __getitem__(self, index: int) -> Item:
+        """Return waveform, label and name; the label of a stand-in (``~index``) is :data:`STAND_IN`."""
+        name, _, label = self.items[max(index, ~index)]
+        waveform, value = self.read(max(index, ~index))
+        self.notes.append((max(index, ~index), value))
+        return waveform, STAND_IN if index < 0 else label, name
+
+    def read(self, index: int) -> tuple[Waveform, int]:
+        """Return a waveform, degraded and cut, and the hash of what was read."""
+        name, path, _ = self.items[index]
+        waveform = load_audio(path)
+        value = waveform_hash(waveform)
+        if self.degrade is not None:
+            waveform = self.degrade(waveform, name)
+        return waveform[: self.limit], value
+
+    def take_notes(self) -> list[tuple[int, int]]:
+        """Return index and hash of the waveforms read since the last call."""
+        notes, self.notes = self.notes, []
+        return notes
+
+
+class DegradedWaveform:
+    """Adds noise or reverberation to a waveform and returns it alone; can be pickled to loader processes.
+
+    Args:
+        degrader: a :class:`~s3prl_emotion.loading.degradation.Degrader`
+    """
+
+    def __init__(self, degrader: Any) -> None:
+        self.degrader = degrader
+
+    def __call__(self, waveform: Waveform, name: str) -> Waveform:
+        """Degrade the waveform ``[N]`` of the utterance ``name``."""
+        degraded: Waveform = self.degrader(waveform, name).waveform
+        return degraded
+
+
+def collate(items: Sequence[Item]) -> tuple[list[Waveform], list[int], list[str]]:
+    """Return a batch in the host's form: waveforms first, then the other arguments of the head's ``forward``."""
+    waveforms, labels, names = zip(*items, strict=True)
+    return list(waveforms), list(labels), list(names)
+
+
+def modules_for(utterances: Sequence[Utterance], degrade: bool = False) -> tuple[str, ...]:
+    """Return the modules that loader processes need in order to read utterances, judged by the first one's rate."""
+    modules = [__name__]
+    try:
+        resample = bool(utterances) and soundfile.info(str(utterances[0].path)).samplerate != SAMPLE_RATE
+    except (soundfile.SoundFileError, OSError, RuntimeError, TypeError):
+        resample = False  # reading it says why
+    return (*modules, *([RESAMPLING] if resample else []), *([DEGRADING] if degrade else []))
