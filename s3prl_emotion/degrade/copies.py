@@ -18,7 +18,7 @@ from s3prl_emotion.audio import SAMPLE_RATE, load_audio
 from s3prl_emotion.corpora.degradation_levels import NO_REVERB, SIMULATED, DegradationSpec, level_names
 from s3prl_emotion.corpora.label_text import Labels
 from s3prl_emotion.degrade.output import ABOUT, EXACT, Output, Record, decode, encode, write_bytes
-from s3prl_emotion.errors import AudioError, LabelError, UsageError
+from s3prl_emotion.errors import AudioError, LabelError
 from s3prl_emotion.files.outputs import removing_unused
 from s3prl_emotion.files.versions import versions
 from s3prl_emotion.files.writing import write_text
