@@ -9,8 +9,9 @@ import sys
 from collections.abc import Sequence
 from typing import NamedTuple, NoReturn
 
-from s3prl_emotion.errors import PROGRAM, EmotionError, UsageError, nearest, one_line
+from s3prl_emotion.errors import PROGRAM, EmotionError, UsageError, nearest, one_line, visible
 from s3prl_emotion.files.locks import keep_from_children
+from s3prl_emotion.files.terminal import make_log_visible
 from s3prl_emotion.processes.ending import code_of, reason_of, tidy
 from s3prl_emotion.processes.parent import end_with_torchrun
 
@@ -67,6 +68,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         SIGHUP
     """
     logging.basicConfig(level=logging.INFO, format="%(message)s")
+    make_log_visible()
     keep_from_children()
     end_with_torchrun()
     arguments = list(sys.argv[1:] if argv is None else argv)
@@ -83,7 +85,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             if "--verbose" in arguments:
                 logging.exception("the error came from here:")
             message = one_line(error) if isinstance(error, EmotionError) else str(error)
-            sys.stderr.write(f"{PROGRAM}: error: {' '.join(message.split())}\n")
+            sys.stderr.write(f"{PROGRAM}: error: {visible(' '.join(message.split()))}\n")
             return 1
 
 

@@ -7,22 +7,26 @@ the suite (a traceback). They also subclass ``ValueError``, for callers who do n
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable
 
 PROGRAM = "s3prl-emotion"
 INTERRUPTED = 130  # exit code after Ctrl-C
 LONGEST_NAME = 200  # characters of a name that are compared with the known ones
 LONGEST_LINE = 2000  # characters of a message
+UNSEEN = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+"""Characters that a terminal runs, that turn the direction of text or end a line; and bytes that are not UTF-8."""
 
 
 class EmotionError(ValueError):
     """Base of all errors caused by the input or the environment, not by the suite.
 
-    A message that quotes a huge value is shortened in its middle, so that what is wrong and the remedy stay.
+    A message that quotes a huge value is shortened in its middle, so that what is wrong and the remedy stay. Control
+    characters, which names from elsewhere may hold, are escaped.
     """
 
     def __init__(self, *args: object) -> None:
-        super().__init__(*(_shortened(arg) if isinstance(arg, str) else arg for arg in args))
+        super().__init__(*(_shortened(visible(arg, keep="\n\t")) if isinstance(arg, str) else arg for arg in args))
 
 
 class UsageError(EmotionError):
@@ -79,10 +83,26 @@ def nearest(name: object, known: Iterable[object], most: int = 3) -> str:
     return f"; known: {', '.join(names)}" if 0 < len(names) <= 12 else ""
 
 
+def visible(text: str, keep: str = "") -> str:
+    r"""Return text with control characters escaped, as a terminal and a line of a table need it.
+
+    Args:
+        text: of any origin
+        keep: characters to leave as they are
+
+    Example:
+        >>> visible("a\x1b[2J\n\u202egpj.wav")
+        'a\\x1b[2J\\n\\u202egpj.wav'
+    """
+    return UNSEEN.sub(lambda match: match[0] if match[0] in keep else ascii(match[0])[1:-1], text)
+
+
 def one_line(error: EmotionError) -> str:
     """Return the error's own line, without the traceback that a data loader's worker wraps around it."""
     lines = str(error).strip().splitlines() or [type(error).__name__]
-    return lines[-1].partition(f"{type(error).__name__}: ")[2] or lines[-1] if len(lines) > 1 else lines[0]
+    if not any(line.startswith("Traceback (most recent call last)") for line in lines):
+        return " ".join(line.strip() for line in lines)  # a name may hold a line break
+    return lines[-1].partition(f"{type(error).__name__}: ")[2] or lines[-1]
 
 
 def _shortened(message: str) -> str:

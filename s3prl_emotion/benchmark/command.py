@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import sys
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
+
+from s3prl_emotion.files.terminal import say
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -50,15 +51,15 @@ def _run(args: Namespace) -> int:
         scores = ", ".join(
             f"{rate}: {'failed' if score is None else f'{score:.4f}'}" for rate, score in choice.tried.items()
         )
-        sys.stdout.write(f"learning rate: {name}: {choice.rate} ({choice.metric} on dev: {scores})\n")
+        say(f"learning rate: {name}: {choice.rate} ({choice.metric} on dev: {scores})")
     for name, error in summary.failed.items():
-        sys.stdout.write(f"failed: {name}: {error}\n")
+        say(f"failed: {name}: {error}")
     for name, error in summary.given_up.items():
-        sys.stdout.write(f"failed before: {name}: {error}\n")
+        say(f"failed before: {name}: {error}")
     failed = len(summary.failed) + len(summary.given_up)
     counts = f"{len(summary.finished)} runs finished, {len(summary.skipped)} were finished before, {failed} failed"
     hint = f"s3prl-emotion report {args.out}"
     if failed:
         hint = "the same command resumes interrupted runs; --retry_failed tries failed ones again"
-    sys.stdout.write(f"{args.out}: {counts}; {hint}\n")
+    say(f"{args.out}: {counts}; {hint}")
     return 1 if failed else 0

@@ -18,9 +18,11 @@ from s3prl_emotion.benchmark.plan import Run, is_superb
 from s3prl_emotion.benchmark.prepare import FailedStepError, Preparation
 from s3prl_emotion.benchmark.processes import InterruptedRunError, Processes
 from s3prl_emotion.benchmark.records import read_json, write_json
-from s3prl_emotion.errors import CheckpointError, DamagedCheckpointError, TrainingError
+from s3prl_emotion.errors import CheckpointError, DamagedCheckpointError, LabelError, TrainingError
+from s3prl_emotion.files.checks import boolean, count, mapping, number, optional, record, text
 from s3prl_emotion.files.folders import PACKAGE
 from s3prl_emotion.files.writing import write_text
+from s3prl_emotion.metrics.stored import read_metrics
 
 logger = logging.getLogger(__name__)
 BEST = "dev-best.ckpt"
@@ -31,6 +33,13 @@ NOT_PER_SPLIT = {  # keys of a metrics file that a line holds once, or that woul
     "num_parameters", "model_size_mb", "store_key",
 }  # fmt: skip
 ONCE_A_RUN = ("num_parameters", "model_size_mb", "config_hash", "versions", "store_key")
+STATE_VALUES = record(
+    {"definition": text},
+    {
+        "trained": boolean, "failures": count, "seconds": mapping(number(0)),
+        **dict.fromkeys(("error", "doing", "session"), optional(text)),
+    },
+)  # fmt: skip
 
 
 @dataclass
@@ -62,6 +71,10 @@ class State:
         """Read the state of a run; ``None`` where it was not started as it is defined now."""
         values = read_json(run.folder / STATE)
         if (values.get("definition"), values.get("rate")) != (run.definition, run.rate):
+            return None
+        wrong = STATE_VALUES(values)
+        if wrong is not None:
+            logger.warning("%s: is damaged (%s); the run starts again", run.folder / STATE, wrong)
             return None
         return cls(**{name: values[name] for name in cls.__dataclass_fields__ if name in values})
 
@@ -193,7 +206,11 @@ def _seen_flag(run: Run) -> list[str]:
 def _best_metrics(expdir: Path, split: str) -> dict[str, Any] | None:
     """Return the metrics of a split, if they were computed from the best checkpoint."""
     for path in sorted(expdir.glob(f"{split}_*_metrics.json")):  # test_… also matches test_5dB_…
-        metrics = read_json(path)
+        try:
+            metrics = read_metrics(path)
+        except LabelError as error:
+            logger.warning("%s", error)
+            continue
         if metrics.get("split") == split and Path(str(metrics.get("checkpoint"))).name == BEST:
             predictions = path.with_name(path.name.replace("_metrics.json", "_predictions.csv"))
             return {**metrics, "predictions": predictions}

@@ -18,9 +18,11 @@ from pathlib import Path
 from rich.console import Console
 from rich.live import Live
 from rich.table import Table
+from rich.text import Text
 
 from s3prl_emotion.benchmark.execution import State
 from s3prl_emotion.benchmark.plan import Run
+from s3prl_emotion.errors import visible
 
 logger = logging.getLogger(__name__)
 POLL_SECONDS = 1.0
@@ -126,12 +128,12 @@ class Board:
         left = self.seconds_left()
         title = f"{self.finished} finished, {len(self.begun)} running, {self.failed} failed, {waiting} waiting"
         title += "" if left is None else f"; about {clock(left)} left"
-        table = Table("run", "does", "step", "best on dev", "since", title=title, title_justify="left")
+        table = Table("run", "does", "step", "best on dev", "since", title=Text(title), title_justify="left")
         for name, begun in list(self.begun.items()):  # rich draws from a thread of its own
             now = self.progress.get(name, Progress(""))
             steps = "" if now.step is None else f"{now.step} of {now.steps}"
             best = "" if now.best is None else f"{now.best:.4f}"
-            table.add_row(name, now.doing, steps, best, clock(time.monotonic() - begun))
+            table.add_row(Text(visible(name)), Text(visible(now.doing)), steps, best, clock(time.monotonic() - begun))
         return table
 
 

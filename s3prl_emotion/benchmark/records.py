@@ -5,18 +5,22 @@ from __future__ import annotations
 import json
 import logging
 import os
+from collections.abc import Iterable
 from contextlib import suppress
+from dataclasses import dataclass
 from io import RawIOBase
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from s3prl_emotion.benchmark.lines import damage_of_about, damage_of_line
 from s3prl_emotion.benchmark.plan import Choice, Plan
 from s3prl_emotion.errors import TrainingError, UsageError
-from s3prl_emotion.files import writing
+from s3prl_emotion.files import writing as files
 from s3prl_emotion.files.outputs import check_regular
-from s3prl_emotion.files.writing import write_text
+from s3prl_emotion.files.plain_json import parse
+from s3prl_emotion.files.writing import write_text, writing
 
 logger = logging.getLogger(__name__)
 RESULTS = "results.jsonl"  # finished runs
@@ -25,30 +29,81 @@ ABOUT = "matrix.json"  # what the report needs to know of the matrix
 SESSION = ".session"  # file with the id of the running session; Ray's workers of other sessions end
 MATRIX_COPY = "matrix.yaml"  # the matrix file that was run
 FORMAT = 1
+NEWEST = 1000  # formats beyond it are damage, not a newer version's
+
+
+@dataclass(frozen=True)
+class Line:
+    """A whole line of a file of finished runs.
+
+    Attributes:
+        number: of the line, from 1
+        data: its bytes, without the line break
+        entry: the run, empty where the line is damaged
+        damage: what is wrong with it, or ``None``
+    """
+
+    number: int
+    data: bytes
+    entry: dict[str, Any]
+    damage: str | None
+
+
+def read_lines(path: Path) -> list[Line]:
+    """Read the lines of a file of finished runs, with what is wrong with each.
+
+    A last line without its line break was being written when the process died: it does not count.
+
+    Raises:
+        UsageError: the file is of a newer format
+    """
+    return [_line(path, number, data) for number, data in enumerate(_whole_lines(path), start=1)]
 
 
 def read_results(path: Path) -> dict[str, dict[str, Any]]:
     """Read the finished runs by their id; of several lines for a run the last counts.
 
-    A last line without its line break was being written when the process died: it does not count. Any other line that
-    cannot be read is skipped with a warning.
+    A line that cannot be read, or whose values have a wrong type or are impossible, is left out with a warning: its run
+    counts as not done.
 
     Raises:
         UsageError: the file is of a newer format
     """
+    lines = read_lines(path)
+    for warning in damage_warnings(path, lines):
+        logger.warning("%s", warning)
+    return finished_runs(lines)
+
+
+def finished_runs(lines: Iterable[Line]) -> dict[str, dict[str, Any]]:
+    """Return the runs of the lines that are not damaged by their id; of several lines for a run the last counts."""
     entries: dict[str, dict[str, Any]] = {}
-    for number, line in enumerate(_whole_lines(path), start=1):
-        try:
-            entry = json.loads(line)
-            identity, form = entry["run"], entry["format"]
-        except (ValueError, KeyError, TypeError):
-            logger.warning("%s: line %d is damaged; its run counts as not done", path, number)
-            continue
-        if form > FORMAT:
-            raise UsageError(f"{path}: line {number} is of format {form}, not known here; upgrade s3prl-emotion")
-        entries.pop(identity, None)
-        entries[identity] = entry
+    for line in lines:
+        if line.damage is None:
+            entries.pop(line.entry["run"], None)
+            entries[line.entry["run"]] = line.entry
     return entries
+
+
+def damage_warnings(path: Path, lines: Iterable[Line]) -> list[str]:
+    """Return a warning for each damaged line."""
+    return [
+        f"{path}: line {line.number} is damaged ({line.damage}); its run counts as not done"
+        for line in lines
+        if line.damage is not None
+    ]
+
+
+def _line(path: Path, number: int, data: bytes) -> Line:
+    try:
+        entry = parse(data)
+    except ValueError as error:
+        return Line(number, data, {}, str(error))
+    form = entry.get("format") if isinstance(entry, dict) else None
+    if type(form) is int and FORMAT < form <= NEWEST:
+        raise UsageError(f"{path}: line {number} is of format {form}, not known here; upgrade s3prl-emotion")
+    damage = damage_of_line(entry)
+    return Line(number, data, entry if damage is None else {}, damage)
 
 
 def _whole_lines(path: Path) -> list[bytes]:
@@ -69,6 +124,30 @@ class ResultsFile:
 
     def __init__(self, folder: Path, name: str = RESULTS) -> None:
         self.path = folder / name
+
+    def set_damaged_aside(self) -> None:
+        """Move damaged lines to ``NAME.set_aside``, so that their runs are repeated and nothing of them is lost.
+
+        Raises:
+            UsageError: the file is of a newer format
+            TrainingError: the disk is full or the folder cannot be written; no line is lost
+        """
+        lines = read_lines(self.path)
+        warnings = damage_warnings(self.path, lines)
+        if not warnings:
+            return
+        aside = self.path.with_name(f"{self.path.name}.set_aside")
+        kept = aside.read_bytes() if aside.is_file() else b""
+        damaged, whole = (
+            b"".join(line.data + b"\n" for line in lines if (line.damage is None) == is_whole)
+            for is_whole in (False, True)
+        )
+        with writing(aside, durable=True) as file:
+            file.write(kept + damaged)
+        with writing(self.path, durable=True) as file:
+            file.write(whole)
+        for warning in warnings:
+            logger.warning("%s, and the line is kept in %s", warning, aside.name)
 
     def append(self, entry: dict[str, Any]) -> None:
         """Add a run, and return once it is on the disk.
@@ -126,10 +205,29 @@ def write_about(plan: Plan, choices: dict[str, Choice] | None = None) -> None:
     write_json(plan.out / ABOUT, about)
 
 
+def read_about(folder: Path) -> dict[str, Any]:
+    """Read what the report needs to know of the matrix; nothing where the file is missing.
+
+    Raises:
+        UsageError: it is damaged, or something in it has a wrong type
+    """
+    path = folder / ABOUT
+    if not path.is_file():
+        return {}
+    try:
+        about = parse(path.read_bytes())
+        wrong = damage_of_about(about)
+    except (OSError, ValueError) as error:
+        wrong = str(error)
+    if wrong is not None:
+        raise UsageError(f"{path}: is damaged ({wrong}); start the benchmark again, which writes it")
+    return about
+
+
 def read_json(path: Path) -> dict[str, Any]:
     """Read a JSON object; an empty one where the file is missing or damaged."""
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
+        values = parse(path.read_bytes())
     except (OSError, ValueError):
         return {}
     return values if isinstance(values, dict) else {}
@@ -137,4 +235,4 @@ def read_json(path: Path) -> dict[str, Any]:
 
 def write_json(path: Path, values: Any) -> None:
     """Write a JSON file whole or not at all."""
-    writing.write_json(path, values, indent=1, ensure_ascii=False)
+    files.write_json(path, values, indent=1, ensure_ascii=False)

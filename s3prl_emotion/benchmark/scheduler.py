@@ -138,6 +138,8 @@ class _Work:
         self.plan, self.executor, self.how = plan, executor, how
         self.summary = Summary()
         self.results, self.trials = ResultsFile(plan.out), ResultsFile(plan.out, TRIALS)
+        for file in (self.results, self.trials):
+            file.set_damaged_aside()
         self.lines = read_results(self.trials.path)  # finished trials of the search
         self.lost: dict[str, str] = {}  # errors of trials that failed for good
         self.unfinished: dict[str, str] = {}  # errors of trials that were interrupted or could not start

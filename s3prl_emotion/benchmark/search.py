@@ -35,7 +35,8 @@ def choose(trials: Sequence[Run], lines: Mapping[str, dict[str, Any]], metric: s
     scores: dict[float, list[float | None]] = defaultdict(list)
     for trial in trials:
         line = lines.get(trial.cell.id)
-        score = None if line is None else registry.score(line["splits"]["dev"]["metrics"], metric)
+        dev = None if line is None else line["splits"].get("dev")
+        score = None if dev is None else registry.score(dev["metrics"], metric)
         scores[trial.cell.rate or 0.0].append(score)
     tried = {rate: _mean(values) for rate, values in scores.items()}
     best = max((score for score in tried.values() if score is not None), default=None)

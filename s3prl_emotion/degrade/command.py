@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
@@ -11,6 +10,7 @@ from s3prl_emotion.corpora.label_text import read_labels
 from s3prl_emotion.degrade.copies import write_copies
 from s3prl_emotion.degrade.output import EXACT, SUBTYPES
 from s3prl_emotion.errors import UsageError, nearest
+from s3prl_emotion.files.terminal import say
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -57,8 +57,8 @@ def run(args: Namespace) -> int:
     for written in write_copies(labels, args.split, specs, out, args.subtype, args.num_workers, arguments):
         ratios = [record["snr"] for record in written.records]
         scaled = sum(record["gain"] < 1 for record in written.records)
-        sys.stdout.write(
+        say(
             f"{written.table}: {len(ratios)} utterances, SNR {min(ratios):.1f} to {max(ratios):.1f} dB (mean "
-            f"{sum(ratios) / len(ratios):.1f} dB), {scaled} scaled down to stay within full scale\n"
+            f"{sum(ratios) / len(ratios):.1f} dB), {scaled} scaled down to stay within full scale"
         )
     return 0

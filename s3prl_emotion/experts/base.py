@@ -31,6 +31,7 @@ from s3prl_emotion.experts import attention_files
 from s3prl_emotion.experts.outputs import map_tensors
 from s3prl_emotion.experts.records import Records, log_split
 from s3prl_emotion.figures.embeddings import EmbeddingTap
+from s3prl_emotion.files.terminal import say
 from s3prl_emotion.loading.class_balance import absent_classes, class_counts
 from s3prl_emotion.loading.dataset import STAND_IN
 from s3prl_emotion.loading.loaders import Loaders, draw_as_superb
@@ -339,11 +340,11 @@ class EmotionExpert(nn.Module, ABC):
         with torch.no_grad():
             described = self.describe(self.model(*self.inputs(None, features, names)))
         for name, values in zip(names, described, strict=True):
-            sys.stdout.write(f"{name}\n" + "".join(f"  {label:<12} {value:.4f}\n" for label, value in values.items()))
+            say(name, *(f"  {label:<12} {value:.4f}" for label, value in values.items()))
         if self.attention_dir:
             weights = self.attention_weights(features, names)[0]
             picture = attention_files.draw(Path(self.attention_dir), names[0], weights, self.waveform)
-            sys.stdout.write(f"attention: {picture}\n")
+            say(f"attention: {picture}")
         return described
 
     def get_extra_state(self) -> dict[str, Any]:

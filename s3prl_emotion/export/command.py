@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
@@ -11,6 +10,7 @@ from s3prl_emotion.errors import UsageError
 from s3prl_emotion.export.features import POOLINGS, export
 from s3prl_emotion.extract.command import add_corpus_arguments, read_corpus_arguments
 from s3prl_emotion.files.outputs import check_file
+from s3prl_emotion.files.terminal import say
 from s3prl_emotion.upstreams.build import add_store_arguments, add_upstream_arguments, build_source
 
 
@@ -33,5 +33,5 @@ def run(args: Namespace) -> int:
     check_file(args.output, "-o ")
     corpus = load_corpus(read_corpus_arguments(args))
     count = export(build_source(args), corpus, args.output, args.pooling, args.ckpt)
-    sys.stdout.write(f"{args.output}: {args.pooling} of {count} utterances\n")
+    say(f"{args.output}: {args.pooling} of {count} utterances")
     return 0

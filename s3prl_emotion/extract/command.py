@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-import sys
 from argparse import ArgumentParser, Namespace
 
 from s3prl_emotion.corpora import list_utterances
 from s3prl_emotion.errors import UsageError
 from s3prl_emotion.extract.filling import extract
+from s3prl_emotion.files.terminal import say
 from s3prl_emotion.recipe import DataSection
 from s3prl_emotion.upstreams.build import add_store_arguments, add_upstream_arguments, build_source
 
@@ -54,9 +54,9 @@ def run(args: Namespace) -> int:
     done = extract(source, utterances, args.max_duration, args.batch_seconds, args.num_workers)
     speed = done.audio_seconds / max(done.wall_seconds, 1e-9)
     store = source.required_store()
-    sys.stdout.write(
+    say(
         f"{done.utterances} utterances: {done.computed} computed ({done.audio_seconds:.0f} s of audio, {speed:.1f} s "
-        f"per second), the others were stored already; {store.folder}\n"
+        f"per second), the others were stored already; {store.folder}"
     )
     store.close()
     return 0

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
 from s3prl_emotion.errors import UsageError, nearest
 from s3prl_emotion.files.outputs import check_file, place_of
+from s3prl_emotion.files.terminal import say
 
 COLOURS = ("class", "prediction", "activation", "valence", "dominance", "speaker", "gender")
 
@@ -61,5 +61,5 @@ def run(args: Namespace) -> int:
             )
     check_file(out, parents=True)
     points = tsne(embeddings.rows, args.perplexity)
-    sys.stdout.write(f"{plot_embeddings(out, points, {name: labels[name] for name in wanted}, args.file.stem)}\n")
+    say(str(plot_embeddings(out, points, {name: labels[name] for name in wanted}, args.file.stem)))
     return 0

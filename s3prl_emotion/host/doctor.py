@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-import sys
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
 from s3prl_emotion import host
 from s3prl_emotion.files import folders
+from s3prl_emotion.files.terminal import say
 from s3prl_emotion.files.versions import versions
 
 
@@ -18,7 +18,7 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 def run(args: Namespace) -> int:
     """Print the report."""
-    sys.stdout.write("\n".join(report()) + "\n")
+    say(*report())
     return 0
 
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from argparse import ArgumentParser, Namespace
 from importlib import metadata
 from pathlib import Path
 
 from s3prl_emotion.errors import UsageError
 from s3prl_emotion.files.folders import heads, heads_folder
+from s3prl_emotion.files.terminal import say
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -19,7 +19,7 @@ def add_arguments(parser: ArgumentParser) -> None:
 def run(args: Namespace) -> int:
     """Link or unlink, as the command's name says, and print what was done."""
     done = unlink(args.folder) if args.command == "unlink" else link(args.folder)
-    sys.stdout.write("\n".join(done) + "\n")
+    say(*done)
     return 0
 
 

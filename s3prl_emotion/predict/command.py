@@ -7,7 +7,7 @@ import sys
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
-from s3prl_emotion.errors import PROGRAM, AudioError, UsageError
+from s3prl_emotion.errors import PROGRAM, AudioError, UsageError, visible
 from s3prl_emotion.files.outputs import check_file, check_folder
 from s3prl_emotion.predict.arguments import ModelArguments, add_model_arguments
 from s3prl_emotion.processes.ending import code_of, reason_of, tidy
@@ -48,7 +48,7 @@ def run(args: Namespace) -> int:
             if isinstance(error, UsageError) and not ending.is_asked:  # else a process of --jobs got the signal too
                 raise
             unwritten = f"; {args.out} is not written" if args.out is not None else ""
-            sys.stderr.write(f"{PROGRAM}: error: {reason_of(error)}{unwritten}\n")
+            sys.stderr.write(f"{PROGRAM}: error: {reason_of(error)}{visible(unwritten)}\n")
             return code_of(error)
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from s3prl_emotion import __version__
-from s3prl_emotion.errors import UsageError, nearest
+from s3prl_emotion.errors import UsageError, nearest, visible
 from s3prl_emotion.files.writing import writing_text
 from s3prl_emotion.predict.files import FileResult
 from s3prl_emotion.predict.prediction import SpanPrediction
@@ -87,7 +87,7 @@ class CsvWriter(Writer):
 
     def _row(self, cells: dict[str, Any]) -> None:
         values = [cells.get(name, "") for name in self.columns]
-        self.table.writerow([f"{value:.7g}" if isinstance(value, float) else value for value in values])
+        self.table.writerow([f"{value:.7g}" if isinstance(value, float) else visible(str(value)) for value in values])
 
     def _cells(self, prediction: SpanPrediction) -> dict[str, Any]:
         cells: dict[str, Any] = {"prediction": prediction.label}

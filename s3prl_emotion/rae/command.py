@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from argparse import ArgumentParser, Namespace
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 from s3prl_emotion.errors import ConfigError, UsageError
+from s3prl_emotion.files.terminal import say
 from s3prl_emotion.rae import LAYOUTS
 
 FLAGS = ("steps", "epochs", "batch_size", "lr", "max_seconds", "valid", "seed", "precision", "save_step")
@@ -61,7 +61,7 @@ def run(args: Namespace) -> int:
             held.enter_context(locked(out / ".lock", f"--out {out}: is in use by another pretraining"))
         done = Pretraining(config, index, out, device, args.num_workers).run()
     if rank() == 0:
-        sys.stdout.write(_summary(done, out))
+        say(*_summary(done, out).splitlines())
     return 0
 
 

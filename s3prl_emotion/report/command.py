@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import sys
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
 from s3prl_emotion.errors import UsageError
+from s3prl_emotion.files.terminal import say
 
 MIN_RESAMPLES = 1000  # fewer say little about the tails
 
@@ -39,8 +39,7 @@ def run(args: Namespace) -> int:
     analysis = analyse(study, args.resamples)
     files = write_report(analysis, out)
     if study.missing:
-        sys.stdout.write(f"{len(study.missing)} of {len(study.missing) + len(study.runs)} runs are missing\n")
+        say(f"{len(study.missing)} of {len(study.missing) + len(study.runs)} runs are missing")
     figures = [path for path in files if path.suffix == ".svg"]
-    texts = "".join(f"{path}\n" for path in files if path not in figures)
-    sys.stdout.write(f"{texts}{out / 'figures'}: {len(figures)} figures\n")
+    say(*(str(path) for path in files if path not in figures), f"{out / 'figures'}: {len(figures)} figures")
     return 0

@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+from s3prl_emotion.errors import visible
 from s3prl_emotion.metrics.registry import label
 from s3prl_emotion.report.words import MINUS
 
@@ -25,11 +26,16 @@ def environment(markup: bool = True) -> Any:
 
     templates = jinja2.Environment(
         loader=jinja2.FileSystemLoader(TEMPLATES), autoescape=markup, trim_blocks=True, lstrip_blocks=True,
-        undefined=jinja2.StrictUndefined,
+        undefined=jinja2.StrictUndefined, finalize=_finalized,
     )  # fmt: skip
     templates.filters |= {"tex": tex, "cell": markdown_cell}
     templates.globals["label"] = label
     return templates
+
+
+def _finalized(value: Any) -> Any:
+    """Return what a template shows of a value: control characters of names are escaped."""
+    return type(value)(visible(value, keep="\n\t")) if isinstance(value, str) else value
 
 
 def tex(text: str) -> str:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import shlex
-import sys
 from argparse import SUPPRESS, ArgumentParser, Namespace
 from pathlib import Path
 
 from s3prl_emotion import host
 from s3prl_emotion.errors import UsageError, nearest
 from s3prl_emotion.files.outputs import check_file, new_folder, place_of
+from s3prl_emotion.files.terminal import say
 from s3prl_emotion.saliency.training_split import SPLIT, load_training_corpus, read_recipe_of, saliency_file
 from s3prl_emotion.upstreams.build import add_store_arguments, add_upstream_arguments, build_source
 
@@ -64,12 +64,13 @@ def run(args: Namespace) -> int:
             beside += draw(saliency, args.keep)
     count, layers = saliency.header.training.utterances, saliency.layers
     what = f"{len(layers)} layers" if len(layers) > 1 else f"layer {layers[0]}"
-    sys.stdout.write(
+    say(
         f"{args.out}: {args.method} of {what} x {saliency.header.dims} dimensions, {count} training utterances of "
-        f"{corpus.fold}\n" + "".join(f"{path}\n" for path in beside)
+        f"{corpus.fold}",
+        *map(str, beside),
     )
     if args.layers:
-        sys.stdout.write(layer_ranking(saliency))
+        say(*layer_ranking(saliency).splitlines())
     return 0
 
 

@@ -6,6 +6,7 @@ import csv
 import io
 from collections.abc import Iterator
 
+from s3prl_emotion.errors import visible
 from s3prl_emotion.upstreams.saliency_file import SaliencyFile
 
 
@@ -31,7 +32,7 @@ def layer_ranking(saliency: SaliencyFile) -> str:
 
 
 def _dimensions(saliency: SaliencyFile) -> Iterator[list[str]]:
-    yield ["layer", "dimension", *saliency.header.targets, "mean", "rank"]
+    yield ["layer", "dimension", *map(visible, saliency.header.targets), "mean", "rank"]
     scores, mean, ranks = (saliency.tensors[name].tolist() for name in ("scores", "mean", "ranks"))
     for index, layer in enumerate(saliency.layers):
         for k in range(saliency.header.dims):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
@@ -10,7 +9,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from s3prl_emotion.errors import UsageError
+from s3prl_emotion.errors import UsageError, visible
+from s3prl_emotion.files.terminal import say
 from s3prl_emotion.store import upkeep
 
 
@@ -48,7 +48,7 @@ def _list(args: Namespace) -> int:
         size, dtype = f"{item.bytes / 1e9:.3f}", str(identity.get("dtype"))
         ckpt = str(item.about["by"].get("ckpt") or "")
         words = (item.folder.name, ckpt, item.shape, dtype, what, str(item.utterances), size, item.about["made"])
-        table.add_row(*map(escape, words))
+        table.add_row(*(escape(visible(word)) for word in words))
     Console(width=160, soft_wrap=True).print(table)
     return 0
 
@@ -56,29 +56,29 @@ def _list(args: Namespace) -> int:
 def _size(args: Namespace) -> int:
     collections = upkeep.collections(args.folder)
     for item in collections:
-        sys.stdout.write(f"{item.bytes:>15}  {item.folder.name}\n")
-    sys.stdout.write(f"{sum(item.bytes for item in collections):>15}  {args.folder}\n")
+        say(f"{item.bytes:>15}  {item.folder.name}")
+    say(f"{sum(item.bytes for item in collections):>15}  {args.folder}")
     return 0
 
 
 def _verify(args: Namespace) -> int:
     bad = 0
     for verdict in upkeep.verify(args.folder):
-        sys.stdout.write(f"{verdict.folder.name}: {verdict.good} good, {verdict.bad} damaged\n")
+        say(f"{verdict.folder.name}: {verdict.good} good, {verdict.bad} damaged")
         if verdict.about:
-            sys.stdout.write(f"  damaged: {verdict.about}\n")
+            say(f"  damaged: {verdict.about}")
         for stem in verdict.segments:
-            sys.stdout.write(f"  damaged: {stem}\n")
+            say(f"  damaged: {stem}")
         bad += verdict.bad
     if bad:
-        sys.stdout.write("damaged records are never used: they are computed again; store gc removes them\n")
+        say("damaged records are never used: they are computed again; store gc removes them")
     return 1 if bad else 0
 
 
 def _clean(args: Namespace) -> int:
     if args.drop:
-        sys.stdout.write(f"{args.drop}: removed, {upkeep.drop(args.folder, args.drop) / 1e9:.3f} GB freed\n")
+        say(f"{args.drop}: removed, {upkeep.drop(args.folder, args.drop) / 1e9:.3f} GB freed")
         return 0
     gone, freed = upkeep.clean(args.folder)
-    sys.stdout.write(f"{gone} damaged or duplicate records removed, {freed / 1e9:.3f} GB freed\n")
+    say(f"{gone} damaged or duplicate records removed, {freed / 1e9:.3f} GB freed")
     return 0

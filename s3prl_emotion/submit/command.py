@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from argparse import ArgumentParser, Namespace
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from s3prl_emotion.errors import UsageError
 from s3prl_emotion.files.outputs import check_file, check_folder, new_folder, place_of
+from s3prl_emotion.files.terminal import say
 
 if TYPE_CHECKING:
     from s3prl_emotion.submit.sources import FoldRun
@@ -55,7 +55,7 @@ def run(args: Namespace) -> int:
     runs = find_runs(args.folders, named, wanted)
     for found in runs:
         if note := (found.metrics.get("seen") or {}).get("note"):
-            _print(f"note: {found.fold}: {note}")
+            say(f"note: {found.fold}: {note}")
     if args.format == "emo-superb":
         return _emo_superb(runs, args)
     return _superb(runs, args, missing_runs(args.folders, wanted))
@@ -83,13 +83,13 @@ def _superb(runs: Sequence[FoldRun], args: Namespace, unfinished: dict[str, str]
     submission = superb_submission(runs, args.meta_data, unfinished)
     _write(out, submission.archive())
     for fold in submission.folds:
-        _print(f"{fold.fold}: {fold.utterances} utterances, accuracy {100 * fold.accuracy:.2f} %")
+        say(f"{fold.fold}: {fold.utterances} utterances, accuracy {100 * fold.accuracy:.2f} %")
     total = sum(fold.utterances for fold in submission.folds)
-    _print(f"mean of the folds: {total} utterances, accuracy {100 * submission.accuracy:.2f} %")
-    _print(f"SUPERB track: {submission.track.name or 'none'} ({submission.track.reason or 'SUPERB has no such task'})")
+    say(f"mean of the folds: {total} utterances, accuracy {100 * submission.accuracy:.2f} %")
+    say(f"SUPERB track: {submission.track.name or 'none'} ({submission.track.reason or 'SUPERB has no such task'})")
     for note in submission.notes:
-        _print(f"note: {note}")
-    _print(str(out))
+        say(f"note: {note}")
+    say(str(out))
     return 0
 
 
@@ -103,9 +103,9 @@ def _emo_superb(runs: Sequence[FoldRun], args: Namespace) -> int:
         _write(out / fold.name, fold.text.encode())
     for fold in files.folds:
         score = f"macro-F1 of classes above 1/K {fold.macro_f1:.4f}"
-        _print(f"{fold.fold}: {fold.utterances} utterances, {score}: {out / fold.name}")
-    _print(f"mean of the folds: {files.macro_f1:.4f}")
-    _print("EMO-SUPERB documents no format of predictions; these files have the columns of its label tables")
+        say(f"{fold.fold}: {fold.utterances} utterances, {score}: {out / fold.name}")
+    say(f"mean of the folds: {files.macro_f1:.4f}")
+    say("EMO-SUPERB documents no format of predictions; these files have the columns of its label tables")
     return 0
 
 
@@ -114,7 +114,3 @@ def _write(path: Path, data: bytes) -> None:
 
     with new_folder(path.parent, "--out "):
         write_bytes(path, data, UsageError)
-
-
-def _print(line: str) -> None:
-    sys.stdout.write(f"{line}\n")

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from s3prl_emotion.benchmark.execution import BEST
-from s3prl_emotion.benchmark.records import read_json
-from s3prl_emotion.errors import UsageError, nearest
+from s3prl_emotion.errors import LabelError, UsageError, nearest
+from s3prl_emotion.metrics.stored import read_metrics
 from s3prl_emotion.report.reading.study import RunResult, Study, load_study
 
 SPLIT = "test"
@@ -148,7 +148,8 @@ def _fold_run(run: RunResult) -> FoldRun:
         expdir = next(iter(run.splits.values())).predictions.parent
         raise UsageError(f"{expdir}: no {SPLIT}_{run.fold}_metrics.json; run_downstream.py -m evaluate writes it")
     path = split.beside("_metrics.json")
-    metrics = read_json(path)  # a benchmark's results leave the recipe out
-    if not metrics:
-        raise UsageError(f"{path}: missing or damaged, so nothing says what made the predictions; evaluate again")
+    try:
+        metrics = read_metrics(path)  # a benchmark's results leave the recipe out
+    except LabelError as error:
+        raise UsageError(f"{path}: missing or damaged, so nothing says what made the predictions ({error})") from error
     return FoldRun(run.fold, split.predictions, metrics)

@@ -17,8 +17,9 @@ from types import ModuleType, SimpleNamespace
 from typing import Any, NoReturn
 
 from s3prl_emotion import host
-from s3prl_emotion.errors import EmotionError, UsageError, nearest, one_line
+from s3prl_emotion.errors import EmotionError, UsageError, nearest, one_line, visible
 from s3prl_emotion.files.locks import keep_from_children
+from s3prl_emotion.files.terminal import make_log_visible
 from s3prl_emotion.processes.ending import code_of, reason_of, tidy
 from s3prl_emotion.processes.parent import end_with_torchrun
 
@@ -89,6 +90,8 @@ def _run(arguments: list[str]) -> None:
     ):
         setattr(module, name, value)
     sys.argv = [sys.argv[0], *arguments]
+    logging.basicConfig(level=logging.INFO)  # as the host's script does next
+    make_log_visible()
     with held:
         script.main()
 
@@ -212,5 +215,5 @@ def _whole(path: Any, mode: str = "r") -> Any:
 def _fail(message: str, verbose: bool, code: int = 1) -> int:
     if verbose:
         traceback.print_exc()
-    sys.stderr.write(f"{PROGRAM}: error: {message}\n")
+    sys.stderr.write(f"{PROGRAM}: error: {visible(' '.join(message.split()))}\n")
     return code

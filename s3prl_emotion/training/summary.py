@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.table import Table
 
+from s3prl_emotion.errors import visible
 from s3prl_emotion.figures.split_plots import plot_confusion, plot_split
 from s3prl_emotion.metrics.registry import of_kind
 
@@ -19,14 +20,14 @@ if TYPE_CHECKING:
 
 def print_summary(expert: EmotionExpert, splits: Sequence[str]) -> None:
     """Print the scores of evaluated splits, the confusion matrix of the last one, and the paths of the files."""
-    console = Console(highlight=False)
+    console = Console(highlight=False, markup=False, emoji=False)
     written: list[Path] = []
     results = {}
     for split in splits:
         path = expert.expdir / f"{split}_{expert.fold}_metrics.json"
         results[split] = json.loads(path.read_text(encoding="utf-8"))
         written += [path, expert.expdir / f"{split}_{expert.fold}_predictions.csv"]
-    title = f"{expert.head}, {expert.fold}"
+    title = visible(f"{expert.head}, {expert.fold}")
     classed = {split: metrics for split, metrics in results.items() if "confusion" in metrics}
     if classed:
         console.print(_class_scores(classed, title))
@@ -43,8 +44,8 @@ def print_summary(expert: EmotionExpert, splits: Sequence[str]) -> None:
         console.print(_dimension_scores(rated, title))
     for split, metrics in results.items():
         if note := metrics.get("seen", {}).get("note"):
-            console.print(f"{split}: {note}", soft_wrap=True)
-    console.print("written:", *(f"  {path}" for path in written), sep="\n", soft_wrap=True)
+            console.print(visible(f"{split}: {note}"), soft_wrap=True)
+    console.print("written:", *(visible(f"  {path}") for path in written), sep="\n", soft_wrap=True)
 
 
 def _classes(metrics: dict[str, Any]) -> list[str]:
@@ -57,7 +58,7 @@ def _class_scores(results: dict[str, dict[str, Any]], title: str) -> Table:
     scores = Table("split", "utterances", *(metric.label for metric in shown), "checkpoint", title=title)
     for split, metrics in results.items():
         values = [f"{metric.scale * metrics[metric.name]:.2f}{' %' if metric.percent else ''}" for metric in shown]
-        scores.add_row(split, str(metrics["utterances"]), *values, _checkpoint(metrics))
+        scores.add_row(visible(split), str(metrics["utterances"]), *values, _checkpoint(metrics))
     return scores
 
 
@@ -68,14 +69,14 @@ def _dimension_scores(results: dict[str, dict[str, Any]], title: str) -> Table:
         values = [*(metrics["CCC"][name] for name in names), metrics["mean_CCC"]]
         shown = ["undefined" if value is None else f"{value:.3f}" for value in values]
         count = metrics.get("dimension_utterances", metrics.get("utterances"))
-        scores.add_row(split, str(count), *shown, _checkpoint(metrics))
+        scores.add_row(visible(split), str(count), *shown, _checkpoint(metrics))
     return scores
 
 
 def _confusion(metrics: dict[str, Any], classes: Sequence[str], split: str) -> Table:
-    matrix = Table("truth \\ prediction", *classes, title=f"confusion, {split}")
+    matrix = Table("truth \\ prediction", *map(visible, classes), title=visible(f"confusion, {split}"))
     for name, row in zip(classes, metrics["confusion"], strict=True):
-        matrix.add_row(name, *(str(count) for count in row))
+        matrix.add_row(visible(name), *(str(count) for count in row))
     return matrix
 
 

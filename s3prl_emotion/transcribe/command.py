@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import sys
 from argparse import ArgumentParser, Namespace
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,6 +16,7 @@ from s3prl_emotion.corpora import Utterance, list_utterances
 from s3prl_emotion.devices import check_device
 from s3prl_emotion.extract.command import add_corpus_arguments, read_corpus_arguments
 from s3prl_emotion.extract.filling import durations
+from s3prl_emotion.files.terminal import say
 from s3prl_emotion.files.versions import versions
 from s3prl_emotion.transcribe.asr import CHUNK, Recogniser, RecogniserOptions, load_recogniser
 from s3prl_emotion.transcribe.record import Record, check_record, open_record
@@ -64,9 +64,9 @@ def run(args: Namespace) -> int:
         wer = _word_error_rate(utterances, record.texts)
         if not record.is_finished:
             record.finish(_about(recogniser, args) | {"wer": wer})
-    sys.stdout.write(f"{args.output}: {len(utterances)} utterances, {len(missing)} recognised now\n")
+    say(f"{args.output}: {len(utterances)} utterances, {len(missing)} recognised now")
     if wer is not None:
-        sys.stdout.write(f"word error rate against the table's Text: {100 * wer:.2f} %\n")
+        say(f"word error rate against the table's Text: {100 * wer:.2f} %")
     return 0
 
 

@@ -454,34 +454,45 @@ def test_shipped_matrices(path: Path, tmp_path: Path):
 # --- results.jsonl ----------------------------------------------------------------------------------------------------
 
 
+def line_of(name: str, **more: Any) -> dict[str, Any]:
+    """The line of a finished run of system ``name``."""
+    splits = {"test": {"predictions": "x_predictions.csv", "metrics": {}}}
+    line = {"run": f"up | {name} | seed 1", "definition": "d", "upstream": "up", "system": name, "seed": 1}
+    return line | {"splits": splits} | more
+
+
+def systems_of(path: Path) -> list[str]:
+    return [line["system"] for line in read_results(path).values()]
+
+
 def test_a_torn_last_line_is_ignored_and_replaced_at_every_byte(tmp_path: Path):
     file = ResultsFile(tmp_path)
-    file.append({"run": "a", "value": 1})
+    file.append(line_of("a", value=1))
     whole = file.path.read_bytes()
-    file.append({"run": "b", "text": "ü {} \\n"})
+    file.append(line_of("b", text="ü {} \\n"))
     both = file.path.read_bytes()
     for end in range(len(whole), len(both)):
         file.path.write_bytes(both[:end])
-        assert list(read_results(file.path)) == ["a"]
-        file.append({"run": "c"})
-        assert list(read_results(file.path)) == ["a", "c"]
+        assert systems_of(file.path) == ["a"]
+        file.append(line_of("c"))
+        assert systems_of(file.path) == ["a", "c"]
         assert file.path.read_bytes().startswith(whole)
     file.path.write_bytes(both)
-    assert read_results(file.path)["b"]["text"] == "ü {} \\n"
+    assert read_results(file.path)["up | b | seed 1"]["text"] == "ü {} \\n"
 
 
 def test_damaged_lines_and_several_of_a_run(tmp_path: Path, caplog: pytest.LogCaptureFixture):
     file = ResultsFile(tmp_path)
     for number, name in enumerate("abab"):
-        file.append({"run": name, "number": number})
+        file.append(line_of(name, number=number))
     lines = file.path.read_bytes().splitlines(keepends=True)
     file.path.write_bytes(lines[0] + b"\xff{]\n" + b'["run"]\n' + lines[2] + b'{"format": 1}\n' + lines[3])
     found = read_results(file.path)
-    assert {name: line["number"] for name, line in found.items()} == {"a": 2, "b": 3}
-    assert [record.getMessage().split(": ")[1] for record in caplog.records] == [
-        "line 2 is damaged; its run counts as not done", "line 3 is damaged; its run counts as not done",
-        "line 5 is damaged; its run counts as not done",
-    ]  # fmt: skip
+    assert {line["system"]: line["number"] for line in found.values()} == {"a": 2, "b": 3}
+    assert [record.getMessage().partition(": ")[2] for record in caplog.records] == [
+        f"line {number} is damaged ({wrong}); its run counts as not done"
+        for number, wrong in ((2, "is not UTF-8"), (3, "must be an object, got ['run']"), (5, "run is missing"))
+    ]
     file.path.write_bytes(b'{"format": 2, "run": "a"}\n')
     with pytest.raises(UsageError, match="line 1 is of format 2, not known here; upgrade"):
         read_results(file.path)
@@ -490,15 +501,15 @@ def test_damaged_lines_and_several_of_a_run(tmp_path: Path, caplog: pytest.LogCa
 
 def test_a_full_disk_loses_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     file = ResultsFile(tmp_path)
-    file.append({"run": "a"})
+    file.append(line_of("a"))
 
     def full(descriptor: int) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(TrainingError, match=r"could not be written \(No space left on device\); free room"):
-        file.append({"run": "b"})
-    assert "a" in read_results(file.path)
+        file.append(line_of("b"))
+    assert systems_of(file.path)[0] == "a"
 
 
 def test_a_second_benchmark_says_so(plan_of: Callable[..., Plan], fake: Fake):

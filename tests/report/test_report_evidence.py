@@ -67,7 +67,7 @@ def benchmark(folder: Path, runs: Runs, **line: Any) -> Path:
         exp = folder / "runs" / system / f"{fold}-{seed}" / "exp"
         exp.mkdir(parents=True)
         (exp / f"test_{fold}_metrics.json").write_text(json.dumps(metrics))
-        name = f"{system} | {fold} | {seed}"
+        name = f"up | {system} | {fold} | seed {seed}"
         short = {key: value for key, value in metrics.items() if key not in SHORT}
         place = str((exp / f"test_{fold}_predictions.csv").relative_to(folder))
         entries.append({"run": name, "definition": "d", "folder": str(exp.parent.relative_to(folder))})

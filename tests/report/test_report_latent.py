@@ -46,7 +46,7 @@ def study_of(
     """A benchmark of runs with metrics by split, without predictions."""
     lines, entries = [], []
     for (system, fold, seed), splits in runs.items():
-        name, place = f"{system} | {fold} | {seed}", f"runs/{system}/{fold}-{seed}"
+        name, place = f"up | {system} | {fold} | seed {seed}", f"runs/{system}/{fold}-{seed}"
         own = {
             split: {"predictions": f"{place}/exp/{split}_{fold}_predictions.csv", "metrics": {"fold": fold} | values}
             for split, values in splits.items()

@@ -48,7 +48,7 @@ def with_search(folder: Path, trials: Sequence[str] = ("whole",), choices: Mappi
             shutil.copytree(folder / "runs/up/0/fold1-1/exp", exp)
             place = str((exp / "test_fold1_predictions.csv").relative_to(folder))
             metrics = {**lines[0]["splits"]["test"]["metrics"], "UAR": 0.0, "WA": 0.0}
-            splits = {name: {"predictions": place, "metrics": metrics} for name in ("dev", "test")}
+            splits = {name: {"predictions": place, "metrics": {**metrics, "split": name}} for name in ("dev", "test")}
             name = f"up | {system} | fold1 | seed 1 | lr {rate}"
             lines_of_trials.append({**lines[0], "system": system, "run": name, "splits": splits, "search": None})
     (folder / "search.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines_of_trials))

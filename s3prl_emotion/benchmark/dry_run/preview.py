@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import statistics
-import sys
 import tempfile
 from argparse import Namespace
 from collections.abc import Callable
@@ -19,6 +18,7 @@ from s3prl_emotion.benchmark.prepare import is_done
 from s3prl_emotion.benchmark.records import RESULTS, TRIALS, read_results
 from s3prl_emotion.benchmark.scheduler import is_finished, is_given_up
 from s3prl_emotion.errors import EmotionError, TrainingError
+from s3prl_emotion.files.terminal import say
 
 TO_DO = ("to do", "begun", "failed")
 
@@ -52,7 +52,7 @@ def preview(plan: Plan, jobs: int, device: str | None, retries: int, measured: b
     from s3prl_emotion.benchmark.checks import check_plan
 
     check_plan(plan)
-    write: Callable[[str], Any] = sys.stdout.write
+    write: Callable[[str], Any] = _write
     done = read_results(plan.out / RESULTS) | read_results(plan.out / TRIALS)
     states = {run.cell.id: state_of(run, done, retries) for run in [*plan.trials, *plan.runs]}
     write(f"{plan.matrix.path}: {len(plan.runs)} runs{_and_trials(plan)}\n")
@@ -77,6 +77,10 @@ def state_of(run: Run, done: dict[str, dict[str, Any]], retries: int) -> str:
     if is_given_up(run, retries) is not None:
         return "gave up"
     return "failed" if state.error else "begun"
+
+
+def _write(line: str) -> None:
+    say(line.removesuffix("\n"))
 
 
 def _and_trials(plan: Plan) -> str:

@@ -15,6 +15,7 @@ from s3prl_emotion.corpora.prepare.write import check_out, write
 from s3prl_emotion.corpora.preparers import all_preparers, corpus_names, preparer
 from s3prl_emotion.errors import UsageError
 from s3prl_emotion.files.outputs import removing_unused
+from s3prl_emotion.files.terminal import say
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -79,9 +80,9 @@ def _prepare(args: Namespace, chosen: Preparer, options: Any, root: Path, out: P
     written = write(prepared, out, about, args.smoothing, args.circumplex, args.skip_missing)
     classes = ", ".join(f"{name} {count}" for name, count in Counter(c.emotion for c in written.clips).most_common())
     speakers = len({clip.speaker for clip in written.clips} - {None})
-    sys.stdout.write(
-        f"{written.labels}: {len(written.clips)} utterances, {speakers or 'unknown'} speakers; {classes}\n"
-        f"{_verdict(prepared, written.differences)}; audio root: {prepared.root}; licence: {chosen.licence}\n"
+    say(
+        f"{written.labels}: {len(written.clips)} utterances, {speakers or 'unknown'} speakers; {classes}",
+        f"{_verdict(prepared, written.differences)}; audio root: {prepared.root}; licence: {chosen.licence}",
     )
     return 0
 

@@ -177,8 +177,7 @@ def _of_system(runs: Sequence[RunResult], split: str, study: Study, files: dict[
         metrics = run.splits[split].metrics
         whole = run.splits[split].whole()
         if not whole:
-            path = run.splits[split].beside("_metrics.json")
-            logger.warning("%s: missing or damaged; its speakers' scores are not shown", path)
+            logger.warning("%s; its speakers' scores are not shown", run.splits[split].damage())
         files |= dict.fromkeys(saliency_paths(whole.get("config"), study.folder))
         tables.append(flat_details(metrics) | _add_speakers(details, metrics, whole.get("per_speaker") or {}))
         for gender, entry in (metrics.get("per_gender") or {}).items():

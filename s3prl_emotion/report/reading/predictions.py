@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import csv
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from s3prl_emotion.corpora.corpus import DIMENSIONS
 from s3prl_emotion.errors import LabelError
+from s3prl_emotion.limits import shown
 
 WORDS = ("FileName", "SpkrID", "Gender", "truth", "prediction")
 COLUMNS = frozenset([*WORDS, *DIMENSIONS, *(f"{name}_pred" for name in DIMENSIONS)])  # not the class probabilities
@@ -57,21 +61,48 @@ def read_predictions(path: Path) -> Predictions:
     import pandas as pd
 
     try:
+        _check_rows(path)
         table = pd.read_csv(
             path, dtype=dict.fromkeys(WORDS, str), keep_default_na=False, encoding="utf-8", usecols=COLUMNS.__contains__
         )
         table = table.sort_values("FileName", kind="stable")
         dimensions = tuple(name for name in DIMENSIONS if name in table and f"{name}_pred" in table)
-        values = [
-            table[columns].apply(pd.to_numeric, errors="coerce").to_numpy(dtype=np.float64)
-            for columns in ([*dimensions], [f"{name}_pred" for name in dimensions])
-        ]
+        values = [_numbers(table, columns) for columns in ([*dimensions], [f"{name}_pred" for name in dimensions])]
+        if not np.isfinite(values[1]).all():
+            raise ValueError("an estimate is missing or not finite")
         known = np.isfinite(values[0]).all(axis=1)  # a corpus may lack labels for some
         words = {name: table[name].to_numpy(dtype=str)[known] for name in WORDS if name in table}
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, csv.Error) as error:
         raise LabelError(f"{path}: predictions cannot be read ({' '.join(str(error).split())})") from error
     if not known.any() or not (dimensions or "prediction" in words):
         raise LabelError(f"{path}: holds no predictions")
     speakers = words.get("SpkrID", np.full(known.sum(), ""))
     truth, prediction = words.get("truth"), words.get("prediction")
     return Predictions(words["FileName"], speakers, truth, prediction, dimensions, values[0][known], values[1][known])
+
+
+def _check_rows(path: Path) -> None:
+    """Refuse rows that are cut off or too long, and names of columns that occur twice: pandas reads them silently."""
+    with path.open(newline="", encoding="utf-8") as file:
+        rows = csv.reader(file)
+        header = next(rows, [])
+        if len(set(header)) < len(header):
+            raise ValueError("a column occurs twice")
+        for row in rows:
+            if row and len(row) != len(header):
+                raise ValueError(f"line {rows.line_num} has {len(row)} cells, the header {len(header)}")
+
+
+def _numbers(table: Any, names: Sequence[str]) -> NDArray[np.float64]:
+    """Return columns ``[N, D]`` as numbers; NaN where there is none, and nowhere else."""
+    import pandas as pd
+
+    values = np.empty((len(table), len(names)))
+    for index, name in enumerate(names):
+        values[:, index] = pd.to_numeric(table[name], errors="coerce")
+        unknown = table[name].astype(str).str.strip().str.lower().isin(["", "nan"]).to_numpy()
+        wrong = ~np.isfinite(values[:, index]) & ~unknown
+        if wrong.any():
+            got = shown(str(table[name].iloc[int(wrong.argmax())]), 60)
+            raise ValueError(f"{name} must be a number, got {got}")
+    return values

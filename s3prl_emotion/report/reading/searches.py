@@ -106,7 +106,7 @@ def _search(upstream: str, system: str, users: tuple[str, ...], choice: Any) -> 
         chosen, metric = float(choice["rate"]), str(choice["metric"])
         if not tried:
             raise ValueError("no rate")
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         logger.warning("the search for the learning rate of %s on %s cannot be read (%s)", system, upstream, error)
         return None
     return Search(upstream, system, users, metric, dict(sorted(tried.items())), chosen)

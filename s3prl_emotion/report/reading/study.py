@@ -3,16 +3,28 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 from s3prl_emotion.benchmark.published import PublishedNumber
-from s3prl_emotion.benchmark.records import ABOUT, RESULTS, TRIALS, read_json, read_results
-from s3prl_emotion.errors import UsageError
+from s3prl_emotion.benchmark.records import (
+    ABOUT,
+    RESULTS,
+    TRIALS,
+    damage_warnings,
+    finished_runs,
+    read_about,
+    read_json,
+    read_lines,
+)
+from s3prl_emotion.errors import LabelError, UsageError
+from s3prl_emotion.metrics.stored import read_metrics
 from s3prl_emotion.report.reading.searches import Search, end_warning, read_searches
 
+logger = logging.getLogger(__name__)
 RUN_KEYS = ("num_parameters", "model_size_mb", "git", "upstream_options", "head", "config_hash", "host")
 NOT_TESTED = ("train", "dev")  # left out of a report unless there is no other split
 
@@ -25,11 +37,22 @@ class SplitResult:
     predictions: Path
 
     def whole(self) -> Mapping[str, Any]:
-        """Return the whole metrics file, of which a benchmark's results keep a part; empty if the file is missing."""
+        """Return the whole metrics file, of which a benchmark's results keep a part; empty if it cannot be read."""
         if "config" in self.metrics:
             return self.metrics
         kept = self.metrics if "per_speaker" in self.metrics else {}  # of older experiments
-        return read_json(self.beside("_metrics.json")) or kept
+        try:
+            return read_metrics(self.beside("_metrics.json"))
+        except LabelError:  # the details of the report name it
+            return kept
+
+    def damage(self) -> str:
+        """Return why the whole metrics file cannot be read, or an empty string."""
+        try:
+            read_metrics(self.beside("_metrics.json"))
+        except LabelError as error:
+            return str(error)
+        return ""
 
     def beside(self, ending: str) -> Path:
         """Return the path of another file of the split: ``{split}_{fold}{ending}``."""
@@ -124,8 +147,9 @@ def load_study(folders: Sequence[Path]) -> Study:
 
 
 def _of_benchmark(folder: Path) -> Study:
-    about, lines = read_json(folder / ABOUT), read_results(folder / RESULTS)
-    wanted = {entry["run"]: entry for entry in about.get("runs", [])} or {name: {} for name in lines}
+    about, warnings = read_about(folder), list[str]()
+    lines, trials = _finished(folder / RESULTS, warnings), _finished(folder / TRIALS, warnings)
+    wanted = {entry["run"]: entry for entry in about.get("runs") or ()} or {name: {} for name in lines}
     runs, missing, finished = [], {}, []
     for name, entry in wanted.items():
         line = lines.get(name)
@@ -142,7 +166,7 @@ def _of_benchmark(folder: Path) -> Study:
     upstreams = about.get("upstreams") or dict.fromkeys(run.upstream for run in runs)
     splits = about.get("tests") or dict.fromkeys(split for run in runs for split in run.splits if split != "dev")
     described = about.get("systems") or dict.fromkeys(systems)
-    searches = read_searches(finished, read_results(folder / TRIALS).values(), about.get("search") or {})
+    searches = read_searches(finished, trials.values(), about.get("search") or {})
     at_end = end_warning(searches)
     return Study(
         title=about.get("title") or folder.resolve().name,
@@ -153,11 +177,25 @@ def _of_benchmark(folder: Path) -> Study:
         systems={name: _described(overrides) for name, overrides in described.items()},
         splits=tuple(splits),
         runs=tuple(runs),
-        published=tuple(PublishedNumber(**number) for number in about.get("published", [])),
+        published=tuple(_published(entry) for entry in about.get("published") or ()),
         missing=missing,
-        warnings=(*_version_warnings(runs), *seen_warnings(runs), *([at_end] if at_end else [])),
+        warnings=(*warnings, *_version_warnings(runs), *seen_warnings(runs), *([at_end] if at_end else [])),
         searches=searches,
     )
+
+
+def _finished(path: Path, warnings: list[str]) -> dict[str, dict[str, Any]]:
+    """Return the finished runs of a file, and add what is wrong with it to the report's warnings."""
+    lines = read_lines(path)
+    damaged = damage_warnings(path, lines)
+    warnings += damaged
+    for warning in damaged:
+        logger.warning("%s", warning)
+    return finished_runs(lines)
+
+
+def _published(entry: Mapping[str, Any]) -> PublishedNumber:
+    return PublishedNumber(**{item.name: entry[item.name] for item in fields(PublishedNumber)})
 
 
 def _run_of(line: dict[str, Any], folder: Path) -> RunResult:
@@ -171,8 +209,8 @@ def _run_of(line: dict[str, Any], folder: Path) -> RunResult:
 
 
 def _of_experiments(folders: list[Path]) -> Study:
-    names = _short_names(folders)
-    runs = [run for folder, name in zip(folders, names, strict=True) for run in _experiment(folder, name)]
+    names, damaged = _short_names(folders), list[str]()
+    runs = [run for folder, name in zip(folders, names, strict=True) for run in _experiment(folder, name, damaged)]
     splits = dict.fromkeys(split for run in runs for split in run.splits)
     tested = [split for split in splits if split not in NOT_TESTED] or list(splits)
     return Study(
@@ -184,15 +222,20 @@ def _of_experiments(folders: list[Path]) -> Study:
         systems={name: str(folder) for name, folder in zip(names, folders, strict=True)},
         splits=tuple(tested),
         runs=tuple(runs),
-        warnings=(*_version_warnings(runs), *seen_warnings(runs)),
+        warnings=(*damaged, *_version_warnings(runs), *seen_warnings(runs)),
     )
 
 
-def _experiment(folder: Path, name: str) -> list[RunResult]:
-    """Return the runs of an experiment directory, one for each fold."""
+def _experiment(folder: Path, name: str, damaged: list[str]) -> list[RunResult]:
+    """Return the runs of an experiment directory, one for each fold; splits that cannot be read are named."""
     folds: dict[str, dict[str, dict[str, Any]]] = {}
     for path in sorted(folder.glob("*_metrics.json")):
-        metrics = read_json(path)
+        try:
+            metrics = read_metrics(path)
+        except LabelError as error:
+            damaged.append(f"{error}; it is left out")
+            logger.warning("%s", damaged[-1])
+            continue
         if {"split", "fold"} <= set(metrics):
             metrics["predictions"] = path.with_name(path.name.replace("_metrics.json", "_predictions.csv"))
             folds.setdefault(str(metrics["fold"]), {})[str(metrics["split"])] = metrics

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
+from s3prl_emotion.errors import visible
 from s3prl_emotion.metrics.registry import label, scale
 from s3prl_emotion.report.drawing.figure import INK, Figure, Panel, series_style
 from s3prl_emotion.report.reading.searches import Search, rate_words
@@ -74,7 +75,9 @@ def search_csv(searches: Sequence[Search]) -> str:
         about = [search.upstream, search.system, "; ".join(search.users), search.metric]
         for rate, score in search.tried.items():
             chosen = rate == search.chosen
-            writer.writerow([*about, rate, "" if score is None else score, chosen, search.end if chosen else ""])
+            writer.writerow(
+                [*map(visible, about), rate, "" if score is None else score, chosen, search.end if chosen else ""]
+            )
     return text.getvalue()
 
 

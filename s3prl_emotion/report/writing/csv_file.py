@@ -7,6 +7,7 @@ import io
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from s3prl_emotion.errors import visible
 from s3prl_emotion.report.computing.scores import Analysis, Part, Row, Score
 
 COLUMNS = (
@@ -56,4 +57,9 @@ def _row(analysis: Analysis, part: Part, row: Row, score: Score) -> dict[str, An
     if theirs is not None:
         less = score.mean - theirs.value
         values |= {"published": theirs.value, "published_source": theirs.source, "mean_less_published": less}
-    return {name: "" if value is None or value != value else value for name, value in values.items()}
+    return {name: "" if value is None or value != value else _cell(value) for name, value in values.items()}
+
+
+def _cell(value: Any) -> Any:
+    """Return a cell without control characters of names, which people see in a terminal."""
+    return visible(value) if isinstance(value, str) else value
