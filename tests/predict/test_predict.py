@@ -412,6 +412,29 @@ def test_attention_is_kept_for_each_file(predict: Predict, trained: Trained, she
     assert not list(Path().glob(".*partial"))
 
 
+def test_where_predictions_go(predict: Predict, trained: Trained, shelf: Path, tmp_path: Path):
+    ckpt = trained("corr_attn")
+    Path("broken.wav").write_bytes(b"no audio")
+    Path("far").mkdir()
+    Path("link.csv").symlink_to("far/a.csv")
+    predict("--ckpt", ckpt, shelf / "audio/0.wav", "broken.wav", "--out", "link.csv", code=1)
+    assert Path("link.csv").is_symlink()
+    older = Path("far/a.csv").read_text()
+    assert [bool(row["error"]) for row in rows(older)] == [False, True]
+    for out in ("link.csv", "b.csv"):
+        outcome = predict("--ckpt", ckpt, "broken.wav", "--out", out, code=1)
+        assert errors(outcome)[-1].endswith(f"all 1 files failed, as reported above; nothing is written to {out}")
+    assert Path("far/a.csv").read_text() == older
+    assert not Path("b.csv").exists()
+    assert rows(predict("--ckpt", ckpt, "broken.wav", code=1).out)[0]["error"]  # a stream has begun
+    words = ("--ckpt", ckpt, shelf / "audio/0.wav", "--format", "csv", "--out")
+    assert len(rows(predict(*words, "/dev/stdout").out)) == 1
+    assert "/dev/full: could not be written (No space left on device)" in errors(predict(*words, "/dev/full", code=1))[0]
+    Path("nowhere.csv").symlink_to("none/a.csv")
+    assert "whose folder does not exist; make that" in errors(predict(*words, "nowhere.csv", code=1))[0]
+    assert not list(tmp_path.rglob(".*partial"))
+
+
 # --- which files -------------------------------------------------------------------------------------------------
 
 
@@ -691,6 +714,11 @@ def test_ctrl_c_and_kill_end_every_process(trained: Trained, tmp_path: Path, kil
     else:
         process.kill()
         process.wait(timeout=60)
+        left = list(Path().glob(".found.jsonl.*.partial"))
+        assert len(left) == 1
+        assert s3prl_emotion.cli.main([*words[:3], "in/0000.wav", *words[6:]]) == 0
+        assert not list(Path().rglob(".*.partial"))
+        Path("found.jsonl").unlink()
     assert not Path("found.jsonl").exists()
     while True:  # the session's other processes end too
         try:
