@@ -14,13 +14,12 @@ import os
 import sys
 from argparse import Namespace
 from collections import defaultdict
-from contextlib import closing, nullcontext
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import torch
 from s3prl.utility.helper import get_model_state, is_leader_process
-from tensorboardX import SummaryWriter
 from torch.distributed import get_world_size, is_initialized
 from torch.utils.data import DataLoader, DistributedSampler
 from tqdm import tqdm
@@ -32,6 +31,7 @@ from s3prl_emotion.files.values import restoring
 from s3prl_emotion.processes import ending
 from s3prl_emotion.recipe import EVALUATED_SPLITS
 from s3prl_emotion.rng import restore_rng, rng_state
+from s3prl_emotion.training.curves import curves
 from s3prl_emotion.training.evaluation import AbandonedError
 from s3prl_emotion.training.own_arguments import TRUST_FLAGS
 from s3prl_emotion.training.run_folder import states_of
@@ -91,7 +91,7 @@ class Training:
         leader = is_leader_process()
         file = sys.stderr if leader else open(os.devnull, "w")  # noqa: SIM115  # closed with the progress bar
         with (
-            closing(SummaryWriter(self.args.expdir)) if leader else nullcontext() as self.writer,
+            curves(self.expdir) if leader else nullcontext() as self.writer,
             tqdm(total=self.total_steps, initial=self.step, desc="overall", dynamic_ncols=True, file=file) as self.bar,
             ending.deferred(),
         ):

@@ -429,7 +429,9 @@ def test_where_predictions_go(predict: Predict, trained: Trained, shelf: Path, t
     assert rows(predict("--ckpt", ckpt, "broken.wav", code=1).out)[0]["error"]  # a stream has begun
     words = ("--ckpt", ckpt, shelf / "audio/0.wav", "--format", "csv", "--out")
     assert len(rows(predict(*words, "/dev/stdout").out)) == 1
-    assert "/dev/full: could not be written (No space left on device)" in errors(predict(*words, "/dev/full", code=1))[0]
+    assert (
+        "/dev/full: could not be written (No space left on device)" in errors(predict(*words, "/dev/full", code=1))[0]
+    )
     Path("nowhere.csv").symlink_to("none/a.csv")
     assert "whose folder does not exist; make that" in errors(predict(*words, "nowhere.csv", code=1))[0]
     assert not list(tmp_path.rglob(".*partial"))
