@@ -127,7 +127,10 @@ class Ending:
         self._raised = True
         ended = Ended(number)
         weakref.finalize(ended, self._on_dropped).atexit = False
-        raise ended
+        try:
+            raise ended
+        finally:
+            del ended  # else the frame in its traceback keeps it alive
 
     # --- what else may become of the exception, or of the handler --------------------------------------------------
 
