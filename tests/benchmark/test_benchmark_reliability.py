@@ -169,6 +169,38 @@ def test_a_killed_training_goes_on_in_the_same_benchmark(benchmark: Benchmark):
     assert_equal(benchmark.folder, "whole", "child")
 
 
+@pytest.mark.parametrize("executor", ["local", "ray"])
+def test_asked_to_end(benchmark: Benchmark, executor: str):
+    """Its runs end with it and keep their last step; the same command goes on without waiting for a lock."""
+    if executor == "ray":
+        pytest.importorskip("ray")
+    out, words = f"asked_{executor}", ("--executor", executor)
+    process = benchmark.start(out, *words)
+    states = benchmark.folder / out / "runs"
+    assert benchmark.wait_for(lambda: list(states.glob("*/*/*/exp/states-*.ckpt")), process), benchmark.said(out)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(120) == 143, benchmark.said(out)
+    said = benchmark.said(out).splitlines()
+    assert said[-1] == "s3prl-emotion: error: ended by SIGTERM; finished work is kept; the same command goes on"
+    assert not benchmark.alive(out)
+    logs = "".join(path.read_text() for path in states.glob("*/*/*/log.txt"))
+    assert "ended by SIGTERM; the same command with -a goes on from step" in logs
+    assert "another process still works here" not in benchmark.finish(out, *words)
+    assert_equal(benchmark.folder, "whole", out)
+
+
+HELD = """
+import os, sys, time
+if "s3prl_emotion.run_downstream" in sys.orig_argv:
+    replace = os.replace
+    def held(source, target, **options):
+        replace(source, target, **options)
+        while os.path.basename(target).startswith("states-") and not os.path.exists(os.environ["GO_ON"]):
+            time.sleep(0.05)
+    os.replace = held
+"""  # trainings wait after their first checkpoint, until a test lets them go on
+
+
 @pytest.fixture
 def small_disk(benchmark: Benchmark) -> Iterator[Path]:
     """A file system of 1 MB."""
@@ -250,7 +282,10 @@ def cluster(tmp_path: Path) -> Iterator[tuple[str, list[subprocess.Popen[bytes]]
     pytest.importorskip("ray")
     port = free_port()
     ray = str(Path(sys.executable).parent / "ray")
-    env = {**os.environ, "PYTHONPATH": SOURCE, "OMP_NUM_THREADS": "1", "RAY_AUTH_MODE": "disabled"}
+    (tmp_path / "sitecustomize.py").write_text(HELD)
+    path = os.pathsep.join([str(tmp_path), SOURCE])
+    env = {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1", "RAY_AUTH_MODE": "disabled"}
+    env["GO_ON"] = str(tmp_path / "go")
     size = ["--object-store-memory", str(80 * 2**20), "--block", "--disable-usage-stats"]
     head = ["--head", "--port", str(port), "--num-cpus", "0", "--include-dashboard", "false"]
     node = ["--address", f"127.0.0.1:{port}", "--num-cpus", "1"]
@@ -285,17 +320,19 @@ def cluster(tmp_path: Path) -> Iterator[tuple[str, list[subprocess.Popen[bytes]]
             process.wait()
 
 
-def test_nodes_of_a_cluster(benchmark: Benchmark, cluster: tuple[str, list[subprocess.Popen[bytes]]]):
+def test_nodes_of_a_cluster(benchmark: Benchmark, cluster: tuple[str, list[subprocess.Popen[bytes]]], tmp_path: Path):
     """By address, over two nodes; one dies while it trains, the other takes its run over."""
     address, nodes = cluster
     words = ("--executor", "ray", "--ray-address", address)
     process = benchmark.start("ray_nodes", *words)
     try:
-        both = benchmark.wait_for(lambda: len(benchmark.alive("ray_nodes")) == 2, process)
+        states = benchmark.folder / "ray_nodes/runs"
+        both = benchmark.wait_for(lambda: len(list(states.glob("*/*/*/exp/states-*.ckpt"))) == 2, process)
         assert both, benchmark.said("ray_nodes")
         children = [set(descendants(node.pid)) for node in nodes]
         assert all(set(benchmark.alive("ray_nodes")) & family for family in children)  # a run on each
         kill_with_children(nodes[0].pid)
+        (tmp_path / "go").touch()
         assert process.wait(240) == 0, benchmark.said("ray_nodes")
     finally:
         process.kill()

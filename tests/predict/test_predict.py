@@ -689,7 +689,7 @@ def test_errors_of_processes(predict: Predict, trained: Trained, shelf: Path):
 
 
 @pytest.mark.full
-@pytest.mark.parametrize("kill", [signal.SIGINT, signal.SIGKILL])
+@pytest.mark.parametrize("kill", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_ctrl_c_and_kill_end_every_process(trained: Trained, tmp_path: Path, kill: signal.Signals):
     ckpt = trained("corr_attn")
     Path("in").mkdir()
@@ -706,12 +706,13 @@ def test_ctrl_c_and_kill_end_every_process(trained: Trained, tmp_path: Path, kil
         assert process.poll() is None
         assert time.monotonic() < deadline
         time.sleep(0.05)
-    if kill == signal.SIGINT:
-        os.killpg(process.pid, kill)  # as a terminal does
+    if kill != signal.SIGKILL:
+        os.killpg(process.pid, kill)  # as a terminal and SLURM do
         _, err = process.communicate(timeout=60)
-        assert process.returncode == 130
+        assert process.returncode == 128 + kill
         assert "Traceback" not in err, err
-        assert err.strip().splitlines()[-1] == "s3prl-emotion: error: interrupted; found.jsonl is not written"
+        reason = "interrupted" if kill == signal.SIGINT else "ended by SIGTERM"
+        assert err.strip().splitlines()[-1] == f"s3prl-emotion: error: {reason}; found.jsonl is not written"
         assert not list(Path().glob(".*partial"))
     else:
         process.kill()

@@ -467,6 +467,33 @@ def test_resumed_run_equals_an_uninterrupted_one(train: Train, tiny_corpus: Tiny
     assert different(*generators)
 
 
+def _struck(rank: int) -> None:
+    """Send the second process alone a signal amid its fifth step."""
+    if rank:
+        from s3prl_emotion.training.loop import Training
+
+        backward = Training._backward
+
+        def struck(self: Training, *given: Any) -> bool:
+            if self.step + 1 == 5:
+                os.kill(os.getpid(), signal.SIGTERM)
+            return backward(self, *given)
+
+        Training._backward = struck  # type: ignore[method-assign]
+
+
+@pytest.mark.full
+def test_processes_end_after_the_same_step(tmp_path: Path, train: Train, tiny_corpus: TinyCorpus):
+    options = {"runner.save_step": 8, "runner.eval_step": 4, "runner.total_steps": 8}
+    whole = train(tiny_corpus, 2, 2, folder="whole", **options)
+    for left in together(tmp_path, 2, command, words(tiny_corpus, "parts", 2, **options), _struck):
+        assert left.value == 143, left
+        assert "error: ended by SIGTERM; the same command with -a goes on from step 5" in left.error
+    assert sorted(path.name for path in (tmp_path / "parts").glob("states-*")) == ["states-5.ckpt"]
+    train(tiny_corpus, 2, 2, "-a", folder="parts", **options)
+    assert different(outcome_of(str(whole)), outcome_of(str(tmp_path / "parts"))) == []
+
+
 @pytest.mark.full
 @pytest.mark.parametrize(
     ("before", "now", "said"),
