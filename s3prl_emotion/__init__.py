@@ -57,7 +57,7 @@ def load(
 
     return load_predictor(
         ModelArguments(
-            str(ckpt),
+            ckpt,  # type: ignore[arg-type]  # a path is turned into text
             device,
             upstream_ckpt,
             upstream_model_config,

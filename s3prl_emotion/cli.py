@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 from typing import NamedTuple, NoReturn
 
-from s3prl_emotion.errors import PROGRAM, EmotionError, UsageError, nearest, one_line, visible
+from s3prl_emotion.errors import PROGRAM, EmotionError, UsageError, is_out_of_memory, nearest, one_line, visible
 from s3prl_emotion.files.locks import keep_from_children
 from s3prl_emotion.files.terminal import make_log_visible
 from s3prl_emotion.processes.ending import code_of, reason_of, tidy
@@ -49,6 +49,16 @@ COMMANDS = {
     "submit": Command("submit.command", "write SUPERB's or EMO-SUPERB's submission files, checked against its lists"),
 }
 
+NEEDS_LESS = {  # what to do where memory does not suffice
+    "predict": "split long audio with --window, or lower --batch_size or --jobs",
+    "serve": "split long audio with --window, or lower --max_seconds",
+    "extract": "lower --batch_seconds or --num_workers, or give --max_duration with --cut_eval",
+    "export": "select one layer with -l, or pool with --pooling mean",
+    "saliency": "set datarc.max_duration (-o), or select one layer with -l",
+    "transcribe": "lower --chunk or --batch_size",
+    "pretrain-rae": "lower --batch_size, --max_seconds or --num_workers",
+}
+
 
 class _Parser(argparse.ArgumentParser):
     """A parser whose errors look like all the suite's errors."""
@@ -80,11 +90,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         except Exception as error:
             if ending.is_asked:  # an error of its end, such as that of a child that got the signal too
                 return _end(error)
-            if not isinstance(error, (EmotionError, OSError)):
+            lacking = is_out_of_memory(error)
+            if not isinstance(error, (EmotionError, OSError)) and not lacking:
                 raise
             if "--verbose" in arguments:
                 logging.exception("the error came from here:")
             message = one_line(error) if isinstance(error, EmotionError) else str(error)
+            if lacking:
+                name = next((word for word in arguments if word in NEEDS_LESS), "")
+                message = f"out of memory; {NEEDS_LESS.get(name, 'end other programs, or use a machine with more')}"
             sys.stderr.write(f"{PROGRAM}: error: {visible(' '.join(message.split()))}\n")
             return 1
 

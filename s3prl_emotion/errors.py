@@ -16,6 +16,15 @@ LONGEST_NAME = 200  # characters of a name that are compared with the known ones
 LONGEST_LINE = 2000  # characters of a message
 UNSEEN = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 """Characters that a terminal runs, that turn the direction of text or end a line; and bytes that are not UTF-8."""
+OUT_OF_MEMORY = (  # in messages of torch, its libraries and the system
+    "can't allocate memory",
+    "not enough memory",
+    "out of memory",
+    "Cannot allocate memory",
+    "std::bad_alloc",
+    "ALLOC_FAILED",
+    "could not create a memory object",
+)
 
 
 class EmotionError(ValueError):
@@ -95,6 +104,13 @@ def visible(text: str, keep: str = "") -> str:
         'a\\x1b[2J\\n\\u202egpj.wav'
     """
     return UNSEEN.sub(lambda match: match[0] if match[0] in keep else ascii(match[0])[1:-1], text)
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Return whether an error says that memory does not suffice, on the CPU or on a GPU."""
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":  # torch's own, not imported here
+        return True
+    return isinstance(error, (RuntimeError, OSError)) and any(words in str(error) for words in OUT_OF_MEMORY)
 
 
 def one_line(error: EmotionError) -> str:

@@ -52,6 +52,7 @@ def export(source: UpstreamSource, corpus: Corpus, path: Path, pooling: str, ckp
     check_file(path, "", StoreError)
     if ckpt is not None:
         _load_weights(source, ckpt)
+    source.memory.remedy = "cut the file, or leave it out of the labels"
     utterances = all_utterances(corpus)
     dataset = UtteranceDataset(utterances, pre_load=False, max_duration=None)
     pooled: list[NDArray[np.float32]] = []

@@ -27,6 +27,11 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--max_duration", type=float, metavar="S", help="datarc.max_duration (s): store longer audio cut to it, too"
     )
+    parser.add_argument(
+        "--cut_eval",
+        action="store_true",
+        help="datarc.cut_eval: store audio longer than --max_duration only cut to it, as evaluation cuts it too",
+    )
     parser.add_argument("--num_workers", type=int, default=0, help="processes that decode audio")
 
 
@@ -49,9 +54,11 @@ def run(args: Namespace) -> int:
             raise UsageError(f"--{name} {value}: must be above 0 s")
     if args.num_workers < 0:
         raise UsageError(f"--num_workers {args.num_workers}: must be 0 or more")
+    if args.cut_eval and args.max_duration is None:
+        raise UsageError("--cut_eval needs --max_duration, the length to which audio is cut (s)")
     utterances = list_utterances(read_corpus_arguments(args))
     source = build_source(args, batched=args.batch_seconds is not None)
-    done = extract(source, utterances, args.max_duration, args.batch_seconds, args.num_workers)
+    done = extract(source, utterances, args.max_duration, args.batch_seconds, args.num_workers, args.cut_eval)
     speed = done.audio_seconds / max(done.wall_seconds, 1e-9)
     store = source.required_store()
     say(

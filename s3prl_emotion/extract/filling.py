@@ -25,6 +25,10 @@ from s3prl_emotion.store import utterance_key
 from s3prl_emotion.upstreams.source import UpstreamSource
 
 logger = logging.getLogger(__name__)
+REMEDY = (
+    "where training and evaluation cut audio (datarc.max_duration and cut_eval), give --max_duration S --cut_eval, or "
+    "leave it out of the labels"
+)
 _Part = tuple[float | None, list[int]]  # limit (s) and indices of the utterances to cut to it
 
 
@@ -92,6 +96,7 @@ def extract(
     max_duration: float | None = None,
     batch_seconds: float | None = None,
     workers: int = 0,
+    cut_eval: bool = False,
 ) -> Extracted:
     """Compute and store the features that the store lacks; with torchrun each process computes a share.
 
@@ -101,10 +106,11 @@ def extract(
         max_duration: ``datarc.max_duration`` (s), where training cuts audio: longer audio is stored whole and cut
         batch_seconds: padded audio per batch (s), or ``None`` to compute each utterance alone
         workers: number of processes that decode audio
+        cut_eval: whether evaluation cuts audio to ``max_duration`` too, so that it is never stored whole
 
     Raises:
         StoreError: no disk space, the store is read-only, or the upstream cannot be batched or is not deterministic
-        AudioError: unreadable audio, or the upstream fails on it
+        AudioError: unreadable audio, or the upstream fails on it, or its memory does not suffice
     """
     world = int(os.environ.get("WORLD_SIZE", 1))
     rank = int(os.environ.get("RANK", 0)) if world > 1 else 0
@@ -116,9 +122,16 @@ def extract(
     seconds = durations(utterances)
     order = sorted(range(len(utterances)), key=lambda index: (-seconds[index], index))
     work: list[_Part] = [(None, order)]
-    if max_duration is not None:
+    if max_duration is not None and cut_eval:
+        work = [(max_duration, order)]
+    elif max_duration is not None:
         work.append((max_duration, [index for index in order if seconds[index] > max_duration]))
     lengths = [min(seconds[index], limit or seconds[index]) for limit, indices in work for index in indices]
+    source.memory.remedy = REMEDY
+    for limit, indices in work[:1]:  # the first holds the longest
+        for index in indices[:1]:
+            longest = min(seconds[index], limit or seconds[index])
+            source.memory.check(round(longest * SAMPLE_RATE), str(utterances[index].path))
     total = predicted_bytes(source, sum(lengths), len(lengths))
     already = min(1.0, len(store) / max(1, len(lengths)))
     logger.info(

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from argparse import ArgumentParser, Namespace
 from dataclasses import dataclass, fields
+from os import PathLike, fspath
 
+from s3prl_emotion.errors import UsageError
+from s3prl_emotion.limits import shown
 from s3prl_emotion.training.own_arguments import add_trust_arguments
 
 
@@ -50,6 +53,25 @@ class ModelArguments:
     trust_upstream: bool = False
     trust_checkpoint: bool = False
     allow_other_upstream: bool = False
+
+    def __post_init__(self) -> None:
+        """Take paths and devices as text.
+
+        Raises:
+            UsageError: an argument of another type; the message says what to pass
+        """
+        for field in fields(self):
+            value, is_switch = getattr(self, field.name), isinstance(field.default, bool)
+            if is_switch and not isinstance(value, bool):
+                raise UsageError(f"{field.name}: takes True or False, got {shown(value)}")
+            if is_switch or (value is None and field.name != "ckpt"):
+                continue
+            if field.name == "device" and hasattr(value, "type"):  # torch.device
+                value = str(value)
+            if not isinstance(value, (str, PathLike)):
+                what = "a name such as cpu or cuda:0" if field.name == "device" else "a path or a name"
+                raise UsageError(f"{field.name}: takes {what}, got {shown(value)}")
+            object.__setattr__(self, field.name, fspath(value))
 
     @classmethod
     def of(cls, args: Namespace) -> ModelArguments:

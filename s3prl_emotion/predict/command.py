@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 from argparse import ArgumentParser, Namespace
+from dataclasses import replace
 from pathlib import Path
 
 from s3prl_emotion.errors import PROGRAM, AudioError, UsageError, visible
@@ -58,21 +59,28 @@ def _predict(args: Namespace) -> int:
     files = collect(args.paths, sys.stdin)
     _check(args)
     from s3prl_emotion.corpora.seen import examples_of
-    from s3prl_emotion.predict.files import Options, check_attention
+    from s3prl_emotion.predict.files import Options, check_attention, longest_samples
     from s3prl_emotion.predict.jobs import workers
     from s3prl_emotion.predict.output import Layout, read_format, shown, written
     from s3prl_emotion.predict.predictor import BATCH_SIZE
     from s3prl_emotion.predict.windows import Windows
+    from s3prl_emotion.upstreams.memory import UNCHECKED
 
     kind, windows = read_format(args.format, args.out), Windows.read(args.window, args.hop)
     if args.attention is not None:
         check_attention(args.attention, files)
     options = Options(windows, args.attention, args.batch_size or BATCH_SIZE)
+    most = longest_samples(files) if windows is None else 0
     from tqdm import tqdm
 
     failed, trained_on = 0, []
     with workers(ModelArguments.of(args), args.jobs) as worker:
-        layout = Layout(worker.about, args.nbest, windows is not None, args.attention is not None)
+        splits = most > UNCHECKED and most > (longest := worker.longest())
+        if splits:
+            options = replace(options, longest=longest)
+        layout = Layout(
+            worker.about, args.nbest, windows is not None or splits, args.attention is not None, notes=splits
+        )
         progress = tqdm(total=len(files), unit="file", desc="predict", dynamic_ncols=True, disable=None)
         with written(args.out, kind, layout) as writer, progress as bar:
             for result in worker.predict(files, options):

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import soundfile
 from numpy.typing import NDArray
 
-from s3prl_emotion.audio import load_audio
+from s3prl_emotion.audio import SAMPLE_RATE, UNKNOWN_LENGTH, load_audio
 from s3prl_emotion.errors import AudioError, UsageError
 from s3prl_emotion.files.writing import write_arrays
 from s3prl_emotion.predict.inputs import AudioFile
@@ -28,11 +30,13 @@ class Options:
         windows: how to split long audio; ``None`` for no windows
         attention: folder for the attention weights; ``None`` for no weights
         batch_size: utterances or windows per batch of the head
+        longest: most samples to compute at once, see :meth:`.Predictor.stream`
     """
 
     windows: Windows | None = None
     attention: Path | None = None
     batch_size: int = BATCH_SIZE
+    longest: float | None = None
 
 
 @dataclass(frozen=True)
@@ -52,7 +56,8 @@ def predict_files(predictor: Predictor, files: Sequence[AudioFile], options: Opt
         UsageError: attention was requested and the head has none
         TrainingError: attention cannot be written
     """
-    predictions = predictor.stream(_read(files), options.windows, options.attention is not None, options.batch_size)
+    attends = options.attention is not None
+    predictions = predictor.stream(_read(files), options.windows, attends, options.batch_size, options.longest)
     for file, result in zip(files, predictions, strict=True):
         if isinstance(result, AudioError):
             yield FileResult(file.path, error=str(result).removeprefix(f"{file.path}: "))
@@ -62,6 +67,19 @@ def predict_files(predictor: Predictor, files: Sequence[AudioFile], options: Opt
             path = attention_file(options.attention, file)
             written = str(_write_attention(path, result, predictor.about.frame_shift))
         yield FileResult(file.path, _without_attention(result), attention=written)
+
+
+def longest_samples(files: Iterable[AudioFile]) -> float:
+    """Return how many samples the longest file has at 16 kHz, by the headers; infinity where one does not say."""
+    longest = 0.0
+    for file in files:
+        try:
+            header = soundfile.info(file.path)
+        except (soundfile.SoundFileError, OSError, RuntimeError, TypeError, ValueError):  # reading it reports that
+            continue
+        frames = header.frames if header.frames < UNKNOWN_LENGTH else math.inf
+        longest = max(longest, frames * SAMPLE_RATE / header.samplerate)
+    return longest
 
 
 def attention_file(folder: Path, file: AudioFile) -> Path:

@@ -34,6 +34,11 @@ class ThisProcess:
         self.predictor = load_predictor(arguments, quiet=True)
         self.about = self.predictor.about
 
+    def longest(self) -> float:
+        """Return how many samples fit into the memory at once."""
+        with redirect_stdout(sys.stderr):
+            return self.predictor.longest()
+
     def predict(self, files: Sequence[AudioFile], options: Options) -> Iterator[FileResult]:
         """Predict files, ``batch_size`` of them at a time."""
         for batch in _batches(files, options):
@@ -58,6 +63,10 @@ class Processes:
         self.about: About = self._result(self._submit(_about))
         if not self._result(self._submit(_training_is_known)):
             logger.warning("%s: %s", self.about.checkpoint, NOT_KNOWN)
+
+    def longest(self) -> float:
+        """Return how many samples fit into the share of a process in the memory at once."""
+        return self._result(self._submit(_longest, self.jobs))
 
     def predict(self, files: Sequence[AudioFile], options: Options) -> Iterator[FileResult]:
         """Predict files, with a bounded number of batches submitted ahead."""
@@ -164,6 +173,10 @@ def _about() -> About:
 
 def _training_is_known() -> bool:
     return _Worker.get().training_is_known
+
+
+def _longest(jobs: int) -> float:
+    return _Worker.get().longest(jobs)
 
 
 def _predict(files: Sequence[AudioFile], options: Options) -> list[FileResult]:

@@ -15,9 +15,10 @@ import torch
 from torch import Tensor
 
 from s3prl_emotion import host
+from s3prl_emotion.audio import SAMPLE_RATE
 from s3prl_emotion.corpora.seen import read_seen
 from s3prl_emotion.devices import check_device
-from s3prl_emotion.errors import AudioError, CheckpointError, EmotionError, UsageError, one_line
+from s3prl_emotion.errors import AudioError, CheckpointError, EmotionError, UsageError, is_out_of_memory, one_line
 from s3prl_emotion.experts.heads import emotion_heads, is_emotion_head
 from s3prl_emotion.files.checkpoint import load_checkpoint
 from s3prl_emotion.files.fit import naming_checkpoint
@@ -56,6 +57,7 @@ class TrainedModel(SuiteRunner):
         self.seen_data = read_seen(state, args.init_ckpt)
         for entry in self.all_entries:
             entry.model.eval()
+        self.memory.remedy = "use --window, or a shorter one"
 
     def _get_upstream(self) -> Any:
         name, ckpt = self.args.upstream, self.args.upstream_ckpt
@@ -75,14 +77,22 @@ class TrainedModel(SuiteRunner):
         """Return the features ``[T, D]``, T >= 1, of a waveform ``[N]``, which is a batch of its own.
 
         Raises:
-            AudioError: the upstream fails or gives no frame, or the GPU's memory does not suffice
+            AudioError: the upstream fails or gives no frame, or memory does not suffice
         """
         naming = failing_on(self.args.upstream, [waveform], name) if self.host_order else nullcontext()
         try:
-            with torch.no_grad(), naming:
-                feature = self.features([waveform], [[name]])[0]
-        except torch.cuda.OutOfMemoryError as error:
-            raise AudioError(f"{name}: the GPU's memory does not suffice for the whole file; use --window") from error
+            with torch.no_grad():
+                self.memory.check(len(waveform), name)
+                with naming:
+                    feature = self.features([waveform], [[name]])[0]
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+            seconds = len(waveform) / SAMPLE_RATE
+            raise AudioError(
+                f"{name}: the memory of {self.device} does not suffice for {seconds:.0f} s; use --window, or a shorter "
+                "one"
+            ) from error
         pad_features([feature], [name])
         return feature
 

@@ -31,12 +31,19 @@ class Layout:
         nbest: number of classes by rank; ``None`` for none
         windows: whether to write windows
         attention: whether to write the path of the attention weights
+        notes: whether some predictions may have notes; those of the model are written anyway
     """
 
     about: About
     nbest: int | None = None
     windows: bool = False
     attention: bool = False
+    notes: bool = False
+
+    def notes_of(self, result: FileResult) -> list[str]:
+        """Return the notes of the model and of a prediction."""
+        own = result.prediction.note if result.prediction is not None else None
+        return [*self.about.notes, *([own] if own else [])]
 
     def __post_init__(self) -> None:
         if self.nbest is not None and not 1 <= self.nbest <= len(self.about.classes):
@@ -69,19 +76,20 @@ class CsvWriter(Writer):
         columns = ["FileName", *(["window"] if layout.windows else []), "start", "end"]
         columns += ["prediction"] if about.classes else []
         columns += [*self.ranks, *(f"p_{name}" for name in about.classes), *(f"{n}_pred" for n in about.dimensions)]
-        columns += [*(["attention"] if layout.attention else []), "error", *(["note"] if about.notes else [])]
+        columns += [*(["attention"] if layout.attention else []), "error"]
+        columns += ["note"] if about.notes or layout.notes else []
         self.columns = columns
         self.table.writerow(columns)
 
     def write(self, result: FileResult) -> None:
         """Write the file's row and those of its windows."""
         common = {"FileName": shown(result.name), "error": result.error or "", "attention": result.attention or ""}
-        common |= {"note": "; ".join(self.layout.about.notes)}
+        common |= {"note": "; ".join(self.layout.notes_of(result))}
         if result.prediction is None:
             self._row(common)
             return
         self._row(common | {"start": 0.0, "end": result.prediction.duration} | self._cells(result.prediction))
-        for number, item in enumerate(result.prediction.windows, 1):
+        for number, item in enumerate(result.prediction.windows if self.layout.windows else (), 1):
             times = {"window": number, "start": item.start, "end": item.end}
             self._row({"FileName": shown(result.name)} | times | self._cells(item.prediction))
 
@@ -111,14 +119,14 @@ class JsonLinesWriter(Writer):
     def record(self, result: FileResult) -> dict[str, Any]:
         """Return a result as plain data."""
         record: dict[str, Any] = {"file": shown(result.name), "error": result.error}
-        if self.layout.about.notes:
-            record["note"] = "; ".join(self.layout.about.notes)
+        if notes := self.layout.notes_of(result):
+            record["note"] = "; ".join(notes)
         if result.prediction is None:
             return record
         record |= {"duration": rounded(result.prediction.duration)} | self._values(result.prediction)
         if self.layout.attention:
             record["attention"] = result.attention
-        if self.layout.windows:
+        if self.layout.windows or result.prediction.windows:
             record["windows"] = [
                 {"start": rounded(item.start), "end": rounded(item.end)} | self._values(item.prediction)
                 for item in result.prediction.windows

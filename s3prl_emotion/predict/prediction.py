@@ -49,15 +49,18 @@ class Prediction(SpanPrediction):
 
     Attributes:
         duration: duration of the audio (s)
-        windows: prediction for each window; empty unless windows were requested. With windows, the utterance's
+        windows: prediction for each window; empty unless windows were requested, or memory did not suffice for the
+            whole. With windows, the utterance's
             probabilities and dimensions are their means.
         was_trained_on: whether the checkpoint was trained on this audio, so that the prediction says nothing about
             other speech
+        note: what a user of the prediction has to know, such as windows that were not requested; ``None``: nothing
     """
 
     duration: float = 0.0
     windows: tuple[Window, ...] = ()
     was_trained_on: bool = False
+    note: str | None = None
 
 
 def average(windows: Sequence[Window], duration: float) -> Prediction:

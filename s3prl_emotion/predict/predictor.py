@@ -20,11 +20,12 @@ from torch import Tensor
 from s3prl_emotion import host
 from s3prl_emotion.audio import SAMPLE_RATE
 from s3prl_emotion.corpora.seen import NOT_KNOWN
-from s3prl_emotion.errors import AudioError, UsageError
+from s3prl_emotion.errors import AudioError, UsageError, is_out_of_memory
 from s3prl_emotion.predict.arguments import ModelArguments
 from s3prl_emotion.predict.prediction import Prediction, SpanPrediction, Window, average
-from s3prl_emotion.predict.waveforms import as_waveform, plain
-from s3prl_emotion.predict.windows import Windows
+from s3prl_emotion.predict.waveforms import as_waveform, check_option, check_rate_type, plain, several
+from s3prl_emotion.predict.windows import AUTOMATIC, Windows
+from s3prl_emotion.upstreams.memory import UNCHECKED
 
 if TYPE_CHECKING:
     from s3prl_emotion.predict.model import TrainedModel
@@ -72,20 +73,22 @@ class _Pending:
     predictions: list[SpanPrediction] = field(default_factory=list)
     error: AudioError | None = None
     was_trained_on: bool = False
+    windowed: bool = False
+    note: str | None = None
 
     def is_done(self) -> bool:
         return self.error is not None or len(self.predictions) == len(self.spans)
 
-    def result(self, windowed: bool) -> Prediction | AudioError:
+    def result(self) -> Prediction | AudioError:
         if self.error is not None:
             return self.error
         duration = self.samples / SAMPLE_RATE
-        if not windowed:
+        if not self.windowed:
             span = vars(self.predictions[0])
             return Prediction(**span, duration=duration, was_trained_on=self.was_trained_on)
         seconds = [(start / SAMPLE_RATE, end / SAMPLE_RATE) for start, end in self.spans]
         windows = [Window(*times, item) for times, item in zip(seconds, self.predictions, strict=True)]
-        return replace(average(windows, duration), was_trained_on=self.was_trained_on)
+        return replace(average(windows, duration), was_trained_on=self.was_trained_on, note=self.note)
 
 
 _Group = list[tuple[_Pending, Tensor]]
@@ -108,6 +111,7 @@ class Predictor:
     def __init__(self, model: TrainedModel) -> None:
         self._model = model
         self._expert = expert = model.downstream.model
+        self._warned_of_windows = False
         modelrc = type(expert).model_section.read(model.config["downstream_expert"].get("modelrc") or {}, "modelrc")
         self.about = About(
             checkpoint=model.args.init_ckpt,
@@ -120,6 +124,20 @@ class Predictor:
             frame_shift=model.featurizer.model.downsample_rate / SAMPLE_RATE,
             notes=model.notes,
         )
+
+    def longest(self, shared_by: int | None = None) -> float:
+        """Return how many samples (16 kHz) the upstream can compute at once in the memory that is free.
+
+        Args:
+            shared_by: number of processes that share the memory, from now on
+
+        Returns:
+            at least 30 s; infinity where it is not known
+        """
+        memory = self._model.memory
+        memory.shared_by = shared_by or memory.shared_by
+        with torch.no_grad():
+            return memory.longest()
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -162,7 +180,7 @@ class Predictor:
 
         Raises:
             AudioError: no samples, NaN, or too short for the upstream
-            UsageError: not a waveform, or windows or attention that are not possible
+            UsageError: not a waveform, no rate, or windows or attention that are not possible
         """
         return self.predict_batch([waveform], rate, **options)[0]
 
@@ -187,11 +205,15 @@ class Predictor:
 
         Raises:
             AudioError: a waveform cannot be predicted; names the first one by its number, from 0
-            UsageError: not a waveform, or windows or attention that are not possible
+            UsageError: not a waveform, no rate, or windows or attention that are not possible
         """
-        utterances = ((f"waveform {n}", as_waveform(item, rate, f"waveform {n}")) for n, item in enumerate(waveforms))
+        check_rate_type(rate)
+        utterances = ((f"waveform {n}", as_waveform(item, rate, f"waveform {n}")) for n, item in several(waveforms))
+        check_option("window", window, float, optional=True)
+        check_option("hop", hop, float, optional=True)
+        check_option("batch_size", batch_size, int)
         predictions = []
-        for result in self.stream(utterances, Windows.read(window, hop), attention, batch_size):
+        for result in self.stream(utterances, Windows.read(window, hop), bool(attention), int(batch_size)):
             if isinstance(result, AudioError):
                 raise result
             predictions.append(result)
@@ -203,6 +225,7 @@ class Predictor:
         windows: Windows | None = None,
         attention: bool = False,
         batch_size: int = BATCH_SIZE,
+        longest: float | None = None,
     ) -> Iterator[Prediction | AudioError]:
         """Predict utterances one after the other, with no more than a batch of them in memory.
 
@@ -211,6 +234,8 @@ class Predictor:
             windows: how to split them; ``None`` for no windows
             attention: return the attention weights too
             batch_size: utterances or windows per batch of the head
+            longest: most samples to compute at once; longer ones are split into windows of 30 s, which the prediction's
+                ``note`` says; ``None``: as many as fit into the memory that is free when it is their turn
 
         Yields:
             the prediction for each utterance in order, or the error that prevents it
@@ -227,28 +252,36 @@ class Predictor:
         for name, waveform in utterances:
             item = _Pending(name)
             waiting.append(item)
-            for feature in self._features(item, waveform, windows):
+            for feature in self._features(item, waveform, windows, longest):
                 if group and (len(group) >= batch_size or self._is_long(group, feature)):
                     self._predict(group, attention)
                     group = []
                 group.append((item, feature))
             while waiting and waiting[0].is_done():
-                yield waiting.popleft().result(windows is not None)
+                yield waiting.popleft().result()
         if group:
             self._predict(group, attention)
         for item in waiting:
-            yield item.result(windows is not None)
+            yield item.result()
 
     # --- inside ----------------------------------------------------------------------------------------------------
 
     def _features(
-        self, item: _Pending, waveform: NDArray[np.float32] | AudioError, windows: Windows | None
+        self,
+        item: _Pending,
+        waveform: NDArray[np.float32] | AudioError,
+        windows: Windows | None,
+        longest: float | None,
     ) -> Iterator[Tensor]:
         """Yield the features ``[T, D]`` of each window of an utterance, until an error, which ``item`` keeps."""
         if isinstance(waveform, AudioError):
             item.error = plain(waveform)
             return
         item.samples, item.was_trained_on = len(waveform), self._model.seen_data.heard(waveform)
+        if windows is None and self._is_too_long(len(waveform), longest):
+            windows, item.note = AUTOMATIC, AUTOMATIC.note(len(waveform))
+            self._warn_of_windows(item)
+        item.windowed = windows is not None
         item.spans = windows.spans(len(waveform)) if windows else [(0, len(waveform))]
         whole = torch.from_numpy(np.ascontiguousarray(waveform))
         for start, end in item.spans:
@@ -259,6 +292,16 @@ class Predictor:
                 return
             yield feature
 
+    def _is_too_long(self, samples: int, longest: float | None) -> bool:
+        if samples <= UNCHECKED:
+            return False
+        return samples > (self.longest() if longest is None else longest)
+
+    def _warn_of_windows(self, item: _Pending) -> None:
+        if not self._warned_of_windows:
+            logger.warning("%s: %s; later ones are noted in their results alone", item.name, item.note)
+        self._warned_of_windows = True
+
     def _is_long(self, group: _Group, feature: Tensor) -> bool:
         """Return whether a batch with one more utterance would hold too much padded audio."""
         longest = max(len(feature), *(len(other) for _, other in group))
@@ -268,8 +311,16 @@ class Predictor:
         """Compute a batch, and add each prediction to its utterance."""
         expert, features = self._expert, [feature for _, feature in group]
         names = [item.name for item, _ in group]
-        with torch.no_grad():
-            output = expert.model(*expert.inputs(None, features, names))
+        try:
+            with torch.no_grad():
+                output = expert.model(*expert.inputs(None, features, names))
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+            raise UsageError(
+                f"out of memory in a batch of {len(names)} ({names[0]}, …); lower --batch_size, or split long audio "
+                "with --window"
+            ) from error
         weights = expert.attention_weights(features, names) if attention else [None] * len(group)
         for (item, _), values, weight in zip(group, expert.describe(output), weights, strict=True):
             if not all(map(math.isfinite, values.values())):

@@ -40,6 +40,13 @@ class Windows:
             raise UsageError(f"--hop {hop:g}: would leave audio out between windows of {length:g} s; use at most that")
         return cls(length, hop)
 
+    def note(self, samples: int) -> str:
+        """Return what to say of audio of ``samples`` samples that was split without a request."""
+        return (
+            f"too long for the memory at once ({samples / SAMPLE_RATE:.0f} s): the mean over windows of "
+            f"{self.length:g} s, as with --window {self.length:g}"
+        )
+
     def spans(self, samples: int) -> list[tuple[int, int]]:
         """Return the span ``[start, stop)`` of each window in audio of ``samples`` samples at 16 kHz.
 
@@ -54,3 +61,6 @@ class Windows:
         if starts[-1] + length < samples:
             starts.append(samples - length)
         return [(start, start + length) for start in starts]
+
+
+AUTOMATIC = Windows(30.0, 15.0)  # s; of audio for which memory does not suffice: as with --window 30

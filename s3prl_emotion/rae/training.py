@@ -23,7 +23,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from s3prl_emotion.distributed import everyones, gather_rows, rank, share_weights, sum_gradients, world
-from s3prl_emotion.errors import AudioError, TrainingError, UsageError
+from s3prl_emotion.errors import AudioError, TrainingError, UsageError, is_out_of_memory
 from s3prl_emotion.files.checkpoint import save_checkpoint
 from s3prl_emotion.files.fit import load_weights
 from s3prl_emotion.files.values import restoring
@@ -138,9 +138,11 @@ class Pretraining:
             try:
                 with ending.deferred():
                     self._train()
-            except torch.cuda.OutOfMemoryError as error:
+            except (RuntimeError, MemoryError) as error:
+                if not is_out_of_memory(error):
+                    raise
                 raise TrainingError(
-                    f"CUDA out of memory at step {self.step + 1}; lower --batch_size or --max_seconds"
+                    f"out of memory at step {self.step + 1}; lower --batch_size or --max_seconds"
                 ) from error
         return self._outcome()
 

@@ -20,6 +20,7 @@ from s3prl_emotion.store.identity import Identity
 from s3prl_emotion.upstreams.source import UpstreamSource
 
 MOST_MEMORY = 8e9  # bytes of memory that a pass may use
+REMEDY = "set max_duration in the recipe (-o config.downstream_expert.datarc.max_duration=S), or leave it out"
 MOST_COMPONENTS = 64e6  # bytes of principal components in a file
 
 
@@ -114,6 +115,7 @@ def utterance_means(
     Raises:
         AudioError: as :func:`compute_saliency`
     """
+    source.memory.remedy = REMEDY
     dataset = UtteranceDataset(utterances, pre_load=False, max_duration=max_duration)
     loader = Loader(dataset, workers, "datarc.num_workers", collate_fn=collate, generator=torch.Generator())
     for waveforms, _, names in tqdm(loader, desc="saliency", unit="utt", dynamic_ncols=True):

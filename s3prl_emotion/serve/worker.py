@@ -11,7 +11,7 @@ from typing import Any, BinaryIO
 
 from starlette.requests import ClientDisconnect
 
-from s3prl_emotion.errors import AudioError
+from s3prl_emotion.errors import AudioError, is_out_of_memory
 from s3prl_emotion.predict.predictor import Predictor
 from s3prl_emotion.predict.windows import Windows
 from s3prl_emotion.serve.decoding import NAME, read_audio, short_message
@@ -84,11 +84,19 @@ class Worker:
             return self._predict(name, file)
         except AudioError as error:
             return failed(name, short_message(error))
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                return self._failed(name)
+            logger.exception("a file did not fit into the memory; use --window or a lower --max_seconds:")
+            return failed(name, "the server's memory does not suffice for this audio; cut it")
         except Exception:  # upstreams are foreign code; the next file may work
-            logger.exception("a file could not be predicted:")
-            return failed(name, "the model failed on this audio; the server's log says why")
+            return self._failed(name)
         finally:
             self.is_busy = False
+
+    def _failed(self, name: str) -> dict[str, Any]:
+        logger.exception("a file could not be predicted:")
+        return failed(name, "the model failed on this audio; the server's log says why")
 
     def _predict(self, name: str, file: BinaryIO) -> dict[str, Any]:
         waveform = read_audio(file, self.limits)

@@ -25,7 +25,7 @@ from torch.utils.data import DataLoader, DistributedSampler
 from tqdm import tqdm
 
 from s3prl_emotion.distributed import everyones, leaders, rank, share_weights, sum_gradients, world
-from s3prl_emotion.errors import EmotionError, TrainingError
+from s3prl_emotion.errors import EmotionError, TrainingError, is_out_of_memory
 from s3prl_emotion.files.checkpoint import save_checkpoint
 from s3prl_emotion.files.values import restoring
 from s3prl_emotion.processes import ending
@@ -171,11 +171,13 @@ class Training:
                 loss = self.runner.downstream.model(split, features, *others, records=self.records)
             self.batch_ids.append(batch_id)
             self.scaler.scale(loss / self.accumulate).backward()
-        except torch.cuda.OutOfMemoryError as error:
-            if not self.runner.host_order or is_initialized():
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+            if not self.runner.host_order or is_initialized() or not isinstance(error, torch.cuda.OutOfMemoryError):
                 raise TrainingError(
-                    f"CUDA out of memory at step {self.step + 1}; lower datarc.train_batch_size and raise "
-                    "runner.gradient_accumulate_steps, or set datarc.max_duration"
+                    f"out of memory on {self.runner.device} at step {self.step + 1}; lower datarc.train_batch_size and "
+                    "raise runner.gradient_accumulate_steps, or set datarc.max_duration"
                 ) from error
             logger.warning("CUDA out of memory at step %d: skip this batch, as s3prl does", self.step + 1)
             torch.cuda.empty_cache()

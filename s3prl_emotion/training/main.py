@@ -17,7 +17,7 @@ from types import ModuleType, SimpleNamespace
 from typing import Any, NoReturn
 
 from s3prl_emotion import host
-from s3prl_emotion.errors import EmotionError, UsageError, nearest, one_line, visible
+from s3prl_emotion.errors import EmotionError, UsageError, is_out_of_memory, nearest, one_line, visible
 from s3prl_emotion.files.locks import keep_from_children
 from s3prl_emotion.files.terminal import make_log_visible
 from s3prl_emotion.processes.ending import code_of, reason_of, tidy
@@ -25,6 +25,10 @@ from s3prl_emotion.processes.parent import end_with_torchrun
 
 logger = logging.getLogger(__name__)
 PROGRAM = "run_downstream.py"
+MEMORY = (
+    "out of memory; lower datarc.train_batch_size and datarc.eval_batch_size, set datarc.max_duration, with cut_eval: "
+    "true where long audio is evaluated, or set pre_load: false"
+)
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -51,6 +55,8 @@ def main(argv: list[str] | None = None) -> int:
                 return _end(error, verbose)
             if isinstance(error, EmotionError):
                 return _fail(one_line(error), verbose)
+            if is_out_of_memory(error):
+                return _fail(MEMORY, verbose)
             if not isinstance(error, OSError):
                 raise
             where = error.filename or "a file"

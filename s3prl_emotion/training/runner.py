@@ -27,6 +27,7 @@ from s3prl_emotion.recipe import EVALUATED_SPLITS
 from s3prl_emotion.rng import own_seed, seed_everything
 from s3prl_emotion.training.best import first_is_best
 from s3prl_emotion.training.evaluation import evaluate_split
+from s3prl_emotion.training.longest import check_longest
 from s3prl_emotion.training.loop import Training
 from s3prl_emotion.training.output_folder import attention_folder
 from s3prl_emotion.training.run_folder import BEST, remove_if_empty
@@ -35,6 +36,7 @@ from s3prl_emotion.training.summary import print_summary
 from s3prl_emotion.upstreams.featurizer import Featurizer
 from s3prl_emotion.upstreams.kept_identity import checked_identity
 from s3prl_emotion.upstreams.layer_choice import cut_upstream
+from s3prl_emotion.upstreams.memory import MemoryGuard
 from s3prl_emotion.upstreams.source import UpstreamSource, UpstreamSpec, failing_on
 from s3prl_emotion.upstreams.split_features import pooled_features
 
@@ -143,6 +145,9 @@ class SuiteRunner(Runner):
         """
         wavs = [torch.as_tensor(np.asarray(wav), dtype=torch.float32) for wav in waveforms]
         if self.host_order or self.upstream.trainable:
+            with torch.set_grad_enabled(self.upstream.trainable and torch.is_grad_enabled()):
+                for number, wav in enumerate(wavs):
+                    self.memory.check(len(wav), str(others[-1][number]) if others else "audio")
             return self._together([wav.to(self.device) for wav in wavs])
         stacks = self.source.stacks(wavs, others[-1] if others else None)
         return [self.featurizer.model.weigh(stack) for stack in stacks]
@@ -154,6 +159,17 @@ class SuiteRunner(Runner):
         ):
             hidden = self.upstream.model(wavs)
         return self.featurizer.model(wavs, hidden)
+
+    @cached_property
+    def memory(self) -> MemoryGuard:
+        """Knows what the upstream needs for audio of some length."""
+        if not (self.host_order or self.upstream.trainable):
+            return self.source.memory
+        model = self.featurizer.model
+        rate = max(1, int(model.downsample_rate))
+        return MemoryGuard(
+            self.upstream.model, self.args.upstream, lambda wav: self._together([wav]), rate, self.device
+        )
 
     @cached_property
     def source(self) -> UpstreamSource:
@@ -176,6 +192,8 @@ class SuiteRunner(Runner):
         """``-m train``: train, then evaluate the best checkpoint, whose predictions are kept."""
         with _no_empty_experiment(Path(self.args.expdir)):
             if self.seen is not None:
+                evaluated = self.config["runner"].get("eval_dataloaders", EVALUATED_SPLITS)
+                check_longest(self, [self.downstream.model.train_split, *evaluated])
                 self.seen.before_training()
                 self.downstream.model.fit(partial(pooled_features, self))
             training = Training(self)
@@ -193,6 +211,8 @@ class SuiteRunner(Runner):
         """
         if self.host_order and not is_leader_process():
             return []
+        if split is None and self.is_suite:
+            check_longest(self, [self.args.evaluate_split])
         if split is not None:
             return self._evaluate_split(split, logger, global_step)
         step = self.init_ckpt.get("Step", 0) if self.is_suite else 0

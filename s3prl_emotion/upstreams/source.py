@@ -15,12 +15,13 @@ import torch
 from torch import Tensor
 
 from s3prl_emotion.audio import SAMPLE_RATE
-from s3prl_emotion.errors import AudioError, StoreError, UsageError, nearest
+from s3prl_emotion.errors import AudioError, StoreError, UsageError, is_out_of_memory, nearest
 from s3prl_emotion.rng import seed_everything
 from s3prl_emotion.store.identity import Identity, identify, utterance_key
 from s3prl_emotion.store.segments import DTYPE_NAMES
 from s3prl_emotion.store.store import ABOUT, REFRESH_SECONDS, FeatureStore, read_about
 from s3prl_emotion.upstreams.featurizer import Featurizer
+from s3prl_emotion.upstreams.memory import MemoryGuard
 
 logger = logging.getLogger(__name__)
 VARIANTS = {"layer", "dtype", "batched"}  # in which collections of one upstream may differ
@@ -72,6 +73,8 @@ class UpstreamSource:
         self.store: FeatureStore | None = None
         self.whole: FeatureStore | None = None  # all layers, if a single one is selected and all are stored
         self.is_deterministic = False
+        rate = max(1, int(featurizer.downsample_rate))
+        self.memory = MemoryGuard(upstream, spec.name, lambda wav: self._layers(wav, "noise"), rate, self.device)
         if folder is not None:
             if trainable:
                 raise StoreError(
@@ -106,11 +109,12 @@ class UpstreamSource:
         same with and without a store.
 
         Raises:
-            AudioError: the upstream fails on it
+            AudioError: the upstream fails on it, or its memory does not suffice
             UsageError: the upstream returns another number of layers than before
         """
-        with torch.no_grad(), _kept_generators(self.device), failing_on(self.spec.name, [waveform], name):
-            stack = self.featurizer.stack(self.upstream([waveform.to(self.device)]))
+        with torch.no_grad():
+            self.memory.check(len(waveform), name)
+            stack = self._layers(waveform, name)
         self._check_layers(name)
         return stack
 
@@ -187,6 +191,10 @@ class UpstreamSource:
             stack = self.store.get(key, samples)
         return stack
 
+    def _layers(self, waveform: Tensor, name: str) -> Tensor:
+        with torch.no_grad(), _kept_generators(self.device), failing_on(self.spec.name, [waveform], name):
+            return self.featurizer.stack(self.upstream([waveform.to(self.device)]))
+
     def _compute_batch(self, waveforms: Sequence[Tensor]) -> list[Tensor]:
         """Compute the layers ``[L, T_b, D]`` of waveforms in one padded batch, each cut to its own frames."""
         if self.featurizer.frames is None:
@@ -244,7 +252,7 @@ def failing_on(upstream: str, waveforms: Sequence[Tensor], name: str = "the shor
     try:
         yield
     except (RuntimeError, AssertionError, ValueError, IndexError) as error:
-        if isinstance(error, torch.cuda.OutOfMemoryError):
+        if is_out_of_memory(error):
             raise
         seconds, detail = min(map(len, waveforms)) / SAMPLE_RATE, " ".join(str(error).split())[:200]
         raise AudioError(

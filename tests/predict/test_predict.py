@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import math
 import os
 import re
 import resource
@@ -227,11 +228,82 @@ def test_kinds_of_waveforms(trained: Trained, tmp_path: Path):
         (np.zeros(8000, np.int16), RATE, UsageError, "takes floats in .* got int16"),
         (np.zeros(8000), 0, UsageError, "0 is no sampling rate"),
         (np.zeros(8000), 16_000.5, UsageError, "no sampling rate"),
+        (
+            np.zeros(8000),
+            None,
+            UsageError,
+            "^rate: None is no sampling rate; pass a whole number of Hz, such as 16000$",
+        ),
+        (np.zeros(8000), math.nan, UsageError, "^rate: nan is no sampling rate"),
+        (np.zeros(8000), math.inf, UsageError, "^rate: inf is no sampling rate"),
+        (np.zeros(8000), -16_000, UsageError, "^rate: -16000 is no sampling rate"),
+        (np.zeros(8000), True, UsageError, "^rate: True is no sampling rate"),
+        (np.zeros(8000), "16000", UsageError, "^rate: '16000' is no sampling rate"),
+        (np.zeros(8000), [RATE], UsageError, "no sampling rate"),
+        (np.zeros(8000), 16_000 + 0j, UsageError, "no sampling rate"),
+        ("a.wav", RATE, UsageError, r"^waveform 0: takes samples, got the text or path 'a.wav'; read it first: wave"),
+        (Path("a.wav"), RATE, UsageError, r"got the text or path .*a.wav.*soundfile.read\(path\), or use"),
+        (b"RIFF", RATE, UsageError, "got the bytes b'RIFF'"),
+        (None, RATE, UsageError, r"takes floats .* got None; pass an array of samples \[N\]"),
+        ((np.zeros(8000), RATE), RATE, UsageError, r"got a pair of samples and rate; .* predict\(waveform, rate\)"),
+        ([[0.1, 0.2], [0.3]], RATE, UsageError, "got list of unequal parts"),
+        (["a", "b"], RATE, UsageError, "takes floats .* got list; pass"),
+        (np.zeros(8000, complex), RATE, UsageError, "takes floats .* got ndarray of complex128"),
+        (torch.zeros(8000, dtype=torch.complex64), RATE, UsageError, "got Tensor of torch.complex64"),
+        ({"array": np.zeros(8000)}, RATE, UsageError, "takes floats .* got dict"),
+        (np.zeros(8000, bool), RATE, UsageError, "got bool"),
     ],
 )
 def test_waveforms_that_are_none(trained: Trained, waveform: Any, rate: Any, error: type[Exception], match: str):
     with pytest.raises(error, match=match):
         s3prl_emotion.load(trained("corr_attn")).predict(waveform, rate)
+
+
+@pytest.mark.parametrize(
+    ("waveforms", "match"),
+    [
+        ("a.wav", "takes a list of waveforms, got the text or path 'a.wav'"),
+        (np.zeros(8000), r"got ndarray of float64; pass \[waveform\], or call predict\(waveform\)$"),
+        (torch.zeros(8000), "got Tensor of torch.float32"),
+        (None, "got None"),
+        (7, "got int"),
+    ],
+)
+def test_batches_that_are_none(trained: Trained, waveforms: Any, match: str):
+    with pytest.raises(UsageError, match=match):
+        s3prl_emotion.load(trained("corr_attn")).predict_batch(waveforms)
+
+
+def test_rates_of_other_kinds_of_numbers(trained: Trained):
+    predictor, wave = s3prl_emotion.load(trained("corr_attn")), tone(300, 0.6, 2)
+    truth = predictor.predict(wave).probabilities
+    for rate in (16_000.0, np.int32(16_000), np.float64(16_000)):
+        assert predictor.predict(wave, rate).probabilities == truth
+    for kind in (torch.float16, torch.float64, torch.bfloat16):
+        assert predictor.predict(torch.from_numpy(wave).to(kind).requires_grad_()).label is not None
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "match"),
+    [
+        ("ckpt", None, "^ckpt: takes a path or a name, got None$"),
+        ("ckpt", 3, "^ckpt: takes a path"),
+        ("device", 0, "^device: takes a name such as cpu or cuda:0, got 0$"),
+        ("device", "gpu", "not a device"),
+        ("upstream_path", ["a"], r"^upstream_path: takes a path or a name, got \['a'\]$"),
+        ("trust_upstream", "no", "^trust_upstream: takes True or False, got 'no'$"),
+        ("allow_other_upstream", None, "^allow_other_upstream: takes True or False, got None$"),
+    ],
+)
+def test_arguments_of_load_of_the_wrong_kind(trained: Trained, name: str, value: Any, match: str):
+    with pytest.raises(UsageError, match=match):
+        s3prl_emotion.load(**{"ckpt": trained("corr_attn"), name: value})
+
+
+def test_load_takes_paths_and_devices(trained: Trained):
+    ckpt = trained("corr_attn")
+    for wanted in (ckpt, str(ckpt), ckpt.parent):
+        assert s3prl_emotion.load(wanted, device=torch.device("cpu")).head == "emotion_corr_attn"  # type: ignore
 
 
 def test_integers_as_floats_are_warned_of_each_time(trained: Trained, caplog: pytest.LogCaptureFixture):
@@ -264,6 +336,10 @@ def test_options_that_cannot_be(trained: Trained):
         ({"hop": 1.0}, "--hop 1: needs --window"),
         ({"window": 0.0}, "--window 0: must be above 0"),
         ({"window": float("nan")}, "--window nan"),
+        ({"window": "1"}, r"^window: '1' is not a number \(s\)"),
+        ({"hop": True, "window": 1}, "^hop: True is not a number"),
+        ({"batch_size": 2.5}, "^batch_size: 2.5 is not a whole number"),
+        ({"batch_size": None}, "^batch_size: None is not a whole number"),
         ({"window": 1.0, "hop": -1.0}, "--hop -1: must be above 0"),
         ({"window": 1.0, "hop": 1.5}, "--hop 1.5: would leave audio out"),
     ):

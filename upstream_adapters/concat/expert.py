@@ -87,6 +87,8 @@ class UpstreamExpert(UtteranceUpstream):
         self.rates = [int(member.get_downsample_rates(section.feature)) for section, member in pairs]
         sequences = [rate for rate, single in zip(self.rates, self.single, strict=True) if not single]
         self.rate = self.options.rate or max(sequences or self.rates)
+        self.window_samples = max(int(getattr(member, "window_samples", 0)) for member in self.members)
+        self.windows_at_once = max(int(getattr(member, "windows_at_once", 1)) for member in self.members)
         if all(hasattr(member, "frames") for member in self.members):
             self.frames = self._frames
         self._try()

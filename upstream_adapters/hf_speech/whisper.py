@@ -22,7 +22,7 @@ class WhisperFrontend:
 
     def __init__(self, loaded: Loaded) -> None:
         self._extractor = loaded.extractor
-        self.window = loaded.extractor.n_samples
+        self.window, self.windows_at_once = loaded.extractor.n_samples, MAX_WINDOWS
         self.rate = 2 * loaded.extractor.hop_length  # the second convolution has stride 2
         positions = loaded.model.config.max_source_positions
         if self.window != positions * self.rate:

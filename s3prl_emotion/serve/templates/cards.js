@@ -78,6 +78,7 @@ export function showResult(node, file, result, about) {
     drawings.push(line);
     node.append(html("h3", {}, "Time line (stronger colour: more probable)"), line.picture);
   }
+  if (result.note) node.append(html("p", { class: "note" }, result.note));
   return free;
 }
 
