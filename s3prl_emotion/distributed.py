@@ -11,6 +11,8 @@ from __future__ import annotations
 import atexit
 import os
 import sys
+import threading
+import time
 from argparse import Namespace
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -24,7 +26,9 @@ from torch import distributed as dist
 
 from s3prl_emotion.errors import CheckpointError, TrainingError, UsageError
 
-PATIENCE = timedelta(hours=12)  # the others wait while one process evaluates a stock task
+PATIENCE = timedelta(hours=12)  # the others wait while one process evaluates a stock task or downloads an upstream
+STUCK = timedelta(hours=1)  # a wait for processes that all take part in the same step; a loader gives up before
+POLL = 5.0  # s
 
 
 def join(args: Namespace, given: Sequence[str]) -> None:
@@ -110,15 +114,68 @@ def world() -> int:
     return dist.get_world_size() if dist.is_initialized() else 1
 
 
+class _Watch:
+    """Ends this process, upon which torchrun ends the others, when it waits too long for them."""
+
+    def __init__(self) -> None:
+        self.patience: timedelta | None = None
+        self.waiting: tuple[float, timedelta, str] | None = None  # since when, how long at most, and for what
+        self._thread: threading.Thread | None = None
+
+    @contextmanager
+    def during(self, what: str, patience: timedelta | None) -> Iterator[None]:
+        """Watch the wait of the block; inside another such block, that one counts."""
+        if self.waiting is not None or world() == 1:
+            yield
+            return
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._run, name="waits", daemon=True)
+            self._thread.start()
+        self.waiting = time.monotonic(), patience or self.patience or STUCK, what
+        try:
+            yield
+        finally:
+            self.waiting = None
+
+    def _run(self) -> None:
+        while True:
+            time.sleep(min(POLL, STUCK.total_seconds() / 4))
+            waiting = self.waiting
+            if waiting is None or time.monotonic() - waiting[0] < waiting[1].total_seconds():
+                continue
+            sys.stderr.write(
+                f"{Path(sys.argv[0]).name}: error: rank {rank()} of {world()} has waited for {waiting[2]} of the other "
+                f"ranks for {waiting[1]} h, so one of them is stuck; all are ended, and the same command (of a "
+                "training: with -a) goes on from the last checkpoint\n"
+            )
+            sys.stderr.flush()
+            os._exit(1)
+
+
+_WATCH = _Watch()
+
+
+def be_patient() -> None:
+    """Wait for other processes up to :data:`PATIENCE` from now on: one of them evaluates alone."""
+    _WATCH.patience = PATIENCE
+
+
 @contextmanager
-def in_touch() -> Iterator[None]:
+def in_touch(what: str = "results", patience: timedelta | None = None) -> Iterator[None]:
     """Turn the error of a collective into a message that another process ended; other errors pass through.
+
+    A wait longer than an hour ends the process with one line, upon which torchrun ends the others.
+
+    Args:
+        what: what the other processes have to send
+        patience: the longest wait, where it is not :data:`STUCK`
 
     Raises:
         TrainingError: another process ended
     """
     try:
-        yield
+        with _WATCH.during(what, patience):
+            yield
     except RuntimeError as error:
         if "gloo" not in str(error) and not isinstance(error, dist.DistError):
             raise
@@ -145,7 +202,7 @@ def leaders(value: Any) -> Any:
     return values[0]
 
 
-@in_touch()
+@in_touch("outputs")
 def gather_rows(rows: Tensor) -> Tensor:
     """Gather rows ``[B_r, ...]`` of every process as ``[B, ...]``; gradients flow to this process's own rows."""
     if world() == 1:
@@ -161,7 +218,7 @@ def gather_rows(rows: Tensor) -> Tensor:
     return torch.cat(parts)
 
 
-@in_touch()
+@in_touch("gradients")
 def sum_gradients(parameters: Iterable[nn.Parameter], scale: float = 1.0, asks: bool = False) -> bool:
     """Sum the gradients of all processes; a parameter that no process used has none.
 
@@ -187,7 +244,7 @@ def sum_gradients(parameters: Iterable[nn.Parameter], scale: float = 1.0, asks: 
     return bool(asked.item())
 
 
-@in_touch()
+@in_touch("weights")
 def share_weights(models: Iterable[nn.Module]) -> None:
     """Give every process the weights and buffers of rank 0."""
     if world() == 1:

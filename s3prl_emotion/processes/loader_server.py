@@ -7,7 +7,6 @@ end with the training process, however it ends: the sockets to them are its alon
 
 from __future__ import annotations
 
-import ctypes
 import importlib
 import io
 import json
@@ -25,7 +24,8 @@ from contextlib import suppress
 from multiprocessing.connection import Connection
 from typing import Any, NamedTuple
 
-PR_SET_PDEATHSIG = 1
+from s3prl_emotion.processes.parent import end_with_parent
+
 LENGTH = struct.Struct("!I")
 SECONDS_TO_END = 2.0  # for a process that is in the midst of a batch when the training process ends
 
@@ -114,20 +114,17 @@ def main(descriptor: int) -> None:
 
 
 def _fork(end: socket.socket, descriptor: int) -> int:
+    server = os.getpid()
     child = os.fork()
     if child:
         os.close(descriptor)
         return child
     code = 1
     try:
-        server = os.getppid()
+        end_with_parent(server)
         end.close()
-        libc = ctypes.CDLL(None)
-        if hasattr(libc, "prctl"):
-            libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-        if os.getppid() == server:
-            _load(Connection(descriptor))
-            code = 0
+        _load(Connection(descriptor))
+        code = 0
     except BaseException:
         traceback.print_exc()
     finally:

@@ -13,6 +13,8 @@ import signal
 import sys
 
 PR_SET_PDEATHSIG = 1
+_LIBC = ctypes.CDLL(None)
+_PARENTS: set[int] = set()  # processes with whom forked children end
 
 
 def end_with_parent(parent: int, number: int = signal.SIGKILL) -> None:
@@ -24,10 +26,9 @@ def end_with_parent(parent: int, number: int = signal.SIGKILL) -> None:
         parent: id of the parent, which may have ended already
         number: the signal
     """
-    libc = ctypes.CDLL(None)
-    if not hasattr(libc, "prctl"):
+    if not hasattr(_LIBC, "prctl"):
         return
-    libc.prctl(PR_SET_PDEATHSIG, int(number))
+    _LIBC.prctl(PR_SET_PDEATHSIG, int(number))
     if os.getppid() != parent:  # it ended before prctl took effect
         os.kill(os.getpid(), number)
 
@@ -36,6 +37,19 @@ def end_with_torchrun() -> None:
     """Have a process that torchrun started end when torchrun is killed: tidily, since it may be amid a step."""
     if "TORCHELASTIC_RUN_ID" in os.environ:
         end_with_parent(os.getppid(), signal.SIGTERM)
+
+
+def end_children_too() -> None:
+    """Have children end with this process that are forked from now on, such as s3prl's own loader processes."""
+    _PARENTS.add(os.getpid())
+
+
+def _end_in_child() -> None:
+    if os.getppid() in _PARENTS:
+        end_with_parent(os.getppid())
+
+
+os.register_at_fork(after_in_child=_end_in_child)
 
 
 def main() -> None:

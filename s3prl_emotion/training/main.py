@@ -21,7 +21,7 @@ from s3prl_emotion.errors import EmotionError, UsageError, is_out_of_memory, nea
 from s3prl_emotion.files.locks import keep_from_children
 from s3prl_emotion.files.terminal import make_log_visible
 from s3prl_emotion.processes.ending import code_of, reason_of, tidy
-from s3prl_emotion.processes.parent import end_with_torchrun
+from s3prl_emotion.processes.parent import end_children_too, end_with_torchrun
 
 logger = logging.getLogger(__name__)
 PROGRAM = "run_downstream.py"
@@ -29,6 +29,7 @@ MEMORY = (
     "out of memory; lower datarc.train_batch_size and datarc.eval_batch_size, set datarc.max_duration, with cut_eval: "
     "true where long audio is evaluated, or set pre_load: false"
 )
+DEAD_LOADER = "DataLoader worker (pid"  # torch's error where a loader process of a stock task dies
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -45,6 +46,7 @@ def main(argv: list[str] | None = None) -> int:
     end_with_torchrun()
     verbose = "--verbose" in arguments
     keep_from_children()
+    end_children_too()
     with tidy() as ending:
         try:
             _run(arguments)
@@ -57,6 +59,8 @@ def main(argv: list[str] | None = None) -> int:
                 return _fail(one_line(error), verbose)
             if is_out_of_memory(error):
                 return _fail(MEMORY, verbose)
+            if str(error).startswith(DEAD_LOADER):
+                return _fail(f"{str(error).strip()}; free memory, or lower num_workers in the recipe", verbose)
             if not isinstance(error, OSError):
                 raise
             where = error.filename or "a file"

@@ -18,7 +18,7 @@ from tensorboardX import SummaryWriter
 from torch import Tensor
 
 from s3prl_emotion import host
-from s3prl_emotion.distributed import in_touch, leaders, rank, share_weights
+from s3prl_emotion.distributed import PATIENCE, be_patient, in_touch, leaders, rank, share_weights
 from s3prl_emotion.errors import CheckpointError, ConfigError, EmotionError, UsageError
 from s3prl_emotion.experts.heads import is_emotion_head
 from s3prl_emotion.files.checkpoint import load_checkpoint
@@ -55,6 +55,8 @@ class SuiteRunner(Runner):
     def __init__(self, args: Any, config: dict[str, Any]) -> None:
         self.is_suite = is_emotion_head(args.downstream)
         self.host_order = not self.is_suite or config["runner"].get("seeding") == "superb"
+        if self.host_order:  # one process evaluates alone
+            be_patient()
         self.device = torch.device(args.device)
         with _no_empty_experiment(Path(args.expdir)):
             super().__init__(args, config)
@@ -78,7 +80,7 @@ class SuiteRunner(Runner):
             load_weights(model, self.init_ckpt.get(name), self.args.init_ckpt, name)
 
     def _get_upstream(self) -> ModelEntry:
-        with in_touch():  # the other processes wait until the first has downloaded
+        with in_touch("the upstream", PATIENCE):  # the other processes wait until the first has downloaded it
             entry = super()._get_upstream()
         args, layer = self.args, self.args.upstream_layer_selection
         if entry.trainable or self.host_order:
