@@ -97,6 +97,13 @@ _N_BEST: dict[str, Check] = {
 }  # fmt: skip
 _GROUPS = optional(mapping(record({}, {**_SCORES, **_N_BEST})))
 _BIN = {"from": SHARE, "to": SHARE, "utterances": count, "confidence": optional(SHARE), "accuracy": optional(SHARE)}
+_CONFIG = record(
+    {},
+    {
+        **dict.fromkeys(("runner", "optimizer", "scheduler", "specaug"), optional(mapping())),
+        "downstream_expert": optional(record({}, dict.fromkeys(("datarc", "modelrc"), optional(mapping())))),
+    },
+)
 METRICS = record(
     {},
     {
@@ -121,8 +128,7 @@ METRICS = record(
         "seen": optional(record({}, {"note": optional(text)})),
         "versions": optional(mapping(text)),
         "upstream": optional(mapping()),
-        "config": optional(record({}, dict.fromkeys(("runner", "optimizer", "scheduler", "specaug",
-                                                     "downstream_expert"), optional(mapping())))),
+        "config": optional(_CONFIG),
     },
 )  # fmt: skip
 

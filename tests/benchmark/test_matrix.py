@@ -603,6 +603,18 @@ def test_finished_runs_are_skipped_while_their_definition_holds(plan_of: Callabl
     assert len(results_of(plan_of())) == 2
 
 
+def test_a_run_whose_line_is_damaged_is_repeated(plan_of: Callable[..., Plan], fake: Fake):
+    path = plan_of().out / "results.jsonl"
+    for wrong in ("[0.5]", '"0.5"', "true", "7", "NaN"):
+        run_matrix(plan_of())
+        whole = path.read_bytes()
+        path.write_bytes(whole.replace(b'"UAR": 0.5', b'"UAR": ' + wrong.encode(), 1))
+        assert len(run_matrix(plan_of()).finished) == 1
+        assert sorted(path.read_bytes().splitlines()) == sorted(whole.splitlines())
+    assert len(path.with_name("results.jsonl.set_aside").read_text().splitlines()) == 5
+    assert fake.kinds() == ["mean train", "corr train"]  # the line is made of what the run left
+
+
 def test_what_a_line_holds(plan_of: Callable[..., Plan], fake: Fake):
     plan = plan_of()
     run_matrix(plan)

@@ -202,8 +202,7 @@ def test_an_experiment_names_the_metrics_that_it_leaves_out(tmp_path: Path):
     [
         ("a.wav,s,F,1.0,high\n", "EmoAct_pred must be a number, got 'high'"),
         ("a.wav,s,F,x,1.0\n", "EmoAct must be a number, got 'x'"),
-        ("a.wav,s,F,1.0,inf\n", "EmoAct_pred must be a number, got 'inf'"),
-        ("a.wav,s,F,1.0,\n", "an estimate is missing"),
+        ("a.wav,s,F,inf,1.0\n", "EmoAct must be a number, got 'inf'"),
         ("a.wav,s\n", "line 3 has 2 cells, the header 5"),
         ("a.wav,s,F,1,2,3,4\n", "line 3 has 7 cells"),
         ("\xff,s,F,1,2\n", "cannot be read"),

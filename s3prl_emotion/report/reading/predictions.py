@@ -16,6 +16,8 @@ from s3prl_emotion.errors import LabelError
 from s3prl_emotion.limits import shown
 
 WORDS = ("FileName", "SpkrID", "Gender", "truth", "prediction")
+UNKNOWN = frozenset(["", "nan"])  # cells of utterances without a label
+DIVERGED = frozenset(["inf", "-inf"])  # estimates of a training that diverged
 COLUMNS = frozenset([*WORDS, *DIMENSIONS, *(f"{name}_pred" for name in DIMENSIONS)])  # not the class probabilities
 
 
@@ -67,9 +69,10 @@ def read_predictions(path: Path) -> Predictions:
         )
         table = table.sort_values("FileName", kind="stable")
         dimensions = tuple(name for name in DIMENSIONS if name in table and f"{name}_pred" in table)
-        values = [_numbers(table, columns) for columns in ([*dimensions], [f"{name}_pred" for name in dimensions])]
-        if not np.isfinite(values[1]).all():
-            raise ValueError("an estimate is missing or not finite")
+        values = [
+            _numbers(table, dimensions, UNKNOWN),
+            _numbers(table, [f"{name}_pred" for name in dimensions], UNKNOWN | DIVERGED),
+        ]
         known = np.isfinite(values[0]).all(axis=1)  # a corpus may lack labels for some
         words = {name: table[name].to_numpy(dtype=str)[known] for name in WORDS if name in table}
     except (OSError, ValueError, KeyError, csv.Error) as error:
@@ -93,14 +96,14 @@ def _check_rows(path: Path) -> None:
                 raise ValueError(f"line {rows.line_num} has {len(row)} cells, the header {len(header)}")
 
 
-def _numbers(table: Any, names: Sequence[str]) -> NDArray[np.float64]:
-    """Return columns ``[N, D]`` as numbers; NaN where there is none, and nowhere else."""
+def _numbers(table: Any, names: Sequence[str], words: frozenset[str]) -> NDArray[np.float64]:
+    """Return columns ``[N, D]`` as numbers; not finite where a cell is one of ``words``, and nowhere else."""
     import pandas as pd
 
     values = np.empty((len(table), len(names)))
     for index, name in enumerate(names):
         values[:, index] = pd.to_numeric(table[name], errors="coerce")
-        unknown = table[name].astype(str).str.strip().str.lower().isin(["", "nan"]).to_numpy()
+        unknown = table[name].astype(str).str.strip().str.lower().isin(words).to_numpy()
         wrong = ~np.isfinite(values[:, index]) & ~unknown
         if wrong.any():
             got = shown(str(table[name].iloc[int(wrong.argmax())]), 60)
