@@ -12,6 +12,8 @@ from typing import NamedTuple, NoReturn
 from s3prl_emotion.errors import PROGRAM, EmotionError, UsageError, is_out_of_memory, nearest, one_line, visible
 from s3prl_emotion.files.locks import keep_from_children
 from s3prl_emotion.files.terminal import make_log_visible
+from s3prl_emotion.files.words import check_words
+from s3prl_emotion.limits import shown
 from s3prl_emotion.processes.ending import code_of, reason_of, tidy
 from s3prl_emotion.processes.parent import end_with_torchrun
 
@@ -84,6 +86,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = list(sys.argv[1:] if argv is None else argv)
     with tidy() as ending:
         try:
+            check_words(arguments)
             return _run(arguments)
         except KeyboardInterrupt as error:
             return _end(error)
@@ -95,7 +98,7 @@ def main(argv: Sequence[str] | None = None) -> int:
                 raise
             if "--verbose" in arguments:
                 logging.exception("the error came from here:")
-            message = one_line(error) if isinstance(error, EmotionError) else str(error)
+            message = one_line(error) if isinstance(error, EmotionError) else _of_system(error)
             if lacking:
                 name = next((word for word in arguments if word in NEEDS_LESS), "")
                 message = f"out of memory; {NEEDS_LESS.get(name, 'end other programs, or use a machine with more')}"
@@ -108,6 +111,12 @@ def _end(error: BaseException) -> int:
     advice = getattr(error, "advice", None) or "finished work is kept; the same command goes on"
     sys.stderr.write(f"{PROGRAM}: error: {reason_of(error)}; {advice}\n")
     return code_of(error)
+
+
+def _of_system(error: Exception) -> str:
+    if not isinstance(error, OSError) or error.filename is None:
+        return str(error)
+    return f"{shown(error.filename)}: {error.strerror}; check the path, its permissions and the free space on the disk"
 
 
 def command() -> NoReturn:

@@ -17,5 +17,18 @@ def check_device(device: str) -> None:
         kind = torch.device(device).type
     except RuntimeError as error:
         raise UsageError(f"--device {device}: not a device; give cpu, cuda or cuda:0") from error
-    if kind == "cuda" and not torch.cuda.is_available():
+    if kind == "cuda":
+        _check_cuda(device)
+    elif kind != "cpu":
+        try:
+            torch.zeros(1, device=device).cpu()
+        except (RuntimeError, NotImplementedError, AssertionError, ImportError) as error:
+            raise UsageError(f"--device {device}: torch cannot compute on it here; use --device cpu") from error
+
+
+def _check_cuda(device: str) -> None:
+    if not torch.cuda.is_available():
         raise UsageError(f"--device {device}: torch sees no CUDA device here; use --device cpu")
+    count, index = torch.cuda.device_count(), torch.device(device).index
+    if index is not None and index >= count:
+        raise UsageError(f"--device {device}: torch sees {count} CUDA devices, the last is cuda:{count - 1}")

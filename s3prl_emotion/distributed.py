@@ -80,7 +80,9 @@ def check_world(state: dict[str, Any], path: Path, local_rank: int | None) -> No
 
 
 def start(backend: str) -> None:
-    """Join the other processes; replaces ``torch.distributed.init_process_group`` in the host's script."""
+    """Join the other processes, once; replaces ``torch.distributed.init_process_group`` in the host's script."""
+    if dist.is_initialized():  # already, to agree on the name of the run
+        return
     dist.init_process_group(backend, timeout=PATIENCE)
 
 

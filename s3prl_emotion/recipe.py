@@ -143,6 +143,8 @@ class DataSection(StrictSection):
     """Audio folder; the demo corpus has its own."""
     labels: str | None = None
     """A label table (CSV), a folder with SUPERB's ``meta_data``, or ``demo``."""
+    allow_outside: bool = False
+    """Read also files that lie outside of ``root``: absolute paths, and paths with ``..``."""
     corpora: dict[str, CorpusSection] | None = None
     """Several corpora by name, instead of ``labels`` and ``root``."""
     classes: list[str] | None = None

@@ -12,7 +12,8 @@ import numpy as np
 from s3prl_emotion.audit.association import association
 from s3prl_emotion.audit.findings import ERROR, NOTE, WARNING, Finding, finding
 from s3prl_emotion.audit.listing import SEEN, Listing
-from s3prl_emotion.audit.waveform import EMPTY, MISSING, NOT_FINITE, UNREADABLE, Waveform, measure
+from s3prl_emotion.audit.waveform import EMPTY, MISSING, NOT_FINITE, OUTSIDE, UNREADABLE, Waveform, measure
+from s3prl_emotion.corpora.audio_names import is_below
 from s3prl_emotion.corpora.class_names import NO_CLASS
 
 SILENT = 10 ** (-60 / 20)  # amplitude of -60 dBFS
@@ -27,8 +28,15 @@ SIGNIFICANT = 0.01
 Case = tuple[str, Waveform]
 
 
-def read_audio(listing: Listing, root: Path, jobs: int) -> list[Waveform]:
-    """Read the audio of every row, several files at a time; rows with the same audio share the result."""
+def read_audio(listing: Listing, root: Path, jobs: int, allow_outside: bool = False) -> list[Waveform]:
+    """Read the audio of every row, several files at a time; rows with the same audio share the result.
+
+    Args:
+        listing: names the files
+        root: audio folder
+        jobs: number of threads
+        allow_outside: read also files that lie outside of ``root``
+    """
     from tqdm import tqdm
 
     rows = listing.rows
@@ -38,11 +46,18 @@ def read_audio(listing: Listing, root: Path, jobs: int) -> list[Waveform]:
     ]
     wanted = list(dict.fromkeys(keys))
     with ThreadPoolExecutor(jobs) as pool:  # decoding and hashing let other threads run
-        measured = pool.map(lambda key: measure(root / key[0], key[1], key[2]), wanted)
+        measured = pool.map(lambda key: _measure(root, key, allow_outside), wanted)
         known = dict(
             zip(wanted, tqdm(measured, total=len(wanted), desc="audio", disable=None, leave=False), strict=True)
         )
     return [known[key] for key in keys]
+
+
+def _measure(root: Path, key: tuple[str, float | None, float | None], allow_outside: bool) -> Waveform:
+    name, start, end = key
+    if not (allow_outside or is_below(name)):
+        return Waveform(OUTSIDE, "outside of the audio folder")
+    return measure(root / name, start, end)
 
 
 def check_audio(listing: Listing, waves: Sequence[Waveform]) -> list[Finding]:
@@ -61,6 +76,11 @@ def check_audio(listing: Listing, waves: Sequence[Waveform]) -> list[Finding]:
 def _unusable(cases: Sequence[Case]) -> list[Finding]:
     texts = {
         MISSING: ("audio-missing", "files that are listed are not there", "check --root, or remove the rows"),
+        OUTSIDE: (
+            "audio-outside",
+            "paths that lead out of the audio folder, which no command reads",
+            "correct them, or set datarc.allow_outside: true (--allow_outside)",
+        ),
         UNREADABLE: ("audio-unreadable", "files that cannot be decoded", "replace them or remove the rows"),
         EMPTY: ("audio-empty", "files without a sample", "replace them or remove the rows"),
         NOT_FINITE: ("audio-not-finite", "files with samples that are NaN or infinite", "replace them"),
@@ -68,7 +88,9 @@ def _unusable(cases: Sequence[Case]) -> list[Finding]:
     findings = []
     for problem, (code, what, fix) in texts.items():
         bad = [
-            name if problem == MISSING else f"{name}: {wave.reason}" for name, wave in cases if wave.problem == problem
+            name if problem in (MISSING, OUTSIDE) else f"{name}: {wave.reason}"
+            for name, wave in cases
+            if wave.problem == problem
         ]
         findings += _some(ERROR, code, what, fix, bad)
     return findings

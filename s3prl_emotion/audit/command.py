@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
@@ -14,7 +13,11 @@ from s3prl_emotion.corpora.demo import demo_corpus
 from s3prl_emotion.corpora.locate import DEMO
 from s3prl_emotion.errors import AudioError, UsageError
 from s3prl_emotion.files.outputs import check_file
+from s3prl_emotion.files.words import check_not_read
 from s3prl_emotion.files.writing import write_json
+from s3prl_emotion.processes.processors import check_workers, processors
+
+THREADS_EACH = 32  # for each processor: threads mostly wait for the disk
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -22,6 +25,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     add = parser.add_argument
     add("labels", metavar="LABELS", help="a label table, SUPERB's meta_data, EmoBox's or EMO-SUPERB's lists; or demo")
     add("--root", type=Path, metavar="DIR", help="folder with the audio")
+    add("--allow_outside", action="store_true", help="read also files that lie outside of --root")
     add("--no_audio", action="store_true", help="check only labels and splits")
     add("--format", default="auto", metavar="FORMAT", help="auto (default), table, superb, emobox or emo-superb")
     add(
@@ -29,7 +33,7 @@ def add_arguments(parser: ArgumentParser) -> None:
         metavar="REGEX",
         help="regular expression for file paths, with the speaker in brackets: '/(\\d\\d)[ab]'",
     )
-    add("--jobs", type=int, default=os.cpu_count() or 1, metavar="N", help="threads that read audio (default: cores)")
+    add("--jobs", type=int, default=processors(), metavar="N", help="threads that read audio (default: cores)")
     add("--json", type=Path, metavar="FILE", help="write findings, counts and facts to this file, as JSON")
     add("--strict", action="store_true", help="count warnings as errors")
 
@@ -50,8 +54,10 @@ def run(args: Namespace) -> int:
     out = args.json.expanduser() if args.json is not None else None
     if out is not None:
         check_file(out, "--json ")
+    check_workers(args.jobs, "--jobs", each=THREADS_EACH)
     source, root = _locate(args)
-    result = audit(read_listing(source, args.format, args.speaker_pattern), root, args.jobs)
+    check_not_read(args.json, [source], "--json")
+    result = audit(read_listing(source, args.format, args.speaker_pattern), root, args.jobs, args.allow_outside)
     if out is not None:
         write_json(out, as_json(result, args.strict), UsageError, ensure_ascii=False)
     print_report(result, args.strict)

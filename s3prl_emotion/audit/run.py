@@ -37,16 +37,17 @@ class Audit:
         return not any(item.severity == ERROR or (strict and item.severity == WARNING) for item in self.findings)
 
 
-def audit(listing: Listing, root: Path | None = None, jobs: int = 1) -> Audit:
+def audit(listing: Listing, root: Path | None = None, jobs: int = 1, allow_outside: bool = False) -> Audit:
     """Check a corpus.
 
     Args:
         listing: from :func:`~s3prl_emotion.audit.read_formats.read_listing`
         root: audio folder; ``None``: audio is not read
         jobs: number of threads that read audio
+        allow_outside: read also files that lie outside of ``root``
     """
     ties = associations(listing)
-    waves = read_audio(listing, root, jobs) if root is not None else []
+    waves = read_audio(listing, root, jobs, allow_outside) if root is not None else []
     findings = [*listing.findings, *check_splits(listing), *check_labels(listing, ties)]
     if root is not None:
         findings += check_audio(listing, waves)

@@ -15,6 +15,7 @@ RUN = 3  # consecutive samples at full scale that count as clipped: a single one
 FULL_SCALE = 1 - 2.0**-15  # the greatest 16-bit sample; close enough for more bits and floats too
 FULL_SCALE_8_BITS = 1 - 2.0**-7
 MISSING, UNREADABLE, EMPTY, NOT_FINITE = "missing", "unreadable", "empty", "not-finite"
+OUTSIDE = "outside"
 
 
 @dataclass(frozen=True)
@@ -22,7 +23,7 @@ class Waveform:
     """Measures of a file or of a segment of it; numbers are 0 if ``problem`` says that it cannot be used.
 
     Attributes:
-        problem: ``missing``, ``unreadable``, ``empty``, ``not-finite``, or ``""``
+        problem: ``missing``, ``outside``, ``unreadable``, ``empty``, ``not-finite``, or ``""``
         reason: the decoder's message
         rate: Hz
         channels: number of channels

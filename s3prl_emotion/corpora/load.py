@@ -8,6 +8,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from s3prl_emotion.corpora import superb
+from s3prl_emotion.corpora.audio_names import check_below
 from s3prl_emotion.corpora.corpus import CLASSES_ONLY, Corpus, Needs, Utterance
 from s3prl_emotion.corpora.locate import locate
 from s3prl_emotion.errors import AudioError, LabelError
@@ -46,7 +47,10 @@ def list_utterances(config: DataSection) -> list[Utterance]:
         from s3prl_emotion.corpora.label_table import read_table
         from s3prl_emotion.corpora.utterances import to_utterances
 
-        listed = list(to_utterances(read_table(source, classes=False), root, {}))
+        table = read_table(source, classes=False)
+        if not config.allow_outside:
+            check_below(table["FileName"], source)
+        listed = list(to_utterances(table, root, {}))
     utterances = sorted({item.name: item for item in listed}.values(), key=lambda item: item.name)
     _check_files(utterances, source)
     return utterances

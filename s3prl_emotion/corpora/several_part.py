@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from s3prl_emotion.corpora.audio_names import check_below
 from s3prl_emotion.corpora.corpus import DIMENSIONS, Needs
 from s3prl_emotion.corpora.grader_shares import choose_shares
 from s3prl_emotion.corpora.label_table import line_of, read_table, share_columns
@@ -53,7 +54,8 @@ def read_part(name: str, section: CorpusSection, config: DataSection, needs: Nee
         needs: the labels that the head trains on; a row must have at least one of them
 
     Raises:
-        LabelError: a malformed table, ``merge`` to an unknown class, or no row with one of the head's targets
+        LabelError: a malformed table, a path outside of the audio folder, ``merge`` to an unknown class, or
+            no row with one of the head's targets
         AudioError: a missing audio folder
     """
     where = f"{SOURCE}.{name}"
@@ -70,6 +72,8 @@ def read_part(name: str, section: CorpusSection, config: DataSection, needs: Nee
     if path.is_dir():
         raise LabelError(f"{where}.labels: {path} is a folder; name a label table, as s3prl-emotion prepare writes it")
     table = read_table(path, classes=False)
+    if not config.allow_outside:
+        check_below(table["FileName"], path)
     _check_merge(section.merge, config, where)
     distribution = _distribution(section, config, table, where) if needs.shares else None
     if needs.shares:

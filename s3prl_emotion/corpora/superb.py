@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+from s3prl_emotion.corpora.audio_names import check_below
 from s3prl_emotion.corpora.corpus import Corpus, Utterance
 from s3prl_emotion.errors import LabelError, nearest
 from s3prl_emotion.recipe import DataSection
@@ -34,8 +35,8 @@ def read_corpus(folder: Path, root: Path, config: DataSection) -> Corpus:
     if not session.is_dir():
         known = sorted(path.name.replace("Session", "fold") for path in folder.glob("Session*"))
         raise LabelError(f"{folder}: no fold {fold!r} (datarc.test_fold){nearest(fold, known, most=5)}")
-    classes, listed = _read_list(session / "train_meta_data.json", root)
-    test_classes, test = _read_list(session / "test_meta_data.json", root)
+    classes, listed = _read_list(session / "train_meta_data.json", root, config.allow_outside)
+    test_classes, test = _read_list(session / "test_meta_data.json", root, config.allow_outside)
     if classes != test_classes:
         raise LabelError(f"{session}: the train list has classes {classes}, the test list {test_classes}")
     if config.classes is not None and tuple(config.classes) != classes:
@@ -90,8 +91,10 @@ def read_entries(path: Path) -> tuple[dict[str, int], list[tuple[str, str, str]]
     return labels, entries
 
 
-def _read_list(path: Path, root: Path) -> tuple[tuple[str, ...], list[Utterance]]:
+def _read_list(path: Path, root: Path, allow_outside: bool) -> tuple[tuple[str, ...], list[Utterance]]:
     labels, entries = read_entries(path)
+    if not allow_outside:
+        check_below((name for name, _, _ in entries), path)
     seen: set[str] = set()
     utterances = []
     for name, label, dialogue in entries:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from s3prl_emotion.corpora.audio_names import check_below
 from s3prl_emotion.corpora.class_names import MSP_LETTERS, NO_AGREEMENT
 from s3prl_emotion.corpora.corpus import CLASSES_ONLY, DIMENSIONS, NO_CONSENSUS, Corpus, Needs, Utterance
 from s3prl_emotion.corpora.folds import split_table
@@ -45,13 +46,16 @@ def read_labelled_rows(
         partial: whether the table may lack some of the classes
 
     Raises:
-        LabelError: malformed table, an unknown class, or a label that the head needs is missing
+        LabelError: malformed table, an unknown class, a label that the head needs is missing, or a path outside of the
+            audio folder
     """
     table = read_table(path, classes=not needs.shares and (needs.classes or config.classes is not None))
     if needs.shares:
         table, classes = choose_shares(table, path, config, partial)
     else:
         table, classes = choose_classes(table, path, config, needs, partial)
+    if not config.allow_outside:
+        check_below(table["FileName"], path)
     _check_dimensions(table, path, needs)
     return table, classes
 

@@ -11,6 +11,8 @@ from s3prl_emotion.degrade.copies import write_copies
 from s3prl_emotion.degrade.output import EXACT, SUBTYPES
 from s3prl_emotion.errors import UsageError, nearest
 from s3prl_emotion.files.terminal import say
+from s3prl_emotion.files.words import check_seed
+from s3prl_emotion.processes.processors import check_workers
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -44,8 +46,8 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 def run(args: Namespace) -> int:
     """Write the copies, and print a summary for each level."""
-    if args.num_workers < 0:
-        raise UsageError(f"--num_workers {args.num_workers}: must be 0 or more")
+    check_workers(args.num_workers, "--num_workers")
+    check_seed(args.seed, "--seed")
     if args.subtype not in SUBTYPES:
         raise UsageError(f"--subtype {args.subtype}: not one of {', '.join(SUBTYPES)}{nearest(args.subtype, SUBTYPES)}")
     levels = tuple(parse_range(text) for text in args.snr) if args.snr else DEFAULT_LEVELS

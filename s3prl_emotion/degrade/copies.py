@@ -15,6 +15,7 @@ from torch.utils.data import Dataset
 from tqdm import tqdm
 
 from s3prl_emotion.audio import SAMPLE_RATE, load_audio
+from s3prl_emotion.corpora.audio_names import check_apart, check_below
 from s3prl_emotion.corpora.degradation_levels import NO_REVERB, SIMULATED, DegradationSpec, level_names
 from s3prl_emotion.corpora.label_text import Labels
 from s3prl_emotion.degrade.output import ABOUT, EXACT, Output, Record, decode, encode, write_bytes
@@ -120,7 +121,7 @@ def write_copies(
         arguments: arguments of the command line, for the record
 
     Raises:
-        UsageError: ``out`` holds other files or is full, or unknown noise or reverberation
+        UsageError: ``out`` lies in the audio folder, holds other files or is full, or unknown noise or reverberation
         LabelError: two utterances with the same path, a path outside the audio folder, or too few speakers for babble
         AudioError: audio is missing, unreadable or silent
     """
@@ -136,6 +137,7 @@ def write_copies(
     names = labels.names if specs[0].noise == BABBLE else list(files)
     labels.check_audio(names)
     degraders = _degraders(base, specs, labels)
+    _check_apart(out, labels.root, next(iter(degraders.values())))
     about = {**_about(base, degraders, subtype), "labels": labels.digest}
     about["audio"] = fingerprint((name, labels.root / name) for name in sorted(names))
     with removing_unused(out, notes=(ABOUT,)):
@@ -150,15 +152,22 @@ def write_copies(
     return [_write_table(output, split, rows, files) for split in degraders]
 
 
+def _check_apart(out: Path, audio: Path, degrader: Degrader) -> None:
+    """Refuse to write into a folder that this command reads, or that it would read the next time."""
+    check_apart(out, audio, "--root")
+    if isinstance(degrader.noise, RecordedNoise):
+        check_apart(out, degrader.noise.folder, "--noise", above=False)
+    if isinstance(degrader.reverb, RecordedRooms):
+        check_apart(out, degrader.reverb.folder, "--reverb", above=False)
+
+
 def _targets(names: Sequence[str], path: Path) -> dict[str, str]:
     """Return the path of each utterance's copy, below the folder of its split."""
+    check_below(names, path, fix="")
     files: dict[str, str] = {}
     owners: dict[str, str] = {}
     for name in names:
-        parts = PurePosixPath(name)
-        if parts.is_absolute() or ".." in parts.parts or not parts.name:
-            raise LabelError(f"{path}: FileName {name!r} must be a path below the audio folder, without '..'")
-        file = str(parts.with_suffix(".wav"))
+        file = str(PurePosixPath(name).with_suffix(".wav"))
         if file in owners:
             raise LabelError(f"{path}: {owners[file]} and {name} would both be written to {file}; rename one")
         files[name], owners[file] = file, name

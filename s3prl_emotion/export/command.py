@@ -11,6 +11,7 @@ from s3prl_emotion.export.features import POOLINGS, export
 from s3prl_emotion.extract.command import add_corpus_arguments, read_corpus_arguments
 from s3prl_emotion.files.outputs import check_file
 from s3prl_emotion.files.terminal import say
+from s3prl_emotion.files.words import check_layer, check_not_read
 from s3prl_emotion.upstreams.build import add_store_arguments, add_upstream_arguments, build_source
 
 
@@ -31,6 +32,9 @@ def run(args: Namespace) -> int:
     if args.feature_store is None and args.store_dtype != "float32":
         raise UsageError("--store_dtype needs --feature_store DIR")
     check_file(args.output, "-o ")
+    check_layer(args.upstream_layer_selection)
+    read = (args.labels, args.ckpt, args.upstream_ckpt, args.upstream_model_config)
+    check_not_read(args.output, read, "-o")
     corpus = load_corpus(read_corpus_arguments(args))
     count = export(build_source(args), corpus, args.output, args.pooling, args.ckpt)
     say(f"{args.output}: {args.pooling} of {count} utterances")

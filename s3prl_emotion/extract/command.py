@@ -9,6 +9,7 @@ from s3prl_emotion.corpora import list_utterances
 from s3prl_emotion.errors import UsageError
 from s3prl_emotion.extract.filling import extract
 from s3prl_emotion.files.terminal import say
+from s3prl_emotion.processes.processors import check_workers
 from s3prl_emotion.recipe import DataSection
 from s3prl_emotion.upstreams.build import add_store_arguments, add_upstream_arguments, build_source
 
@@ -39,11 +40,13 @@ def add_corpus_arguments(parser: ArgumentParser) -> None:
     """Declare the corpus's flags, named as in ``datarc``."""
     parser.add_argument("--labels", required=True, help="label table, SUPERB's meta_data folder, or demo")
     parser.add_argument("--root", help="audio folder")
+    parser.add_argument("--allow_outside", action="store_true", help="read also files that lie outside of --root")
 
 
 def read_corpus_arguments(args: Namespace) -> DataSection:
     """Return the flags as ``datarc``."""
-    return DataSection(labels=args.labels, root=args.root, train_batch_size=1, eval_batch_size=1)
+    options = {"labels": args.labels, "root": args.root, "allow_outside": args.allow_outside}
+    return DataSection(**options, train_batch_size=1, eval_batch_size=1)
 
 
 def run(args: Namespace) -> int:
@@ -52,8 +55,7 @@ def run(args: Namespace) -> int:
         value = getattr(args, name)
         if value is not None and not 0 < value < math.inf:
             raise UsageError(f"--{name} {value}: must be above 0 s")
-    if args.num_workers < 0:
-        raise UsageError(f"--num_workers {args.num_workers}: must be 0 or more")
+    check_workers(args.num_workers, "--num_workers")
     if args.cut_eval and args.max_duration is None:
         raise UsageError("--cut_eval needs --max_duration, the length to which audio is cut (s)")
     utterances = list_utterances(read_corpus_arguments(args))

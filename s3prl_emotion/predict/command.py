@@ -5,13 +5,17 @@ from __future__ import annotations
 import logging
 import sys
 from argparse import ArgumentParser, Namespace
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from s3prl_emotion.audio import SUFFIXES
 from s3prl_emotion.errors import PROGRAM, AudioError, UsageError, visible
 from s3prl_emotion.files.outputs import check_file, check_folder
+from s3prl_emotion.files.words import check_not_read
 from s3prl_emotion.predict.arguments import ModelArguments, add_model_arguments
 from s3prl_emotion.processes.ending import code_of, reason_of, tidy
+from s3prl_emotion.processes.processors import check_workers
 
 logger = logging.getLogger(__name__)
 
@@ -57,7 +61,7 @@ def _predict(args: Namespace) -> int:
     from s3prl_emotion.predict.inputs import collect
 
     files = collect(args.paths, sys.stdin)
-    _check(args)
+    _check(args, [file.path for file in files])
     from s3prl_emotion.corpora.seen import examples_of
     from s3prl_emotion.predict.files import Options, check_attention, longest_samples
     from s3prl_emotion.predict.jobs import workers
@@ -104,10 +108,17 @@ def _predict(args: Namespace) -> int:
     return 0
 
 
-def _check(args: Namespace) -> None:
+def _check(args: Namespace, files: Sequence[str]) -> None:
+    if args.jobs > 1:  # the others are refused where the processes are started
+        check_workers(args.jobs, "--jobs")
     if args.batch_size is not None and args.batch_size < 1:
         raise UsageError(f"--batch_size {args.batch_size}: must be 1 or more")
     if args.out is not None:
         check_file(args.out)
     if args.attention is not None:
         check_folder(args.attention, "--attention ")
+    if args.out is not None and args.out.suffix.lower() in SUFFIXES:
+        raise UsageError(
+            f"--out {args.out}: is named as audio, which a later predict would read; name it .csv or .json"
+        )
+    check_not_read(args.out, [*files, args.ckpt, args.upstream_ckpt, args.upstream_model_config], "--out")

@@ -9,6 +9,8 @@ from typing import Any
 
 from s3prl_emotion.errors import ConfigError, UsageError
 from s3prl_emotion.files.terminal import say
+from s3prl_emotion.files.words import check_seed
+from s3prl_emotion.processes.processors import check_workers
 from s3prl_emotion.rae import LAYOUTS
 
 FLAGS = ("steps", "epochs", "batch_size", "lr", "max_seconds", "valid", "seed", "precision", "save_step")
@@ -38,8 +40,9 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 def run(args: Namespace) -> int:
     """Train, and report the outcome."""
-    if args.num_workers < 0:
-        raise UsageError(f"--num_workers {args.num_workers}: must be 0 or more")
+    check_workers(args.num_workers, "--num_workers")
+    if args.seed is not None:
+        check_seed(args.seed, "--seed")
     import torch
 
     from s3prl_emotion.distributed import leaders, rank

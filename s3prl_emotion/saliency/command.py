@@ -7,10 +7,13 @@ from argparse import SUPPRESS, ArgumentParser, Namespace
 from pathlib import Path
 
 from s3prl_emotion import host
-from s3prl_emotion.errors import UsageError, nearest
+from s3prl_emotion.errors import ConfigError, UsageError, nearest
 from s3prl_emotion.files.outputs import check_file, new_folder, place_of
 from s3prl_emotion.files.terminal import say
+from s3prl_emotion.files.words import check_layer, check_not_read
+from s3prl_emotion.processes.processors import check_workers
 from s3prl_emotion.saliency.training_split import SPLIT, load_training_corpus, read_recipe_of, saliency_file
+from s3prl_emotion.training.argument_values import check_overrides
 from s3prl_emotion.upstreams.build import add_store_arguments, add_upstream_arguments, build_source
 
 LENGTH = 8  # bytes before the header of a safetensors file
@@ -45,10 +48,16 @@ def add_arguments(parser: ArgumentParser) -> None:
 def run(args: Namespace) -> int:
     """Compute the saliency, write file, table and plots, and report what was written."""
     host.register()
+    declared = ArgumentParser()
+    add_arguments(declared)
+    check_overrides(args, declared._actions)
     args, recipe = read_recipe_of(args)
+    check_layer(args.upstream_layer_selection)
     _check(args)
     data, corpus = load_training_corpus(recipe, args.downstream, args.downstream_variant)
     _check_writable(args.out)
+    check_workers(data.num_workers, "datarc.num_workers", failure=ConfigError)
+    check_not_read(args.out, [args.config, data.labels, args.upstream_ckpt, args.upstream_model_config], "--out")
 
     from s3prl_emotion.files.writing import write_text
     from s3prl_emotion.saliency.plots import draw

@@ -20,6 +20,7 @@ from s3prl_emotion import host
 from s3prl_emotion.errors import EmotionError, UsageError, is_out_of_memory, nearest, one_line, visible
 from s3prl_emotion.files.locks import keep_from_children
 from s3prl_emotion.files.terminal import make_log_visible
+from s3prl_emotion.files.words import check_words
 from s3prl_emotion.processes.ending import code_of, reason_of, tidy
 from s3prl_emotion.processes.parent import end_children_too, end_with_torchrun
 
@@ -49,6 +50,7 @@ def main(argv: list[str] | None = None) -> int:
     end_children_too()
     with tidy() as ending:
         try:
+            check_words(arguments)
             _run(arguments)
         except KeyboardInterrupt as error:
             return _end(error, verbose)
@@ -121,6 +123,7 @@ class SuiteParser(argparse.ArgumentParser):
 
     def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
         """Parse the command line and check all that can be checked before anything is loaded or written."""
+        from s3prl_emotion.training.argument_values import check_values
         from s3prl_emotion.training.own_arguments import add_trust_arguments
         from s3prl_emotion.training.preflight import check_arguments
 
@@ -163,6 +166,7 @@ class SuiteParser(argparse.ArgumentParser):
         if unknown:
             flags = [flag for action in self._actions for flag in action.option_strings]
             raise UsageError(f"unknown argument {unknown[0]!r}{nearest(unknown[0].split('=')[0], flags)}")
+        check_values(parsed, self._actions)
         return check_arguments(parsed, given=self._given(parsed), held=self.held)
 
     def error(self, message: str) -> NoReturn:

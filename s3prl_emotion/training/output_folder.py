@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import logging
 from argparse import Namespace
+from collections.abc import Collection
 from pathlib import Path
 
 from s3prl_emotion.errors import UsageError
+from s3prl_emotion.recipe import overridden
 
 logger = logging.getLogger(__name__)
 ATTENTION = "attention"  # below the other outputs, where a checkpoint's recipe names a folder for attention weights
@@ -28,12 +30,16 @@ def check_flags(args: Namespace) -> None:
         raise UsageError("--overwrite sets the old run aside, -a resumes it; omit one of them")
 
 
-def chosen_folder(args: Namespace, past: Path | None) -> str:
+def chosen_folder(args: Namespace, past: Path | None, own: Collection[str] = ()) -> str | None:
     """Return the folder to write into: ``-p``, ``-n``, or that of the checkpoint that ``-e`` or ``-i`` names.
 
     Args:
         args: of the command line
         past: checkpoint whose arguments ``-e`` or ``-a`` restores
+        own: names of the arguments that the user gave, also by ``-o``
+
+    Returns:
+        the folder, or ``None`` if none is named
     """
     if args.expdir is not None:
         return str(args.expdir)
@@ -41,6 +47,8 @@ def chosen_folder(args: Namespace, past: Path | None) -> str:
         return str(past.parent)
     if args.expname is None and args.init_ckpt and args.mode != "train":
         return str(Path(args.init_ckpt).parent)
+    if args.expname is None:
+        return str(overridden(args.override, args, {})[0].expdir) if "expdir" in own else None
     return f"result/downstream/{args.expname}"  # as in s3prl
 
 

@@ -26,8 +26,10 @@ from s3prl_emotion.limits import shown
 from s3prl_emotion.recipe import EVALUATED_SPLITS, check_recipe, overridden, read_recipe
 from s3prl_emotion.store.segments import DTYPE_NAMES
 from s3prl_emotion.training import output_folder, run_folder
+from s3prl_emotion.training.argument_values import check_recipe_values
 from s3prl_emotion.training.own_arguments import NEVER_RESTORED, RESTORED_UNLESS_GIVEN, mark_own, without_own
 from s3prl_emotion.training.resume import resumed_checkpoint
+from s3prl_emotion.training.run_name import made_folder
 from s3prl_emotion.upstreams.kept_identity import hub_commits
 from s3prl_emotion.upstreams.layer_choice import chosen_layer
 from s3prl_emotion.upstreams.restored import check_restored
@@ -66,7 +68,7 @@ def check_arguments(args: Namespace, given: Sequence[str], held: ExitStack) -> N
     host.register_search_path(args.upstream_path, args.downstream_path)
     output_folder.check_flags(args)
     past = _past_checkpoint(args)
-    args.expdir = output_folder.chosen_folder(args, past)
+    args.expdir = output_folder.chosen_folder(args, past, own)
     if past is not None:
         state = load_checkpoint(past)
         output_folder.warn_of_places(state["Args"], args, past)
@@ -78,6 +80,7 @@ def check_arguments(args: Namespace, given: Sequence[str], held: ExitStack) -> N
         _check_past_folders(effective, state["Args"], past)
     else:
         _check_names(args)
+        args.expdir = args.expdir or made_folder(args, held)
         args.config = str(find_recipe(args.downstream) if args.config is None else args.config)
         effective, config = overridden(args.override, args, read_recipe(args.config))
     with naming_checkpoint(past):
@@ -87,6 +90,7 @@ def check_arguments(args: Namespace, given: Sequence[str], held: ExitStack) -> N
     if past is None and is_emotion_head(effective.downstream):  # -e restores the chosen layer
         args.upstream_layer_selection = effective.upstream_layer_selection = chosen_layer(effective, config)
     check_builders(config)
+    check_recipe_values(config)
     _check_store(args, effective, config)
     if args.local_rank is not None and is_emotion_head(effective.downstream) and is_superb(config):
         raise UsageError("torchrun: runner.seeding superb is SUPERB's protocol for one process; use seeding: seed")

@@ -18,6 +18,7 @@ from s3prl_emotion.extract.command import add_corpus_arguments, read_corpus_argu
 from s3prl_emotion.extract.filling import durations
 from s3prl_emotion.files.terminal import say
 from s3prl_emotion.files.versions import versions
+from s3prl_emotion.files.words import check_not_read
 from s3prl_emotion.transcribe.asr import CHUNK, Recogniser, RecogniserOptions, load_recogniser
 from s3prl_emotion.transcribe.record import Record, check_record, open_record
 from s3prl_emotion.transcribe.scoring import word_error_rate
@@ -54,6 +55,7 @@ def run(args: Namespace) -> int:
     check_device(device)
     check_record(args.output)
     config = read_corpus_arguments(args)
+    check_not_read(args.output, [args.labels, args.model], "-o")
     utterances = list_utterances(config)
     options = RecogniserOptions(args.language, args.chunk, args.batch_size, device)
     recogniser = load_recogniser(args.model, options, args.revision, args.allow_pickle)

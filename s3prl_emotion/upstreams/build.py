@@ -10,6 +10,7 @@ import torch
 
 from s3prl_emotion import host
 from s3prl_emotion.files.trust import TRUST, trusting
+from s3prl_emotion.files.words import check_layer
 
 
 def add_upstream_arguments(parser: ArgumentParser) -> None:
@@ -48,6 +49,7 @@ def build_source(args: Namespace, batched: bool = False) -> Any:
     from s3prl_emotion.upstreams.source import UpstreamSource, UpstreamSpec
 
     host.register_search_path(args.upstream_path)
+    check_layer(args.upstream_layer_selection)
     device = args.device or ("cuda" if torch.cuda.is_available() else "cpu")
     check_device(device)
     if device == "cuda" and "LOCAL_RANK" in os.environ:  # under torchrun each process has its own GPU

@@ -12,6 +12,7 @@ from torch import nn
 
 from s3prl_emotion.corpora import Corpus
 from s3prl_emotion.errors import ConfigError, UsageError
+from s3prl_emotion.files.words import check_layer
 from s3prl_emotion.store.identity import Identity, identify
 from s3prl_emotion.upstreams.saliency_file import SaliencyFile
 
@@ -45,6 +46,8 @@ def chosen_layer(args: Namespace, config: dict[str, Any]) -> int | None:
     layer, file, flag = section.get("layer"), section.get("layer_file"), args.upstream_layer_selection
     if (layer == "auto") != (file is not None):
         raise ConfigError("downstream_expert.layer: auto needs layer_file, and layer_file needs layer: auto")
+    if isinstance(layer, int):
+        check_layer(layer, "downstream_expert.layer:")
     if layer is None:
         return flag
     if layer == "auto":

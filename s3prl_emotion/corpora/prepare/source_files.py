@@ -12,6 +12,8 @@ from pathlib import Path
 from s3prl_emotion.corpora.prepare.preparer import Clip, Expected, Prepared, wrong_layout
 from s3prl_emotion.errors import LabelError
 
+# What prepare writes
+LABELS, VOTES, RATINGS, ABOUT = "labels.csv", "votes.csv", "ratings.csv", "prepare.json"
 Named = list[tuple[Path, re.Match[str]]]
 
 
@@ -28,6 +30,13 @@ def walk(root: Path) -> Iterator[Path]:
         for name in sorted(names):
             if not name.startswith("."):  # macOS leaves ._a.wav beside a.wav
                 yield Path(folder) / name
+
+
+def tables(folder: Path) -> list[Path]:
+    """Return the corpus's own CSV files below a folder, sorted, without those that ``prepare`` wrote there."""
+    found = sorted(path for path in walk(folder) if path.suffix.lower() == ".csv")
+    ours = (LABELS, VOTES, RATINGS)
+    return [path for path in found if path.name not in ours or not path.with_name(ABOUT).is_file()]
 
 
 def audio_files(root: Path) -> list[Path]:

@@ -16,13 +16,13 @@ from typing import Any
 from s3prl_emotion.corpora.corpus import DIMENSIONS
 from s3prl_emotion.corpora.prepare.circumplex import with_points
 from s3prl_emotion.corpora.prepare.preparer import Clip, Levels, Prepared, Rating, Vote
+from s3prl_emotion.corpora.prepare.source_files import ABOUT, LABELS, RATINGS, VOTES
 from s3prl_emotion.corpora.prepare.votes import smoothed
 from s3prl_emotion.errors import AudioError, LabelError, UsageError
 from s3prl_emotion.files.outputs import check_folder, new_folder
 
 logger = logging.getLogger(__name__)
 
-LABELS, VOTES, RATINGS, ABOUT = "labels.csv", "votes.csv", "ratings.csv", "prepare.json"
 SHOWN = 20  # faulty files that are logged one by one
 _POINTER = b"version https://git-lfs"  # beginning of a Git LFS pointer, in place of a file that was not fetched
 
@@ -40,12 +40,16 @@ def check_out(out: Path, overwrite: bool) -> None:
     """Raise, before any work is done, if the folder holds an earlier table.
 
     Raises:
-        UsageError: there is a table and ``overwrite`` is not set, or OUT is a file
+        UsageError: there is a table and ``overwrite`` is not set or it is another's, or OUT is a file
     """
     if out.exists() and not out.is_dir():
         raise UsageError(f"{out}: is a file; OUT must be a folder")
     check_folder(out, "")
     existing = [name for name in (LABELS, VOTES, RATINGS) if (out / name).exists()]
+    if existing and not (out / ABOUT).is_file():
+        raise UsageError(
+            f"{out / existing[0]}: is not a table that prepare wrote ({ABOUT} is not beside it); name another OUT"
+        )
     if existing and not overwrite:
         raise UsageError(f"{out / existing[0]}: exists already; --overwrite replaces it, or name another OUT")
 

@@ -29,7 +29,7 @@ from s3prl_emotion.corpora.prepare.source_files import (
     number,
     read_csv,
     read_text,
-    walk,
+    tables,
 )
 from s3prl_emotion.corpora.prepare.votes import plurality, shares_of
 from s3prl_emotion.errors import LabelError
@@ -122,13 +122,13 @@ def _means(rows: list[tuple[str, dict[str, float]]]) -> dict[str, str]:
 
 def _ratings(raw: Path) -> tuple[Ratings, list[str]]:
     """Read every worker's intensities; also return a note on incomplete answers."""
-    tables = sorted(path for path in walk(raw / "Labels") if path.suffix.lower() == ".csv")
-    if not tables:
+    lists = tables(raw / "Labels")
+    if not lists:
         raise wrong_layout(raw, TITLE, LAYOUT)
     needed = ("Input.VIDEO_ID", "Input.CLIP", "WorkerId", *(f"Answer.{name}" for name in ("sentiment", *EMOTIONS)))
     ratings: defaultdict[tuple[str, str], list[tuple[str, dict[str, float]]]] = defaultdict(list)
     incomplete = 0
-    for path in tables:
+    for path in lists:
         for row in read_csv(path, needed):
             answers = {name: number(row[f"Answer.{name}"]) for name in ("sentiment", *EMOTIONS)}
             levels = {name: level for name, level in answers.items() if level is not None}
