@@ -776,7 +776,7 @@ def test_a_full_disk_leaves_the_older_file(small: SaliencyFile, monkeypatch: pyt
         (("--keep", "0"), "--keep 0.0: must be above 0"),
         (("--keep", "nan"), "--keep nan"),
         (("--method", "lda"), "invalid choice"),
-        (("-o", "args.method=lda"), "--method lda: no such method"),
+        (("-o", "args.method=lda"), "-o args.method='lda': must be one of ccs, mis, pca"),
         (("--out", "."), "is a folder; name a file"),
         (("--out", "x/a.csv"), "call it a.safetensors"),
         (("--out", "a.png"), "call it a.safetensors"),

@@ -43,7 +43,7 @@ def test_training_without_a_name(cli: Cli, tiny_corpus: TinyCorpus, caplog: pyte
 @pytest.mark.parametrize("head", ["emotion_corr_attn", "emotion"])
 def test_a_start_that_fails_leaves_no_folder(cli: Cli, head: str):
     made = []
-    for error in ("root='none'", "num_workers=100000"):
+    for error in ("num_workers=100000", "labels='none',,config.downstream_expert.datarc.root='none'"):
         cli(*UPSTREAM, "-d", head, "-o", f"config.downstream_expert.datarc.{error}", code=1)
         made += list(Path().iterdir())
     assert not made
