@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import importlib
 import logging
+import os
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import NamedTuple, NoReturn
 
 from s3prl_emotion.errors import PROGRAM, EmotionError, UsageError, is_out_of_memory, nearest, one_line, visible
@@ -16,6 +19,8 @@ from s3prl_emotion.files.words import check_words
 from s3prl_emotion.limits import shown
 from s3prl_emotion.processes.ending import code_of, reason_of, tidy
 from s3prl_emotion.processes.parent import end_with_torchrun
+
+UNWRITTEN = (errno.ENOSPC, errno.EDQUOT, errno.EPIPE)
 
 
 class Command(NamedTuple):
@@ -106,6 +111,17 @@ def main(argv: Sequence[str] | None = None) -> int:
             return 1
 
 
+def _is_printed() -> bool:
+    """Write what was printed so far; where that fails, drop it: the interpreter would try again at its end."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        with suppress(OSError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return False
+    return True
+
+
 def _end(error: BaseException) -> int:
     """Report what ended the command, and return the exit code."""
     advice = getattr(error, "advice", None) or "finished work is kept; the same command goes on"
@@ -114,7 +130,12 @@ def _end(error: BaseException) -> int:
 
 
 def _of_system(error: Exception) -> str:
-    if not isinstance(error, OSError) or error.filename is None:
+    if not isinstance(error, OSError):
+        return str(error)
+    if error.filename is None and error.errno in UNWRITTEN:  # files that the suite writes have names
+        where = "standard output or a temporary file" if _is_printed() else "standard output"
+        return f"{where}: could not be written ({error.strerror or error}); free disk space, or read to its end"
+    if error.filename is None:
         return str(error)
     return f"{shown(error.filename)}: {error.strerror}; check the path, its permissions and the free space on the disk"
 
@@ -145,4 +166,6 @@ def _run(arguments: list[str]) -> int:
     if args.command is None:
         parser.print_help()
         return 1
-    return module.run(args)
+    code = module.run(args)
+    sys.stdout.flush()  # a full disk is an error of the command
+    return code

@@ -37,5 +37,5 @@ def run(args: Namespace) -> int:
     check_not_read(args.output, read, "-o")
     corpus = load_corpus(read_corpus_arguments(args))
     count = export(build_source(args), corpus, args.output, args.pooling, args.ckpt)
-    say(f"{args.output}: {args.pooling} of {count} utterances")
+    say(f"{args.output}: {args.pooling} of {count} utterances", about=args.output)
     return 0

@@ -61,5 +61,5 @@ def run(args: Namespace) -> int:
             )
     check_file(out, parents=True)
     points = tsne(embeddings.rows, args.perplexity)
-    say(str(plot_embeddings(out, points, {name: labels[name] for name in wanted}, args.file.stem)))
+    say(str(plot_embeddings(out, points, {name: labels[name] for name in wanted}, args.file.stem)), about=out)
     return 0

@@ -106,6 +106,14 @@ def check_file(
     remove_left(folder)
 
 
+def is_standard_output(path: Path) -> bool:
+    """Return whether an output goes where standard output goes, as ``/dev/stdout`` does."""
+    place = place_of(path)
+    with suppress(OSError):
+        return place.is_stream and place.existing is not None and os.path.samestat(place.existing, os.fstat(1))
+    return False
+
+
 def check_folder(path: Path, label: str = "--out ", failure: type[EmotionError] = UsageError) -> None:
     """Refuse a folder that cannot be made or written, before the work begins; it is not made yet.
 

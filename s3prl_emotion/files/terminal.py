@@ -6,13 +6,21 @@ import copy
 import logging
 import os
 import sys
+from pathlib import Path
 
 from s3prl_emotion.errors import visible
+from s3prl_emotion.files.outputs import is_standard_output
 
 
-def say(*lines: str) -> None:
-    """Write lines to standard output; a line break within one is escaped, since it stands in a name."""
-    sys.stdout.write("".join(f"{visible(line)}\n" for line in lines))
+def say(*lines: str, about: Path | None = None) -> None:
+    """Write lines to standard output; a line break within one is escaped, since it stands in a name.
+
+    Args:
+        lines: to write
+        about: the output that they are about; if that is standard output, they go to standard error
+    """
+    stream = sys.stderr if about is not None and is_standard_output(about) else sys.stdout
+    stream.write("".join(f"{visible(line)}\n" for line in lines))
 
 
 class VisibleFormatter(logging.Formatter):

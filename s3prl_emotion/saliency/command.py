@@ -77,9 +77,10 @@ def run(args: Namespace) -> int:
         f"{args.out}: {args.method} of {what} x {saliency.header.dims} dimensions, {count} training utterances of "
         f"{corpus.fold}",
         *map(str, beside),
+        about=args.out,
     )
     if args.layers:
-        say(*layer_ranking(saliency).splitlines())
+        say(*layer_ranking(saliency).splitlines(), about=args.out)
     return 0
 
 

@@ -66,9 +66,9 @@ def run(args: Namespace) -> int:
         wer = _word_error_rate(utterances, record.texts)
         if not record.is_finished:
             record.finish(_about(recogniser, args) | {"wer": wer})
-    say(f"{args.output}: {len(utterances)} utterances, {len(missing)} recognised now")
+    say(f"{args.output}: {len(utterances)} utterances, {len(missing)} recognised now", about=args.output)
     if wer is not None:
-        say(f"word error rate against the table's Text: {100 * wer:.2f} %")
+        say(f"word error rate against the table's Text: {100 * wer:.2f} %", about=args.output)
     return 0
 
 

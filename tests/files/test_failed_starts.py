@@ -97,3 +97,11 @@ def test_the_hosts_notes_name_the_full_disk(
     assert f"{NEW}/args_" in error
     assert "No space left on device" in error
     assert not Path("new").exists()
+
+
+def test_a_full_standard_output_is_named(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
+    with open("/dev/full", "w") as full:
+        monkeypatch.setattr("sys.stdout", full)
+        assert main(["prepare", "--list"]) == 1
+    error = capfd.readouterr().err
+    assert error.startswith("s3prl-emotion: error: standard output: could not be written (No space left on device); ")

@@ -21,6 +21,7 @@ from full_disk import fill_disk
 from s3prl_emotion.errors import TrainingError, UsageError
 from s3prl_emotion.files import leftovers, outputs, writing
 from s3prl_emotion.files.locks import locked
+from s3prl_emotion.files.terminal import say
 
 
 def names(folder: Path) -> list[str]:
@@ -137,6 +138,14 @@ def test_an_open_descriptor_is_written_and_what_it_holds_stays(tmp_path: Path) -
         with log.open() as file, pytest.raises(TrainingError, match=r"fd/\d+: may not be written \(it is read-only\)"):
             writing.write_text(Path(f"/dev/fd/{file.fileno()}"), "x")
     assert names(tmp_path) == ["link", "log"]
+
+
+def test_what_is_said_does_not_mix_with_the_output(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    say("a", about=Path("/dev/stdout"))
+    for path in (tmp_path / "none", Path("/dev/null")):
+        say("b", about=path)
+    captured = capfd.readouterr()
+    assert (captured.out, captured.err) == ("b\nb\n", "a\n")
 
 
 def test_only_regular_files_are_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
