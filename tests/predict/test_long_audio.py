@@ -256,7 +256,7 @@ import s3prl_emotion, torch
 from s3prl_emotion import cli
 predictor = s3prl_emotion.load(sys.argv[1], device="cpu")
 used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
-resource.setrlimit(resource.RLIMIT_AS, (used + (400 << 20), resource.RLIM_INFINITY))
+resource.setrlimit(resource.RLIMIT_AS, (used + (1200 << 20), resource.RLIM_INFINITY))
 sys.exit(cli.main(["predict", "--ckpt", sys.argv[1], sys.argv[2], "--format", "jsonl", "--device", "cpu"]))
 """
 
