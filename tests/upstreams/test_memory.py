@@ -61,14 +61,20 @@ def recorded_peak(upstream: Any, samples: int) -> float:
     return Allocations(1, tuple(own), tuple(run.events)).peak(memory.SHORTEST + 2)
 
 
-@pytest.mark.parametrize("family", sorted(set(TINY) - {"whisper"}))
+QUICK = ("hubert", "wavlm_large")
+
+
+@pytest.mark.parametrize(
+    "family",
+    [*QUICK, *(pytest.param(family, marks=pytest.mark.full) for family in sorted(set(TINY) - {"whisper", *QUICK}))],
+)
 def test_estimate_equals_the_tensors_of_long_audio(tmp_path: Path, family: str):
     upstream = upstream_of(tmp_path / family, family, "eager" if family == "hubert" else "sdpa")
-    samples = 8 * SAMPLE_RATE + 123
+    samples = 5 * SAMPLE_RATE + 123
     assert allocations_of(upstream).peak(samples) == pytest.approx(recorded_peak(upstream, samples), rel=0.03)
 
 
-@pytest.mark.parametrize("windows", [1, 3])
+@pytest.mark.parametrize("windows", [1, pytest.param(3, marks=pytest.mark.full)])
 def test_whisper_splits_audio_by_itself(tmp_path: Path, windows: int):
     upstream = upstream_of(tmp_path / "whisper", "whisper")
     found = allocations_of(upstream)
