@@ -14,7 +14,7 @@ import soundfile
 from numpy.typing import NDArray
 
 from s3prl_emotion.audio import SAMPLE_RATE, UNKNOWN_LENGTH, load_audio
-from s3prl_emotion.errors import AudioError, UsageError
+from s3prl_emotion.errors import AudioError, UsageError, visible
 from s3prl_emotion.files.writing import write_arrays
 from s3prl_emotion.predict.inputs import AudioFile
 from s3prl_emotion.predict.prediction import Prediction
@@ -60,7 +60,7 @@ def predict_files(predictor: Predictor, files: Sequence[AudioFile], options: Opt
     predictions = predictor.stream(_read(files), options.windows, attends, options.batch_size, options.longest)
     for file, result in zip(files, predictions, strict=True):
         if isinstance(result, AudioError):
-            yield FileResult(file.path, error=str(result).removeprefix(f"{file.path}: "))
+            yield FileResult(file.path, error=str(result).removeprefix(visible(f"{file.path}: ", keep="\n\t")))
             continue
         written = None
         if options.attention is not None:
