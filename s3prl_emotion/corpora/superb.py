@@ -91,7 +91,7 @@ def read_entries(path: Path) -> tuple[dict[str, int], list[tuple[str, str, str]]
     return labels, entries
 
 
-def _read_list(path: Path, root: Path, allow_outside: bool) -> tuple[tuple[str, ...], list[Utterance]]:
+def _read_list(path: Path, root: Path, allow_outside: bool = False) -> tuple[tuple[str, ...], list[Utterance]]:
     labels, entries = read_entries(path)
     if not allow_outside:
         check_below((name for name, _, _ in entries), path)

@@ -10,7 +10,7 @@ from typing import Any
 from s3prl_emotion.devices import check_device
 from s3prl_emotion.errors import ConfigError, UsageError, nearest
 from s3prl_emotion.files.words import check_layer, check_seed, check_text
-from s3prl_emotion.limits import parts_of, shown
+from s3prl_emotion.limits import excess, parts_of, shown
 from s3prl_emotion.processes.processors import check_workers
 from s3prl_emotion.recipe import overridden
 
@@ -43,6 +43,9 @@ def check_values(args: Namespace, actions: Sequence[Action]) -> None:
     check_layer(effective.upstream_layer_selection, layer)
     if effective.expname is not None:
         _check_name(effective.expname)
+    options = effective.upstream_model_config
+    if options is not None and "://" not in options and not Path(options).expanduser().is_file():
+        raise UsageError(f"-g {options}: no such file; it holds the upstream's options")  # some upstreams ignore it
 
 
 def check_overrides(args: Namespace, actions: Sequence[Action]) -> None:
@@ -70,8 +73,11 @@ def check_recipe_values(config: dict[str, Any]) -> None:
         config: recipe with ``-o`` applied, of any head or stock task
 
     Raises:
-        ConfigError: a text holds NUL, or far more loader processes than processors
+        ConfigError: a text holds NUL, an integer is huge, or far more loader processes than processors
     """
+    reason = excess(config)  # -o may hold what no checkpoint could be loaded with
+    if reason is not None:
+        raise ConfigError(f"the recipe {reason}")
     _check_config(config, "the recipe: ")
     section = config.get("downstream_expert")
     data = section.get("datarc") if isinstance(section, dict) else None

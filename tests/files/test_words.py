@@ -134,6 +134,8 @@ DATA = "config.downstream_expert.datarc"
         (("-o", "args.upstream_layer_selection=-1"), "-l -1: layers are numbered from 0"),
         (("-o", "config.downstream_expert.layer=-1"), "downstream_expert.layer: -1: layers are numbered from 0"),
         (("-l", "9"), "-l 9: the upstream has no such layer"),
+        (("-g", "none.yaml"), "-g none.yaml: no such file"),
+        (("-o", f"{DATA}.fold_seed={10**30}"), "the recipe holds an integer of 100 bits"),
         (("-n", ".."), "-n '..': must be a name below result/downstream"),
         (("-n", "/x"), "-n '/x': must be a name below result/downstream"),
         (("-n", "."), "-n '.': must be a name below result/downstream"),
