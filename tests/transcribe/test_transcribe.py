@@ -603,7 +603,7 @@ def test_death_while_the_file_is_finished(
 def test_errors_of_the_command(suite: Suite, own_tiny_corpus: TinyCorpus, folders: Folders, tmp_path: Path):
     model, corpus = ("-k", folders("Hubert large")), of_corpus(own_tiny_corpus)
     assert "is a folder; name a file" in error_of(suite("transcribe", *model, *corpus, "-o", tmp_path, code=1))
-    assert "cannot be written" in error_of(suite("transcribe", *model, *corpus, "-o", "no/t.csv", code=1))
+    assert "its folder does not exist" in error_of(suite("transcribe", *model, *corpus, "-o", "no/t.csv", code=1))
     assert "no such directory" in error_of(suite("transcribe", "-k", "./none", *corpus, "-o", "t.csv", code=1))
     assert "--device gpu: not a device" in error_of(
         suite("transcribe", *model, *corpus, "--device", "gpu", "-o", "t.csv", code=1)
