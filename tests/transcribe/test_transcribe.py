@@ -506,6 +506,9 @@ def test_finished_transcripts_are_not_recognised_again(
     assert sum(counted) == FEW
     assert len(read_transcripts("t.csv")) == FEW
     assert not Path("t.csv.partial").exists()
+    written = set(Path().iterdir())
+    assert suite(*words[:-1], "/dev/stdout").out == Path("t.csv").read_text()
+    assert set(Path().iterdir()) == written
 
 
 def test_transcripts_with_other_settings_are_refused(
