@@ -22,6 +22,7 @@ from s3prl_emotion.predict.arguments import ModelArguments
 from s3prl_emotion.predict.files import FileResult, Options, predict_files
 from s3prl_emotion.predict.inputs import AudioFile
 from s3prl_emotion.predict.predictor import About, Predictor, load_predictor
+from s3prl_emotion.processes.parent import end_with_parent
 
 logger = logging.getLogger(__name__)
 AHEAD = 2  # batches per process that are submitted before the first result is back
@@ -153,7 +154,8 @@ class _Worker:
 def _begin(arguments: ModelArguments, threads: int | None) -> None:
     import torch
 
-    threading.Thread(target=_leave_with_parent, daemon=True).start()
+    end_with_parent(os.getppid())
+    threading.Thread(target=_leave_with_parent, daemon=True).start()  # where the kernel cannot
     sys.stdout = sys.stderr  # only the main process writes to standard output
     if threads is not None:
         torch.set_num_threads(threads)

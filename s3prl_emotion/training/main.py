@@ -75,7 +75,9 @@ def main(argv: list[str] | None = None) -> int:
 
 def _end(error: BaseException, verbose: bool) -> int:
     """Report what ended the run, and return the exit code."""
-    advice = getattr(error, "advice", None) or "the same command with -a resumes from the last checkpoint"
+    trains = "train" in sys.argv or "--mode=train" in sys.argv
+    resuming = "the same command with -a resumes from the last checkpoint" if trains else "start the same command again"
+    advice = getattr(error, "advice", None) or resuming
     return _fail(f"{reason_of(error)}; {advice}", verbose, code_of(error))
 
 
