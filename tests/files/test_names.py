@@ -21,7 +21,10 @@ from s3prl_emotion.benchmark.live import Board
 from s3prl_emotion.errors import AudioError, LabelError, one_line, visible
 from s3prl_emotion.files.terminal import VisibleFormatter, make_log_visible, say
 from s3prl_emotion.predict.files import FileResult
-from s3prl_emotion.predict.output import CsvWriter
+from s3prl_emotion.predict.output import CsvWriter, Layout
+from s3prl_emotion.report.environment import environment
+from s3prl_emotion.report.reading.searches import Search
+from s3prl_emotion.report.sections.learning_rates import search_csv
 from s3prl_emotion.training import summary
 
 HOSTILE = "a\x1b[2J\x07\r\u202egpj\x9b31m\u2066\u2028b\n/x [/red]\udc80.wav"
@@ -125,8 +128,17 @@ def test_board_of_a_benchmark():
 
 def test_predictions_as_csv():
     file, about = io.StringIO(), SimpleNamespace(classes=[], dimensions=[], notes=[], head="h")
-    layout: Any = SimpleNamespace(about=about, nbest=None, windows=False, attention=False)
+    layout = Layout(about)  # type: ignore[arg-type]
     CsvWriter(file, layout).write(FileResult(HOSTILE, None, "unreadable \x1b"))
     assert list(csv.reader(io.StringIO(file.getvalue())))[1] == [
         ESCAPED.replace("\\udc80", "\\x80"), "", "", r"unreadable \x1b",
     ]  # fmt: skip
+
+
+def test_reports_and_their_tables():
+    for markup in (True, False):
+        shown = environment(markup).from_string("{{ name }}").render(name=HOSTILE)
+        assert shown == ESCAPED.replace(r"\n", "\n")  # recipes have lines
+    text = search_csv([Search(HOSTILE, "=1+1", (HOSTILE,), "UAR", {0.1: 0.5}, 0.1)])
+    assert is_plain(text)
+    assert text.splitlines()[1].startswith(f"{ESCAPED},=1+1,{ESCAPED},UAR,0.1")
