@@ -27,7 +27,7 @@ REMEDY = (
     "set downstream_expert.datarc.max_duration (s), with cut_eval: true where it is evaluated, or leave it out of the "
     "labels"
 )
-MARGIN = 1.2  # the libraries' own scratch memory, and what malloc does not give back
+MARGIN = 1.15  # the libraries' own scratch memory, and what malloc does not give back
 MOST_EXTRA = 2  # by how much a size may deviate from a straight line because of rounding
 FOREIGN = (RuntimeError, ValueError, TypeError, LookupError, AttributeError, AssertionError)
 COPYING = ("aten.native_layer_norm", "aten.native_group_norm", "aten._softmax", "aten.glu")  # if not contiguous
@@ -56,7 +56,8 @@ class Allocations:
         """Return the largest number of bytes that live at a time for audio of ``samples`` samples."""
         if self.window and samples > self.window:
             whole, parts = self._peak(self.window), math.ceil(samples / self.window)
-            several = whole * (min(parts, self.at_once) - 1) + 4 * parts * self._left(self.window)
+            kept = parts + 3 * max(0, parts - self.at_once)  # copies of windows' features, when they are joined
+            several = whole * (min(parts, self.at_once) - 1) + kept * self._left(self.window)
             return self._peak(samples) + several  # the first is that of members of concat without windows
         return self._peak(samples)
 
@@ -141,24 +142,20 @@ class _Recorder(TorchDispatchMode):
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         output = func(*args, **(kwargs or {}))
         self.names.append(str(func))
-        made = [tensor for tensor in tree_leaves(output) if isinstance(tensor, Tensor) and self._is_new(tensor)]
+        given = {tensor.untyped_storage()._cdata for tensor in _tensors((args, kwargs))}  # weights are none of its own
+        made = [tensor for tensor in _tensors(output) if tensor.untyped_storage()._cdata not in {*self.living, *given}]
         if not made:
             return output
         scratch = len(self.events)
         convolves = str(func).startswith("aten.convolution")
-        for tensor in tree_leaves((args, kwargs)) if convolves or str(func).startswith(COPYING) else ():
-            if isinstance(tensor, Tensor) and tensor.dim():
-                copies = (not tensor.is_contiguous()) + convolves
-                for _ in range(copies):
-                    self._add(tuple(tensor.shape), tensor.element_size())
+        for tensor in _tensors((args, kwargs)) if convolves or str(func).startswith(COPYING) else ():
+            for _ in range((not tensor.is_contiguous()) + convolves):
+                self._add(tuple(tensor.shape), tensor.element_size())
         added = self.events[scratch:]
         for tensor in made:
             self._keep(tensor)
         self.events += [-number for number in added]
         return output
-
-    def _is_new(self, tensor: Tensor) -> bool:
-        return tensor.untyped_storage()._cdata not in self.living
 
     def _keep(self, tensor: Tensor) -> None:
         storage, width = tensor.untyped_storage(), tensor.element_size()
@@ -178,6 +175,10 @@ class _Recorder(TorchDispatchMode):
         number = self.living.pop(key)
         if not self.closed:
             self.events.append(-number)
+
+
+def _tensors(values: Any) -> list[Tensor]:
+    return [value for value in tree_leaves(values) if isinstance(value, Tensor)]
 
 
 class MemoryGuard:
