@@ -27,6 +27,7 @@ from typing import Any, NamedTuple
 from s3prl_emotion.processes.parent import end_with_parent
 
 LENGTH = struct.Struct("!I")
+SECONDS_TO_REPORT = 5.0  # for a process whose connection is closed already
 SECONDS_TO_END = 2.0  # for a process that is in the midst of a batch when the training process ends
 
 
@@ -85,7 +86,7 @@ def main(descriptor: int) -> None:
 
     Requests: ``{"import": [modules]}`` (no answer); ``{"fork": true}`` with the socket of the new process, whose id is
     the answer; ``{"status": id}``: the exit code of a process that has ended (negative: the signal), ``null`` if it
-    does not end within a second.
+    does not end within some seconds.
     """
     children: set[int] = set()
     with socket.socket(fileno=descriptor) as end:
@@ -135,7 +136,7 @@ def _fork(end: socket.socket, descriptor: int) -> int:
 def _status(child: int, children: set[int]) -> int | None:
     """Return the exit code of a child; also take notice of others that ended."""
     found: int | None = None
-    deadline = time.monotonic() + 1.0
+    deadline = time.monotonic() + SECONDS_TO_REPORT
     while child in children and found is None and time.monotonic() < deadline:
         ended, status = os.waitpid(child, os.WNOHANG)
         if ended:

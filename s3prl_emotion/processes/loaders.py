@@ -304,7 +304,12 @@ class _Pool:
 
     def _fail(self, worker: _Worker, flag: str, what: str = "") -> NoReturn:
         """Raise the error that a process has died or is stuck."""
-        what = what or self._end_of(worker.pid)
+        if not what:
+            what = self._end_of(worker.pid)
+            with suppress(OSError, EOFError):  # answers that it gave before
+                while worker.pending:
+                    worker.connection.recv_bytes()
+                    worker.pending.popleft()
         raise LoaderError(
             f"loader process {worker.pid} {what}{_reading(worker)}; start the same command again, with more free "
             f"memory or a lower {flag} (0 needs no such process): finished work is kept"
