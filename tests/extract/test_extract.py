@@ -411,7 +411,8 @@ def test_size_is_predicted(
         (("--max_duration", "inf"), "--max_duration inf: must be above 0 s"),
         (("--num_workers", "-1"), "--num_workers -1: must be 0 or more"),
         (("--store_dtype", "floaf32"), "--store_dtype floaf32: no such type; nearest: float32"),
-        (("-l", "-5"), "-l -5: the upstream has no such layer in 'hidden_states'; it has 4, from 0 to 3"),
+        (("-l", "5"), "-l 5: the upstream has no such layer in 'hidden_states'; it has 4, from 0 to 3"),
+        (("-l", "-1"), "-l -1: layers are numbered from 0"),
         (("-u", "fake_layer"), "-u fake_layer: no such upstream; nearest: fake_layers"),
         (("-u", "fake_without_frames", "--batch_seconds", "9"), r"does not say how many frames .* \(it lacks frames"),
         (("--feature_store", "file"), "--feature_store file: is a file"),
@@ -523,7 +524,7 @@ def check(corpus: TinyCorpus, pooling: str, layers: Callable[[np.ndarray], np.nd
 
 
 @pytest.mark.parametrize("pooling", ["mean", "mean_std", "frames"])
-@pytest.mark.parametrize("layer", [None, -2])
+@pytest.mark.parametrize("layer", [None, 2])
 def test_features_are_exported(
     suite: Suite, tiny_corpus: TinyCorpus, upstream: Upstream, pooling: str, layer: int | None
 ):

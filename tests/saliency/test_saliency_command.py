@@ -255,7 +255,7 @@ def test_header_tells_what_made_the_file(suite: Suite, rated: RatedCorpus, huber
 
 
 def test_table_beside_the_file(drawing: Suite, rated: RatedCorpus, hubert: tuple[object, ...]) -> None:
-    drawing(*hubert, *of(rated, "x/a.b.safetensors"), "-l", "-1")
+    drawing(*hubert, *of(rated, "x/a.b.safetensors"), "-l", LAYERS - 1)
     found = SaliencyFile.read("x/a.b.safetensors")
     assert found.layers == (LAYERS - 1,)
     with Path("x/a.b.csv").open(newline="") as file:
