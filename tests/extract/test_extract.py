@@ -191,7 +191,7 @@ def test_one_layer_from_a_store_of_all_layers(cli: Cli, suite: Suite, tiny_corpu
     assert different(left_by("plain"), left_by("stored")) == []
     outcome = suite("extract", *upstream.words, *of_corpus(tiny_corpus), "--feature_store", "S", "-l", "1")
     assert "48 utterances: 0 computed" in outcome.out
-    assert sorted(collections("S").values()) == [0, UTTERANCES]
+    assert list(collections("S").values()) == [UTTERANCES]  # one without records leaves no folder
 
 
 def test_evaluation_and_inference_with_a_store(cli: Cli, tiny_corpus: TinyCorpus, upstream: Upstream):
