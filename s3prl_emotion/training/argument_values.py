@@ -83,7 +83,7 @@ def check_recipe_values(config: dict[str, Any]) -> None:
     data = section.get("datarc") if isinstance(section, dict) else None
     workers = data.get("num_workers") if isinstance(data, dict) else None
     if isinstance(workers, int) and not isinstance(workers, bool) and workers > 0:
-        fix = " with -o config.downstream_expert.datarc.num_workers=N"
+        fix = " (-o config.downstream_expert.datarc.num_workers=N)"
         check_workers(workers, "datarc.num_workers", failure=ConfigError, fix=fix)
 
 
