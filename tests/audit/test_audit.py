@@ -747,7 +747,7 @@ def test_warnings_count_when_strict(mini: Mini, capsys: pytest.CaptureFixture[st
         (["{labels}", "--no_audio", "--jobs", "0"], "--jobs 0: must be 1 or more"),
         (["{labels}", "--no_audio", "--speaker_pattern", "("], "not a regular expression"),
         (["{labels}", "--no_audio", "--speaker_pattern", "s."], "put the speaker.s part in brackets"),
-        (["{labels}", "--no_audio", "--json", "nowhere/a.json"], "nowhere/a.json: could not be written"),
+        (["{labels}", "--no_audio", "--json", "nowhere/a.json"], "nowhere/a.json: its folder does not exist"),
     ],
 )  # fmt: skip
 def test_bad_command_is_one_line(
