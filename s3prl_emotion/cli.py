@@ -89,6 +89,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     keep_from_children()
     end_with_torchrun()
     arguments = list(sys.argv[1:] if argv is None else argv)
+    try:
+        return _run_tidily(arguments)
+    except KeyboardInterrupt as error:  # a signal that came just ahead of the tidy block, or after it
+        return _end(error)
+
+
+def _run_tidily(arguments: list[str]) -> int:
+    """Run the command and report what ended it; return the exit code."""
     with tidy() as ending:
         try:
             check_words(arguments)

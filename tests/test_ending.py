@@ -16,6 +16,7 @@ from conftest import SOURCE
 from s3prl_emotion import cli
 from s3prl_emotion.processes import ending
 from s3prl_emotion.processes.ending import Ended
+from s3prl_emotion.training import main as training_main
 
 # ruff: noqa: PT012  # the signal comes amid a block
 SIGNALS = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)
@@ -100,6 +101,30 @@ def test_swallowed_by_foreign_code_it_is_raised_again():
             pytest.fail("went on")
 
 
+@pytest.mark.parametrize("moment", ["install", "remove"])
+@pytest.mark.parametrize("program", ["s3prl-emotion", "run_downstream.py"])
+def test_at_the_edges_of_a_command(
+    moment: str, program: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    """Just before the command begins, and when it has just ended."""
+    module = {"s3prl-emotion": cli, "run_downstream.py": training_main}[program]
+    monkeypatch.setattr(module, "_run", lambda arguments: 0)
+    whole = getattr(ending.Ending, moment)
+
+    def at_the_edge(self: ending.Ending) -> None:
+        try:
+            if moment == "remove":
+                send()
+        finally:
+            whole(self)
+        if moment == "install":
+            send()
+
+    monkeypatch.setattr(ending.Ending, moment, at_the_edge)
+    assert module.main([]) == 143
+    assert f"{program}: error: ended by SIGTERM; " in capsys.readouterr().err
+
+
 @pytest.mark.full
 def test_an_error_of_the_end_is_not_reported(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
     """A loader process that gets the signal too makes torch raise something else."""
@@ -149,12 +174,17 @@ def test_a_forked_child_has_the_handlers_of_before():
 # --- processes --------------------------------------------------------------------------------------------------------
 
 STUCK = """
-import ctypes
-libc, mutex = ctypes.CDLL(None), ctypes.create_string_buffer(128)
+import ctypes, sys, threading
+libc, mutex, locks = ctypes.CDLL(None), ctypes.create_string_buffer(128), threading.Event()
 ending.SECONDS_IN_C = 0.5
+def say():
+    locks.wait()
+    print("ready", flush=True)
+threading.Thread(target=say, daemon=True).start()
 with ending.tidy():
     libc.pthread_mutex_lock(mutex)
-    print("ready", flush=True)
+    sys.setswitchinterval(1000)  # s: so the thread gets its turn when C code runs, and not before
+    locks.set()
     libc.pthread_mutex_lock(mutex)  # for ever: no Python code runs
 """
 STUBBORN = """

@@ -65,16 +65,17 @@ class Ending:
 
     def install(self) -> None:
         """Handle the signals, except those that are ignored (``nohup``) or that a caller handles."""
-        for number in SIGNALS:
-            if signal.getsignal(number) in (signal.SIG_DFL, signal.default_int_handler):
-                self._before[number] = signal.signal(number, self._handle)
-        self._read, self._write = os.pipe()
-        for end in (self._read, self._write):
-            os.set_blocking(end, False)
-        self._wakeup = signal.set_wakeup_fd(self._write, warn_on_full_buffer=False)
-        self._hook, sys.unraisablehook = sys.unraisablehook, self._on_unraisable
-        self._watch = threading.Thread(target=self._watch_signals, name="signals", daemon=True)
-        self._watch.start()
+        with _blocked():
+            for number in SIGNALS:
+                if signal.getsignal(number) in (signal.SIG_DFL, signal.default_int_handler):
+                    self._before[number] = signal.signal(number, self._handle)
+            self._read, self._write = os.pipe()
+            for end in (self._read, self._write):
+                os.set_blocking(end, False)
+            self._wakeup = signal.set_wakeup_fd(self._write, warn_on_full_buffer=False)
+            self._hook, sys.unraisablehook = sys.unraisablehook, self._on_unraisable
+            self._watch = threading.Thread(target=self._watch_signals, name="signals", daemon=True)
+            self._watch.start()
 
     def rearm(self) -> None:
         """Handle the signals again, which a library has taken over since."""
@@ -83,16 +84,18 @@ class Ending:
 
     def remove(self) -> None:
         """Restore the handlers of before."""
+        if self._watch is None:  # a signal came ahead of it all
+            return
         self._caught = True
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
-        signal.set_wakeup_fd(self._wakeup)
-        sys.unraisablehook = self._hook
-        os.write(self._write, REMOVED)
-        if self._watch is not None:
+        with _blocked():
+            for number, handler in self._before.items():
+                signal.signal(number, handler)
+            signal.set_wakeup_fd(self._wakeup)
+            sys.unraisablehook = self._hook
+            os.write(self._write, REMOVED)
             self._watch.join()
-        for end in (self._read, self._write):
-            os.close(end)
+            for end in (self._read, self._write):
+                os.close(end)
 
     def forget_in_child(self) -> None:
         """Leave a forked child with the handlers of before: the signals of a loader process are its own."""
@@ -169,6 +172,16 @@ class Ending:
                     _die(number)
 
 
+@contextmanager
+def _blocked() -> Iterator[None]:
+    """Hold signals back until the block ends, so that what it sets up is whole before a handler runs."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 _CURRENT: list[Ending] = []
 
 
@@ -176,7 +189,8 @@ _CURRENT: list[Ending] = []
 def tidy() -> Iterator[Ending]:
     """End the block by :class:`Ended` when the process gets SIGTERM, SIGHUP or SIGINT.
 
-    Inside another such block, or in another thread than the main one, nothing changes.
+    A signal may also come just before the block begins or after it has ended, so callers catch :class:`Ended` around
+    the whole ``with``. Inside another such block, or in another thread than the main one, nothing changes.
 
     Yields:
         what signals have asked so far
@@ -186,8 +200,8 @@ def tidy() -> Iterator[Ending]:
         return
     ending = Ending()
     _CURRENT.append(ending)
-    ending.install()
     try:
+        ending.install()
         yield ending
     finally:
         _CURRENT.remove(ending)

@@ -48,6 +48,14 @@ def main(argv: list[str] | None = None) -> int:
     verbose = "--verbose" in arguments
     keep_from_children()
     end_children_too()
+    try:
+        return _run_tidily(arguments, verbose)
+    except KeyboardInterrupt as error:  # a signal that came just ahead of the tidy block, or after it
+        return _end(error, verbose)
+
+
+def _run_tidily(arguments: list[str], verbose: bool) -> int:
+    """Run the experiment and report what ended it; return the exit code."""
     with tidy() as ending:
         try:
             check_words(arguments)
