@@ -540,12 +540,13 @@ def local_gradients(rank: int) -> None:
 
     combine = training.sum_gradients
 
-    def written(parameters: list[nn.Parameter], scale: float = 1.0) -> None:
+    def written(parameters: list[nn.Parameter], scale: float = 1.0, asks: bool = False) -> bool:
         before = [parameter.grad.clone() for parameter in parameters if parameter.grad is not None]
-        combine(parameters, scale)
+        ends = combine(parameters, scale, asks)
         after = [parameter.grad.clone() for parameter in parameters if parameter.grad is not None]
         if not Path(f"gradients.{rank}").exists():
             torch.save((before, after), f"gradients.{rank}")
+        return ends
 
     training.sum_gradients = written
 
