@@ -44,6 +44,7 @@ class Allocations:
         events: number of the tensor, from 1, where it is made, and minus that number where it is freed
         window: samples of the windows in which the upstream splits audio by itself; 0 if it does not
         at_once: most of these windows that it computes at once
+        only_windows: whether no part of it computes audio above ``window`` in one piece
     """
 
     step: int
@@ -51,12 +52,16 @@ class Allocations:
     events: tuple[int, ...]
     window: int = 0
     at_once: int = 1
+    only_windows: bool = False
 
     def peak(self, samples: int) -> int:
         """Return the largest number of bytes that live at a time for audio of ``samples`` samples."""
         if self.window and samples > self.window:
             whole, parts = self._peak(self.window), math.ceil(samples / self.window)
             kept = parts + 3 * max(0, parts - self.at_once)  # copies of windows' features, when they are joined
+            if self.only_windows:  # a shorter last window is computed by itself
+                alike = min(max(1, (samples + self.step - 1) // self.window), self.at_once)
+                return whole * alike + kept * self._left(self.window)
             several = whole * (min(parts, self.at_once) - 1) + kept * self._left(self.window)
             return self._peak(samples) + several  # the first is that of members of concat without windows
         return self._peak(samples)
@@ -94,12 +99,18 @@ def measure(compute: Callable[[Tensor], object], rate: int, device: torch.device
         compute: computes the features of a waveform ``[N]``
         rate: samples per frame
         device: of the waveforms
-        upstream: the model; ``window_samples`` and ``windows_at_once``, if it has them, say how it splits audio
+        upstream: the model; ``window_samples``, ``window_step``, ``windows_at_once`` and ``only_windows``, if it has
+            them, say how it splits audio
 
     Returns:
         ``None`` where the length cannot be extrapolated: the three computations differ in more than sizes
     """
-    step = 2 * rate * max(1, math.ceil(STEP_SECONDS * SAMPLE_RATE / (2 * rate)))
+    window, unit = getattr(upstream, "window_samples", 0) or 0, 2 * rate
+    padded_to = getattr(upstream, "window_step", 0) or 0  # sizes follow a line only in steps of it
+    wanted = max(STEP_SECONDS * SAMPLE_RATE, padded_to)
+    if window and not padded_to:  # none of the three is split or fills it
+        wanted = min(wanted, (window - unit - SHORTEST) // PASSES // unit * unit)
+    step = unit * max(1, math.ceil(wanted / unit))
     runs = []
     generator = torch.Generator().manual_seed(0)
     for number in range(1, PASSES + 1):
@@ -120,8 +131,8 @@ def measure(compute: Callable[[Tensor], object], rate: int, device: torch.device
     sizes = tuple(zip(one.sizes, two.sizes, three.sizes, strict=True))
     if any(len({(len(dimensions), width) for dimensions, width in same}) > 1 for same in sizes):
         return None
-    window, at_once = getattr(upstream, "window_samples", 0) or 0, getattr(upstream, "windows_at_once", 1)
-    return Allocations(step, sizes, tuple(three.events), window, at_once)
+    at_once, only_windows = getattr(upstream, "windows_at_once", 1), getattr(upstream, "only_windows", False)
+    return Allocations(step, sizes, tuple(three.events), window, at_once, only_windows)
 
 
 class _Recorder(TorchDispatchMode):

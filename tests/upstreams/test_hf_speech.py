@@ -485,8 +485,9 @@ def test_weights_of_other_shapes_or_other_models(own: Path, folders: Callable[[s
 
 
 def test_whisper_files_that_do_not_belong_together(tmp_path: Path):
-    folder = save_tiny_whisper(tmp_path / "whisper", max_source_positions=100)
-    assert "100 positions of 320 samples each" in refused(folder)
+    folder = save_tiny_whisper(tmp_path / "whisper")
+    change(folder / "preprocessor_config.json", chunk_length=15)
+    assert "1500 positions of 320 samples each" in refused(folder)
 
 
 class Trap:

@@ -88,6 +88,7 @@ class UpstreamExpert(UtteranceUpstream):
         sequences = [rate for rate, single in zip(self.rates, self.single, strict=True) if not single]
         self.rate = self.options.rate or max(sequences or self.rates)
         self.window_samples = max(int(getattr(member, "window_samples", 0)) for member in self.members)
+        self.window_step = max(int(getattr(member, "window_step", 0)) for member in self.members)
         self.windows_at_once = max(int(getattr(member, "windows_at_once", 1)) for member in self.members)
         if all(hasattr(member, "frames") for member in self.members):
             self.frames = self._frames

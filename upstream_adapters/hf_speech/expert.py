@@ -56,7 +56,9 @@ class UpstreamExpert(torch.nn.Module):
         self.frontend: Frontend = FRONTENDS.get(loaded.model.config.model_type, WaveformFrontend)(loaded)
         self.model = loaded.model
         self.window_samples = int(getattr(self.frontend, "window", 0)) if not self.frontend.pads else 0
-        self.windows_at_once = int(getattr(self.frontend, "windows_at_once", 1))  # these two tell what memory it needs
+        self.windows_at_once = int(getattr(self.frontend, "windows_at_once", 1))
+        self.window_step = int(getattr(self.frontend, "window_step", 0))
+        self.only_windows = self.window_step > 0  # these four tell what memory it needs
         self.eval()  # the host calls train() if it trains the upstream too
 
     def forward(self, wavs: Sequence[Tensor]) -> dict[str, Any]:

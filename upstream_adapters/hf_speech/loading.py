@@ -16,6 +16,7 @@ from s3prl_emotion.upstreams.pretrained import Pretrained, check_sizes, find_pre
 
 from .families import Family, find_family, has_final_norm
 from .options import Options
+from .window import Window, choose_window
 
 logger = logging.getLogger(__name__)
 
@@ -49,6 +50,8 @@ class Loaded:
     """Name of the model in messages."""
     hub_commit: tuple[str, str] | None = None
     """Id and commit of a model from the hub, whatever the version of ``transformers``."""
+    window: Window | None = None
+    """Window of Whisper's encoder; ``None`` for other models."""
 
 
 def load(ckpt: str | Path, options: Options, refresh: bool = False) -> Loaded:
@@ -61,7 +64,7 @@ def load(ckpt: str | Path, options: Options, refresh: bool = False) -> Loaded:
 
     Raises:
         UsageError: a part is missing, damaged or not supported, or parts do not fit together
-        ConfigError: ``num_layers`` exceeds the model's
+        ConfigError: ``num_layers`` exceeds the model's, or it has no such ``window``
     """
     import transformers
 
@@ -73,6 +76,7 @@ def load(ckpt: str | Path, options: Options, refresh: bool = False) -> Loaded:
         extractor = _extractor(getattr(transformers, family.extractor), source, values)
         _check_extractor(extractor, source.where)
         config = source.read("config.json", transformers.AutoConfig.from_pretrained)
+        window = choose_window(options.window, config, extractor, source.where)
         commit = getattr(config, "_commit_hash", None)
         cut = _prepare(config, family, options, source.where)
         model = _load_weights(getattr(transformers, family.model), source, config, options)
@@ -86,7 +90,7 @@ def load(ckpt: str | Path, options: Options, refresh: bool = False) -> Loaded:
         norm_owner.layer_norm = nn.Identity()
     pinned = source.commit()
     hub_commit = (source.location, pinned) if pinned else None
-    return Loaded(model, extractor, getattr(config, family.depth), cut, commit, source.where, hub_commit)
+    return Loaded(model, extractor, getattr(config, family.depth), cut, commit, source.where, hub_commit, window)
 
 
 def find_model(ckpt: str | Path, options: Options, refresh: bool) -> Pretrained:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from s3prl_emotion.recipe import StrictSection
 from s3prl_emotion.yaml_files import read_yaml
@@ -26,12 +26,23 @@ class Options(StrictSection):
     """Make the last of ``hidden_states`` the model's output after its final norm, as in s3prl's own models and SUPERB,
     with any version of ``transformers``. Without this option it depends on the version: transformers 5 returns the last
     hidden state of pre-norm models (the large ones) before that norm."""
+    window: float | Literal["audio"] | None = None
+    """Window of Whisper's encoder in seconds, or ``audio``: the utterance's duration, rounded up to a whole second.
+    Audio is padded to it, and what lies beyond is not computed. The default is the window that the model was trained
+    with, 30 s in the published ones; any other gives other features."""
     revision: str | None = None
     """Branch, tag or commit of a model on the hub."""
     allow_pickle: bool = False
     """Accept weights in ``.bin`` files too, which are pickles (read with ``weights_only``), not only in safetensors."""
     local_files_only: bool = False
     """Do not contact the hub: the model must be in its cache."""
+
+    @field_validator("window", mode="before")
+    @classmethod
+    def _known_word(cls, value: Any) -> Any:
+        if isinstance(value, bool) or (isinstance(value, str) and value != "audio"):
+            raise ValueError("must be a number of seconds, or audio")
+        return value
 
 
 def read_options(source: str | Path | Mapping[str, Any] | None) -> Options:

@@ -1,50 +1,46 @@
-"""Run Whisper's encoder on windows of 30 s, and cut off the frames after the end of the audio."""
+"""Run Whisper's encoder on windows of audio, and cut off the frames after the end of the audio."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from s3prl_emotion.errors import UsageError
-
 from .frontends import Layers, kind_of, layers_of
 from .loading import RATE, Loaded
+from .window import shortened
 
-MAX_WINDOWS = 16  # windows to compute at once; each costs as much as 30 s of audio, however short the utterance
+MAX_WINDOWS = 16  # windows to compute at once; each costs as much as a whole window, however short the utterance
 
 
 class WhisperFrontend:
     """Frontend of Whisper: log-Mel windows by its own preprocessor; longer audio is split into adjacent windows."""
 
-    pads = False  # every window has the same length
+    pads = False  # what is computed together has windows of the same length
 
     def __init__(self, loaded: Loaded) -> None:
-        self._extractor = loaded.extractor
-        self.window, self.windows_at_once = loaded.extractor.n_samples, MAX_WINDOWS
-        self.rate = 2 * loaded.extractor.hop_length  # the second convolution has stride 2
-        positions = loaded.model.config.max_source_positions
-        if self.window != positions * self.rate:
-            raise UsageError(
-                f"{loaded.where}: preprocessor_config.json has windows of {self.window} samples, but config.json has"
-                f" {positions} positions of {self.rate} samples each; the two files do not belong together"
-            )
+        if loaded.window is None:
+            raise TypeError("Loaded.window must be set for Whisper")
+        self._extractor, self._window = loaded.extractor, loaded.window
+        self.window, self.window_step, self.windows_at_once = self._window.samples, self._window.step, MAX_WINDOWS
+        self.rate = self._window.rate
 
     def frames(self, samples: int) -> int:
         """Return the number of frames that contain audio."""
         return max(1, -(-samples // self.rate))
 
     def compute(self, model: nn.Module, waveforms: list[Tensor]) -> list[Layers]:
-        """Split utterances into windows, run the encoder, and join the windows of each utterance."""
+        """Split utterances into windows, run the encoder on windows of equal length, and join those of an utterance."""
         pieces = [waveform.split(self.window) for waveform in waveforms]
         flat = [piece for each in pieces for piece in each]
-        done: list[Layers] = []
-        for start in range(0, len(flat), MAX_WINDOWS):
-            done += self._windows(model, flat[start : start + MAX_WINDOWS])
+        done: dict[int, Layers] = {}
+        for samples, rows in self._batches(flat):
+            done |= dict(zip(rows, self._windows(model, [flat[row] for row in rows], samples), strict=True))
         joined, start = [], 0
         for each in pieces:
-            windows = done[start : start + len(each)]
+            windows = [done.pop(row) for row in range(start, start + len(each))]
             joined.append(
                 tuple(torch.cat(parts) if len(each) > 1 else parts[0] for parts in zip(*windows, strict=True))
             )
@@ -54,9 +50,21 @@ class WhisperFrontend:
     def settings(self) -> dict[str, Any]:
         """Return the settings of filters and window."""
         names = ("feature_size", "hop_length", "n_fft", "chunk_length", "padding_value")
-        return {name: getattr(self._extractor, name) for name in names}
+        settings = {name: getattr(self._extractor, name) for name in names}
+        return settings if self._window.option is None else settings | {"window": self._window.option}
 
-    def _windows(self, model: nn.Module, pieces: list[Tensor]) -> list[Layers]:
-        inputs = self._extractor([piece.cpu().numpy() for piece in pieces], sampling_rate=RATE, return_tensors="pt")
-        layers = layers_of(model(inputs["input_features"].to(**kind_of(model)), output_hidden_states=True))
+    def _batches(self, pieces: list[Tensor]) -> Iterator[tuple[int, list[int]]]:
+        """Yield the pieces to compute at once: samples of the window, and positions in ``pieces``."""
+        alike: dict[int, list[int]] = {}
+        for row, piece in enumerate(pieces):
+            alike.setdefault(self._window.padded(len(piece)), []).append(row)
+        for samples, rows in alike.items():
+            for start in range(0, len(rows), MAX_WINDOWS):
+                yield samples, rows[start : start + MAX_WINDOWS]
+
+    def _windows(self, model: nn.Module, pieces: list[Tensor], samples: int) -> list[Layers]:
+        waveforms = [piece.cpu().numpy() for piece in pieces]
+        inputs = self._extractor(waveforms, sampling_rate=RATE, return_tensors="pt", max_length=samples)
+        with shortened(model, self._window, samples):
+            layers = layers_of(model(inputs["input_features"].to(**kind_of(model)), output_hidden_states=True))
         return [tuple(layer[row, : self.frames(len(piece))] for layer in layers) for row, piece in enumerate(pieces)]
