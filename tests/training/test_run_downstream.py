@@ -268,7 +268,7 @@ def test_every_pooling_and_option_trains(cli: Cli, tiny_corpus: TinyCorpus, pool
 
 
 @pytest.mark.full
-@pytest.mark.parametrize("layer", [None, 0, 1, -1])
+@pytest.mark.parametrize("layer", [None, 0, 1])
 def test_trainable_upstream(cli: Cli, tiny_corpus: TinyCorpus, layer: int | None):
     words = ("-u", "customized_upstream", "-f", *(() if layer is None else ("-l", layer)))
     start = train(cli, tiny_corpus, "start", *words, **{"optimizer.lr": 0.0})
