@@ -101,7 +101,8 @@ def write_benchmark(
                     lines.append(
                         {"format": 1, "run": name, "definition": "d", "upstream": upstream, "system": system,
                          "fold": fold, "seed": seed, "splits": line_splits,
-                         "num_parameters": max(200, 1000 - 400 * index), "model_size_mb": 0.004, "versions": {"torch": "2"}, "git": "a" * 40}
+                         "num_parameters": max(200, 1000 - 400 * index),
+                         "model_size_mb": 0.004, "versions": {"torch": "2"}, "git": "a" * 40}
                     )  # fmt: skip
     (folder / "results.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     matrix = {
