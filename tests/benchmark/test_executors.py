@@ -435,6 +435,7 @@ def test_other_rates_are_another_definition(plan_of: Plans):
     assert searching(plan_of, out="elsewhere").runs[0].definition == one
 
 
+@pytest.mark.full
 def test_a_metric_that_the_head_lacks_is_refused(plan_of: Plans):
     with pytest.raises(ConfigError, match=r"search.metric: emotion_corr_attn has WA, UAR, macro_f1, got 'mean_CCC'"):
         check_plan(searching(plan_of, metric="mean_CCC"))

@@ -614,6 +614,7 @@ def test_threads_and_other_processes_change_nothing(tiny_corpus: TinyCorpus):
             pyroomacoustics.constants.set("num_threads", echoes)
 
 
+@pytest.mark.full
 @needs_rooms
 def test_global_generators_and_settings_are_left_alone(degrade: Call, few: TinyCorpus):
     import pyroomacoustics
@@ -1016,6 +1017,7 @@ def test_a_full_disk_is_one_line(degrade: Call, tiny_corpus: TinyCorpus, monkeyp
     assert len(table_of(Path("O"), "test_5dB")) == 48
 
 
+@pytest.mark.full
 def test_a_worker_that_dies_is_one_line(degrade: Call, tiny_corpus: TinyCorpus, monkeypatch: pytest.MonkeyPatch):
     with monkeypatch.context() as patch:
         patch.setattr(copies_module, "_Copies", DyingCopies)

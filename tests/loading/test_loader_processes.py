@@ -21,6 +21,8 @@ from s3prl_emotion.errors import AudioError, LoaderError
 from s3prl_emotion.processes import loaders
 from s3prl_emotion.processes.loaders import Loader
 
+pytestmark = pytest.mark.full
+
 
 def faulty(fault: str) -> Loader:
     dataset = Faulty(12)

@@ -281,6 +281,7 @@ def test_an_epoch_has_every_stretch_once_and_its_order_follows_from_seed_and_epo
     assert spread < 0.1 * np.ptp(frames)  # like lengths are together
 
 
+@pytest.mark.full
 def test_what_cannot_be_decoded_is_set_aside(tmp_path: Path) -> None:
     write(tmp_path / "a.wav", 0.5)
     broken = write(tmp_path / "b.flac", 3.0)

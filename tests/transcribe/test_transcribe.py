@@ -177,7 +177,7 @@ def test_ctc_transcripts_are_those_of_plain_transformers(kind: str, folders: Fol
     [
         ("whisper", None, {"task": "transcribe"}),
         ("whisper", "en", {"task": "transcribe", "language": "en"}),
-        ("whisper", "German", {"task": "transcribe", "language": "de"}),
+        pytest.param("whisper", "German", {"task": "transcribe", "language": "de"}, marks=pytest.mark.full),
         ("whisper.en", None, {}),
     ],
 )
