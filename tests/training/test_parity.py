@@ -14,6 +14,8 @@ import s3prl_emotion
 from s3prl_emotion.files.checkpoint import load_checkpoint
 from s3prl_emotion.files.folders import recipes_folder
 
+pytestmark = pytest.mark.full
+
 STEPS = 20
 # The host's own main and runner; only what would not import on this stack is patched.
 STOCK = """
