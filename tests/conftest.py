@@ -229,7 +229,7 @@ def _filterbanks(expert: Any, waveforms: Sequence[Any]) -> list[Any]:
     """What s3prl's filterbanks are for each waveform, which tests of the same corpus share."""
     found = []
     for waveform in waveforms:
-        key = f"{expert.config} {waveform.dtype}".encode(), waveform.numpy().tobytes()
+        key = f"{expert.config} {waveform.dtype} {waveform.device}".encode(), waveform.cpu().numpy().tobytes()
         if key not in FILTERBANKS:
             FILTERBANKS[key] = expert.extracter(waveform)
         found.append(FILTERBANKS[key].clone())
