@@ -12,6 +12,25 @@ from torch.nn.utils.rnn import pad_sequence
 from s3prl_emotion.errors import AudioError
 
 
+class PaddedFeatures(list[Tensor]):
+    """Features ``[T_b, D]`` of a batch that are rows of one padded batch ``[B, T, D]``, for :func:`pad_features`.
+
+    Args:
+        batch: features with zeros beyond each utterance's frames
+        lengths: frames of each utterance, T_b
+    """
+
+    def __init__(self, batch: Tensor, lengths: Sequence[int]) -> None:
+        # unbind: its backward pass stacks the rows' gradients once, that of batch[b] would pad each to the batch
+        super().__init__(row[:length] for row, length in zip(batch.unbind(), lengths, strict=True))
+        self._batch, self._rows = batch, tuple(self)
+
+    def batch(self) -> Tensor | None:
+        """Return the padded batch ``[B, T, D]``; ``None`` if entries of the list were replaced, removed or added."""
+        same = len(self) == len(self._rows) and all(one is row for one, row in zip(self, self._rows, strict=True))
+        return self._batch if same else None
+
+
 def pad_features(features: Sequence[Tensor], names: Sequence[str]) -> tuple[Tensor, Tensor]:
     """Pad the features ``[T_b, D]`` of utterances to ``[B, T, D]``, and return them with ``lengths [B]``.
 
@@ -22,7 +41,8 @@ def pad_features(features: Sequence[Tensor], names: Sequence[str]) -> tuple[Tens
         if len(feature) == 0:
             raise AudioError(f"{name}: too short, this upstream gives it no frame; leave it out of the labels")
     lengths = torch.tensor([len(feature) for feature in features], device=features[0].device)
-    return pad_sequence(list(features), batch_first=True), lengths
+    batch = features.batch() if isinstance(features, PaddedFeatures) else None
+    return pad_sequence(list(features), batch_first=True) if batch is None else batch, lengths
 
 
 def frame_mask(lengths: Tensor, frames: int) -> Tensor:

@@ -151,8 +151,7 @@ class SuiteRunner(Runner):
                 for number, wav in enumerate(wavs):
                     self.memory.check(len(wav), str(others[-1][number]) if others else "audio")
             return self._together([wav.to(self.device) for wav in wavs])
-        stacks = self.source.stacks(wavs, others[-1] if others else None)
-        return [self.featurizer.model.weigh(stack) for stack in stacks]
+        return self.featurizer.model.weigh_batch(self.source.stacks(wavs, others[-1] if others else None))
 
     def _together(self, wavs: list[Tensor]) -> list[Tensor]:
         with (

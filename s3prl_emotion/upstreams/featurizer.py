@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
@@ -11,7 +11,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from s3prl_emotion.errors import EmotionError, UsageError, nearest
-from s3prl_emotion.masking import full_precision
+from s3prl_emotion.masking import PaddedFeatures, full_precision
+from s3prl_emotion.upstreams.fused_sum import sum_layers
 
 
 class Featurizer(HostFeaturizer):
@@ -91,7 +92,27 @@ class Featurizer(HostFeaturizer):
         """Sum the layers ``[L, T, D]`` of an utterance to features ``[T, D]``."""
         if len(stack) == 1:
             return stack[0].float()
-        return self._weighted_sum(stack)
+        if self.as_host:
+            return self._weighted_sum(stack)
+        return sum_layers([stack], self._shares(), self.normalize)[0]
+
+    def weigh_batch(self, stacks: Iterable[Tensor]) -> list[Tensor]:
+        """Sum the layers ``[L, T_b, D]`` of each utterance to features ``[T_b, D]``.
+
+        Where the weights are learned, the features are rows of one padded batch (:class:`PaddedFeatures`); otherwise
+        stacks are summed as they come, so that one at a time is in memory.
+        """
+        weights = getattr(self, "weights", None)
+        is_learned = weights is not None and len(weights) > 1 and weights.requires_grad and torch.is_grad_enabled()
+        if self.as_host or not is_learned:
+            return [self.weigh(stack) for stack in stacks]
+        held = list(stacks)
+        return PaddedFeatures(sum_layers(held, self._shares(), self.normalize), [stack.shape[1] for stack in held])
+
+    def _shares(self) -> Tensor:
+        """Return the weights of the layers ``[L]``, which sum to 1."""
+        with full_precision(self.weights) as cast:
+            return functional.softmax(cast(self.weights), dim=-1)
 
     def _select_feature(self, features: Any) -> Any:
         layers = features.get(self.feature_selection)
