@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import statistics
 from collections.abc import Callable
 
 from common import parser_of, print_table, ratio, run_script, set_up, take_turns
@@ -105,16 +106,15 @@ def compare_padding(dtype: str, layers: int, dim: int, batch: int, args: argpars
     check_equal(runs)
     times = take_turns(runs, args.repeats, warm_up=1)
     del runs
-    numbers = [str(number) for number in (layers, dim, batch)]
-    options = ["--threads", str(args.threads)]
-    before, fused = (
-        float(run_script(__file__, ["--memory-of", kind, dtype, *numbers, *options], args.threads)) for kind in KINDS
-    )
-    medians = [1e3 * sorted(times[kind])[len(times[kind]) // 2] for kind in KINDS]
+    medians = [1e3 * statistics.median(times[kind]) for kind in KINDS]
     about = f"{batch} stacks of {layers} x {dim}, {dtype}"
     speed = ratio(times["before"], times["fused"])
-    print(f"{about:34}{medians[0]:>10.1f}{medians[1]:>10.1f}{speed:>8.1f}", end="")
-    print(f"{before:>11.0f}{fused:>10.0f}{fused / before:>8.2f}", flush=True)
+    print(f"{about:34}{medians[0]:>10.1f}{medians[1]:>10.1f}{speed:>8.1f}", end="", flush=True)
+    if batch == max(BATCHES):
+        words = [dtype, str(layers), str(dim), str(batch), "--threads", str(args.threads)]
+        before, fused = (float(run_script(__file__, ["--memory-of", kind, *words], args.threads)) for kind in KINDS)
+        print(f"{before:>11.0f}{fused:>10.0f}{fused / before:>8.2f}", end="")
+    print(flush=True)
 
 
 def steps(dtype: str, layers: int, dim: int, batch: int) -> dict[str, Callable[[], object]]:
