@@ -15,6 +15,8 @@ from s3prl_emotion.errors import AudioError
 class PaddedFeatures(list[Tensor]):
     """Features ``[T_b, D]`` of a batch that are rows of one padded batch ``[B, T, D]``, for :func:`pad_features`.
 
+    They are views of the batch: replace an entry of the list rather than change it in place.
+
     Args:
         batch: features with zeros beyond each utterance's frames
         lengths: frames of each utterance, T_b

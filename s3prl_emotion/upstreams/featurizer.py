@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from s3prl_emotion.errors import EmotionError, UsageError, nearest
-from s3prl_emotion.masking import PaddedFeatures, full_precision
+from s3prl_emotion.masking import PaddedFeatures
 from s3prl_emotion.upstreams.fused_sum import sum_layers
 
 
@@ -92,9 +92,7 @@ class Featurizer(HostFeaturizer):
         """Sum the layers ``[L, T, D]`` of an utterance to features ``[T, D]``."""
         if len(stack) == 1:
             return stack[0].float()
-        if self.as_host:
-            return self._weighted_sum(stack)
-        return sum_layers([stack], self._shares(), self.normalize)[0]
+        return self._weighted_sum(stack)
 
     def weigh_batch(self, stacks: Iterable[Tensor]) -> list[Tensor]:
         """Sum the layers ``[L, T_b, D]`` of each utterance to features ``[T_b, D]``.
@@ -107,12 +105,13 @@ class Featurizer(HostFeaturizer):
         if self.as_host or not is_learned:
             return [self.weigh(stack) for stack in stacks]
         held = list(stacks)
+        if not held:
+            return []
         return PaddedFeatures(sum_layers(held, self._shares(), self.normalize), [stack.shape[1] for stack in held])
 
     def _shares(self) -> Tensor:
-        """Return the weights of the layers ``[L]``, which sum to 1."""
-        with full_precision(self.weights) as cast:
-            return functional.softmax(cast(self.weights), dim=-1)
+        """Return the softmax of the weights ``[L]``, in float32 under autocast too."""
+        return functional.softmax(self.weights, dim=-1, dtype=torch.promote_types(self.weights.dtype, torch.float32))
 
     def _select_feature(self, features: Any) -> Any:
         layers = features.get(self.feature_selection)
@@ -124,12 +123,8 @@ class Featurizer(HostFeaturizer):
         if self.as_host:
             return super()._weighted_sum(feature)
         stack = feature if isinstance(feature, Tensor) else torch.stack(list(feature))
-        with full_precision(stack) as cast:
-            stack = cast(stack)
-            if self.normalize:
-                stack = functional.layer_norm(stack, stack.shape[-1:])
-            weights = functional.softmax(self.weights, dim=-1)
-            return (weights @ stack.reshape(len(stack), -1)).view(stack.shape[1:])
+        summed = sum_layers([stack.flatten(1, -2)], self._shares(), self.normalize)
+        return summed.view(stack.shape[1:])
 
     def tolist(self, paired_wavs: list[Tensor], paired_feature: Tensor) -> list[Tensor]:
         """Cut features ``[B, T, D]`` to each utterance's own frames, a list of ``[T_b, D]``."""

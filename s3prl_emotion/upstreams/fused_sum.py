@@ -12,6 +12,9 @@ from torch.nn import functional
 
 from s3prl_emotion.masking import full_precision
 
+BLOCK_ON_CPU = 2**18  # elements, 1 MiB in float32: conversion and product both run in the processor's cache
+BLOCK_ON_GPU = 2**24  # elements, 64 MiB in float32: few kernels to launch
+
 
 def sum_layers(stacks: Sequence[Tensor], weights: Tensor, normalize: bool = False) -> Tensor:
     """Return ``sum_l weights[l] * stacks[b][l]`` of each utterance, padded with zeros: ``[B, T, D]``.
@@ -19,8 +22,8 @@ def sum_layers(stacks: Sequence[Tensor], weights: Tensor, normalize: bool = Fals
     Padding the sums afterwards would make autograd copy the padded gradient once per utterance.
 
     Args:
-        stacks: layers ``[L, T_b, D]`` of each utterance; half precision is summed in the precision of the weights,
-            without a copy of the stack
+        stacks: layers ``[L, T_b, D]`` of each utterance, at least one; other precisions than the weights' are converted
+            to it a few frames at a time, without a copy of the stack
         weights: of the layers, ``[L]``, float32 or float64
         normalize: apply a layer normalisation over D, without parameters, to every layer first
 
@@ -39,16 +42,11 @@ class _LayerSum(torch.autograd.Function):
     def forward(ctx: Any, weights: Tensor, normalize: bool, *stacks: Tensor) -> Tensor:
         ctx.save_for_backward(weights, *stacks)
         ctx.normalize = normalize
-        frames = [stack.shape[1] for stack in stacks]
-        padded = weights.new_empty(len(stacks), max(frames), stacks[0].shape[-1])
-        for row, stack, length in zip(padded, stacks, frames, strict=True):
-            row[length:].zero_()
-            if _fits_matrix_product(stack, weights, normalize):
-                torch.mv(stack.flatten(1).t(), weights, out=row[:length].view(-1))
-                continue
-            row = row[:length].zero_()
-            for layer, weight in zip(_layers(stack, normalize, weights.dtype), weights, strict=True):
-                row.addcmul_(layer, weight)  # reads half precision as it is, adds in the row's precision
+        padded = weights.new_empty(len(stacks), max(stack.shape[1] for stack in stacks), stacks[0].shape[-1])
+        for row, stack in zip(padded, stacks, strict=True):
+            row[stack.shape[1] :].zero_()
+            for frames, block in _blocks(stack, weights.dtype, normalize):
+                torch.mv(block.t(), weights, out=row[frames].view(-1))
         return padded
 
     @staticmethod
@@ -59,29 +57,29 @@ class _LayerSum(torch.autograd.Function):
         of_stacks: list[Tensor | None] = [None] * len(stacks)
         with full_precision(weights):
             for number, (stack, row) in enumerate(zip(stacks, gradient, strict=True)):
-                row = row[: stack.shape[1]]
                 if slope is not None:
-                    _add_products(slope, stack, row.reshape(-1), ctx.normalize)
+                    for frames, block in _blocks(stack, weights.dtype, ctx.normalize):
+                        slope.addmv_(block, row[frames].reshape(-1))
                 if ctx.needs_input_grad[2 + number]:
-                    of_stacks[number] = (weights.view(-1, 1, 1) * row).to(stack.dtype)
+                    of_stacks[number] = (weights.view(-1, 1, 1) * row[: stack.shape[1]]).to(stack.dtype)
         return slope, None, *of_stacks
 
 
-def _add_products(slope: Tensor, stack: Tensor, row: Tensor, normalize: bool) -> None:
-    """Add the inner product of each layer ``[T, D]`` and ``row [T * D]`` to ``slope [L]``."""
-    if _fits_matrix_product(stack, slope, normalize):
-        slope.addmv_(stack.flatten(1), row)
+def _blocks(stack: Tensor, dtype: torch.dtype, normalize: bool) -> Iterator[tuple[slice, Tensor]]:
+    """Yield a stack's frames and its layers there, ``[L, n * D]`` in ``dtype``: all at once if nothing is converted.
+
+    A block is overwritten by the next one.
+    """
+    layers, frames, dim = stack.shape
+    if stack.dtype == dtype and not normalize:
+        yield slice(0, frames), stack.flatten(1)
         return
-    buffer = slope.new_empty(stack.shape[1:])
-    for total, layer in zip(slope, _layers(stack, normalize, slope.dtype), strict=True):
-        total.add_(torch.dot(buffer.copy_(layer).view(-1), row))
-
-
-def _fits_matrix_product(stack: Tensor, weights: Tensor, normalize: bool) -> bool:
-    return stack.dtype == weights.dtype and not normalize
-
-
-def _layers(stack: Tensor, normalize: bool, dtype: torch.dtype) -> Iterator[Tensor]:
-    """Yield the layers ``[T, D]`` one by one, normalised in ``dtype`` where asked for."""
-    for layer in stack:
-        yield functional.layer_norm(layer.to(dtype), layer.shape[-1:]) if normalize else layer
+    most = BLOCK_ON_CPU if stack.device.type == "cpu" else BLOCK_ON_GPU
+    step = max(1, min(frames, most // (layers * dim)))
+    buffer = torch.empty(layers * step * dim, dtype=dtype, device=stack.device)
+    for start in range(0, frames, step):
+        part = stack[:, start : start + step]
+        block = buffer[: part.numel()].view(part.shape).copy_(part)
+        if normalize:
+            block = functional.layer_norm(block, (dim,))
+        yield slice(start, start + part.shape[1]), block.flatten(1)

@@ -6,9 +6,9 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from s3prl_emotion.distributed import everyones, rank, world
+from s3prl_emotion.files.progress import progress
 from s3prl_emotion.masking import pad_features
 from s3prl_emotion.rng import own_seed
 
@@ -34,9 +34,7 @@ def pooled_features(runner: Any, split: str) -> tuple[list[str], Tensor]:
     mine: list[tuple[list[str], list[Tensor]]] = []
     with own_seed(runner.args.seed), torch.no_grad():
         loader = runner.downstream.model.get_dataloader(split)
-        for waveforms, *others in tqdm(
-            loader, dynamic_ncols=True, desc=f"features of {split}", leave=False, disable=rank() > 0
-        ):
+        for waveforms, *others in progress(loader, f"features of {split}", "batches", leave=False, hidden=rank() > 0):
             features = runner.features(waveforms, others)
             pad_features(features, others[-1])  # checks that each has a frame
             mine.append((list(others[-1]), [feature.mean(dim=0).float().cpu() for feature in features]))

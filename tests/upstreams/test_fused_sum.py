@@ -12,6 +12,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from s3prl_emotion.errors import AudioError
 from s3prl_emotion.masking import PaddedFeatures, pad_features
+from s3prl_emotion.upstreams import fused_sum
 from s3prl_emotion.upstreams.featurizer import Featurizer
 from s3prl_emotion.upstreams.fused_sum import sum_layers
 
@@ -25,6 +26,13 @@ def _one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
+
+
+@pytest.fixture(autouse=True)
+def _small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Convert two frames of 4 x 6 at a time, and one of more layers."""
+    for name in ("BLOCK_ON_CPU", "BLOCK_ON_GPU"):
+        monkeypatch.setattr(fused_sum, name, 50)
 
 
 def random_stacks(frames: Sequence[int], layers: int = 4, dim: int = 6, **options: Any) -> list[Tensor]:
@@ -179,6 +187,18 @@ def test_heads_that_read_single_utterances_have_the_same_gradients():
         batch.backward(slope_of(batch))
         gradients.append(featurizer.weights.grad)
     torch.testing.assert_close(*gradients, rtol=1e-6, atol=1e-6)
+
+
+def test_a_batch_without_utterances():
+    assert featurizer_of().weigh_batch(iter([])) == []
+
+
+def test_frozen_weights_need_no_stack_for_a_backward_pass():
+    featurizer = featurizer_of()
+    featurizer.weights.requires_grad_(False)
+    features = featurizer.weigh_batch(random_stacks([4, 9], layers=16, dtype=torch.float32))
+    assert type(features) is list
+    assert not any(feature.requires_grad for feature in features)
 
 
 def test_a_changed_list_is_padded_anew():
