@@ -15,6 +15,7 @@ from s3prl_emotion.audit.listing import SEEN, Listing
 from s3prl_emotion.audit.waveform import EMPTY, MISSING, NOT_FINITE, OUTSIDE, UNREADABLE, Waveform, measure
 from s3prl_emotion.corpora.audio_names import is_below
 from s3prl_emotion.corpora.class_names import NO_CLASS
+from s3prl_emotion.files.progress import progress
 
 SILENT = 10 ** (-60 / 20)  # amplitude of -60 dBFS
 CLIPPED_MUCH = 1e-3  # share of an utterance's samples
@@ -37,8 +38,6 @@ def read_audio(listing: Listing, root: Path, jobs: int, allow_outside: bool = Fa
         jobs: number of threads
         allow_outside: read also files that lie outside of ``root``
     """
-    from tqdm import tqdm
-
     rows = listing.rows
     keys = [
         (name, None if start != start else start, None if end != end else end)
@@ -47,9 +46,8 @@ def read_audio(listing: Listing, root: Path, jobs: int, allow_outside: bool = Fa
     wanted = list(dict.fromkeys(keys))
     with ThreadPoolExecutor(jobs) as pool:  # decoding and hashing let other threads run
         measured = pool.map(lambda key: _measure(root, key, allow_outside), wanted)
-        known = dict(
-            zip(wanted, tqdm(measured, total=len(wanted), desc="audio", disable=None, leave=False), strict=True)
-        )
+        shown = progress(measured, "audio", "files", total=len(wanted), leave=False)
+        known = dict(zip(wanted, shown, strict=True))
     return [known[key] for key in keys]
 
 

@@ -1,4 +1,4 @@
-"""Show the progress of a benchmark: a table on a terminal, log lines elsewhere.
+"""Show the progress of a benchmark: a table on a terminal, a line about every 10 s elsewhere.
 
 The progress is read from the files that runs write, so that it does not matter where they are executed.
 """
@@ -12,7 +12,6 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import timedelta
 from pathlib import Path
 
 from rich.console import Console
@@ -23,11 +22,12 @@ from rich.text import Text
 from s3prl_emotion.benchmark.execution import State
 from s3prl_emotion.benchmark.plan import Run
 from s3prl_emotion.errors import visible
+from s3prl_emotion.files.progress import SECONDS_APART, clock, is_terminal
 
 logger = logging.getLogger(__name__)
 POLL_SECONDS = 1.0
-TAIL = 4_000  # bytes at a log's end that hold the last state of its progress bars
-STEPS = re.compile(r"overall: +\d+%\|[^|]*\| (\d+)/(\d+) ")
+TAIL = 4_000  # bytes at a log's end that hold its last line of progress
+STEPS = re.compile(r"overall: (\d+) of (\d+) steps")
 BEST = re.compile(r"^New best on dev at step (\d+): (\S+)$", re.MULTILINE)
 
 
@@ -45,9 +45,9 @@ def progress_of(run: Run, doing: str) -> Progress:
     """Read a run's progress from the ends of its logs."""
     progress = Progress(doing)
     if doing == "train":
-        bars = STEPS.findall(_tail(run.folder / "log.txt"))
-        if bars:
-            progress.step, progress.steps = int(bars[-1][0]), int(bars[-1][1])
+        lines = STEPS.findall(_tail(run.folder / "log.txt"))
+        if lines:
+            progress.step, progress.steps = map(int, lines[-1])
         scores = BEST.findall(_tail(run.expdir / "log.log"))
         if scores:
             progress.best = float(scores[-1][1])
@@ -72,6 +72,7 @@ class Board:
         waiting: runs that are not submitted yet
         finished: number of finished runs, earlier sessions included
         failed: number of failed runs
+        logs: whether to log how far the runs are, about every 10 s
     """
 
     session: str
@@ -83,6 +84,8 @@ class Board:
     begun: dict[str, float] = field(default_factory=dict)
     took: dict[str, list[float]] = field(default_factory=dict)  # seconds, by system
     polled: float = 0.0
+    logs: bool = False
+    logged: float = field(default_factory=time.monotonic)
 
     def submit(self, run: Run) -> None:
         """Note that a run was submitted to the executor."""
@@ -108,6 +111,16 @@ class Board:
                     self.begun[name] = time.monotonic()
                     logger.info("running: %s", name)
                 self.progress[name] = progress_of(run, state.doing)
+        if self.logs and self.polled - self.logged >= SECONDS_APART:
+            self.logged = self.polled
+            logger.info("%s", self.summary())
+
+    def summary(self) -> str:
+        """Return the counts of runs, and the estimated time left."""
+        waiting = len(self.waiting) + len(self.submitted) - len(self.begun)
+        left = self.seconds_left()
+        line = f"{self.finished} finished, {len(self.begun)} running, {self.failed} failed, {waiting} waiting"
+        return line + ("" if left is None else f"; about {clock(left)} left")
 
     def seconds_left(self) -> float | None:
         """Estimate from the duration of runs of the same system, or of any; ``None`` before the first has finished."""
@@ -124,11 +137,8 @@ class Board:
 
     def __rich__(self) -> Table:
         """Return the table that rich draws."""
-        waiting = len(self.waiting) + len(self.submitted) - len(self.begun)
-        left = self.seconds_left()
-        title = f"{self.finished} finished, {len(self.begun)} running, {self.failed} failed, {waiting} waiting"
-        title += "" if left is None else f"; about {clock(left)} left"
-        table = Table("run", "does", "step", "best on dev", "since", title=Text(title), title_justify="left")
+        title = Text(self.summary())
+        table = Table("run", "does", "step", "best on dev", "since", title=title, title_justify="left")
         for name, begun in list(self.begun.items()):  # rich draws from a thread of its own
             now = self.progress.get(name, Progress(""))
             steps = "" if now.step is None else f"{now.step} of {now.steps}"
@@ -137,18 +147,14 @@ class Board:
         return table
 
 
-def clock(seconds: float) -> str:
-    """Format seconds as ``0:01:05``, with days if there are any."""
-    return str(timedelta(seconds=round(seconds)))
-
-
 @contextmanager
 def shown(board: Board) -> Iterator[None]:
-    """Show the board below the log on a terminal; elsewhere the log lines have to do."""
-    console = Console(stderr=True)
-    if not console.is_terminal:
+    """Show the board below the log on a terminal; elsewhere let it log lines."""
+    if not is_terminal():
+        board.logs = True
         yield
         return
+    console = Console(stderr=True)
     handlers = [
         handler
         for handler in logging.getLogger().handlers

@@ -18,12 +18,12 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from tqdm import tqdm
 
 from s3prl_emotion.corpora.espeak import Espeak
 from s3prl_emotion.errors import UsageError
 from s3prl_emotion.files.folders import CACHE_VARIABLE, cache_folder
 from s3prl_emotion.files.leftovers import remove_stale
+from s3prl_emotion.files.progress import progress
 from s3prl_emotion.files.writing import writing_folder
 
 logger = logging.getLogger(__name__)
@@ -166,8 +166,8 @@ def _generate(folder: Path) -> None:
     rows = []
     logger.info("making the demo corpus: %d utterances", total)
     with Espeak(seed=_SEED) as espeak:
-        progress = tqdm(_utterances(), total=total, desc="demo corpus", unit="utt", disable=None)
-        for number, utterance in enumerate(progress):
+        shown = progress(_utterances(), "demo corpus", "utterances", total=total, leave=False)
+        for number, utterance in enumerate(shown):
             rng = np.random.default_rng([_SEED, number])  # a generator for each utterance, independent of the others
             samples, rate = _act(espeak, utterance, rng)
             _write_wave(folder / utterance.file_name, samples, rate)

@@ -12,7 +12,6 @@ from pathlib import Path, PurePosixPath
 import pandas as pd
 import torch
 from torch.utils.data import Dataset
-from tqdm import tqdm
 
 from s3prl_emotion.audio import SAMPLE_RATE, load_audio
 from s3prl_emotion.corpora.audio_names import check_apart, check_below
@@ -21,6 +20,7 @@ from s3prl_emotion.corpora.label_text import Labels
 from s3prl_emotion.degrade.output import ABOUT, EXACT, Output, Record, decode, encode, write_bytes
 from s3prl_emotion.errors import AudioError, LabelError
 from s3prl_emotion.files.outputs import removing_unused
+from s3prl_emotion.files.progress import progress
 from s3prl_emotion.files.versions import versions
 from s3prl_emotion.files.writing import write_text
 from s3prl_emotion.loading.degradation.degrader import (
@@ -247,7 +247,7 @@ def _samples(path: Path) -> int:
 def _make_all(copies: _Copies, output: Output, workers: int) -> None:
     """Write the missing copies and record them, in order, whatever the number of processes."""
     loader = Loader(copies, workers, batch_size=None, generator=torch.Generator())  # leaves the global generator alone
-    for records in tqdm(loader, desc="degrade", unit="utt", dynamic_ncols=True, disable=not len(copies)):
+    for records in progress(loader, "degrade", "utterances", hidden=not len(copies)):
         output.add(records)
 
 

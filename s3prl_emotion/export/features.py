@@ -10,13 +10,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from tqdm import tqdm
 
 from s3prl_emotion.corpora import Corpus
 from s3prl_emotion.errors import AudioError, CheckpointError, StoreError
 from s3prl_emotion.extract.filling import all_utterances
 from s3prl_emotion.files.checkpoint import load_checkpoint
 from s3prl_emotion.files.outputs import check_file
+from s3prl_emotion.files.progress import progress
 from s3prl_emotion.files.structure import check_arguments
 from s3prl_emotion.files.values import check_values
 from s3prl_emotion.files.writing import writing
@@ -57,7 +57,7 @@ def export(source: UpstreamSource, corpus: Corpus, path: Path, pooling: str, ckp
     dataset = UtteranceDataset(utterances, pre_load=False, max_duration=None)
     pooled: list[NDArray[np.float32]] = []
     with writing(path, StoreError) as target, zipfile.ZipFile(target, "w", allowZip64=True) as file:
-        for waveform, _, name in tqdm(dataset, desc="export", dynamic_ncols=True, total=len(dataset)):
+        for waveform, _, name in progress(dataset, "export", "utterances"):
             stack = next(source.stacks([torch.from_numpy(waveform)], [name]))
             if stack.shape[1] == 0:
                 raise AudioError(f"{name}: too short for this upstream, which gives it no frame; leave it out")

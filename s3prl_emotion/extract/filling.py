@@ -13,11 +13,11 @@ from typing import Any
 
 import soundfile
 import torch
-from tqdm import tqdm
 
 from s3prl_emotion.audio import SAMPLE_RATE
 from s3prl_emotion.corpora import Corpus, Utterance
 from s3prl_emotion.errors import AudioError, StoreError
+from s3prl_emotion.files.progress import progress
 from s3prl_emotion.loading.dataset import UtteranceDataset, collate
 from s3prl_emotion.loading.reading import modules_for
 from s3prl_emotion.processes.loaders import Loader, start_early
@@ -140,7 +140,8 @@ def extract(
     check_room(store.root, round(total * (1 - already)))
     done = Extracted(utterances=len(order[rank::world]))
     begun = time.monotonic()
-    with tqdm(total=round(sum(lengths) / world), unit="s", desc="extract", dynamic_ncols=True, disable=rank > 0) as bar:
+    seconds_here = round(sum(lengths) / world)
+    with progress(name="extract", unit="s of audio", total=seconds_here, hidden=rank > 0) as bar:
         for limit, indices in work:
             mine = indices[rank::world]
             dataset = UtteranceDataset([utterances[index] for index in mine], pre_load=False, max_duration=limit)

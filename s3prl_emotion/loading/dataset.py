@@ -7,12 +7,12 @@ from concurrent.futures import ThreadPoolExecutor
 
 import torch
 from torch.utils.data import Dataset, Sampler
-from tqdm import tqdm
 
 from s3prl_emotion.audio import SAMPLE_RATE
 from s3prl_emotion.corpora import Utterance
 from s3prl_emotion.corpora.seen import NOT_READ
 from s3prl_emotion.distributed import rank
+from s3prl_emotion.files.progress import progress
 from s3prl_emotion.loading.reading import STAND_IN, Item, UtteranceReader, Waveform, collate
 
 __all__ = ["STAND_IN", "EpochBatches", "Item", "UtteranceDataset", "Waveform", "collate"]
@@ -77,8 +77,8 @@ class UtteranceDataset(Dataset[Item]):
     def _decode_all(self) -> list[Waveform]:
         with ThreadPoolExecutor(DECODING_THREADS) as pool:
             decoded = pool.map(self._decode, range(len(self)))
-            options = {"dynamic_ncols": True, "leave": False, "disable": rank() > 0}
-            return list(tqdm(decoded, total=len(self.utterances), desc="decode audio", **options))
+            total, hidden = len(self.utterances), rank() > 0
+            return list(progress(decoded, "decode audio", "utterances", total=total, leave=False, hidden=hidden))
 
 
 class EpochBatches(Sampler[list[int]]):

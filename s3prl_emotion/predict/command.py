@@ -12,6 +12,7 @@ from pathlib import Path
 from s3prl_emotion.audio import SUFFIXES
 from s3prl_emotion.errors import PROGRAM, AudioError, UsageError, visible
 from s3prl_emotion.files.outputs import check_file, check_folder
+from s3prl_emotion.files.progress import progress
 from s3prl_emotion.files.words import check_not_read
 from s3prl_emotion.predict.arguments import ModelArguments, add_model_arguments
 from s3prl_emotion.processes.ending import code_of, reason_of, tidy
@@ -75,8 +76,6 @@ def _predict(args: Namespace) -> int:
         check_attention(args.attention, files)
     options = Options(windows, args.attention, args.batch_size or BATCH_SIZE)
     most = longest_samples(files) if windows is None else 0
-    from tqdm import tqdm
-
     failed, trained_on = 0, []
     with workers(ModelArguments.of(args), args.jobs) as worker:
         splits = most > UNCHECKED and most > (longest := worker.longest())
@@ -85,8 +84,8 @@ def _predict(args: Namespace) -> int:
         layout = Layout(
             worker.about, args.nbest, windows is not None or splits, args.attention is not None, notes=splits
         )
-        progress = tqdm(total=len(files), unit="file", desc="predict", dynamic_ncols=True, disable=None)
-        with written(args.out, kind, layout) as writer, progress as bar:
+        counts = progress(name="predict", unit="files", total=len(files), leave=False)
+        with written(args.out, kind, layout) as writer, counts as bar:
             for result in worker.predict(files, options):
                 writer.write(result)
                 bar.update()
@@ -94,7 +93,7 @@ def _predict(args: Namespace) -> int:
                     trained_on.append(shown(result.name))
                 if result.error is not None:
                     failed += 1
-                    tqdm.write(f"{shown(result.name)}: {result.error}", file=sys.stderr)
+                    bar.write(f"{shown(result.name)}: {result.error}", file=sys.stderr)
             if args.out is not None and failed == len(files):  # inside, so that the file does not appear
                 raise AudioError(f"all {failed} files failed, as reported above; nothing is written to {args.out}")
     if trained_on:

@@ -109,14 +109,13 @@ def _index(args: Namespace, config: Any) -> Any:
     """Index the audio, and log how much there is."""
     import logging
 
-    from tqdm import tqdm
-
+    from s3prl_emotion.files.progress import progress
     from s3prl_emotion.rae.adapter import MelSpectrogramDb
     from s3prl_emotion.rae.audio_index import index_audio
 
     spectrogram = MelSpectrogramDb(config.spectrogram)
     sizes = (spectrogram.window, spectrogram.hop, config.training.max_seconds)
-    with tqdm(desc="headers", unit=" files", dynamic_ncols=True, leave=False) as bar:
+    with progress(name="headers", unit="files", leave=False) as bar:
         index = index_audio(args.audio, args.layout, *sizes, progress=bar.update)
     logging.getLogger(__name__).info("%d segments of audio, %.2f h", len(index), index.hours)
     for reason, count in index.skipped.items():

@@ -7,25 +7,22 @@ single-process step on the combined batch, except for dropout masks, which each 
 from __future__ import annotations
 
 import logging
-import os
-import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from s3prl_emotion.distributed import everyones, gather_rows, rank, share_weights, sum_gradients, world
 from s3prl_emotion.errors import AudioError, TrainingError, UsageError, is_out_of_memory
 from s3prl_emotion.files.checkpoint import save_checkpoint
 from s3prl_emotion.files.fit import load_weights
+from s3prl_emotion.files.progress import progress
 from s3prl_emotion.files.values import restoring
 from s3prl_emotion.files.versions import versions
 from s3prl_emotion.processes import ending
@@ -128,13 +125,8 @@ class Pretraining:
             with restoring(f"{self.out / CHECKPOINT}: its Rng does not fit this pretraining"):
                 restore_rng(self.generators[rank()])
         self.begun, self.resumed_at = time.perf_counter(), self.step
-        with ExitStack() as stack:
-            file: TextIO = sys.stderr
-            if rank():
-                file = stack.enter_context(open(os.devnull, "w"))
-            self.bar = stack.enter_context(
-                tqdm(total=self.total, initial=self.step, desc="pretrain-rae", dynamic_ncols=True, file=file)
-            )
+        counts = {"total": self.total, "initial": self.step}
+        with progress(name="pretrain-rae", unit="steps", **counts, hidden=rank() > 0) as self.bar:
             try:
                 with ending.deferred():
                     self._train()

@@ -6,11 +6,11 @@ from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from s3prl_emotion.corpora import Utterance
 from s3prl_emotion.corpora.fingerprint import by_name, target_values
 from s3prl_emotion.errors import AudioError, UsageError
+from s3prl_emotion.files.progress import progress
 from s3prl_emotion.loading.dataset import UtteranceDataset, collate
 from s3prl_emotion.processes.loaders import Loader
 from s3prl_emotion.saliency.checks import in_range
@@ -118,7 +118,7 @@ def utterance_means(
     source.memory.remedy = REMEDY
     dataset = UtteranceDataset(utterances, pre_load=False, max_duration=max_duration)
     loader = Loader(dataset, workers, "datarc.num_workers", collate_fn=collate, generator=torch.Generator())
-    for waveforms, _, names in tqdm(loader, desc="saliency", unit="utt", dynamic_ncols=True):
+    for waveforms, _, names in progress(loader, "saliency", "utterances"):
         yield _mean(next(source.stacks([torch.from_numpy(waveforms[0])], names)), names[0])
 
 
@@ -136,7 +136,7 @@ def _information(source: UpstreamSource, means: Iterator[Tensor], labels: Tensor
     """Return the MIS of each layer, ``[L, D, N]``; ``buffer`` receives the utterance means, ``[L, U, N]``."""
     for number, mean in enumerate(means):
         buffer[:, number] = mean
-    bar = tqdm(buffer, desc="mutual information", unit="layer", dynamic_ncols=True, disable=len(buffer) == 1)
+    bar = progress(buffer, "mutual information", "layers", hidden=len(buffer) == 1)
     return torch.stack([mutual_information_saliency(layer.to(source.device), labels, True).cpu() for layer in bar])
 
 

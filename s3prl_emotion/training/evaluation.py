@@ -7,9 +7,9 @@ from typing import Any
 
 import torch
 from s3prl.utility.helper import is_leader_process
-from tqdm import tqdm
 
 from s3prl_emotion.distributed import everyones, rank, world
+from s3prl_emotion.files.progress import progress
 from s3prl_emotion.processes import ending
 
 Records = dict[str, list[Any]]
@@ -50,7 +50,7 @@ def evaluate_split(runner: Any, split: str, writer: Any, step: int, **options: A
     of_batches: list[Records] = []
     may_abandon = world() == 1 or not runner.host_order  # else the others wait for the leader to evaluate
     for batch_id, (waveforms, *others) in enumerate(
-        tqdm(loader, dynamic_ncols=True, desc=split, total=batches, leave=False, disable=rank() > 0)
+        progress(loader, split, "batches", total=batches, leave=False, hidden=rank() > 0)
     ):
         if batch_id > last or (may_abandon and ending.is_asked()):
             break

@@ -10,8 +10,6 @@ from __future__ import annotations
 
 import inspect
 import logging
-import os
-import sys
 from argparse import Namespace
 from collections import defaultdict
 from contextlib import nullcontext
@@ -22,11 +20,11 @@ import torch
 from s3prl.utility.helper import get_model_state, is_leader_process
 from torch.distributed import get_world_size, is_initialized
 from torch.utils.data import DataLoader, DistributedSampler
-from tqdm import tqdm
 
 from s3prl_emotion.distributed import everyones, leaders, rank, share_weights, sum_gradients, world
 from s3prl_emotion.errors import EmotionError, TrainingError, is_out_of_memory
 from s3prl_emotion.files.checkpoint import save_checkpoint
+from s3prl_emotion.files.progress import progress
 from s3prl_emotion.files.values import restoring
 from s3prl_emotion.processes import ending
 from s3prl_emotion.recipe import EVALUATED_SPLITS
@@ -89,23 +87,23 @@ class Training:
             with restoring(f"{self.args.init_ckpt}: its Rng does not fit this experiment"):
                 restore_rng(self.runner.init_ckpt["Rng"][rank()])
         leader = is_leader_process()
-        file = sys.stderr if leader else open(os.devnull, "w")  # noqa: SIM115  # closed with the progress bar
+        counts = {"total": self.total_steps, "initial": self.step}
         with (
             curves(self.expdir) if leader else nullcontext() as self.writer,
-            tqdm(total=self.total_steps, initial=self.step, desc="overall", dynamic_ncols=True, file=file) as self.bar,
+            progress(name="overall", unit="steps", **counts, hidden=not leader) as self.bar,
             ending.deferred(),
         ):
-            self._train(tqdm_file=file)
+            self._train()
         if self._out_of_patience() and leader:  # repeated if a finished run is resumed
             logger.info("step %d: dev has not improved in %d evaluations, training ends", self.step, self.unimproved)
 
-    def _train(self, tqdm_file: Any) -> None:
+    def _train(self) -> None:
         """Train until all is done, or until a signal asks to end: then save the last whole step."""
         try:
             if self.left is not None:
                 self._evaluate_and_save(self.step)
             while not self._done():
-                self._run_epoch(tqdm_file=tqdm_file)
+                self._run_epoch()
                 if not self._done():
                     self.epoch, self.batch = self.epoch + 1, 0
         except (RuntimeError, EmotionError):
@@ -120,17 +118,12 @@ class Training:
     def _out_of_patience(self) -> bool:
         return bool(self.patience and self.unimproved >= self.patience)
 
-    def _run_epoch(self, tqdm_file: Any) -> None:
+    def _run_epoch(self) -> None:
         loader = self._loader()
         total = len(loader) + (0 if self.runner.host_order else self.batch)
-        batches = tqdm(
-            loader,
-            desc="train",
-            dynamic_ncols=True,
-            file=tqdm_file,
-            leave=False,
-            total=total,
-            initial=total - len(loader),
+        counts = {"total": total, "initial": total - len(loader)}
+        batches = progress(
+            loader, "train", "batches", **counts, leave=False, lines=False, hidden=not is_leader_process()
         )
         for batch_id, (waveforms, *others) in enumerate(batches, start=total - len(loader)):
             if self._done():

@@ -106,6 +106,7 @@ class SuiteRunner(Runner):
             seed_everything(self.args.seed)
         if not self.is_suite:
             host.guard_task(self.args.downstream)
+            host.replace_bars()
         entry = super()._get_downstream()
         if rank():  # the head is the same in every process, its dropout masks differ
             seed_everything(self.args.seed + SEEDS_APART * rank())

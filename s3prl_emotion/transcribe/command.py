@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from tqdm import tqdm
 
 from s3prl_emotion.audio import load_audio
 from s3prl_emotion.corpora import Utterance, list_utterances
 from s3prl_emotion.devices import check_device
 from s3prl_emotion.extract.command import add_corpus_arguments, read_corpus_arguments
 from s3prl_emotion.extract.filling import durations
+from s3prl_emotion.files.progress import progress
 from s3prl_emotion.files.terminal import say
 from s3prl_emotion.files.versions import versions
 from s3prl_emotion.files.words import check_not_read
@@ -77,8 +77,7 @@ def _transcribe(recogniser: Recogniser, utterances: Sequence[Utterance], record:
     seconds = durations(utterances)
     order = sorted(range(len(utterances)), key=lambda index: (-seconds[index], index))
     size = recogniser.batch_size
-    options = {"unit": "s", "desc": "transcribe", "dynamic_ncols": True, "disable": not order}
-    with tqdm(total=round(sum(seconds)), **options) as bar:
+    with progress(name="transcribe", unit="s of audio", total=round(sum(seconds)), hidden=not order) as bar:
         done = 0.0
         for start in range(0, len(order), size):
             batch = order[start : start + size]

@@ -12,7 +12,7 @@ from torch.nn import functional
 
 from s3prl_emotion.masking import full_precision
 
-BLOCK_ON_CPU = 2**18  # elements, 1 MiB in float32: conversion and product both run in the processor's cache
+BLOCK_ON_CPU = 2**19  # elements, 2 MiB in float32: conversion and product both run in the processor's cache
 BLOCK_ON_GPU = 2**24  # elements, 64 MiB in float32: few kernels to launch
 
 

@@ -510,9 +510,9 @@ def test_how_far_a_run_is(plan_of: Plans):
     run = plan_of().runs[0]
     assert vars(progress_of(run, "train")) == {"doing": "train", "step": None, "steps": None, "best": None}
     run.expdir.mkdir(parents=True)
-    bars = ["overall:   0%|          | 0/60 [00:00<?, ?it/s]", "train:  10%|#  | 2/20 [00:01<00:09,  1.9it/s]",
-            "overall:  45%|####5     | 27/60 [00:10<00:12,  2.61it/s, ]"]  # fmt: skip
-    (run.folder / "log.txt").write_text("x" * 9000 + "\r".join(bars))
+    lines = ["INFO:progress:overall: 0 of 60 steps, 0 a second", "INFO:progress:dev: 3 of 4 batches, 0.3 a second",
+             "INFO:progress:overall: 27 of 60 steps, 2.61 a second, about 0:00:13 left"]  # fmt: skip
+    (run.folder / "log.txt").write_text("x" * 9000 + "\n".join(lines))
     (run.expdir / "log.log").write_text(
         "dev at step 10: 0.3\nNew best on dev at step 10: 0.3\nNew best on dev at step 20: 0.4375\ntest at step 20: 1\n"
     )
@@ -532,7 +532,7 @@ def test_the_table(plan_of: Plans, caplog: pytest.LogCaptureFixture):
     board.poll()
     assert board.begun == {}  # what an earlier benchmark left
     State(runs[0].definition, doing="train", session="session").save(runs[0])
-    (runs[0].folder / "log.txt").write_text("overall:  50%|#####     | 3/6 [00:10<00:10,  2.61it/s]")
+    (runs[0].folder / "log.txt").write_text("overall: 3 of 6 steps, 2.61 a second, about 0:00:01 left\n")
     for _ in range(2):
         board.polled = 0.0
         board.poll()
@@ -542,6 +542,12 @@ def test_the_table(plan_of: Plans, caplog: pytest.LogCaptureFixture):
     text = console.export_text()
     assert text.splitlines()[0].strip() == "3 finished, 1 running, 1 failed, 5 waiting"
     assert re.search(rf"{re.escape(MEAN)} +│ train │ 3 of 6 │ +│ 0:00:00", text)
+    caplog.clear()
+    board.logs, board.polled, board.logged = True, 0.0, 0.0
+    board.poll()
+    board.polled = 0.0
+    board.poll()  # a line is out already
+    assert caplog.messages == ["3 finished, 1 running, 1 failed, 5 waiting"]
     board.end(runs[0], seconds=10.0)
     assert board.seconds_left() == pytest.approx(10.0 * 5)
     board.took["corr"] = [20.0, 40.0]

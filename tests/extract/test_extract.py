@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import errno
 import json
+import logging
 import re
 import shutil
 from collections.abc import Callable
@@ -280,13 +281,16 @@ def extract(suite: Suite, corpus: TinyCorpus, upstream: Upstream, *words: object
     return suite("extract", *upstream.words, *of_corpus(corpus), "--feature_store", "S", *words, code=code)
 
 
-def test_extraction_fills_a_store_once(suite: Suite, cli: Cli, tiny_corpus: TinyCorpus, upstream: Upstream):
+def test_extraction_fills_a_store_once(
+    suite: Suite, cli: Cli, tiny_corpus: TinyCorpus, upstream: Upstream, caplog: pytest.LogCaptureFixture
+):
+    caplog.set_level(logging.INFO)
     outcome = extract(suite, tiny_corpus, upstream)
     (name,) = collections("S")
     seconds = sum(len(load_audio(path)) for path in tiny_corpus.root.iterdir()) / 16_000
     summary = rf"48 utterances: 48 computed \({seconds:.0f} s of audio, [\d.]+ s per second\), .*; S/{name}"
     assert re.search(summary, outcome.out), outcome.out
-    assert f" {round(seconds)}/{round(seconds)} [" in outcome.err  # the bar reached its end
+    assert f"extract: {round(seconds)} of {round(seconds)} s of audio in 0:0" in caplog.text
     assert upstream.called_for(tiny_corpus) == UTTERANCES + 2
     store = opened("S")
     for file, key in keys_of(tiny_corpus).items():

@@ -86,8 +86,13 @@ def test_training_leaves_the_files_of_the_contract(cli: Cli, tiny_corpus: TinyCo
     assert "states-3.ckpt" not in names  # max_keep: 1
 
 
-def test_log_is_written_as_the_host_writes_it(cli: Cli, tiny_corpus: TinyCorpus):
+def test_logs_are_written_as_the_host_writes_them_and_progress_is_lines(
+    cli: Cli, tiny_corpus: TinyCorpus, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
+):
+    caplog.set_level(logging.INFO)
     train(cli, tiny_corpus)
+    assert [line[:-2] for line in caplog.messages if " steps" in line] == ["overall: 6 of 6 steps in 0:00:"]
+    assert "\r" not in capfd.readouterr().err
     lines = Path("exp/log.log").read_text().splitlines()
     pattern = re.compile(r"(?:New best on dev|train|dev|test) at step \d+: (?:0\.\d+|1\.0|0\.0)")
     assert all(pattern.fullmatch(line) for line in lines), lines

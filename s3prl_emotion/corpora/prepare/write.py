@@ -20,6 +20,7 @@ from s3prl_emotion.corpora.prepare.source_files import ABOUT, LABELS, RATINGS, V
 from s3prl_emotion.corpora.prepare.votes import smoothed
 from s3prl_emotion.errors import AudioError, LabelError, UsageError
 from s3prl_emotion.files.outputs import check_folder, new_folder
+from s3prl_emotion.files.progress import progress
 
 logger = logging.getLogger(__name__)
 
@@ -98,13 +99,11 @@ def write(
 
 def _with_audio(prepared: Prepared, skip_missing: bool) -> tuple[list[Clip], dict[Path, float]]:
     """Return the clips whose audio can be read, and the length of each (s)."""
-    from tqdm import tqdm
-
     if not prepared.clips:
         raise LabelError(f"{prepared.root}: no utterance is left; check ROOT and the options")
     paths = [clip.path for clip in prepared.clips]
     with ThreadPoolExecutor(8) as pool:  # mostly waits for the disk
-        lengths = list(tqdm(pool.map(_length, paths), total=len(paths), desc="audio", disable=None, leave=False))
+        lengths = list(progress(pool.map(_length, paths), "audio", "files", total=len(paths), leave=False))
     seconds: dict[Path, float] = {}
     faulty = []
     for path, length in zip(paths, lengths, strict=True):
