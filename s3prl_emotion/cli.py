@@ -53,6 +53,9 @@ COMMANDS = {
     "tsne": Command("figures.command", "plot utterance embeddings of a head or an upstream in two dimensions"),
     "benchmark": Command("benchmark.command", "run a matrix of systems, upstreams, folds and seeds"),
     "report": Command("report.command", "make tables, figures and a page from a benchmark's results or experiments"),
+    "superb": Command(
+        "superb.command", "score an upstream on SUPERB's emotion task: features, learning rate, five folds, submission"
+    ),
     "submit": Command("submit.command", "write SUPERB's or EMO-SUPERB's submission files, checked against its lists"),
 }
 
@@ -60,6 +63,7 @@ NEEDS_LESS = {  # what to do where memory does not suffice
     "predict": "split long audio with --window, or lower --batch_size or --jobs",
     "serve": "split long audio with --window, or lower --max_seconds",
     "extract": "lower --batch_seconds or --num_workers, or give --max_duration with --cut_eval",
+    "superb": "select one layer with -l, or use a machine with more; the same command goes on",
     "export": "select one layer with -l, or pool with --pooling mean",
     "saliency": "set datarc.max_duration (-o), or select one layer with -l",
     "transcribe": "lower --chunk or --batch_size",

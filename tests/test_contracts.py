@@ -43,7 +43,7 @@ RECORDER = "contracts-recorder"
 HEADS = ("emotion_acnn", "emotion_corr_attn", "emotion_latent", "emotion_multitask", "emotion_tcgru")
 COMMANDS = (
     "audit", "benchmark", "check-upstream", "degrade", "doctor", "export", "extract", "link", "predict", "prepare",
-    "pretrain-rae", "report", "saliency", "serve", "store", "submit", "transcribe", "tsne", "unlink",
+    "pretrain-rae", "report", "saliency", "serve", "store", "submit", "superb", "transcribe", "tsne", "unlink",
 )  # fmt: skip
 TARGETS = ("demo", "test", "test-full", "test-oldest", "lint", "benchmark", "clean")
 NOWHERE = "no/such/labels.csv"

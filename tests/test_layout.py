@@ -14,8 +14,9 @@ import s3prl_emotion
 ROOT = Path(s3prl_emotion.__file__).resolve().parents[1]
 ORDER = (  # a folder imports from those that stand behind it, never from one ahead of it
     "(command lines)",
-    "serve", "submit", "report", "benchmark", "transcribe", "export", "degrade", "audit", "saliency", "rae", "predict",
-    "extract", "training", "downstream", "experts", "loading", "upstream_adapters", "upstreams", "figures", "metrics",
+    "superb", "serve", "submit", "report", "benchmark",
+    "transcribe", "export", "degrade", "audit", "saliency", "rae", "predict", "extract",
+    "training", "downstream", "experts", "loading", "upstream_adapters", "upstreams", "figures", "metrics",
     "store", "corpora", "host", "files", "processes",
     "(leaves)",
 )  # fmt: skip

@@ -4,8 +4,14 @@ from __future__ import annotations
 
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from s3prl_emotion.files.terminal import say
+
+if TYPE_CHECKING:
+    from s3prl_emotion.benchmark import Summary
+
+HINT = "the same command resumes interrupted runs; --retry_failed tries failed ones again"
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -52,14 +58,17 @@ def _run(args: Namespace) -> int:
             f"{rate}: {'failed' if score is None else f'{score:.4f}'}" for rate, score in choice.tried.items()
         )
         say(f"learning rate: {name}: {choice.rate} ({choice.metric} on dev: {scores})")
+    failed = say_failures(summary)
+    counts = f"{len(summary.finished)} runs finished, {len(summary.skipped)} were finished before, {failed} failed"
+    hint = HINT if failed else f"s3prl-emotion report {args.out}"
+    say(f"{args.out}: {counts}; {hint}")
+    return 1 if failed else 0
+
+
+def say_failures(summary: Summary) -> int:
+    """Print what failed, and return the number of failed runs."""
     for name, error in summary.failed.items():
         say(f"failed: {name}: {error}")
     for name, error in summary.given_up.items():
         say(f"failed before: {name}: {error}")
-    failed = len(summary.failed) + len(summary.given_up)
-    counts = f"{len(summary.finished)} runs finished, {len(summary.skipped)} were finished before, {failed} failed"
-    hint = f"s3prl-emotion report {args.out}"
-    if failed:
-        hint = "the same command resumes interrupted runs; --retry_failed tries failed ones again"
-    say(f"{args.out}: {counts}; {hint}")
-    return 1 if failed else 0
+    return len(summary.failed) + len(summary.given_up)

@@ -180,7 +180,7 @@ class MatrixSection(StrictSection):
 
 @dataclass(frozen=True)
 class Matrix:
-    """A matrix as read: the file's keys in ``section``, its named parts as typed mappings."""
+    """A matrix as read: its keys in ``section``, its named parts as typed mappings, the file itself in ``text``."""
 
     path: Path
     section: MatrixSection
@@ -188,6 +188,7 @@ class Matrix:
     systems: dict[str, SystemSection]
     prepare: dict[str, PrepareSection]
     published: tuple[PublishedNumber, ...]
+    text: str
 
     @property
     def folder(self) -> Path:

@@ -290,7 +290,8 @@ def _votes(entry: dict[str, Any], prefix: str) -> Iterator[tuple[str, str]]:
 
 
 def _file_digest(path: Path) -> Any:
-    """Return the SHA-256 of a file; for a folder, of each table in it; ``None`` where there is nothing."""
+    """Return the SHA-256 of a file; for a folder, of each table or SUPERB list in it; ``None`` where there is none."""
     if path.is_dir():
-        return {file.name: _file_digest(file) for file in sorted(path.glob("*.csv"))} or None
+        files = sorted([*path.glob("*.csv"), *path.glob("Session*/*_meta_data.json")])
+        return {str(file.relative_to(path)): _file_digest(file) for file in files} or None
     return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else None

@@ -31,7 +31,20 @@ def read_matrix(path: str | Path) -> Matrix:
         ConfigError: not a matrix, or malformed; says where
     """
     path = Path(path)
-    values = _read_mapping(path)
+    return matrix_of(path, _read_mapping(path), path.read_text(encoding="utf-8"))
+
+
+def matrix_of(path: Path, values: dict[str, Any], text: str) -> Matrix:
+    """Check the content of a matrix file.
+
+    Args:
+        path: of the file, for messages and for the paths in it; it need not exist
+        values: what it holds
+        text: the file as it is written
+
+    Raises:
+        ConfigError: not a matrix, or malformed; says where
+    """
     if values.get("kind") != KIND:
         raise ConfigError(f"{path}: kind: must be {KIND}, got {shown(values.get('kind'))}; a recipe is no matrix")
     section = MatrixSection.read(values, str(path))
@@ -45,6 +58,7 @@ def read_matrix(path: str | Path) -> Matrix:
         {name: SystemSection.read(part or {}, f"{path}: systems.{name}") for name, part in section.systems.items()},
         {name: PrepareSection.read(part or {}, f"{path}: prepare.{name}") for name, part in section.prepare.items()},
         published_numbers(section.published, str(path), section.upstreams, section.systems, section.tests),
+        text,
     )
     _check_lists(matrix)
     _check_upstreams(matrix)

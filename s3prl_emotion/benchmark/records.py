@@ -184,7 +184,7 @@ def _write_all(file: RawIOBase, data: bytes) -> None:
 def write_about(plan: Plan, choices: dict[str, Choice] | None = None) -> None:
     """Write the matrix for the report, its copy for people, and the upstreams' options for the runs."""
     matrix = plan.matrix
-    write_text(plan.out / MATRIX_COPY, matrix.path.read_text(encoding="utf-8"))
+    write_text(plan.out / MATRIX_COPY, matrix.text)
     for path, options in plan.model_options.items():
         write_text(path, yaml.safe_dump(options, sort_keys=False, allow_unicode=True), parents=True)
     about = {

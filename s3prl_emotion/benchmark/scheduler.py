@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import uuid
 from collections import Counter
+from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import dataclass, field
 from typing import Any
@@ -68,13 +69,20 @@ class Execution:
     retry_failed: bool = False
 
 
-def run_matrix(plan: Plan, jobs: int | None = None, device: str | None = None, **options: Any) -> Summary:
+def run_matrix(
+    plan: Plan,
+    jobs: int | None = None,
+    device: str | None = None,
+    before: Callable[[], None] | None = None,
+    **options: Any,
+) -> Summary:
     """Run all runs of a plan that are not finished.
 
     Args:
         plan: the expanded matrix
         jobs: runs at a time
         device: ``--device`` of the runs
+        before: called once the matrix is checked and the directory locked, before the first run starts
         options: the other attributes of :class:`Execution`
 
     Raises:
@@ -92,6 +100,8 @@ def run_matrix(plan: Plan, jobs: int | None = None, device: str | None = None, *
         new_folder(plan.out, "--out ", notes=NO_RUNS),
         locked(plan.out / ".lock", f"{plan.out}: another benchmark is running there"),
     ):
+        if before is not None:
+            before()
         session = uuid.uuid4().hex
         with _executor(plan, session, how) as executor:
             write_about(plan)

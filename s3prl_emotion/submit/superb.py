@@ -90,6 +90,16 @@ def superb_submission(
     return SuperbSubmission(scores, _track(by_fold, meta_data), tuple(notes))
 
 
+def check_lists(folder: Path) -> None:
+    """Check that a folder holds the test lists of SUPERB's five folds, before anything is trained on them.
+
+    Raises:
+        LabelError: a list is missing or malformed, has other classes, or lists an id twice
+    """
+    for fold in FOLDS:
+        _test_list(folder, fold)
+
+
 def _five_folds(runs: Sequence[FoldRun], unfinished: dict[str, str]) -> dict[str, FoldRun]:
     by_fold: dict[str, FoldRun] = {}
     for run in runs:
