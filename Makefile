@@ -5,13 +5,16 @@ CONSTRAINTS ?= constraints.txt
 BIN := $(VENV)/bin
 WORKERS ?= 2
 DEMO ?= result/demo
+TIMES ?= 50
+SOAKED ?= tests/test_ending.py tests/loading/test_loader_ends.py tests/loading/test_loader_processes.py tests/training/test_ended.py \
+	tests/serve/test_connections.py
 # uv installs what pip does, in less than half the time. An index of your own is named by UV_INDEX_URL, not by pip's files.
 # Neither compiles modules, which takes over a minute for 20,000 of them: Python does so on the first import.
 INSTALL := $(BIN)/uv pip install --quiet --python $(BIN)/python
 GET_UV := $(BIN)/pip install --quiet --no-compile -c $(CONSTRAINTS) uv
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: demo test test-full test-oldest lint benchmark docs clean
+.PHONY: demo test test-full soak test-oldest lint benchmark docs clean
 
 demo: $(VENV)/.installed
 	$(BIN)/run_downstream.py -m train -u fbank_no_cmvn -d emotion_corr_attn -c recipes/demo/emotion_corr_attn.yaml -p $(DEMO) --overwrite
@@ -27,6 +30,10 @@ test: $(VENV)/.installed-test
 
 test-full: $(VENV)/.installed-test
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -m full
+
+# Tests of processes, again and again: they must not depend on who is faster. tests/soak/kills.py repeats those that kill trainings.
+soak: $(VENV)/.installed-test
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist load -m "full or not full" --count $(TIMES) --durations 40 $(SOAKED)
 
 # The low end of setup.cfg's ranges, where stock s3prl runs unpatched; Python 3.11.
 test-oldest:

@@ -170,11 +170,11 @@ def test_a_killed_training_goes_on_in_the_same_benchmark(benchmark: Benchmark):
 
 
 @pytest.mark.parametrize("executor", ["local", "ray"])
-def test_asked_to_end(benchmark: Benchmark, executor: str):
+def test_asked_to_end(benchmark: Benchmark, executor: str, tmp_path: Path):
     """Its runs end with it and keep their last step; the same command goes on without waiting for a lock."""
     if executor == "ray":
         pytest.importorskip("ray")
-    out, words = f"asked_{executor}", ("--executor", executor)
+    out, words = tmp_path.name, ("--executor", executor)
     process = benchmark.start(out, *words)
     states = benchmark.folder / out / "runs"
     assert benchmark.wait_for(lambda: list(states.glob("*/*/*/exp/states-*.ckpt")), process), benchmark.said(out)
@@ -322,21 +322,21 @@ def cluster(tmp_path: Path) -> Iterator[tuple[str, list[subprocess.Popen[bytes]]
 
 def test_nodes_of_a_cluster(benchmark: Benchmark, cluster: tuple[str, list[subprocess.Popen[bytes]]], tmp_path: Path):
     """By address, over two nodes; one dies while it trains, the other takes its run over."""
-    address, nodes = cluster
+    (address, nodes), out = cluster, tmp_path.name
     words = ("--executor", "ray", "--ray-address", address)
-    process = benchmark.start("ray_nodes", *words)
+    process = benchmark.start(out, *words)
     try:
-        states = benchmark.folder / "ray_nodes/runs"
+        states = benchmark.folder / out / "runs"
         both = benchmark.wait_for(lambda: len(list(states.glob("*/*/*/exp/states-*.ckpt"))) == 2, process)
-        assert both, benchmark.said("ray_nodes")
+        assert both, benchmark.said(out)
         children = [set(descendants(node.pid)) for node in nodes]
-        assert all(set(benchmark.alive("ray_nodes")) & family for family in children)  # a run on each
+        assert all(set(benchmark.alive(out)) & family for family in children)  # a run on each
         kill_with_children(nodes[0].pid)
         (tmp_path / "go").touch()
-        assert process.wait(240) == 0, benchmark.said("ray_nodes")
+        assert process.wait(240) == 0, benchmark.said(out)
     finally:
         process.kill()
-    assert_equal(benchmark.folder, "whole", "ray_nodes")
+    assert_equal(benchmark.folder, "whole", out)
     assert nodes[1].poll() is None  # the cluster is not the benchmark's to end
 
 

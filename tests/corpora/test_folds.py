@@ -217,7 +217,7 @@ tables = st.lists(
 ).filter(lambda rows: len({speaker for _, speaker in rows}) >= 3)
 
 
-@settings(max_examples=150, deadline=None, derandomize=True)
+@settings(max_examples=75, deadline=None, derandomize=True)
 @given(rows=tables, data=st.data())
 def test_splits_of_any_table_are_sound(rows: list[tuple[str, int]], data: st.DataObject):
     table = pd.DataFrame(rows, columns=["EmoClass", "SpkrID"]).astype(str)

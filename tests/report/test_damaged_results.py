@@ -104,6 +104,7 @@ def damaged_lines(line: dict[str, Any]) -> Iterator[bytes]:
     yield json.dumps(changed(line, ("splits", "test", "predictions"), "../x_predictions.csv")).encode()
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_no_damaged_line_counts(folder: Path, caplog: pytest.LogCaptureFixture):
     """Each stands behind the valid lines, where it would replace one if it counted."""
     path = folder / RESULTS

@@ -74,6 +74,7 @@ def test_ranks_are_by_the_mean_over_runs_within_each_split(made: Path):
             assert (row["rank"], row["head"], row["track"]) == (str(entry.rank), entry.head, entry.track.name)
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_equals_share_a_rank_and_what_lacks_the_metric_is_last(tmp_path: Path):
     folder = write_study(tmp_path, folds=["fold1"], splits=["test"])
     lines = lines_of(folder)
@@ -126,6 +127,7 @@ def test_the_page_says_which_track(made: Path):
     assert "less constrained" in (made / "report.tex").read_text()
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_a_missing_metrics_file_leaves_the_track_unknown(tmp_path: Path):
     folder = write_study(tmp_path, folds=["fold1"], splits=["test"])
     for path in folder.rglob("*_metrics.json"):
@@ -170,6 +172,7 @@ def test_what_was_run(made: Path):
     assert "pooling: corr_attn" in (made / "report.html").read_text()
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_runs_that_differ_are_told_apart(tmp_path: Path):
     folder = write_study(tmp_path, folds=["fold1"], seeds=(1, 2, 3, 4), splits=["test"])
     lines = lines_of(folder)
@@ -343,6 +346,7 @@ def test_which_papers_are_shown(heads: list[str], papers: set[str]):
     assert {result.paper.key for result in for_orientation(heads)} == papers
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_other_data_is_marked(made: Path, tmp_path: Path):
     for group in groups(for_orientation(["emotion_corr_attn"]), ["IEMOCAP"]):
         assert not group.other

@@ -178,6 +178,7 @@ def test_intervals_and_differences_of_one_seed_are_the_librarys(tmp_path: Path):
     assert analysis.parts[0].rows[0].scores["CCC.EmoAct"].difference is None  # the baseline
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_classes(tmp_path: Path):
     folder = write_benchmark(tmp_path, kind="categorical", seeds=[1, 2])
     write_report(analyse(load_study([folder]), resamples=1000), folder)
@@ -259,6 +260,7 @@ def test_mse_per_bin_counts_utterances_once(made: Path):
 # --- what is missing or does not fit ----------------------------------------------------------------------------------
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_missing_runs_are_named_with_the_reason(tmp_path: Path):
     folder = write_benchmark(tmp_path)
     lines = (folder / "results.jsonl").read_text().splitlines(keepends=True)
@@ -373,6 +375,7 @@ def experiment(folder: Path, level: float, kind: str = "dimensional", fold: str 
     return folder
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_two_experiments_are_compared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any):
     monkeypatch.chdir(tmp_path)
     experiment(Path("a/exp"), 0.3), experiment(Path("b/exp"), 0.9)
@@ -391,6 +394,7 @@ def test_two_experiments_are_compared(tmp_path: Path, monkeypatch: pytest.Monkey
     assert re.search(r"\| b \| \+0\.\d{3} \\\[\+0\.\d{3}, \+0\.\d{3}\\\], p [=<] 0\.0\d+ \*", text.replace("\\*", "*"))
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_one_experiment_writes_into_itself(tmp_path: Path):
     experiment(tmp_path / "exp", 0.5, kind="categorical")
     experiment(tmp_path / "exp", 0.5, kind="categorical", fold="fold2")
@@ -590,6 +594,7 @@ def test_the_same_twice(made: Path, tmp_path: Path):
         assert path.read_bytes() == (made / path.relative_to(tmp_path)).read_bytes()
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_one_system_of_one_run(tmp_path: Path):
     folder = write_benchmark(tmp_path, systems=["only"], folds=["fold1"], seeds=[1], published=[])
     files = write_report(analyse(load_study([folder]), resamples=1000), folder)
@@ -600,6 +605,7 @@ def test_one_system_of_one_run(tmp_path: Path):
     Page((folder / "report.html").read_text())
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_a_metric_that_is_not_defined(tmp_path: Path):
     folder = write_benchmark(tmp_path, folds=["fold1"], seeds=[1])
     lines = [json.loads(line) for line in (folder / "results.jsonl").read_text().splitlines()]
@@ -613,6 +619,7 @@ def test_a_metric_that_is_not_defined(tmp_path: Path):
     assert rows_of(folder)["up", "test", SYSTEMS[1], "Pearson.EmoVal"]["mean"] == ""
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_a_full_disk(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     analysis = analyse(load_study([made]), resamples=1000)
     fill_disk(monkeypatch)

@@ -596,6 +596,7 @@ def test_one_gender_none_and_one_speaker(tmp_path: Path, split: dict[str, Any]):
     assert re.search(r"\bnan\b", (folder / "report.html").read_text()) is None
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_experiments_without_a_benchmark(tmp_path: Path):
     folder = full(tmp_path / "bench", ["only"])
     exp = folder / "runs/only/fold1-1/exp"
@@ -626,6 +627,7 @@ def test_a_figure_is_drawn_once_for_page_and_file(tmp_path: Path):
     assert [text for text in root.itertext() if "<b>" in text] == ["a <b>"]
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_a_run_of_the_command_line(cli: Cli, tiny_corpus: TinyCorpus):
     """Its curves are those of its ``log.log``; a head of classes alone has no hypotheses and no graders."""
     cli("-m", "train", "-u", "fbank_no_cmvn", "-d", "emotion_corr_attn", "-p", "exp", "-o", tiny_corpus.overrides())

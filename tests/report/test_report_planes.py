@@ -279,6 +279,7 @@ def test_many_damaged_files_are_not_all_named(tmp_path: Path):
         read_plane(load_study([tmp_path]).runs[0], "test")
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_an_experiment_of_the_command_line(cli: Cli, tiny_corpus: TinyCorpus):
     keep_them = {"downstream_expert.embeddings": True}
     words = ("-m", "train", "-u", "fbank_no_cmvn", "-d", "emotion_corr_attn", "-p", "exp")

@@ -174,6 +174,7 @@ def test_figures():
 # --- in a report ------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_runs_of_the_search_count_in_nothing(tmp_path: Path):
     """The same scores, ranks, intervals and differences with the search's runs beside the results as without."""
     plain = write_benchmark(tmp_path / "plain_", kind="categorical", systems=SYSTEMS, seeds=(1,), published=[])
@@ -189,6 +190,7 @@ def test_runs_of_the_search_count_in_nothing(tmp_path: Path):
     assert "learning_rates" not in {path.stem for path in plain.iterdir()}
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_the_page_markdown_latex_and_csv_have_it(tmp_path: Path):
     folder = with_search(tmp_path / "made")
     files = write_report(analyse(load_study([folder]), resamples=1000), folder)

@@ -55,6 +55,7 @@ def test_sections_are_listed_once_and_told_apart():
     assert len(set(anchors)) == len(anchors)
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_a_new_section_is_in_every_format(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(report, "SECTIONS", (*SECTIONS[:2], Counts, *SECTIONS[2:], Remark))
     folder = write_benchmark(tmp_path, splits=["test", "test_5dB"], systems=["one", "two"], published=[])

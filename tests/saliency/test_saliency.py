@@ -40,7 +40,7 @@ def correlation(a: Array, b: Array) -> float:
     """|Cov(a, b) / (σa σb)|, 0 where one does not vary."""
     if (a == a[0]).all() or (b == b[0]).all():
         return 0.0
-    covariance = sum((x - a.mean()) * (y - b.mean()) for x, y in zip(a, b, strict=True)) / len(a)
+    covariance = float(np.mean((a - a.mean()) * (b - b.mean())))
     return abs(covariance) / (a.std() * b.std())
 
 
