@@ -118,7 +118,7 @@ def _lock(folder: Path, held: ExitStack) -> None:
     folder.resolve().mkdir(parents=True, exist_ok=True)  # resolved: where a link's target was just set aside
     held.enter_context(locked(folder / LOCK, _busy(folder)))
     remove_left(folder.resolve())
-    held.callback(remove_if_empty, folder)
+    held.push(lambda kind, error, trace: None if kind is None else remove_if_empty(folder))
 
 
 def _busy(folder: Path) -> str:

@@ -23,7 +23,7 @@ def made_folder(args: Namespace, held: ExitStack) -> str:
 
     Args:
         args: of the command line
-        held: when it is closed, the folder is removed if nothing was computed in it
+        held: when it is closed by an error, the folder is removed if nothing was computed in it
 
     Raises:
         UsageError: it cannot be made
@@ -42,7 +42,7 @@ def _make(head: str, held: ExitStack) -> str:
         folder = next(path for path in _names(wanted) if _is_made(path))
     except OSError as error:
         raise UsageError(f"{wanted}: cannot be made ({error.strerror}); name another folder with -p") from error
-    held.callback(_remove, folder, new)
+    held.push(lambda kind, error, trace: None if kind is None else _remove(folder, new))
     logger.info("no -n or -p: this run goes to %s", folder)
     return str(folder)
 

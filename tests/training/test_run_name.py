@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from conftest import LAUNCHER, Cli, Run, TinyCorpus
 
+from s3prl_emotion.errors import UsageError
 from s3prl_emotion.training import run_name
 from s3prl_emotion.training.run_name import RUNS, made_folder
 
@@ -40,6 +41,14 @@ def test_training_without_a_name(cli: Cli, tiny_corpus: TinyCorpus, caplog: pyte
     assert list(RUNS.iterdir()) == [folder]
 
 
+@pytest.mark.parametrize("words", [(), ("-p", "exp")])
+def test_a_run_that_saves_nothing_keeps_its_folder(cli: Cli, tiny_corpus: TinyCorpus, words: tuple[str, ...]):
+    steps = {"runner.total_steps": 1, "runner.eval_step": 9, "runner.save_step": 9, "runner.log_step": 9}
+    cli(*UPSTREAM, "-d", "emotion_corr_attn", *words, "-o", tiny_corpus.overrides(**steps))
+    (folder,) = RUNS.iterdir() if not words else [Path("exp")]
+    assert {path.name.split("_")[0] for path in folder.glob("*.yaml")} == {"args", "config"}
+
+
 @pytest.mark.parametrize("head", ["emotion_corr_attn", "emotion"])
 def test_a_start_that_fails_leaves_no_folder(cli: Cli, head: str):
     made = []
@@ -57,10 +66,11 @@ def test_runs_of_the_same_second_have_folders_of_their_own(tmp_path: Path, monke
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(run_name, "datetime", Clock)
     args = Namespace(local_rank=None, downstream="emotion")
-    with ExitStack() as held:
-        made = [made_folder(args, held) for _ in range(3)]
-        assert made == [f"result/downstream/emotion_2026-11-29_21-00-00{end}" for end in ("", "_2", "_3")]
-        Path(made[0], "states-1.ckpt").touch()
+    held = ExitStack()
+    made = [made_folder(args, held) for _ in range(3)]
+    assert made == [f"result/downstream/emotion_2026-11-29_21-00-00{end}" for end in ("", "_2", "_3")]
+    Path(made[0], "states-1.ckpt").touch()
+    held.__exit__(UsageError, UsageError(), None)
     assert [path.name for path in RUNS.iterdir()] == ["emotion_2026-11-29_21-00-00"]
 
 
