@@ -9,7 +9,7 @@ from typing import Any
 import yaml
 
 from s3prl_emotion.benchmark.plan import Plan
-from s3prl_emotion.benchmark.records import MATRIX_COPY, RESULTS, SESSION, TRIALS, finished_runs, read_lines
+from s3prl_emotion.benchmark.records import ABOUT, MATRIX_COPY, RESULTS, SESSION, TRIALS, finished_runs, read_lines
 from s3prl_emotion.errors import EmotionError, UsageError
 from s3prl_emotion.limits import shown
 from s3prl_emotion.yaml_files import read_yaml
@@ -33,15 +33,13 @@ def check_own(plan: Plan, out: Path) -> None:
     where = f"--out {out}"
     _, store, *_ = plan.runs[0].store_flags
     another = f"name another --out; with --feature_store {store} the features are used again"
-    left = plan.out / MATRIX_COPY
-    if not left.is_file():
-        others = sorted(item.name for item in os.scandir(plan.out) if item.name not in BEFORE_A_RUN)
-        if others:
-            raise UsageError(f"{where}: holds {others[0]}, but no run of this command; name another --out")
-        return
-    difference = first_difference(_read(left), yaml.safe_load(plan.matrix.text))
-    if difference:
-        raise UsageError(f"{where}: holds another run ({difference}); {another}")
+    others = sorted(item.name for item in os.scandir(plan.out) if item.name not in BEFORE_A_RUN)
+    if others and not {MATRIX_COPY, ABOUT} & set(others):
+        raise UsageError(f"{where}: holds {others[0]}, but no run of this command; name another --out")
+    if MATRIX_COPY in others:
+        difference = first_difference(_read(plan.out / MATRIX_COPY), yaml.safe_load(plan.matrix.text))
+        if difference:
+            raise UsageError(f"{where}: holds another run ({difference}); {another}")
     for file, runs in ((RESULTS, plan.runs), (TRIALS, plan.trials)):
         done = finished_runs(read_lines(plan.out / file))
         for run in runs:
@@ -71,7 +69,7 @@ def _leaves(prefix: str, values: dict[str, Any]) -> list[tuple[str, Any]]:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        values = read_yaml(path, "it was removed")
+        values = read_yaml(path, "cannot be read")
     except EmotionError as error:
         raise UsageError(f"{error}; remove that file to go on with its run, or name another --out") from error
     if not isinstance(values, dict):

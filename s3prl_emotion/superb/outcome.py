@@ -19,8 +19,8 @@ from s3prl_emotion.superb.protocol import SYSTEM
 
 ARCHIVE, PAGE, SCORES = "predict.zip", "report.html", "superb.json"
 TRACKS = {
-    "constrained": "as SUPERB's own downstream: this is what its leaderboard compares",
-    "less constrained": "the upstream is frozen, but the training is not SUPERB's: name it beside the score",
+    "constrained": "SUPERB's own downstream, with a frozen upstream; its leaderboard compares such scores",
+    "less constrained": "the upstream is frozen, but the training is not SUPERB's; say so beside the score",
     "unconstrained": "the upstream was trained too: not comparable with frozen upstreams",
 }
 

@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import re
 import shutil
+import signal
+import time
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
-from conftest import TinyCorpus, write_superb_corpus
+from conftest import SOURCE, TinyCorpus, write_superb_corpus
+from test_store_reliability import Nursery
 
 import s3prl_emotion.cli
 from s3prl_emotion import host
+from s3prl_emotion.benchmark import read_results
 from s3prl_emotion.benchmark.processes import Processes
 from s3prl_emotion.corpora.superb import drawn_validation
 from s3prl_emotion.report import Score
@@ -149,7 +154,7 @@ def test_from_the_lists_to_the_submission(suite: Command, lists: TinyCorpus, fak
     assert "so not comparable with the score of these lists" in out
     assert "  > fbank_no_cmvn: 75.00 %\n    WavLM Large: 70.62 %" in out
     assert "WavLM Large: 70.62 %; ours is 4.38 higher; it is " in out
-    assert "SUPERB track: less constrained: the upstream is frozen, but the training is not SUPERB's" in out
+    assert "SUPERB track: less constrained: the upstream is frozen, but the training is not SUPERB's;" in out
     assert "total_steps 6 (SUPERB: 30000)" in out
     assert "note: the lists are not SUPERB's own" in out
     scores = json.loads(Path("B/superb.json").read_text())
@@ -178,6 +183,59 @@ def test_a_failed_run_is_named_and_repeated(suite: Command, lists: TinyCorpus, f
     suite(*words(lists, "B", "--retry_failed"))
     assert fake.kinds() == ["fold4-seed1337 train", "fold4-seed1337 test"]
     assert Path("B/predict.zip").exists()
+
+
+# --- runs in forks of one process -------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def nursery() -> Iterator[Nursery]:
+    folders = os.pathsep.join([SOURCE, str(Path(__file__).parents[1]), str(Path(__file__).parent)])
+    nursery = Nursery("forked_runs", "s3prl_emotion.superb.outcome", PYTHONPATH=folders)
+    yield nursery
+    nursery.end()
+
+
+def until(happened: Callable[[], bool], seconds: float = 180) -> None:
+    end = time.monotonic() + seconds
+    while not happened():
+        assert time.monotonic() < end, "it never came"
+        time.sleep(0.005)
+
+
+@pytest.mark.full
+def test_killed_and_resumed(lists: TinyCorpus, nursery: Nursery, tmp_path: Path):
+    """Killed while it computes features, searches a rate and trains folds, it comes to what an undisturbed one does."""
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    assert nursery.wait(nursery.start("s3prl-emotion", *words(lists, whole), to=tmp_path / "whole.log")) == 0, left(
+        tmp_path, "whole"
+    )
+    moments = ("store/*/*.features", "search/*/*/fold1-seed1337-lr0.1/exp/log.log", "results.jsonl")
+    for moment in moments:
+        process = nursery.start("s3prl-emotion", *words(lists, killed), to=tmp_path / "killed.log")
+        until(lambda: any(killed.glob(moment)))  # noqa: B023
+        os.kill(process, signal.SIGKILL)
+        assert nursery.wait(process) == -signal.SIGKILL, left(tmp_path, "killed")
+    assert nursery.wait(nursery.start("s3prl-emotion", *words(lists, killed), to=tmp_path / "killed.log")) == 0, left(
+        tmp_path, "killed"
+    )
+    for name in ("results.jsonl", "search.jsonl"):
+        lines = [read_results(folder / name) for folder in (whole, killed)]
+        assert len(lines[0]) == len((killed / name).read_text().splitlines()) == (5 if name == "results.jsonl" else 2)
+        for run, line in lines[0].items():
+            assert {key: lines[1][run][key] for key in ("definition", "splits")} == {
+                key: line[key] for key in ("definition", "splits")
+            }
+    for name in ("predict.zip", "superb.json"):
+        assert (killed / name).read_bytes() == (whole / name).read_bytes()
+    assert "fbank_no_cmvn" in (killed / "report.html").read_text()
+    assert left(tmp_path, "killed").replace(str(killed), "") == left(tmp_path, "whole").replace(str(whole), "")
+
+
+def left(folder: Path, name: str) -> str:
+    """What the last command printed that worked in a folder, without its log."""
+    text = (folder / f"{name}.log").read_text()
+    return text[text.find("learning rate: ") :]
 
 
 # --- what is refused --------------------------------------------------------------------------------------------------
@@ -257,7 +315,10 @@ def test_a_folder_belongs_to_one_run(suite: Command, lists: TinyCorpus, fake: Fa
     path.write_text(json.dumps(content))
     Path("B/matrix.yaml").write_text("{")
     assert "B/matrix.yaml" in refused(suite, words(corpus, "B"))
-    Path("B/matrix.yaml").write_bytes(before[Path("B/matrix.yaml")])
+    Path("B/matrix.yaml").unlink()  # as the message says
+    fake.kinds()
+    suite(*words(corpus, "B"))
+    assert fake.kinds() == []
     assert {path: path.read_bytes() for path in Path("B").rglob("*") if path.is_file()} == before
     Path("other").mkdir()
     Path("other/thesis.tex").write_text("")
