@@ -26,6 +26,7 @@ from s3prl_emotion.files.progress import SECONDS_APART, clock, is_terminal
 
 logger = logging.getLogger(__name__)
 POLL_SECONDS = 1.0
+MOST_NAMED = 3  # runs in a line of the log
 TAIL = 4_000  # bytes at a log's end that hold its last line of progress
 STEPS = re.compile(r"overall: (\d+) of (\d+) steps")
 BEST = re.compile(r"^New best on dev at step (\d+): (\S+)$", re.MULTILINE)
@@ -113,7 +114,9 @@ class Board:
                 self.progress[name] = progress_of(run, state.doing)
         if self.logs and self.polled - self.logged >= SECONDS_APART:
             self.logged = self.polled
-            logger.info("%s", self.summary())
+            steps = [(name, now) for name, now in self.progress.items() if now.step is not None][:MOST_NAMED]
+            runs = "".join(f"; {name}: {now.step} of {now.steps} steps" for name, now in steps)
+            logger.info("%s%s", self.summary(), runs)
 
     def summary(self) -> str:
         """Return the counts of runs, and the estimated time left."""

@@ -50,7 +50,7 @@ class Processes:
     def __init__(self, threads: int | None = None, folder: str | None = None) -> None:
         self.folder = folder
         self.kept: tuple[int, ...] = ()
-        self.environment = {"TQDM_MININTERVAL": "10", **os.environ}  # s; progress bars would fill the log
+        self.environment = {"TQDM_MININTERVAL": "10", **os.environ}  # s; other libraries' bars would fill the log
         paths = [str(PACKAGE.parent), *filter(None, [os.environ.get("PYTHONPATH")])]
         self.environment["PYTHONPATH"] = os.pathsep.join(paths)
         if threads is not None:

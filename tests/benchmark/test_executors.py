@@ -547,7 +547,7 @@ def test_the_table(plan_of: Plans, caplog: pytest.LogCaptureFixture):
     board.poll()
     board.polled = 0.0
     board.poll()  # a line is out already
-    assert caplog.messages == ["3 finished, 1 running, 1 failed, 5 waiting"]
+    assert caplog.messages == [f"3 finished, 1 running, 1 failed, 5 waiting; {MEAN}: 3 of 6 steps"]
     board.end(runs[0], seconds=10.0)
     assert board.seconds_left() == pytest.approx(10.0 * 5)
     board.took["corr"] = [20.0, 40.0]
