@@ -949,7 +949,7 @@ def test_errors_are_one_line(suite: Callable[..., str], tmp_path: Path, tiny_cor
 @pytest.mark.full
 def test_kill_9_and_restart(tmp_path: Path, tiny_corpus: TinyCorpus):
     """The runs of a killed benchmark end with it; restarted, it comes to what an undisturbed one comes to."""
-    recipe = recipe_for(tiny_corpus, **{"runner.total_steps": 120, "runner.save_step": 10, "runner.eval_step": 10})
+    recipe = recipe_for(tiny_corpus, **{"runner.total_steps": 60, "runner.save_step": 10, "runner.eval_step": 30})
     write_matrix(tmp_path, recipe, seeds=[1, 2])
     env = {**os.environ, "PYTHONPATH": SOURCE, "OMP_NUM_THREADS": "1"}
     code = (
