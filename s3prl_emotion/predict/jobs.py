@@ -55,12 +55,8 @@ class Processes:
     number of threads.
     """
 
-    def __init__(self, arguments: ModelArguments, jobs: int) -> None:
-        threads = None if "OMP_NUM_THREADS" in os.environ else max(1, len(os.sched_getaffinity(0)) // jobs)
-        self.jobs = jobs
-        self.pool = ProcessPoolExecutor(
-            jobs, multiprocessing.get_context("spawn"), initializer=_begin, initargs=(arguments, threads)
-        )
+    def __init__(self, pool: ProcessPoolExecutor, jobs: int) -> None:
+        self.pool, self.jobs = pool, jobs
         self.about: About = self._result(self._submit(_about))
         if not self._result(self._submit(_training_is_known)):
             logger.warning("%s: %s", self.about.checkpoint, NOT_KNOWN)
@@ -111,11 +107,15 @@ def workers(arguments: ModelArguments, jobs: int) -> Iterator[ThisProcess | Proc
         yield ThisProcess(arguments)
         return
     others = set(multiprocessing.active_children())
+    threads = None if "OMP_NUM_THREADS" in os.environ else max(1, len(os.sched_getaffinity(0)) // jobs)
+    pool = ProcessPoolExecutor(
+        jobs, multiprocessing.get_context("spawn"), initializer=_begin, initargs=(arguments, threads)
+    )
     with ExitStack() as stack:
+        stack.callback(pool.shutdown, cancel_futures=True)  # else Python's exit may write to its thread's closed pipe
         stack.callback(_end, others)
-        processes = Processes(arguments, jobs)
-        yield processes
-        processes.pool.shutdown()
+        yield Processes(pool, jobs)
+        pool.shutdown()
 
 
 def _end(others: set[Any]) -> None:
