@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 import soundfile
+import torch
 from conftest import RATE, Cli, TinyCorpus, tone
 
 import s3prl_emotion
@@ -109,7 +110,8 @@ def test_memory_to_spare_changes_nothing(ckpt: Path, shelf: Path):
 
 def test_processes_share_the_memory(ckpt: Path, monkeypatch: pytest.MonkeyPatch):
     predictor = s3prl_emotion.load(ckpt)
-    need = predictor._model.memory.need(60 * RATE)
+    with torch.no_grad():
+        need = predictor._model.memory.need(60 * RATE)
     assert need is not None
     monkeypatch.setattr(memory, "free_memory", lambda device: 2 * need)
     assert predictor.longest() > 100 * RATE
