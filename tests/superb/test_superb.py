@@ -176,13 +176,24 @@ def test_a_failed_run_is_named_and_repeated(suite: Command, lists: TinyCorpus, f
     fake.fails = "fold4"
     out, _ = suite(*words(lists, "B", "--retries", "0"), code=1)
     assert "failed: fbank_no_cmvn | mean pooling | fold4 | seed 1337: as asked" in out
-    assert "4 of 5 runs finished; the same command resumes interrupted runs; --retry_failed tries failed" in out
+    assert "4 of 5 folds finished; the same command resumes interrupted runs; --retry_failed tries failed" in out
     assert not Path("B/predict.zip").exists()
     fake.fails = ""
     fake.kinds()
     suite(*words(lists, "B", "--retry_failed"))
     assert fake.kinds() == ["fold4-seed1337 train", "fold4-seed1337 test"]
     assert Path("B/predict.zip").exists()
+
+
+def test_a_rate_that_cannot_be_trained_is_out(suite: Command, lists: TinyCorpus, fake: Fake):
+    """The highest rates of SUPERB's search may diverge; the best of the others is taken."""
+    fake.fails = "lr0.01"
+    out, _ = suite(*words(lists, "B", "--retries", "0"))
+    assert "failed: fbank_no_cmvn | mean pooling | fold1 | seed 1337 | lr 0.01: as asked" in out
+    assert "learning rate: 0.1, the best of 2 on dev of fold1 (0.01: failed, 0.1: 14.29 %)" in out
+    again, _ = suite(*words(lists, "B", "--retries", "0"))
+    assert "failed before: fbank_no_cmvn | mean pooling | fold1 | seed 1337 | lr 0.01: as asked" in again
+    assert json.loads(Path("B/superb.json").read_text())["search"]["0.01"] is None
 
 
 # --- runs in forks of one process -------------------------------------------------------------------------------------
