@@ -122,6 +122,17 @@ def own_tiny_corpus(tiny_corpus: TinyCorpus, tmp_path: Path) -> TinyCorpus:
 
 
 @pytest.fixture
+def one_thread() -> Iterator[None]:
+    """Sums are made in one order: torch uses one thread."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture
 def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
     """Panels of a report are empty, for tests that look at tables and words: drawing is most of a report's time."""
     empty = '<svg width="1pt" height="1pt" viewBox="0 0 1 1" xmlns="http://www.w3.org/2000/svg"></svg>'

@@ -15,7 +15,6 @@ import shutil
 import struct
 import sys
 import uuid
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -46,13 +45,7 @@ from s3prl_emotion.store import store as store_module
 from s3prl_emotion.upstreams.featurizer import Featurizer
 from s3prl_emotion.upstreams.utterance import UtteranceUpstream
 
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 # --- featurizer ----------------------------------------------------------------------------------------------------
