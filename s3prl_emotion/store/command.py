@@ -12,6 +12,7 @@ from rich.table import Table
 from s3prl_emotion.errors import UsageError, visible
 from s3prl_emotion.files.terminal import say
 from s3prl_emotion.store import upkeep
+from s3prl_emotion.store.means import MEANS
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -38,16 +39,17 @@ def run(args: Namespace) -> int:
 
 
 def _list(args: Namespace) -> int:
-    columns = ("collection", "checkpoint", "layers x dim", "type", "of", "utterances", "GB", "begun")
+    columns = ("collection", "checkpoint", "layers x dim", "type", "of", "utterances", "GB", "begun", "means")
     table = Table(*columns, box=None)
     for item in upkeep.collections(args.folder):
         identity = item.about["identity"]
         layer = identity.get("layer")
         what = f"{identity.get('selection')}{'' if layer is None else f' layer {layer}'}"
         what += ", batched" if identity.get("batched") else ""
-        size, dtype = f"{item.bytes / 1e9:.3f}", str(identity.get("dtype"))
+        size, dtype = f"{_total(item) / 1e9:.3f}", str(identity.get("dtype"))
         ckpt = str(item.about["by"].get("ckpt") or "")
-        words = (item.folder.name, ckpt, item.shape, dtype, what, str(item.utterances), size, item.about["made"])
+        means = ", ".join(f"{number}{name.removeprefix(MEANS)}" for name, number in item.means.items())
+        words = (item.folder.name, ckpt, item.shape, dtype, what, str(item.utterances), size, item.about["made"], means)
         table.add_row(*(escape(visible(word)) for word in words))
     Console(width=160, soft_wrap=True).print(table)
     return 0
@@ -57,14 +59,22 @@ def _size(args: Namespace) -> int:
     collections = upkeep.collections(args.folder)
     for item in collections:
         say(f"{item.bytes:>15}  {item.folder.name}")
-    say(f"{sum(item.bytes for item in collections):>15}  {args.folder}")
+        for name, size in item.means_bytes.items():
+            say(f"{size:>15}  {item.folder.name}/{name}")
+    say(f"{sum(map(_total, collections)):>15}  {args.folder}")
     return 0
+
+
+def _total(item: upkeep.Collection) -> int:
+    """Return the bytes of a collection, means included."""
+    return item.bytes + sum(item.means_bytes.values())
 
 
 def _verify(args: Namespace) -> int:
     bad = 0
     for verdict in upkeep.verify(args.folder):
-        say(f"{verdict.folder.name}: {verdict.good} good, {verdict.bad} damaged")
+        means = f"; {verdict.means} means good" if verdict.means else ""
+        say(f"{verdict.folder.name}: {verdict.good} good, {verdict.bad} damaged{means}")
         if verdict.about:
             say(f"  damaged: {verdict.about}")
         for stem in verdict.segments:

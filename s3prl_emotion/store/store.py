@@ -71,6 +71,7 @@ class FeatureStore:
         self.writer: SegmentWriter | None = None
         self.refreshed = 0.0
         self.device = device
+        self.writable, self.is_made = True, False
         self.writable = self._open(device)
         self.refresh()
 
@@ -120,10 +121,29 @@ class FeatureStore:
         if self.writable:
             if self.writer is None:
                 if not self.folder.is_dir():
-                    self._make()
+                    self.make()
                 self.writer = SegmentWriter(self.folder)
             self._read_segment(self.writer.append(key, stack, samples))
         return stack
+
+    def make(self) -> None:
+        """Make the folder of the collection with its description, where they are missing.
+
+        Raises:
+            StoreError: they cannot be written
+        """
+        about = self.folder / ABOUT
+        if not self.writable or (self.is_made and about.is_file()):
+            return
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            if not self._is_described(about, self.device):
+                write_json(about, self._about(self.device))
+            self.is_made = True
+        except (OSError, TrainingError) as error:
+            raise StoreError(
+                f"--feature_store {self.root}: cannot be written ({error}); name another folder or free disk space"
+            ) from error
 
     def prefetch(self, keys: list[bytes]) -> None:
         """Ask the system to read these records from the disk before they are used."""
@@ -152,27 +172,17 @@ class FeatureStore:
     def _open(self, device: str) -> bool:
         """Return whether the collection can be written; a new one is made with its first record."""
         about = self.folder / ABOUT
-        if self.root.is_dir() and not os.access(self.folder if self.folder.is_dir() else self.root, os.W_OK):
-            logger.warning("%s is read-only: features that it lacks are computed each time", self.root)
+        existing = next((path for path in (self.folder, self.folder.parent) if path.is_dir()), self.root)
+        if self.root.is_dir() and not os.access(existing, os.W_OK):
+            if self.folder.parent == self.root:  # else said for the collection that holds this one
+                logger.warning("%s is read-only: features that it lacks are computed each time", self.root)
             self._is_described(about, device)
             return False
         check_folder(self.root, "--feature_store ", StoreError)
         if self.folder.is_dir():
             remove_left(self.folder)
-            self._make()
+            self.make()
         return True
-
-    def _make(self) -> None:
-        """Make the folder of the collection with its description, where they are missing."""
-        about = self.folder / ABOUT
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            if not self._is_described(about, self.device):
-                write_json(about, self._about(self.device))
-        except (OSError, TrainingError) as error:
-            raise StoreError(
-                f"--feature_store {self.root}: cannot be written ({error}); name another folder or free disk space"
-            ) from error
 
     def _about(self, device: str) -> dict[str, Any]:
         made = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import shutil
 from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from typing import Any
 from torch import Tensor
 
 from s3prl_emotion.errors import StoreError, nearest
+from s3prl_emotion.store.means import means_folders
 from s3prl_emotion.store.segments import FEATURES, INDEX, Entry, Segment, SegmentWriter, exclusive, intact, stems
 from s3prl_emotion.store.store import ABOUT, read_about
 
@@ -24,9 +26,11 @@ class Collection:
 
     folder: Path
     about: dict[str, Any]
-    utterances: int = 0
-    bytes: int = 0
+    utterances: int = 0  # of which it holds frames
+    bytes: int = 0  # without the folders of means
     shape: str = ""  # layers x channels
+    means: dict[str, int] = field(default_factory=dict)  # utterances in each folder of means, by its name
+    means_bytes: dict[str, int] = field(default_factory=dict)
 
 
 @dataclass
@@ -34,8 +38,9 @@ class Verdict:
     """Outcome of verifying a collection."""
 
     folder: Path
-    good: int = 0
+    good: int = 0  # of frames
     bad: int = 0
+    means: int = 0  # good ones
     segments: list[Path] = field(default_factory=list)  # those with bad records
     about: str | None = None  # what is wrong with its description, which counts as a bad record
 
@@ -61,15 +66,8 @@ def verify(store: Path) -> Iterator[Verdict]:
             read_about(folder / ABOUT)
         except StoreError as error:
             verdict.about, verdict.bad = str(error), 1
-        for stem in stems(folder):
-            segment = Segment(stem)
-            before = verdict.bad
-            for entry in segment.new_entries():
-                good = _is_good(segment, entry)
-                verdict.good, verdict.bad = verdict.good + good, verdict.bad + (not good)
-            verdict.bad += segment.bad_entries
-            if verdict.bad > before:
-                verdict.segments.append(stem)
+        verdict.good = _verify(folder, verdict)
+        verdict.means = sum(_verify(part, verdict) for part in means_folders(folder))
         yield verdict
 
 
@@ -98,13 +96,14 @@ def clean(store: Path) -> tuple[int, int]:
         StoreError: not a feature store, it is being written to, or no disk space for the copies
     """
     gone = before = after = 0
-    for folder in _folders(store):
-        with exclusive(folder):
-            before += _bytes(folder)
-            for path in _abandoned(folder):  # first, to make room for the copies below
-                path.unlink()
-            gone += _compact(folder)
-            after += _bytes(folder)
+    for collection in _folders(store):
+        for folder in (collection, *means_folders(collection)):
+            with exclusive(folder):
+                before += _bytes(folder)
+                for path in _abandoned(folder):  # first, to make room for the copies below
+                    path.unlink()
+                gone += _compact(folder)
+                after += _bytes(folder)
     return gone, before - after
 
 
@@ -120,8 +119,11 @@ def drop(store: Path, name: str) -> int:
     folders = {folder.name: folder for folder in _folders(store)}
     if name not in folders:
         raise StoreError(f"{store}: has no collection {name}{nearest(name, folders)}")
-    with exclusive(folders[name]):
-        size = _bytes(folders[name])
+    parts = [folders[name], *means_folders(folders[name])]
+    with ExitStack() as held:
+        for part in parts:
+            held.enter_context(exclusive(part))
+        size = sum(map(_bytes, parts))
         shutil.rmtree(folders[name])
     return size
 
@@ -142,14 +144,36 @@ def _collection(folder: Path) -> Collection:
         logger.warning("%s", error)
         about = {"identity": {}, "made": "?", "by": {}}
     collection = Collection(folder, about, bytes=_bytes(folder))
-    keys = set()
-    for stem in stems(folder):
-        segment = Segment(stem)
-        for entry in segment.new_entries():
-            keys.add(entry.key)
-            collection.shape = f"{entry.layers} x {entry.dim}"
-    collection.utterances = len(keys)
+    for part in means_folders(folder):
+        collection.means[part.name], collection.shape = _count(part)
+        collection.means_bytes[part.name] = _bytes(part)
+    collection.utterances, shape = _count(folder)
+    collection.shape = shape or collection.shape
     return collection
+
+
+def _count(folder: Path) -> tuple[int, str]:
+    """Return how many utterances a folder holds, and the layers and channels of the last."""
+    keys, shape = set(), ""
+    for stem in stems(folder):
+        for entry in Segment(stem).new_entries():
+            keys.add(entry.key)
+            shape = f"{entry.layers} x {entry.dim}"
+    return len(keys), shape
+
+
+def _verify(folder: Path, verdict: Verdict) -> int:
+    """Check every record of a folder, add the bad ones to the verdict, and return how many are good."""
+    number = 0
+    for stem in stems(folder):
+        segment, before = Segment(stem), verdict.bad
+        for entry in segment.new_entries():
+            good = _is_good(segment, entry)
+            number, verdict.bad = number + good, verdict.bad + (not good)
+        verdict.bad += segment.bad_entries
+        if verdict.bad > before:
+            verdict.segments.append(stem)
+    return number
 
 
 def _compact(folder: Path) -> int:

@@ -7,6 +7,7 @@ import random
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from s3prl_emotion.audio import SAMPLE_RATE
 from s3prl_emotion.errors import AudioError, StoreError, UsageError, is_out_of_memory, nearest
 from s3prl_emotion.rng import seed_everything
 from s3prl_emotion.store.identity import Identity, identify, utterance_key
+from s3prl_emotion.store.means import BOTH, FRAMES, MEANS, MeanStore, mean_of, means_folders
 from s3prl_emotion.store.segments import DTYPE_NAMES
 from s3prl_emotion.store.store import ABOUT, REFRESH_SECONDS, FeatureStore, read_about
 from s3prl_emotion.upstreams.featurizer import Featurizer
@@ -72,6 +74,7 @@ class UpstreamSource:
         self.layers = featurizer.available
         self.store: FeatureStore | None = None
         self.whole: FeatureStore | None = None  # all layers, if a single one is selected and all are stored
+        self.keeps = BOTH  # what is stored of utterances that are computed
         self.is_deterministic = False
         rate = max(1, int(featurizer.downsample_rate))
         self.memory = MemoryGuard(upstream, spec.name, lambda wav: self._layers(wav, "noise"), rate, self.device)
@@ -99,8 +102,91 @@ class UpstreamSource:
         for key, waveform, name in zip(keys, waveforms, names, strict=True):
             stack = self._stored(key, len(waveform))
             if stack is None:
-                stack = self.store.put(key, next(self.computed([waveform], [name])), len(waveform))
+                stack = self.save(key, next(self.computed([waveform], [name])), len(waveform), name)
             yield stack.to(self.device, non_blocking=True)
+
+    def means(self, waveforms: Sequence[Tensor], names: Sequence[str] | None = None) -> Iterator[Tensor]:
+        """Yield the means ``[L, D]`` over the frames of each waveform ``[N_b]`` (16 kHz): float32, on the CPU.
+
+        They are read, else computed from stored frames, else from the upstream's; what was not stored is stored then.
+
+        Raises:
+            AudioError: the upstream fails on an utterance, or gives it no frame
+            StoreError: no space on the disk, or the upstream is not deterministic
+        """
+        for waveform, name in zip(waveforms, names or ["audio"] * len(waveforms), strict=True):
+            if self.store is None:
+                yield self._mean(self.compute(waveform, name), name)
+                continue
+            key, samples = utterance_key(waveform.cpu().numpy()), len(waveform)
+            mean = self.stored_mean(key, samples, name)
+            if mean is None:
+                stack = next(self.computed([waveform], [name]))
+                mean = self._mean(stack, name)
+                self.save(key, stack, samples, name, mean)
+            yield mean
+
+    def stored_mean(self, key: bytes, samples: int, name: str = "audio") -> Tensor | None:
+        """Return the means ``[L, D]`` of a waveform from the store, or of its stored frames; ``None``: it has neither.
+
+        Raises:
+            AudioError: the stored utterance has no frame
+            StoreError: no space on the disk
+        """
+        if (mean := self.mean_store.get(key, samples)) is not None:
+            return mean
+        stack = self._stored(key, samples)
+        if stack is None:
+            self.mean_store.refresh(REFRESH_SECONDS)
+            return self.mean_store.get(key, samples)
+        mean = self._mean(stack, name)
+        if self.keeps != FRAMES:
+            self.mean_store.put(key, mean, samples, of_stored=True)
+        return mean
+
+    def save(self, key: bytes, stack: Tensor, samples: int, name: str = "audio", mean: Tensor | None = None) -> Tensor:
+        """Store what is kept of an utterance: its layers ``[L, T, D]``, their means over frames, or both.
+
+        Args:
+            key: of the waveform
+            stack: as the upstream returned it
+            samples: of the waveform
+            name: of the utterance, for messages
+            mean: the means ``[L, D]``, where they are known
+
+        Returns:
+            the stack in the store's type, as it is read later
+
+        Raises:
+            StoreError: no space on the disk, or a value beyond the range of the store's type
+        """
+        if self.keeps != FRAMES and stack.shape[1] and key not in self.mean_store:
+            self.mean_store.put(key, self._mean(stack, name) if mean is None else mean, samples)
+        return stack if self.keeps == MEANS else self.required_store().put(key, stack, samples)
+
+    @cached_property
+    def mean_store(self) -> MeanStore:
+        """The stored means of the upstream.
+
+        Raises:
+            StoreError: there is no store
+        """
+        frames = self.required_store()
+        store = MeanStore(frames, self.normalizes)
+        if not len(store) and not len(frames) and not self.whole:
+            for folder in means_folders(frames.folder):
+                logger.warning("%s: is not what this run reads (%s); means are computed", folder, store.own.folder.name)
+        return store
+
+    @property
+    def normalizes(self) -> bool:
+        """Whether frames are normalised before the layers are summed, which the host does where there are several."""
+        return bool(self.featurizer.normalize) and self.featurizer.layer is None and self.layers > 1
+
+    @property
+    def is_one_frame(self) -> bool:
+        """Whether every utterance has one frame, so that its means are its features."""
+        return bool(getattr(self.upstream, "one_frame", False))
 
     def compute(self, waveform: Tensor, name: str = "audio") -> Tensor:
         """Compute the layers ``[L, T, D]`` of one waveform alone.
@@ -135,8 +221,12 @@ class UpstreamSource:
             yield stack
 
     def holds(self, key: bytes) -> bool:
-        """Return whether the features of a waveform are stored."""
+        """Return whether the frames of a waveform are stored."""
         return any(key in store for store in (self.store, self.whole) if store is not None)
+
+    def lacks(self, key: bytes) -> bool:
+        """Return whether the upstream must compute a waveform so that all that is kept of it is stored."""
+        return not self.holds(key) and (self.keeps != MEANS or key not in self.mean_store)
 
     def identity(self, dtype: str = "float32", batched: bool = False) -> Identity:
         """Return what the features depend on.
@@ -167,11 +257,23 @@ class UpstreamSource:
             raise StoreError("no feature store is given; name a folder with --feature_store")
         return self.store
 
+    def close(self) -> None:
+        """Close the store's files; what was read from them stays valid."""
+        if self.store is not None:
+            self.store.close()
+        if "mean_store" in vars(self):
+            self.mean_store.close()
+
     # --- inside ----------------------------------------------------------------------------------------------------
 
+    def _mean(self, stack: Tensor, name: str) -> Tensor:
+        """Return the means ``[L, D]`` over the frames of a stack ``[L, T, D]``, which training may normalise first."""
+        if stack.shape[1] == 0:
+            raise AudioError(f"{name}: too short, this upstream gives it no frame; leave it out of the labels")
+        return mean_of(stack, self.normalizes).cpu()
+
     def _open(self, folder: Path, dtype: str, batched: bool) -> None:
-        if dtype not in DTYPE_NAMES:
-            raise StoreError(f"--store_dtype {dtype}: no such type{nearest(dtype, DTYPE_NAMES)}")
+        check_store_dtype(dtype)
         layer, identity = self.featurizer.layer, self.identity(dtype, batched)
         whole = identity.variant(layer=None)
         if layer is not None and (folder / whole.id / ABOUT).is_file():
@@ -228,6 +330,16 @@ class UpstreamSource:
                 f"-u {self.spec.name}: gives {self.featurizer.available} layers for {name}, {self.layers} for others; "
                 "a weighted sum and -l need a fixed number: choose other features with -s"
             )
+
+
+def check_store_dtype(dtype: str) -> None:
+    """Check the name of a type of stored features.
+
+    Raises:
+        StoreError: another one
+    """
+    if dtype not in DTYPE_NAMES:
+        raise StoreError(f"--store_dtype {dtype}: no such type{nearest(dtype, DTYPE_NAMES)}")
 
 
 @contextmanager
