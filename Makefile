@@ -59,6 +59,7 @@ benchmark: $(VENV)/.installed-test
 	$(BIN)/python benchmarks/rae.py
 	$(BIN)/python benchmarks/layer_cut.py
 	$(BIN)/python benchmarks/whisper_window.py
+	$(BIN)/python benchmarks/superb.py --size base
 	$(BIN)/python benchmarks/store.py
 	$(BIN)/python benchmarks/extraction.py --size base
 	$(BIN)/python benchmarks/cold_run.py --upstream fbank
