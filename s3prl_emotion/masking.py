@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -33,12 +34,31 @@ class PaddedFeatures(list[Tensor]):
         return self._batch if same else None
 
 
+class OneFrameFeatures(Sequence[Tensor]):
+    """Features ``[1, D]`` of utterances, which are rows of one batch ``[B, 1, D]``, for :func:`pad_features`.
+
+    Rows are taken from the batch when they are asked for, since each would be a node of autograd's graph.
+    """
+
+    def __init__(self, batch: Tensor) -> None:
+        self.batch = batch
+
+    def __len__(self) -> int:
+        return len(self.batch)
+
+    def __getitem__(self, index: Any) -> Any:
+        """Return the features ``[1, D]`` of an utterance."""
+        return self.batch[index]
+
+
 def pad_features(features: Sequence[Tensor], names: Sequence[str]) -> tuple[Tensor, Tensor]:
     """Pad the features ``[T_b, D]`` of utterances to ``[B, T, D]``, and return them with ``lengths [B]``.
 
     Raises:
         AudioError: an utterance has no frame
     """
+    if isinstance(features, OneFrameFeatures):
+        return features.batch, torch.ones(len(features), dtype=torch.int64, device=features.batch.device)
     for feature, name in zip(features, names, strict=True):
         if len(feature) == 0:
             raise AudioError(f"{name}: too short, this upstream gives it no frame; leave it out of the labels")

@@ -15,6 +15,7 @@ from s3prl_emotion.limits import DEEPEST, MOST_WORKERS, shown
 from s3prl_emotion.yaml_files import read_yaml
 
 EVALUATED_SPLITS = ("dev", "test")  # where a recipe names none in runner.eval_dataloaders
+AUTO, ALWAYS, NEVER = "auto", "always", "never"  # of --statistics
 SECTIONS = ("runner", "optimizer", "scheduler", "specaug", "downstream_expert")
 Section = TypeVar("Section", bound="StrictSection")
 

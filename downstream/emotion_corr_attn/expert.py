@@ -15,6 +15,7 @@ from s3prl_emotion.experts.categorical import CategoricalExpert
 from s3prl_emotion.limits import MOST_HEADS, MOST_WIDTH
 from s3prl_emotion.masking import pad_features
 from s3prl_emotion.recipe import StrictSection
+from s3prl_emotion.store.means import FRAMES, MEANS
 
 from .model import CorrAttnModel
 
@@ -33,6 +34,12 @@ class DownstreamExpert(CategoricalExpert):
     """Attentive correlation pooling, or one of its three baselines, with label smoothing."""
 
     model_section = ModelSection
+    joins_batches = True
+
+    @classmethod
+    def reads(cls, modelrc: ModelSection) -> str:
+        """Return what the pooling needs; projector and channel dropout commute with the mean over frames."""
+        return MEANS if modelrc.pooling == "mean" else FRAMES
 
     def build_model(self, modelrc: ModelSection, upstream_dim: int) -> nn.Module:
         """Return the network of Fig. 1."""
@@ -41,6 +48,14 @@ class DownstreamExpert(CategoricalExpert):
     def build_loss(self, modelrc: ModelSection) -> nn.Module:
         """Return the cross-entropy against smoothed targets ``y (1 - p_l) + p_l / K``, eq. 9 (torch's definition)."""
         return nn.CrossEntropyLoss(weight=self.class_weights(), label_smoothing=modelrc.label_smoothing)
+
+    def batch_losses(self, outputs: Tensor, targets: Tensor, sizes: Sequence[int]) -> Tensor:
+        """Return the losses ``[N]`` of N batches, in one call where they are means over as many utterances each."""
+        loss = cast(nn.CrossEntropyLoss, self.objective)
+        if loss.weight is not None or len(set(sizes)) > 1:
+            return super().batch_losses(outputs, targets, sizes)
+        each = nn.functional.cross_entropy(outputs, targets, reduction="none", label_smoothing=loss.label_smoothing)
+        return each.view(len(sizes), -1).mean(dim=1)
 
     def last_layer(self) -> nn.Module:
         """Return the classifier on top of the pooled features."""

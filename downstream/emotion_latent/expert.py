@@ -21,6 +21,7 @@ from s3prl_emotion.limits import MOST_STACKED, MOST_WIDTH, shown
 from s3prl_emotion.loading.loaders import Loaders
 from s3prl_emotion.metrics.results import float32_mean
 from s3prl_emotion.recipe import DataSection, HeadSection, StrictSection
+from s3prl_emotion.store.means import MEANS
 
 from .analysis import latent_metrics, plot_latents
 from .fitting import fit_svc, standardisation
@@ -64,6 +65,11 @@ class DownstreamExpert(CategoricalExpert):
 
     model_section = ModelSection
     model: LatentModel
+
+    @classmethod
+    def reads(cls, modelrc: ModelSection) -> str:
+        """Return means: frames are averaged before anything else."""
+        return MEANS
 
     @classmethod
     def read_section(

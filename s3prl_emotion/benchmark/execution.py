@@ -182,6 +182,7 @@ def _train_command(run: Run, device: str | None) -> list[str]:
     words = ["run_downstream.py", "-m", "train", *(["-a"] if _states(run) else []), "-d", run.head]
     words += ["-c", str(run.folder / "recipe.yaml")]
     words += ["-p", str(run.expdir), "--seed", str(run.cell.seed), *run.upstream_flags, *run.store_flags]
+    words += run.statistics_flags
     words += [*(["--device", device] if device else []), *_seen_flag(run)]
     return words
 
@@ -193,6 +194,7 @@ def _states(run: Run) -> bool:
 
 def _evaluate_command(run: Run, split: str, device: str | None) -> list[str]:
     words = ["run_downstream.py", "-m", "evaluate", "-e", str(run.expdir / BEST), "-t", split, *run.store_flags]
+    words += run.statistics_flags
     for flag in ("-u", "-k", "-g", "--upstream_path"):  # a checkpoint does not choose files that can run code
         value = run.upstream_flag(flag)
         words += [flag, value] if value is not None else []

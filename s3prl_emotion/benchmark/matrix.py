@@ -34,12 +34,12 @@ Mitra et al. 2024, Table 2, shortened::
         values:
           test: {"100 %": [0.75, 0.67, 0.67], "80 %": [0.75, 0.66, 0.67]}
 
-Besides: ``notes`` (text for the report), ``store_dtype``, ``upstream_path``. An upstream may also have ``ckpt``
-(``-k``), ``model_config`` (``-g``: a file below the folder of this one, or the options themselves), ``feature``
-(``-s``), ``layer`` (``-l``), ``normalize``, ``trainable`` (``-f``). A system may have its own ``head`` and ``recipe``;
-``upstreams``, the list of upstreams that it runs on (default: all); and ``needs``: prepared steps that none of its
-paths names. A step may have ``needs`` too, and several commands (``run: [first, second]``). Commands are split into
-words as a shell splits them, but no shell runs them; ``s3prl-emotion`` and ``run_downstream.py`` are those of this
+Besides: ``notes`` (text for the report), ``store_dtype``, ``statistics``, ``upstream_path``. An upstream may also have
+``ckpt`` (``-k``), ``model_config`` (``-g``: a file below the folder of this one, or the options themselves),
+``feature`` (``-s``), ``layer`` (``-l``), ``normalize``, ``trainable`` (``-f``). A system may have its own ``head`` and
+``recipe``; ``upstreams``, the list of upstreams that it runs on (default: all); and ``needs``: prepared steps that none
+of its paths names. A step may have ``needs`` too, and several commands (``run: [first, second]``). Commands are split
+into words as a shell splits them, but no shell runs them; ``s3prl-emotion`` and ``run_downstream.py`` are those of this
 installation. Runs and steps work in the directory in which the benchmark was started.
 
 Two more keys::
@@ -173,6 +173,7 @@ class MatrixSection(StrictSection):
     published: list[Any] = Field(default_factory=list)
     store: str | None = STORE
     store_dtype: Literal["float32", "float16", "bfloat16"] = "float32"
+    statistics: Literal["auto", "always", "never"] = "auto"
     upstream_path: str | None = None
     resources: ResourcesSection = ResourcesSection()
     search: SearchSection | None = None

@@ -13,6 +13,7 @@ from typing import Any
 
 from s3prl_emotion.benchmark.expansion import Cell, Expansion, apply, needs_of, placeholders_in, slug, steps_named_in
 from s3prl_emotion.benchmark.matrix import LEARNING_RATE, Matrix, ResourcesSection
+from s3prl_emotion.recipe import ALWAYS, AUTO
 
 OTHER_CORPORA = ("corpora", "extra_tests")  # sections of datarc whose entries have labels and votes of their own
 
@@ -56,6 +57,7 @@ class Run:
     config: dict[str, Any]
     upstream_flags: tuple[str, ...]
     store_flags: tuple[str, ...]
+    statistics_flags: tuple[str, ...]
     steps: tuple[Step, ...]
     tests: tuple[str, ...]
     folder: Path
@@ -149,7 +151,8 @@ class Plan:
     def _run(self, cell: Cell) -> Run:
         ours, symbolic = self._expansion(cell, self.out), self._expansion(cell, None)
         config = ours.config()
-        store_flags = () if is_superb(config) else tuple(ours.store_flags())
+        statistics = self.matrix.section.statistics
+        stores = statistics == ALWAYS or not is_superb(config)
         steps = tuple(self._step(name, ours, symbolic) for name in self._steps_of(ours))
         head = ours.system.head or self.matrix.section.head
         symbolic_config = symbolic.config()
@@ -157,11 +160,13 @@ class Plan:
             "head": head,
             "config": symbolic_config,
             "upstream": [*symbolic.upstream_flags()],
-            "store": [] if is_superb(config) else [*symbolic.store_flags()],
+            "store": [*symbolic.store_flags()] if stores else [],
             "seed": cell.seed,
             "steps": [step.definition for step in steps],
             **_label_digests(config, symbolic_config),
         }
+        if statistics != AUTO:
+            content["statistics"] = statistics
         trials = self._trials_of(cell)
         if self.matrix.section.search is not None and trials:
             metric = self.matrix.section.search.metric
@@ -171,7 +176,8 @@ class Plan:
             head=head,
             config=config,
             upstream_flags=tuple(ours.upstream_flags()),
-            store_flags=store_flags,
+            store_flags=tuple(ours.store_flags()) if stores else (),
+            statistics_flags=() if statistics == AUTO else ("--statistics", statistics),
             steps=steps,
             tests=tuple(self.matrix.section.tests) if cell.rate is None else ("dev",),
             folder=self._folder(cell),

@@ -8,10 +8,12 @@ utterance), :mod:`s3prl_emotion.experts.dimensional` (activation, valence, domin
 
 from __future__ import annotations
 
+import itertools
 import logging
 import sys
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
+from operator import itemgetter
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -39,6 +41,7 @@ from s3prl_emotion.masking import pad_features
 from s3prl_emotion.metrics.results import provenance
 from s3prl_emotion.recipe import DataSection, HeadSection, StrictSection
 from s3prl_emotion.store.identity import Identity
+from s3prl_emotion.store.means import FRAMES
 from s3prl_emotion.upstreams.layer_choice import read_layer_file
 
 logger = logging.getLogger(__name__)
@@ -59,6 +62,9 @@ class EmotionExpert(nn.Module, ABC):
         selection_metrics: metrics that can pick the best checkpoint (``best_metric``); the first is the default
         learns_classes: whether the head classifies utterances, as SUPERB's emotion recognition task does
         beyond_audio: keys of ``modelrc`` with which the head needs more than audio, and what it then needs
+        joins_batches: whether batches of means may be computed in one forward pass: its random draws are then those of
+            one batch after the other, and the outputs of an utterance do not depend on the rest of its batch
+        features_read: ``frames``, or ``means`` over them where the head as configured needs nothing else
         learnt_dimensions: names of the numbers that the head estimates; empty where it estimates none
 
     Raises:
@@ -71,6 +77,7 @@ class EmotionExpert(nn.Module, ABC):
     selection_metrics: ClassVar[tuple[str, ...]]
     learns_classes: ClassVar[bool]
     beyond_audio: ClassVar[Mapping[str, str]] = {}
+    joins_batches: ClassVar[bool] = False
     best_score: Tensor
     model: Any
     learnt_dimensions: tuple[str, ...] = ()
@@ -101,6 +108,7 @@ class EmotionExpert(nn.Module, ABC):
         self.layer_file = read_layer_file(
             section.layer_file, self.corpus, self.train_split, self.data.max_duration, bool(kwargs.get("init_ckpt"))
         )
+        self.features_read = self.reads(modelrc)
         self.prepare(modelrc, downstream_expert)
         self.provenance = provenance(self.head, downstream_expert, kwargs)
         self.overlaps: dict[str, Overlap] = {}  # by split, what it shares with the training data
@@ -187,6 +195,15 @@ class EmotionExpert(nn.Module, ABC):
         """Return attention weights ``[T_b]`` of each utterance; heads with :meth:`has_attention` override it."""
         raise ConfigError(f"downstream_expert.attention_dir: {self.head} gives no attention weights; leave it out")
 
+    @classmethod
+    def reads(cls, modelrc: Any) -> str:
+        """Return what the head needs of an utterance: ``frames``, or ``means`` over its frames.
+
+        A head that reads means must give the same outputs, to rounding, for an utterance's frames and for their mean as
+        its only frame.
+        """
+        return FRAMES
+
     # --- what depends on what is learnt ----------------------------------------------------------------------------
 
     @classmethod
@@ -271,6 +288,7 @@ class EmotionExpert(nn.Module, ABC):
         labels: Sequence[int],
         names: Sequence[str],
         records: Records,
+        sizes: Sequence[int] | None = None,
         **kwargs: Any,
     ) -> Tensor:
         """Return the loss of a batch; in distributed training every process returns that of the combined batch.
@@ -281,9 +299,10 @@ class EmotionExpert(nn.Module, ABC):
             labels: class indices
             names: of the utterances
             records: collects what :meth:`log_records` needs
+            sizes: utterances of each batch, where several are computed together
 
         Returns:
-            scalar loss
+            scalar loss; of several batches, the sum of their losses
 
         Raises:
             AudioError: an utterance is too short for the upstream to give a frame
@@ -293,9 +312,7 @@ class EmotionExpert(nn.Module, ABC):
         if self.is_training_on(split) and host.launched():
             own = torch.as_tensor(labels, device=targets.device) != STAND_IN
             outputs, targets = map_tensors(lambda rows: gather_rows(rows[own]), (outputs, targets))
-        loss = self.objective(outputs, targets)
-        records["loss"].append(loss.item())
-        records["batch_size"].append(len(targets))
+        loss = self._loss(outputs, targets, records, sizes)
         self.record(split, records, map_tensors(Tensor.detach, outputs), targets)
         if not self.is_training_on(split):
             records["name"] += names
@@ -364,6 +381,24 @@ class EmotionExpert(nn.Module, ABC):
                 raise CheckpointError(
                     f"the checkpoint's {key} is {state.get(key)}, the recipe's is {ours}; they must be the same"
                 )
+
+    def batch_losses(self, outputs: Any, targets: Tensor, sizes: Sequence[int]) -> Tensor:
+        """Return the losses ``[N]`` of N batches of ``sizes`` utterances, whose outputs were computed together."""
+        ends = itertools.accumulate(sizes)
+        parts = [slice(end - size, end) for size, end in zip(sizes, ends, strict=True)]
+        return torch.stack([self.objective(map_tensors(itemgetter(part), outputs), targets[part]) for part in parts])
+
+    def _loss(self, outputs: Any, targets: Tensor, records: Records, sizes: Sequence[int] | None) -> Tensor:
+        """Return the loss of a batch, or the sum of those of several, and keep each."""
+        if sizes is None:
+            loss = self.objective(outputs, targets)
+            records["loss"].append(loss.item())
+            records["batch_size"].append(len(targets))
+            return loss
+        losses = self.batch_losses(outputs, targets, sizes)
+        records["loss"] += losses.tolist()
+        records["batch_size"] += sizes
+        return losses.sum()
 
     # --- helpers of heads ------------------------------------------------------------------------------------------
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -16,15 +16,21 @@ from s3prl_emotion.corpora.superb import SPLIT_SEED
 from s3prl_emotion.distributed import rank, world
 from s3prl_emotion.loading.class_balance import sampling_weights
 from s3prl_emotion.loading.dataset import EpochBatches, UtteranceDataset
+from s3prl_emotion.loading.means import MeansDataset
 from s3prl_emotion.loading.reading import DegradedWaveform, Waveform, collate, modules_for
 from s3prl_emotion.processes.loaders import Loader, start_early
 from s3prl_emotion.recipe import DataSection
+
+if TYPE_CHECKING:
+    from s3prl_emotion.upstreams.source import UpstreamSource
 
 WORKERS = "datarc.num_workers"
 
 
 class Loaders:
     """Builds the data loaders of a corpus; preloaded audio is decoded once.
+
+    Where :meth:`read_means` was called, batches hold means over frames in place of waveforms.
 
     Args:
         corpus: with its splits
@@ -35,7 +41,8 @@ class Loaders:
 
     def __init__(self, corpus: Corpus, data: DataSection, seed: int, superb_seeding: bool = False) -> None:
         self.corpus, self.data, self.seed, self.superb_seeding = corpus, data, seed, superb_seeding
-        self.datasets: dict[tuple[str, float | None], UtteranceDataset] = {}
+        self.datasets: dict[tuple[str, float | None], UtteranceDataset | MeansDataset] = {}
+        self.source: UpstreamSource | None = None
         if data.num_workers and not data.pre_load:
             start_early(*modules_for(corpus.split("train"), bool(corpus.noisy)))
 
@@ -61,6 +68,14 @@ class Loaders:
         generator = torch.Generator().manual_seed(self.seed)  # the loader's own draws must not touch the global one
         return self._loader(dataset, batch_sampler=batches, generator=generator)
 
+    def read_means(self, source: UpstreamSource) -> None:
+        """Load the utterances' means over frames from now on.
+
+        Args:
+            source: gives the means
+        """
+        self.source = source
+
     def waveform_hashes(self, split: str) -> NDArray[np.int64]:
         """Return the hash of each waveform ``[U]`` of a split; 0 where this process has not read it."""
         hashes = np.full(len(self.corpus.split(split)), NOT_READ, dtype=np.int64)
@@ -69,10 +84,12 @@ class Loaders:
                 hashes = np.where(hashes == NOT_READ, dataset.hashes.numpy(), hashes)
         return hashes
 
-    def _dataset(self, split: str, limit: float | None) -> UtteranceDataset:
+    def _dataset(self, split: str, limit: float | None) -> UtteranceDataset | MeansDataset:
         if (split, limit) not in self.datasets:
             options = (self.data.pre_load, limit, self._degrader(split))
-            self.datasets[split, limit] = UtteranceDataset(self.corpus.split(split), *options)
+            dataset = UtteranceDataset(self.corpus.split(split), *options)
+            means = None if self.source is None else MeansDataset(dataset, self.source, split)
+            self.datasets[split, limit] = dataset if means is None else means
         return self.datasets[split, limit]
 
     def _degrader(self, split: str) -> Callable[[Waveform, str], Waveform] | None:
@@ -85,7 +102,9 @@ class Loaders:
         spec = DegradationSpec(options.noise, self.corpus.noisy[split], options.reverb, options.seed)
         return DegradedWaveform(build_degrader(spec, self.data.labels, self.data.root))
 
-    def _loader(self, dataset: UtteranceDataset, **options: Any) -> Loader:
+    def _loader(self, dataset: UtteranceDataset | MeansDataset, **options: Any) -> Loader:
+        if isinstance(dataset, MeansDataset):
+            return Loader(dataset, 0, WORKERS, collate_fn=dataset.collate, **options)
         workers = 0 if self.data.pre_load else self.data.num_workers  # what is in memory needs no process to read it
         return Loader(dataset, workers, WORKERS, collate_fn=collate, **options)
 

@@ -110,7 +110,7 @@ METRICS = record(
         **_SCORES,
         **_N_BEST,
         **dict.fromkeys(("split", "fold"), text),
-        **dict.fromkeys(("checkpoint", "head", "config_hash", "stored_features"), optional(text)),
+        **dict.fromkeys(("checkpoint", "head", "config_hash", "stored_features", "statistics"), optional(text)),
         **dict.fromkeys(("step", "num_parameters", "upstream_parameters", "upstream_parameters_computed"),
                         optional(count)),
         "seed": optional(integer),

@@ -122,7 +122,7 @@ def _restored(wanted: ModelArguments) -> TrainedModel:
     check_restored(args, own, path, hub_commits(state, path))
     config["downstream_expert"] |= {"attention_dir": None, "embeddings": False}
     args.mode, args.init_ckpt, args.device, args.upstream_refresh = "inference", str(path), device, False
-    args.feature_store, args.store_dtype, args.store_batched = None, "float32", False
+    args.feature_store, args.store_dtype, args.store_batched, args.statistics = None, "float32", False, "auto"
     try:
         with naming_checkpoint(path), own_seed(int(args.seed)):
             return TrainedModel(args, config, state)

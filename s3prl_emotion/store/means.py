@@ -20,7 +20,7 @@ from torch.nn import functional
 
 from s3prl_emotion.store.identity import Identity
 from s3prl_emotion.store.segments import DTYPE_NAMES
-from s3prl_emotion.store.store import ABOUT, FeatureStore
+from s3prl_emotion.store.store import FeatureStore
 
 FRAMES, MEANS, BOTH = "frames", "means", "both"
 KEEP = (MEANS, FRAMES, BOTH)
@@ -47,7 +47,7 @@ def mean_of(stack: Tensor, normalize: bool = False) -> Tensor:
 
 def means_folders(collection: Path) -> list[Path]:
     """Return the folders of a collection that hold means."""
-    return sorted(path.parent for path in collection.glob(f"{MEANS}*/{ABOUT}"))
+    return sorted(path for path in collection.glob(f"{MEANS}*") if path.is_dir())
 
 
 @dataclass(frozen=True)
@@ -92,7 +92,7 @@ class MeanStore:
             for layer in dict.fromkeys((self.layer, None)):
                 variant = identity.variant(dtype=dtype, layer=layer)
                 name = MeansIdentity.of(variant, normalize).id
-                if variant.id != identity.id and (frames.root / name / ABOUT).is_file():
+                if variant.id != identity.id and (frames.root / name).is_dir():
                     (self.others if layer == self.layer else self.whole).append(self._open(variant))
         self.collections = list(dict.fromkeys((self.own, *self.others, *self.whole, self.of_stored)))
 

@@ -96,6 +96,7 @@ def _extract(plan: Plan, args: Namespace) -> None:
     from s3prl_emotion.benchmark.records import RESULTS, finished_runs, read_lines
     from s3prl_emotion.benchmark.scheduler import is_finished
     from s3prl_emotion.extract.filling import extract
+    from s3prl_emotion.store.means import MEANS
     from s3prl_emotion.superb.protocol import utterances_of
     from s3prl_emotion.upstreams.build import build_source
 
@@ -105,6 +106,6 @@ def _extract(plan: Plan, args: Namespace) -> None:
     _, args.feature_store, *_ = plan.runs[0].store_flags
     source = build_source(args)
     try:
-        extract(source, utterances_of(args.meta_data, args.root))
+        extract(source, utterances_of(args.meta_data, args.root), keep=MEANS)  # all that mean pooling reads
     finally:
-        source.required_store().close()
+        source.close()

@@ -26,13 +26,16 @@ from s3prl_emotion.errors import EmotionError, TrainingError, is_out_of_memory
 from s3prl_emotion.files.checkpoint import save_checkpoint
 from s3prl_emotion.files.progress import progress
 from s3prl_emotion.files.values import restoring
+from s3prl_emotion.loading.means import Batch, joined
 from s3prl_emotion.processes import ending
 from s3prl_emotion.recipe import EVALUATED_SPLITS
 from s3prl_emotion.rng import restore_rng, rng_state
+from s3prl_emotion.store.means import MEANS
 from s3prl_emotion.training.curves import curves
 from s3prl_emotion.training.evaluation import AbandonedError
 from s3prl_emotion.training.own_arguments import TRUST_FLAGS
 from s3prl_emotion.training.run_folder import states_of
+from s3prl_emotion.training.statistics import KEY as STATISTICS
 from s3prl_emotion.upstreams.kept_identity import KEY
 
 logger = logging.getLogger(__name__)
@@ -40,6 +43,7 @@ STORE_FLAGS = (
     "feature_store",
     "store_dtype",
     "store_batched",
+    "statistics",
     *TRUST_FLAGS,
     "allow_seen",
 )  # not restored by -e
@@ -54,6 +58,9 @@ class Training:
         self.expdir = Path(self.args.expdir)
         self.total_steps = int(self.options["total_steps"])
         self.accumulate = int(self.options.get("gradient_accumulate_steps") or 1)
+        self.joins_batches = (
+            runner.reads_means and runner.downstream.model.joins_batches and self.accumulate > 1 and world() == 1
+        )
         models = self._set_modes()
         share_weights(models)
         self.parameters = [parameter for model in models for parameter in model.parameters()]
@@ -125,15 +132,20 @@ class Training:
         batches = progress(
             loader, "train", "batches", **counts, leave=False, lines=False, hidden=not is_leader_process()
         )
+        group: list[Batch] = []
         for batch_id, (waveforms, *others) in enumerate(batches, start=total - len(loader)):
             if self._done():
                 break
             if self.at_boundary and ending.is_asked() and world() == 1:
                 self._end(self.step)
             self.batch, self.at_boundary = batch_id + 1, False
-            if not self._backward(waveforms, others, batch_id):
+            group.append((batch_id, waveforms, others))
+            if self.joins_batches and (self.backward_steps + len(group)) % self.accumulate and self.batch < total:
+                continue  # computed together with the next
+            done, group = self._backward(group), []
+            if not done:
                 continue
-            self.backward_steps += 1
+            self.backward_steps += done
             if self.backward_steps % self.accumulate == 0:
                 self._update()
                 self._after_update(total)
@@ -153,16 +165,17 @@ class Training:
             loader.batch_sampler.skip(self.batch)
         return loader
 
-    def _backward(self, waveforms: Any, others: list[Any], batch_id: int) -> bool:
-        """Do a forward and a backward pass; return false if a stock task's batch did not fit on the GPU."""
+    def _backward(self, group: list[Batch]) -> int:
+        """Do a forward and a backward pass; return the number of batches, 0 if a stock task's did not fit on a GPU."""
         split = self.options.get("train_dataloader", "train")
+        batch_ids, (waveforms, others, options) = [batch_id for batch_id, *_ in group], joined(group)
         try:
             with torch.autocast(self.runner.device.type, dtype=torch.float16, enabled=self.amp):
                 features = self.runner.features(waveforms, others)
                 if self.specaug is not None:
                     features, _ = self.specaug(features)
-                loss = self.runner.downstream.model(split, features, *others, records=self.records)
-            self.batch_ids.append(batch_id)
+                loss = self.runner.downstream.model(split, features, *others, records=self.records, **options)
+            self.batch_ids += batch_ids
             self.scaler.scale(loss / self.accumulate).backward()
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
@@ -175,8 +188,8 @@ class Training:
             logger.warning("CUDA out of memory at step %d: skip this batch, as s3prl does", self.step + 1)
             torch.cuda.empty_cache()
             self.optimizer.zero_grad()
-            return False
-        return True
+            return 0
+        return len(group)
 
     def _update(self) -> None:
         """Clip the gradients, take a step, and update the learning rate."""
@@ -296,6 +309,8 @@ class Training:
             "Config": self.runner.config,
             KEY: self.runner.identity,
         }
+        if self.runner.reads_means:
+            state[STATISTICS] = MEANS
         for entry in self.runner.all_entries:
             if entry.trainable:
                 state[entry.name] = get_model_state(entry.model)

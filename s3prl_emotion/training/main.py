@@ -136,6 +136,7 @@ class SuiteParser(argparse.ArgumentParser):
         from s3prl_emotion.training.argument_values import check_values
         from s3prl_emotion.training.own_arguments import add_trust_arguments
         from s3prl_emotion.training.preflight import check_arguments
+        from s3prl_emotion.training.statistics import add_statistics_argument
 
         self.add_argument(
             "--upstream_path",
@@ -160,6 +161,7 @@ class SuiteParser(argparse.ArgumentParser):
             action="store_true",
             help="Use features that s3prl-emotion extract --batch_seconds computed in batches (equal within 1e-4)",
         )
+        add_statistics_argument(self)
         add_trust_arguments(self)
         self.add_argument(
             "--overwrite",

@@ -8,8 +8,8 @@ from collections.abc import Iterable
 TRUST_FLAGS = ("allow_other_upstream", "trust_upstream", "trust_checkpoint")  # never kept in a checkpoint
 NEVER_RESTORED = {
     *TRUST_FLAGS, "allow_seen", "auto_resume", "cache_dir", "downstream_path", "expdir", "expname", "feature_store",
-    "from_hf_hub", "hf_hub_org", "overwrite", "push_to_hf_hub", "store_batched", "store_dtype", "upstream_path",
-    "upstream_refresh",
+    "from_hf_hub", "hf_hub_org", "overwrite", "push_to_hf_hub", "statistics", "store_batched", "store_dtype",
+    "upstream_path", "upstream_refresh",
 }  # fmt: skip
 RESTORED_UNLESS_GIVEN = {
     "hub", "upstream", "upstream_ckpt", "upstream_model_config", "upstream_model_name", "upstream_revision",

@@ -23,13 +23,14 @@ from s3prl_emotion.files.fit import naming_checkpoint
 from s3prl_emotion.files.folders import heads_folder, recipes_folder
 from s3prl_emotion.files.trust import TRUST
 from s3prl_emotion.limits import shown
-from s3prl_emotion.recipe import EVALUATED_SPLITS, check_recipe, overridden, read_recipe
+from s3prl_emotion.recipe import ALWAYS, EVALUATED_SPLITS, check_recipe, overridden, read_recipe
 from s3prl_emotion.store.segments import DTYPE_NAMES
 from s3prl_emotion.training import output_folder, run_folder
 from s3prl_emotion.training.argument_values import check_recipe_values
 from s3prl_emotion.training.own_arguments import NEVER_RESTORED, RESTORED_UNLESS_GIVEN, mark_own, without_own
 from s3prl_emotion.training.resume import resumed_checkpoint
 from s3prl_emotion.training.run_name import made_folder
+from s3prl_emotion.training.statistics import check_statistics
 from s3prl_emotion.upstreams.kept_identity import hub_commits
 from s3prl_emotion.upstreams.layer_choice import chosen_layer
 from s3prl_emotion.upstreams.restored import check_restored
@@ -91,6 +92,7 @@ def check_arguments(args: Namespace, given: Sequence[str], held: ExitStack) -> N
         args.upstream_layer_selection = effective.upstream_layer_selection = chosen_layer(effective, config)
     check_builders(config)
     check_recipe_values(config)
+    check_statistics(args, effective, config)
     _check_store(args, effective, config)
     if args.local_rank is not None and is_emotion_head(effective.downstream) and is_superb(config):
         raise UsageError("torchrun: runner.seeding superb is SUPERB's protocol for one process; use seeding: seed")
@@ -177,8 +179,11 @@ def _check_store(args: Namespace, effective: Namespace, config: dict[str, Any]) 
         raise UsageError("--feature_store: a trained upstream (-f) changes with every step; leave one of them out")
     if not is_emotion_head(effective.downstream):
         raise UsageError(f"--feature_store: -d {effective.downstream} is a stock task, which s3prl runs in its own way")
-    if is_superb(config):
-        raise UsageError("--feature_store: runner.seeding superb uses s3prl's batched features; use seeding: seed")
+    if is_superb(config) and args.statistics != ALWAYS:
+        raise UsageError(
+            "--feature_store: runner.seeding superb uses s3prl's batched features; use seeding: seed, or --statistics "
+            "always, which reads each utterance's means"
+        )
 
 
 def _past_checkpoint(args: Namespace) -> Path | None:

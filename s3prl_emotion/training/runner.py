@@ -23,8 +23,10 @@ from s3prl_emotion.errors import CheckpointError, ConfigError, EmotionError, Usa
 from s3prl_emotion.experts.heads import is_emotion_head
 from s3prl_emotion.files.checkpoint import load_checkpoint
 from s3prl_emotion.files.fit import load_weights
+from s3prl_emotion.loading.means import MeanRows
 from s3prl_emotion.recipe import EVALUATED_SPLITS
 from s3prl_emotion.rng import own_seed, seed_everything
+from s3prl_emotion.store.means import FRAMES, MEANS
 from s3prl_emotion.training.best import first_is_best
 from s3prl_emotion.training.evaluation import evaluate_split
 from s3prl_emotion.training.longest import check_longest
@@ -32,6 +34,7 @@ from s3prl_emotion.training.loop import Training
 from s3prl_emotion.training.output_folder import attention_folder
 from s3prl_emotion.training.run_folder import BEST, remove_if_empty
 from s3prl_emotion.training.seen import SeenData
+from s3prl_emotion.training.statistics import reads_means
 from s3prl_emotion.training.summary import print_summary
 from s3prl_emotion.upstreams.featurizer import Featurizer
 from s3prl_emotion.upstreams.kept_identity import checked_identity
@@ -48,9 +51,12 @@ SEEDS_APART = 1_000_003  # between the seeds of the processes of a distributed t
 class SuiteRunner(Runner):
     """Runs heads, and stock tasks as the host does.
 
+    ``reads_means`` is true where the head gets means over frames in place of frames.
     ``host_order`` is true for stock tasks and in SUPERB's seeding mode: then random draws, batched features and
     evaluation are the host's, for exact parity.
     """
+
+    reads_means = False
 
     def __init__(self, args: Any, config: dict[str, Any]) -> None:
         self.is_suite = is_emotion_head(args.downstream)
@@ -111,6 +117,10 @@ class SuiteRunner(Runner):
         if rank():  # the head is the same in every process, its dropout masks differ
             seed_everything(self.args.seed + SEEDS_APART * rank())
         if self.is_suite:
+            self.reads_means = reads_means(self, entry.model)
+            if self.reads_means and entry.model.loaders is not None:
+                entry.model.loaders.read_means(self.source)
+            entry.model.provenance["statistics"] = MEANS if self.reads_means else FRAMES
             entry.model.check_upstream(self.source.identity)
             sizes = {"upstream_parameters": self.cut.parameters, "upstream_parameters_computed": self.cut.computed}
             store = self.source.store
@@ -135,7 +145,7 @@ class SuiteRunner(Runner):
 
     # --- features --------------------------------------------------------------------------------------------------
 
-    def features(self, waveforms: Any, others: Sequence[Any] = ()) -> list[Tensor]:
+    def features(self, waveforms: Any, others: Sequence[Any] = ()) -> Sequence[Tensor]:
         """Return the features ``[T_b, D]`` of waveforms ``[N_b]``.
 
         A frozen upstream computes each utterance separately, so that neither its neighbours in the batch nor padding
@@ -143,10 +153,15 @@ class SuiteRunner(Runner):
         order, computes the whole batch.
 
         Args:
-            waveforms: of a batch
+            waveforms: of a batch, or :class:`~s3prl_emotion.loading.means.MeanRows` in their place
             others: the rest of the batch, of which the last entry names the utterances, for messages
         """
+        if isinstance(waveforms, MeanRows):
+            return self.featurizer.model.weigh_means(waveforms.rows())
         wavs = [torch.as_tensor(np.asarray(wav), dtype=torch.float32) for wav in waveforms]
+        if self.reads_means:
+            means = list(self.source.means(wavs, others[-1] if others else None))
+            return self.featurizer.model.weigh_means(torch.stack(means).to(self.device))
         if self.host_order or self.upstream.trainable:
             with torch.set_grad_enabled(self.upstream.trainable and torch.is_grad_enabled()):
                 for number, wav in enumerate(wavs):
@@ -165,7 +180,7 @@ class SuiteRunner(Runner):
     @cached_property
     def memory(self) -> MemoryGuard:
         """Knows what the upstream needs for audio of some length."""
-        if not (self.host_order or self.upstream.trainable):
+        if self.reads_means or not (self.host_order or self.upstream.trainable):
             return self.source.memory
         model = self.featurizer.model
         rate = max(1, int(model.downsample_rate))

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from s3prl_emotion.errors import EmotionError, UsageError, nearest
-from s3prl_emotion.masking import PaddedFeatures, full_precision
+from s3prl_emotion.masking import OneFrameFeatures, PaddedFeatures, full_precision
 from s3prl_emotion.upstreams.fused_sum import sum_layers
 
 
@@ -113,17 +113,17 @@ class Featurizer(HostFeaturizer):
         """Return the softmax of the weights ``[L]``, in float32 under autocast too."""
         return functional.softmax(self.weights, dim=-1, dtype=torch.promote_types(self.weights.dtype, torch.float32))
 
-    def weigh_means(self, means: Tensor) -> list[Tensor]:
+    def weigh_means(self, means: Tensor) -> OneFrameFeatures:
         """Sum the layers of utterances' means ``[B, L, D]`` to features ``[1, D]`` of each.
 
-        They are rows of one batch (:class:`PaddedFeatures`); normalised frames have means of their own.
+        Nothing is normalised: normalised frames have means of their own.
         """
         with full_precision(means) as cast:
             features = cast(means)
             if means.shape[1] > 1:
                 # a product for each utterance: weights @ means would copy the means, which takes six times as long
                 features = torch.bmm(self._shares().expand(len(means), 1, -1), features)
-        return PaddedFeatures(features, [1] * len(means))
+        return OneFrameFeatures(features)
 
     def _select_feature(self, features: Any) -> Any:
         layers = features.get(self.feature_selection)

@@ -144,6 +144,11 @@ class UpstreamSource:
             self.mean_store.put(key, mean, samples, of_stored=True)
         return mean
 
+    def keep_means(self) -> None:
+        """Store means alone from now on, unless the store holds frames: the caller reads nothing else."""
+        if self.store is not None:
+            self.keeps = BOTH if len(self.store) or self.whole else MEANS
+
     def save(self, key: bytes, stack: Tensor, samples: int, name: str = "audio", mean: Tensor | None = None) -> Tensor:
         """Store what is kept of an utterance: its layers ``[L, T, D]``, their means over frames, or both.
 
@@ -177,6 +182,11 @@ class UpstreamSource:
             for folder in means_folders(frames.folder):
                 logger.warning("%s: is not what this run reads (%s); means are computed", folder, store.own.folder.name)
         return store
+
+    @property
+    def layer_count(self) -> int:
+        """Number of layers, L, of the stacks and means that it gives."""
+        return self.layers if self.featurizer.layer is None else 1
 
     @property
     def normalizes(self) -> bool:
@@ -269,7 +279,9 @@ class UpstreamSource:
     def _mean(self, stack: Tensor, name: str) -> Tensor:
         """Return the means ``[L, D]`` over the frames of a stack ``[L, T, D]``, which training may normalise first."""
         if stack.shape[1] == 0:
-            raise AudioError(f"{name}: too short, this upstream gives it no frame; leave it out of the labels")
+            raise AudioError(
+                f"{name}: too short for this upstream, which gives it no frame; leave it out of the labels"
+            )
         return mean_of(stack, self.normalizes).cpu()
 
     def _open(self, folder: Path, dtype: str, batched: bool) -> None:

@@ -243,7 +243,7 @@ def assert_same_training(one: Path, many: Path, step: int, *entries: str, tolera
         pytest.param(
             2, 3, {"runner.gradient_accumulate_steps": 2, f"{DATA}.class_weights": "balanced"}, id="accumulated"
         ),
-        pytest.param(2, 3, {f"{DATA}.balanced_sampling": True, f"{MODEL}.pooling": "mean"}, id="balanced sampling"),
+        pytest.param(2, 3, {f"{DATA}.balanced_sampling": True, f"{MODEL}.pooling": "mean"}, id="balanced, from means"),
     ],
 )
 def test_training_equals_that_of_one_process(
@@ -251,9 +251,11 @@ def test_training_equals_that_of_one_process(
 ):
     """19 utterances: the last batches of an epoch hold 3, 3, 1, 1 and 1; six steps reach beyond them."""
     options = PLAIN_STEPS | {"runner.total_steps": 6, "runner.log_step": 99} | overrides
-    one = train(uneven_corpus, None, world * batch, **options)
-    many = train(uneven_corpus, world, batch, **options)
+    more = ("--statistics", "always") if options.get(f"{MODEL}.pooling") == "mean" else ()
+    one = train(uneven_corpus, None, world * batch, *more, **options)
+    many = train(uneven_corpus, world, batch, *more, **options)
     assert_same_training(one, many, 6)
+    assert ("Statistics" in load_checkpoint(many / "states-6.ckpt")) == bool(more)
     assert load_checkpoint(one / "states-6.ckpt")["Epoch"] >= 1
     together_size = world * batch
     epoch = [together_size] * (19 // together_size) + [19 % together_size]

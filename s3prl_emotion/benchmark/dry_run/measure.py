@@ -141,6 +141,7 @@ def measure(run: Run, plan: Plan, scratch: Path, device: str | None) -> Measured
     write_text(scratch / "recipe.yaml", yaml.safe_dump(config, sort_keys=False, allow_unicode=True))
     words = ["-m", "train", "-d", run.head, "-c", str(scratch / "recipe.yaml"), "-p", str(scratch / "exp")]
     words += ["--seed", str(run.cell.seed), *self_contained(run.upstream_flags, plan, scratch)]
+    words += run.statistics_flags
     if run.store_flags:
         words += ["--feature_store", str(scratch / "store"), *run.store_flags[2:]]
     words += ["--device", device] if device else []

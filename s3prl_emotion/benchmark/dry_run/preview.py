@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import statistics
 import tempfile
 from argparse import Namespace
@@ -19,6 +20,7 @@ from s3prl_emotion.benchmark.records import RESULTS, TRIALS, read_results
 from s3prl_emotion.benchmark.scheduler import is_finished, is_given_up
 from s3prl_emotion.errors import EmotionError, TrainingError
 from s3prl_emotion.files.terminal import say
+from s3prl_emotion.recipe import NEVER
 
 TO_DO = ("to do", "begun", "failed")
 
@@ -30,10 +32,12 @@ class Store:
     Attributes:
         run: one of the runs that use it
         lengths: seconds of every utterance, by its path; an utterance that training cuts also counts at its cut length
+        holds_frames: whether a run reads frames; else means over them suffice
     """
 
     run: Run
     lengths: dict[str, float] = field(default_factory=dict)
+    holds_frames: bool = False
 
 
 def preview(plan: Plan, jobs: int, device: str | None, retries: int, measured: bool = True) -> None:
@@ -115,7 +119,9 @@ def _predict(
             continue
         key = (*run.upstream_flags, *run.store_flags)
         for one in runs:
-            _add_audio(one, stores.setdefault(key, Store(one)))
+            store = stores.setdefault(key, Store(one))
+            store.holds_frames |= _reads_frames(one)
+            _add_audio(one, store)
         speeds[key] = max(speeds.get(key, 0.0), speed.features)
         total += _write_kind(what, runs, stores[key], speed, done, write)
     for key, store in stores.items():
@@ -159,6 +165,17 @@ def _earlier(run: Run, done: dict[str, dict[str, Any]]) -> str:
     return f" (finished ones took {statistics.fmean(took):.0f} s each)" if took else ""
 
 
+def _reads_frames(run: Run) -> bool:
+    """Return whether means over frames do not suffice for a run."""
+    from s3prl_emotion import host
+    from s3prl_emotion.store.means import MEANS
+
+    head = host.expert_class(run.head)
+    *_, modelrc = head.read_section(copy.deepcopy(run.config["downstream_expert"]), None, run.config["runner"])
+    means = head.reads(modelrc) == MEANS and not run.config.get("specaug")
+    return not means or NEVER in run.statistics_flags or "-f" in run.upstream_flags
+
+
 def _add_audio(run: Run, store: Store) -> None:
     """Add the utterances of a run's corpus to a store's audio."""
     from s3prl_emotion.extract.filling import all_utterances, durations
@@ -175,7 +192,7 @@ def _write_store(plan: Plan, store: Store, speed: float, device: str | None, wri
     """Write how much a store will hold for an upstream; return the seconds of computing what it lacks."""
     run, count, seconds = store.run, len(store.lengths), sum(store.lengths.values())
     try:
-        total, share = _size(plan, run, seconds, count, device)
+        total, share = _size(plan, store, seconds, count, device)
     except EmotionError as error:
         write(f"  store, {run.cell.upstream}: unknown: {' '.join(str(error).split())}\n")
         return 0.0
@@ -188,12 +205,14 @@ def _write_store(plan: Plan, store: Store, speed: float, device: str | None, wri
     return needed
 
 
-def _size(plan: Plan, run: Run, seconds: float, utterances: int, device: str | None) -> tuple[int, float]:
+def _size(plan: Plan, store: Store, seconds: float, utterances: int, device: str | None) -> tuple[int, float]:
     """Return the bytes of an upstream's features, and the share of the utterances that the store holds already."""
+    run = store.run
     import torch
 
-    from s3prl_emotion.extract.filling import predicted_bytes
+    from s3prl_emotion.extract.filling import predicted_sizes
     from s3prl_emotion.store import FeatureStore
+    from s3prl_emotion.store.means import FRAMES, MEANS, MeansIdentity
     from s3prl_emotion.store.store import ABOUT
     from s3prl_emotion.upstreams.build import build_source
 
@@ -209,8 +228,12 @@ def _size(plan: Plan, run: Run, seconds: float, utterances: int, device: str | N
         layer = run.config["downstream_expert"].get("layer") if flag is None else int(flag)
         options = {"upstream_layer_selection": layer, "device": device, "feature_store": None, "store_dtype": dtype}
         source = build_source(Namespace(**defaults | given | options))
-        total = predicted_bytes(source, seconds, utterances, getattr(torch, dtype))
+        source.featurizer.normalize = "--upstream_feature_normalize" in run.upstream_flags
+        sizes = predicted_sizes(source, seconds, utterances, getattr(torch, dtype))
+        total = sizes[MEANS] + (sizes[FRAMES] if store.holds_frames else 0)
         identity = source.identity(dtype)
+        if not store.holds_frames:
+            identity = MeansIdentity.of(identity, source.normalizes)
     root = Path(run.store_flags[1])
     if not (root / identity.id / ABOUT).is_file():
         return total, 0.0
