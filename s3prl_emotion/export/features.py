@@ -52,12 +52,18 @@ def export(source: UpstreamSource, corpus: Corpus, path: Path, pooling: str, ckp
     check_file(path, "", StoreError)
     if ckpt is not None:
         _load_weights(source, ckpt)
+    if pooling == "mean":
+        source.keep_means()
     source.memory.remedy = "cut the file, or leave it out of the labels"
     utterances = all_utterances(corpus)
     dataset = UtteranceDataset(utterances, pre_load=False, max_duration=None)
     pooled: list[NDArray[np.float32]] = []
     with writing(path, StoreError) as target, zipfile.ZipFile(target, "w", allowZip64=True) as file:
         for waveform, _, name in progress(dataset, "export", "utterances"):
+            if pooling == "mean":
+                mean = next(source.means([torch.from_numpy(waveform)], [name]))
+                pooled.append(_of_layers(source, mean, ckpt is not None).cpu().numpy())
+                continue
             stack = next(source.stacks([torch.from_numpy(waveform)], [name]))
             if stack.shape[1] == 0:
                 raise AudioError(f"{name}: too short for this upstream, which gives it no frame; leave it out")
@@ -77,6 +83,14 @@ def export(source: UpstreamSource, corpus: Corpus, path: Path, pooling: str, ckp
     return len(utterances)
 
 
+def _of_layers(source: UpstreamSource, mean: Tensor, weighted: bool) -> Tensor:
+    """Return means ``[D]`` of a single layer or of summed layers, else ``[L, D]``; float32."""
+    if not weighted and len(mean) > 1:
+        return mean
+    with torch.no_grad():
+        return source.featurizer.weigh_means(mean.unsqueeze(0).to(source.device))[0][0]
+
+
 def _layers(source: UpstreamSource, stack: Tensor, weighted: bool) -> Tensor:
     """Return ``[T, D]`` of a single layer or of summed layers, else ``[L, T, D]``; float32."""
     if weighted or len(stack) == 1:
@@ -86,12 +100,10 @@ def _layers(source: UpstreamSource, stack: Tensor, weighted: bool) -> Tensor:
 
 
 def _pool(features: Tensor, pooling: str) -> Tensor:
-    """Pool ``[..., T, D]`` over time."""
+    """Pool ``[..., T, D]`` over time, except to the mean alone."""
     if pooling == "frames":
         return features
     mean = features.mean(dim=-2)
-    if pooling == "mean":
-        return mean
     return torch.cat([mean, guarded_sqrt(features.var(dim=-2, correction=0))], dim=-1)
 
 

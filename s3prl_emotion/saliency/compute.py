@@ -110,26 +110,22 @@ def check_size(method: str, layers: int, dims: int, utterances: int) -> None:
 def utterance_means(
     source: UpstreamSource, utterances: Sequence[Utterance], max_duration: float | None, workers: int = 0
 ) -> Iterator[Tensor]:
-    """Yield the mean of each dimension over the frames of each utterance, ``[L, N]``, float64, in the order given.
+    """Yield the mean of each dimension over the frames of each utterance, ``[L, N]``, in the order given.
+
+    They are those that a store keeps, rounded to float32, as float64.
 
     Raises:
         AudioError: as :func:`compute_saliency`
     """
     source.memory.remedy = REMEDY
+    source.keep_means()
     dataset = UtteranceDataset(utterances, pre_load=False, max_duration=max_duration)
     loader = Loader(dataset, workers, "datarc.num_workers", collate_fn=collate, generator=torch.Generator())
     for waveforms, _, names in progress(loader, "saliency", "utterances"):
-        yield _mean(next(source.stacks([torch.from_numpy(waveforms[0])], names)), names[0])
-
-
-def _mean(stack: Tensor, name: str) -> Tensor:
-    """Return the mean over time of ``[L, T, N]``, layer by layer, since a float64 copy of all would be large."""
-    if stack.shape[1] == 0:
-        raise AudioError(f"{name}: too short for this upstream, which gives it no frame; leave it out of the labels")
-    mean = torch.stack([layer.double().mean(dim=0) for layer in stack]).cpu()
-    if not in_range(mean):
-        raise AudioError(f"{name}: the upstream's features are not finite; check its audio, or leave it out")
-    return mean
+        mean = next(source.means([torch.from_numpy(waveforms[0])], names)).double()
+        if not in_range(mean):
+            raise AudioError(f"{names[0]}: the upstream's features are not finite; check its audio, or leave it out")
+        yield mean
 
 
 def _information(source: UpstreamSource, means: Iterator[Tensor], labels: Tensor, buffer: Tensor) -> Tensor:
