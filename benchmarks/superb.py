@@ -22,12 +22,12 @@ from pathlib import Path
 import numpy as np
 import soundfile
 from common import RATE, ROOT, SIZES, parser_of, print_table, save_corpus, save_model, set_up, timed_run
-from training_step import overrides as stock_overrides
+from training_step import stock_words
 
 BATCH, ACCUMULATED = 4, 8
 TRAINING, TESTED = 4290, 1241  # utterances of SUPERB's fold 1, dev included in the first
 SAMPLES = 800  # of each
-WARM_UP = 400  # steps: the first epochs read the audio and the store
+WARM_UP = 100  # steps: memory and caches
 CLASSES = {"neu": 0, "hap": 1, "ang": 2, "sad": 3}
 
 
@@ -44,37 +44,12 @@ def main() -> None:
     store = args.folder / f"means-{args.size}"
     shape = fill(store, model, corpus)
     bare = bare_steps(shape, args.threads)
-    recipe = ROOT / "recipes" / "superb" / "emotion_corr_attn.yaml"
-    words = ["-m", "train", "--device", "cpu", "-u", "hf_speech_custom", "-k", str(model), "-d", "emotion_corr_attn"]
-    words += [
-        "-p",
-        str(args.folder / "ours"),
-        "--overwrite",
-        "-v",
-        "fold1",
-        "-c",
-        str(recipe),
-        "--feature_store",
-        str(store),
-    ]
-    values = {"runner.seeding": "seed", "runner.total_steps": args.steps}
-    values |= {f"downstream_expert.datarc.{key}": str(corpus / folder)
-               for key, folder in (("root", "audio"), ("labels", "meta_data"))}  # fmt: skip
-    words += ["-o", ",,".join(f"config.{key}={value!r}" for key, value in values.items())]
-    ours, fold = timed_run(["ours", *words], args.threads)
+    ours, fold = timed_run(["ours", *suite_words(args.folder, model, corpus, store, args.steps)], args.threads)
+    bare += bare_steps(shape, args.threads)  # before and after, since the load of the machine may change meanwhile
     rows = {"from means": ours[min(WARM_UP, len(ours) // 2) :], "bare torch loop": bare}
     if not args.skip_stock:
-        noise = save_corpus(args.folder)
-        words = ["-m", "train", "--device", "cpu", "-u", "hf_hubert_custom", "-k", str(model), "-d", "emotion"]
-        words += [
-            "-p",
-            str(args.folder / "stock"),
-            "-v",
-            "fold1",
-            "-c",
-            str(ROOT / "recipes" / "stock" / "emotion.yaml"),
-        ]
-        words += ["-o", stock_overrides(noise, args.stock_steps + 2, superb=True)]
+        words = ["-m", "train", "--device", "cpu", "-k", str(model)]
+        words += stock_words(args.folder, save_corpus(args.folder), args.stock_steps + 2)
         rows["stock s3prl"] = timed_run(["stock", *words], args.threads)[0][1:]
     print(f"{shape[0]} x {shape[1]}, {BATCH} x {ACCUMULATED} utterances, {args.threads} threads; ms a step")
     print_table({name: [1e3 * value for value in values] for name, values in rows.items()}, width=20)
@@ -82,9 +57,18 @@ def main() -> None:
     print(f"from means / bare torch loop: {medians['from means'] / medians['bare torch loop']:.2f}")
     if "stock s3prl" in medians:
         print(f"stock s3prl / from means: {medians['stock s3prl'] / medians['from means']:.0f}")
-    print(
-        f"the whole run of {args.steps} steps, from start to exit, evaluations and checkpoints included: {fold:.0f} s"
-    )
+    print(f"the run of {args.steps} steps, start to exit, with audio, evaluations and checkpoints: {fold:.0f} s")
+
+
+def suite_words(folder: Path, model: Path, corpus: Path, store: Path, steps: int) -> list[str]:
+    """Return the suite's command line: SUPERB's recipe, with the suite's own seeding."""
+    words = ["-m", "train", "--device", "cpu", "-u", "hf_speech_custom", "-k", str(model), "-d", "emotion_corr_attn"]
+    words += ["-p", str(folder / "superb-ours"), "--overwrite", "-v", "fold1", "--feature_store", str(store)]
+    words += ["-c", str(ROOT / "recipes" / "superb" / "emotion_corr_attn.yaml")]
+    values: dict[str, object] = {"runner.seeding": "seed", "runner.total_steps": steps}
+    values["downstream_expert.datarc.root"] = str(corpus / "audio")
+    values["downstream_expert.datarc.labels"] = str(corpus / "meta_data")
+    return [*words, "-o", ",,".join(f"config.{key}={value!r}" for key, value in values.items())]
 
 
 def save_short_corpus(folder: Path) -> Path:

@@ -77,6 +77,10 @@ def run(args: Namespace) -> int:
     check_workers(args.num_workers, "--num_workers")
     if args.cut_eval and args.max_duration is None:
         raise UsageError("--cut_eval needs --max_duration, the length to which audio is cut (s)")
+    if args.keep == FRAMES and args.upstream_feature_normalize:
+        raise UsageError(
+            "--upstream_feature_normalize: changes means alone, and --keep frames stores none; leave one of them out"
+        )
     utterances = list_utterances(read_corpus_arguments(args))
     if args.dry_run:
         return _predict(args, utterances)

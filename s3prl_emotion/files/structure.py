@@ -96,6 +96,7 @@ ENTRIES: dict[str, tuple[Check, str]] = {
         "lists by name",
     ),
     "Left": (_is_left, "splits and names of checkpoints"),
+    "Statistics": (lambda value: value in ("frames", "means"), "frames or means"),
     "BatchIds": (lambda value: isinstance(value, list) and all(map(_is_count, value)), "a list of numbers"),
     "Rng": (_are_generators, "states of generators"),
 }

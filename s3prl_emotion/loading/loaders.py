@@ -86,10 +86,12 @@ class Loaders:
 
     def _dataset(self, split: str, limit: float | None) -> UtteranceDataset | MeansDataset:
         if (split, limit) not in self.datasets:
-            options = (self.data.pre_load, limit, self._degrader(split))
-            dataset = UtteranceDataset(self.corpus.split(split), *options)
-            means = None if self.source is None else MeansDataset(dataset, self.source, split)
-            self.datasets[split, limit] = dataset if means is None else means
+            utterances, degrader, pre_load = self.corpus.split(split), self._degrader(split), self.data.pre_load
+            if self.source is None:
+                self.datasets[split, limit] = UtteranceDataset(utterances, pre_load, limit, degrader)
+            else:
+                read = UtteranceDataset(utterances, False, limit, degrader)
+                self.datasets[split, limit] = MeansDataset(read, self.source, split, pre_load)
         return self.datasets[split, limit]
 
     def _degrader(self, split: str) -> Callable[[Waveform, str], Waveform] | None:

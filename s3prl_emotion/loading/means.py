@@ -16,6 +16,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from s3prl_emotion.distributed import world
+from s3prl_emotion.files.progress import progress
 from s3prl_emotion.loading.dataset import DECODING_THREADS, STAND_IN, UtteranceDataset
 from s3prl_emotion.store import utterance_key
 from s3prl_emotion.upstreams.free_memory import free_memory
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
     from s3prl_emotion.upstreams.source import UpstreamSource
 
 logger = logging.getLogger(__name__)
+READ_TOGETHER = 64  # utterances whose waveforms are in memory at once
 SHARE = 0.7  # of the free memory that the means of a split may take; the rest is left to the training
 _warned: set[str] = set()
 _held: WeakSet[MeansDataset] = WeakSet()  # those with a table
@@ -64,15 +67,16 @@ class MeansDataset(Dataset[Any]):
     are a row of the table, or are read from the store where the table does not fit into memory.
 
     Args:
-        dataset: reads the waveforms; what it holds of them is given back once all means are there
+        dataset: reads the waveforms
         source: gives their means
         split: name of the split, for messages
+        pre_load: read all of them now, if they fit into memory; processes of a distributed training read what they need
 
     Attributes:
         table: means ``[U, L, D]``, float32; ``None`` where they do not fit into memory and are read for each batch
     """
 
-    def __init__(self, dataset: UtteranceDataset, source: UpstreamSource, split: str) -> None:
+    def __init__(self, dataset: UtteranceDataset, source: UpstreamSource, split: str, pre_load: bool = False) -> None:
         self.dataset, self.source, self.split = dataset, source, split
         self.labels = [item.label for item in dataset.utterances]
         self.names = [item.name for item in dataset.utterances]
@@ -81,6 +85,8 @@ class MeansDataset(Dataset[Any]):
         self.table = self._table((len(self.names), source.layer_count, int(source.featurizer.output_dim)))
         if self.table is not None:
             _held.add(self)
+            if pre_load and world() == 1:
+                self._read_all()
 
     @property
     def hashes(self) -> Tensor:
@@ -157,9 +163,14 @@ class MeansDataset(Dataset[Any]):
                 if self.table is not None:
                     self.table[index] = means[index]
         self.missing -= len(new)
-        if not self.missing and self.table is not None:
-            self.dataset.waveforms = None  # which pre_load keeps
         return means
+
+    def _read_all(self) -> None:
+        """Read the audio of all utterances, some at a time, since waveforms take more memory than their means."""
+        utterances = range(len(self))
+        with progress(name=f"means of {self.split}", unit="utterances", total=len(self), leave=False) as bar:
+            for begin in utterances[::READ_TOGETHER]:
+                bar.update(len(self._read_new(utterances[begin : begin + READ_TOGETHER])))
 
     def _read(self, index: int) -> Tensor:
         """Return the means ``[L, D]`` of an utterance from the store, else computed."""
@@ -172,7 +183,7 @@ class MeansDataset(Dataset[Any]):
 
     def _waveforms(self, indices: Sequence[int]) -> Iterator[NDArray[np.float32]]:
         """Yield the waveforms of utterances; threads decode several."""
-        if self.dataset.waveforms is not None or len(indices) == 1:
+        if len(indices) == 1:
             yield from (np.ascontiguousarray(self.dataset[index][0]) for index in indices)
             return
         with ThreadPoolExecutor(DECODING_THREADS) as pool:

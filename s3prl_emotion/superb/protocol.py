@@ -20,7 +20,7 @@ from s3prl_emotion.errors import AudioError, LabelError, UsageError
 from s3prl_emotion.extract.filling import all_utterances
 from s3prl_emotion.files.folders import recipes_folder
 from s3prl_emotion.files.words import LARGEST_SEED
-from s3prl_emotion.recipe import DataSection, read_recipe
+from s3prl_emotion.recipe import ALWAYS, DataSection, read_recipe
 from s3prl_emotion.submit.superb import FOLDS, check_lists
 from s3prl_emotion.superb.leaderboard import METRIC, published, published_upstream
 
@@ -115,6 +115,7 @@ def matrix_values(args: Namespace, rates: Sequence[float]) -> dict[str, Any]:
         "tests": ["test"],
         "store": STORE if args.feature_store is None else _literal(args.feature_store.absolute()),
         "store_dtype": args.store_dtype,
+        "statistics": ALWAYS,
         "overrides": _overrides(args),
         "systems": {SYSTEM: {}},
         "search": {"learning_rates": list(rates)},

@@ -30,7 +30,7 @@ from s3prl_emotion.loading.means import Batch, joined
 from s3prl_emotion.processes import ending
 from s3prl_emotion.recipe import EVALUATED_SPLITS
 from s3prl_emotion.rng import restore_rng, rng_state
-from s3prl_emotion.store.means import MEANS
+from s3prl_emotion.store.means import FRAMES, MEANS
 from s3prl_emotion.training.curves import curves
 from s3prl_emotion.training.evaluation import AbandonedError
 from s3prl_emotion.training.own_arguments import TRUST_FLAGS
@@ -309,8 +309,8 @@ class Training:
             "Config": self.runner.config,
             KEY: self.runner.identity,
         }
-        if self.runner.reads_means:
-            state[STATISTICS] = MEANS
+        if self.runner.is_suite:
+            state[STATISTICS] = MEANS if self.runner.reads_means else FRAMES
         for entry in self.runner.all_entries:
             if entry.trainable:
                 state[entry.name] = get_model_state(entry.model)

@@ -10,7 +10,7 @@ from typing import Any
 from s3prl_emotion.errors import StoreError, UsageError
 from s3prl_emotion.experts.heads import is_emotion_head
 from s3prl_emotion.recipe import ALWAYS, AUTO, NEVER
-from s3prl_emotion.store.means import MEANS, means_folders
+from s3prl_emotion.store.means import FRAMES, MEANS, means_folders
 
 logger = logging.getLogger(__name__)
 KEY = "Statistics"  # of a checkpoint: what its training read
@@ -67,11 +67,18 @@ def reads_means(runner: Any, expert: Any) -> bool:
         )
     if obstacle and wish == ALWAYS:
         raise UsageError(f"--statistics always: {obstacle}")
-    wanted = wish == ALWAYS or runner.init_ckpt.get(KEY) == MEANS or bool(args.feature_store and not runner.host_order)
-    if obstacle or wish == NEVER or not wanted:
+    if obstacle or wish == NEVER or not (wish == ALWAYS or _wants_means(runner)):
         _warn_of_means_alone(runner, expert)
         return False
     return args.feature_store is None or _prepare_store(runner, expert, wish)
+
+
+def _wants_means(runner: Any) -> bool:
+    """Return whether ``--statistics auto`` reads means where it can; a resumed training reads what it read before."""
+    before = runner.init_ckpt.get(KEY)
+    if before == MEANS or (before == FRAMES and runner.args.mode == "train"):
+        return before == MEANS
+    return runner.args.feature_store is not None and not runner.host_order
 
 
 def _obstacle(is_trained: bool, config: dict[str, Any]) -> str:

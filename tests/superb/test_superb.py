@@ -221,7 +221,7 @@ def test_killed_and_resumed(lists: TinyCorpus, nursery: Nursery, tmp_path: Path)
     assert nursery.wait(nursery.start("s3prl-emotion", *words(lists, whole), to=tmp_path / "whole.log")) == 0, left(
         tmp_path, "whole"
     )
-    moments = ("store/*/*.features", "search/*/*/fold1-seed1337-lr0.1/exp/log.log", "results.jsonl")
+    moments = ("store/*/means/*.features", "search/*/*/fold1-seed1337-lr0.1/exp/log.log", "results.jsonl")
     for moment in moments:
         process = nursery.start("s3prl-emotion", *words(lists, killed), to=tmp_path / "killed.log")
         until(lambda: any(killed.glob(moment)))  # noqa: B023

@@ -94,6 +94,10 @@ def test_audio_is_read_once_and_means_stay_in_memory(tmp_path: Path):
     assert torch.equal(batch.rows(), expected[[4, 1, 2]])
     assert torch.equal(means.rows([0, 1, 1, 5]), expected[[0, 1, 1, 5]])
     assert sorted(dataset.read) == [0, 1, 2, 4, 5]
+    read = MeansDataset(dataset, source_of(tmp_path), "dev", pre_load=True)  # type: ignore[arg-type]
+    dataset.read.clear()
+    assert torch.equal(read.rows([5, 0]), expected[[5, 0]])
+    assert not dataset.read
     both, others, options = joined([(0, batch, [labels, names]), (1, *_split(means.collate([3])))])
     assert torch.equal(both.rows(), expected[[4, 1, 2, 3]])
     assert (others[1], options) == ([*names, "3.wav"], {"sizes": [3, 1]})
@@ -130,7 +134,7 @@ def run_of(source: UpstreamSource, wish: str, **changes: Any) -> tuple[Any, Any]
     args = Namespace(
         statistics=wish, feature_store=store, upstream="fake_layers", upstream_ckpt=None, upstream_model_config=None,
         upstream_feature_selection="hidden_states", upstream_layer_selection=None, store_dtype="float32",
-        upstream_feature_normalize=changes.pop("normalize", False),
+        upstream_feature_normalize=changes.pop("normalize", False), mode=changes.pop("mode", "train"),
     )  # fmt: skip
     data = SimpleNamespace(labels="labels.csv", root="wav")
     expert = SimpleNamespace(features_read=changes.pop("reads", "means"), head="emotion_tcgru", data=data)
@@ -172,6 +176,9 @@ def test_means_are_read_by_themselves_with_a_store(tmp_path: Path):
     assert not reads_means(*run_of(source_of(None), "auto"))
     assert reads_means(*run_of(source_of(None), "always"))
     assert reads_means(*run_of(source_of(None), "auto", init_ckpt={"Statistics": "means"}))  # as it was trained
+    assert not reads_means(*run_of(source_of(tmp_path), "auto", init_ckpt={"Statistics": "frames"}))  # likewise
+    evaluation = run_of(source_of(tmp_path), "auto", mode="evaluate", init_ckpt={"Statistics": "frames"})
+    assert reads_means(*evaluation)
     runner, expert = run_of(source_of(tmp_path), "auto")
     assert reads_means(runner, expert)
     assert runner.source.keeps == "means"  # no frames are stored yet
