@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import torch
-from torch.utils.data import Dataset, Sampler
+from torch.utils.data import Dataset, RandomSampler, Sampler
 
 from s3prl_emotion.audio import SAMPLE_RATE
 from s3prl_emotion.corpora import Utterance
 from s3prl_emotion.corpora.seen import NOT_READ
-from s3prl_emotion.distributed import rank
+from s3prl_emotion.distributed import leaders, rank
 from s3prl_emotion.files.progress import progress
 from s3prl_emotion.loading.reading import STAND_IN, Item, UtteranceReader, Waveform, collate
 
@@ -113,8 +114,7 @@ class EpochBatches(Sampler[list[int]]):
             order = torch.randperm(size, generator=generator)
         else:
             order = torch.multinomial(weights, size, replacement=True, generator=generator)
-        together = [batch.tolist() for batch in order.split(batch_size * world)]
-        self.batches = [batch[rank::world] or [~batch[0] if stand_ins else batch[0]] for batch in together]
+        self.batches = _shares(order, batch_size, rank, world, stand_ins)
         self.first = 0
 
     def skip(self, batches: int) -> None:
@@ -126,3 +126,31 @@ class EpochBatches(Sampler[list[int]]):
 
     def __iter__(self) -> Iterator[list[int]]:
         return iter(self.batches[self.first :])
+
+
+class ShuffledBatches(Sampler[list[int]]):
+    """Batches of indices, shuffled in every epoch as torch's loader does, by the global generator of rank 0.
+
+    Args:
+        size: utterances in the training split
+        batch_size: utterances in a batch of this process
+        rank: of this process in distributed training
+        world: number of processes, which share batches as those of :class:`EpochBatches`
+        stand_ins: as for :class:`EpochBatches`
+    """
+
+    def __init__(self, size: int, batch_size: int, rank: int, world: int, stand_ins: bool = True) -> None:
+        self.size, self.batch_size, self.rank, self.world, self.stand_ins = size, batch_size, rank, world, stand_ins
+
+    def __len__(self) -> int:
+        return math.ceil(self.size / (self.batch_size * self.world))
+
+    def __iter__(self) -> Iterator[list[int]]:
+        order = torch.tensor(leaders(list(RandomSampler(range(self.size)))))
+        yield from _shares(order, self.batch_size, self.rank, self.world, self.stand_ins)
+
+
+def _shares(order: torch.Tensor, batch_size: int, rank: int, world: int, stand_ins: bool) -> list[list[int]]:
+    """Return this process's part of each batch of all processes, see :class:`EpochBatches`."""
+    together = [batch.tolist() for batch in order.split(batch_size * world)]
+    return [batch[rank::world] or [~batch[0] if stand_ins else batch[0]] for batch in together]

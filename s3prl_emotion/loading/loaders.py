@@ -15,7 +15,7 @@ from s3prl_emotion.corpora.seen import NOT_READ
 from s3prl_emotion.corpora.superb import SPLIT_SEED
 from s3prl_emotion.distributed import rank, world
 from s3prl_emotion.loading.class_balance import sampling_weights
-from s3prl_emotion.loading.dataset import EpochBatches, UtteranceDataset
+from s3prl_emotion.loading.dataset import EpochBatches, ShuffledBatches, UtteranceDataset
 from s3prl_emotion.loading.means import MeansDataset
 from s3prl_emotion.loading.reading import DegradedWaveform, Waveform, collate, modules_for
 from s3prl_emotion.processes.loaders import Loader, start_early
@@ -50,8 +50,7 @@ class Loaders:
         """Return the batches of a split, in the split's order."""
         dataset = self._dataset(split, self.data.max_duration if self.data.cut_eval else None)
         batches = torch.arange(len(dataset)).split(self.data.eval_batch_size)
-        shared = host.launched() and not self.superb_seeding  # else only the leader evaluates, as in s3prl
-        mine = batches[rank() :: world()] if shared else batches
+        mine = batches[rank() :: world()] if host.launched() else batches  # s3prl's own script evaluates in one process
         loader = self._loader(dataset, batch_sampler=[batch.tolist() for batch in mine])
         loader.all_batches = len(batches)
         return loader
@@ -59,12 +58,16 @@ class Loaders:
     def training(self, split: str, epoch: int) -> Loader:
         """Return the training batches of an epoch, in an order that depends only on seed and epoch."""
         dataset = self._dataset(split, self.data.max_duration)
-        if self.superb_seeding:  # shuffled by the global generator, as the stock task does
+        if self.superb_seeding and world() == 1:  # shuffled by the global generator, as the stock task does
             return self._loader(dataset, batch_size=self.data.train_batch_size, shuffle=True)
+        share = {"rank": rank(), "world": world(), "stand_ins": host.launched()}
+        if self.superb_seeding:
+            batches = ShuffledBatches(len(dataset), self.data.train_batch_size, **share)
+            return self._loader(dataset, batch_sampler=batches)
         labels = [utterance.label for utterance in self.corpus.split(split)]
         weights = sampling_weights(labels) if self.data.balanced_sampling else None
         order = (len(dataset), self.data.train_batch_size, self.seed, epoch, weights)
-        batches = EpochBatches(*order, rank(), world(), stand_ins=host.launched())
+        batches = EpochBatches(*order, **share)
         generator = torch.Generator().manual_seed(self.seed)  # the loader's own draws must not touch the global one
         return self._loader(dataset, batch_sampler=batches, generator=generator)
 

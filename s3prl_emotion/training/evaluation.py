@@ -45,22 +45,22 @@ def evaluate_split(runner: Any, split: str, writer: Any, step: int, **options: A
     if runner.seen is not None:
         runner.seen.check(split)
     batches = _count_batches(runner, loader)
-    last = batches if runner.host_order else batches - 1  # the host evaluates one batch more than the ratio says
+    last = batches if runner.evaluates_alone else batches - 1  # the host evaluates one batch more than the ratio says
     records: Records = defaultdict(list)
     of_batches: list[Records] = []
-    may_abandon = world() == 1 or not runner.host_order  # else the others wait for the leader to evaluate
+    may_abandon = world() == 1 or not runner.evaluates_alone  # else the others wait for the leader to evaluate
     for batch_id, (waveforms, *others) in enumerate(
         progress(loader, split, "batches", total=batches, leave=False, hidden=rank() > 0)
     ):
         if batch_id > last or (may_abandon and ending.is_asked()):
             break
-        if not runner.host_order:
+        if not runner.evaluates_alone:
             records = defaultdict(list)
         with torch.no_grad():
             expert(split, runner.features(waveforms, others), *others, records=records, batch_id=batch_id)
         of_batches.append(records)
     asked = [may_abandon and ending.is_asked()]
-    if not runner.host_order:
+    if not runner.evaluates_alone:
         shares = everyones((ending.is_asked(), of_batches))
         asked, records = [share[0] for share in shares], _merged([share[1] for share in shares])
     if any(asked):
@@ -88,7 +88,7 @@ def evaluate_split(runner: Any, split: str, writer: Any, step: int, **options: A
 def _count_batches(runner: Any, loader: Any) -> int:
     """Return how many of this process's batches to evaluate: its share of ``evaluate_ratio`` of all batches."""
     ratio = float(runner.config["runner"].get("evaluate_ratio", 1))
-    if runner.host_order:  # the leader has them all
+    if runner.evaluates_alone:  # the leader has them all
         return round(len(loader) * ratio)
     together = getattr(loader, "all_batches", None)
     if together is None:  # a loader of a head's own

@@ -193,7 +193,7 @@ class Training:
 
     def _update(self) -> None:
         """Clip the gradients, take a step, and update the learning rate."""
-        scale = 1 / world() if self.runner.host_order else 1.0  # s3prl averages over processes
+        scale = 1.0 if self.runner.is_suite else 1 / world()  # s3prl averages over processes
         self.ends = sum_gradients(self.parameters, scale, asks=ending.is_asked())
         self.scaler.unscale_(self.optimizer)
         norm = torch.nn.utils.clip_grad_norm_(self.parameters, self.options["gradient_clipping"])

@@ -94,8 +94,12 @@ def check_arguments(args: Namespace, given: Sequence[str], held: ExitStack) -> N
     check_recipe_values(config)
     check_statistics(args, effective, config)
     _check_store(args, effective, config)
-    if args.local_rank is not None and is_emotion_head(effective.downstream) and is_superb(config):
-        raise UsageError("torchrun: runner.seeding superb is SUPERB's protocol for one process; use seeding: seed")
+    takes_batches = is_emotion_head(effective.downstream) and is_superb(config) and args.statistics != ALWAYS
+    if args.local_rank is not None and takes_batches:
+        raise UsageError(
+            "torchrun: runner.seeding superb uses s3prl's batched features, which are those of one process; use "
+            "seeding: seed, or --statistics always, which reads each utterance's means"
+        )
     folder, is_first = Path(effective.expdir), distributed.is_first(args)
     trains = is_first and args.mode == "train"
     if is_first:  # alone: it may rename the folder while the others start

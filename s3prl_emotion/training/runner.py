@@ -18,7 +18,7 @@ from tensorboardX import SummaryWriter
 from torch import Tensor
 
 from s3prl_emotion import host
-from s3prl_emotion.distributed import PATIENCE, be_patient, in_touch, leaders, rank, share_weights
+from s3prl_emotion.distributed import PATIENCE, be_patient, in_touch, leaders, rank, share_weights, world
 from s3prl_emotion.errors import CheckpointError, ConfigError, EmotionError, UsageError
 from s3prl_emotion.experts.heads import is_emotion_head
 from s3prl_emotion.files.checkpoint import load_checkpoint
@@ -53,7 +53,8 @@ class SuiteRunner(Runner):
 
     ``reads_means`` is true where the head gets means over frames in place of frames.
     ``host_order`` is true for stock tasks and in SUPERB's seeding mode: then random draws, batched features and
-    evaluation are the host's, for exact parity.
+    evaluation are the host's, for exact parity. ``evaluates_alone`` is true where the process of rank 0 then evaluates
+    for all, as in s3prl; heads in SUPERB's mode share the evaluation where there are several processes.
     """
 
     reads_means = False
@@ -61,7 +62,8 @@ class SuiteRunner(Runner):
     def __init__(self, args: Any, config: dict[str, Any]) -> None:
         self.is_suite = is_emotion_head(args.downstream)
         self.host_order = not self.is_suite or config["runner"].get("seeding") == "superb"
-        if self.host_order:  # one process evaluates alone
+        self.evaluates_alone = self.host_order and not (self.is_suite and world() > 1)
+        if self.evaluates_alone:
             be_patient()
         self.device = torch.device(args.device)
         with _no_empty_experiment(Path(args.expdir)):
@@ -226,7 +228,7 @@ class SuiteRunner(Runner):
         Returns:
             names under which the head wants the current weights saved
         """
-        if self.host_order and not is_leader_process():
+        if self.evaluates_alone and not is_leader_process():
             return []
         if split is None and self.is_suite:
             check_longest(self, [self.args.evaluate_split])
@@ -263,7 +265,7 @@ class SuiteRunner(Runner):
     def _evaluate_split(self, split: str, writer: Any, step: int, **options: Any) -> list[str]:
         """Evaluate a split from ``--seed``, which in the host's order also reseeds training, as in s3prl."""
         if self.host_order:
-            seed_everything(self.args.seed)
+            seed_everything(self.args.seed + SEEDS_APART * rank())
             return evaluate_split(self, split, writer, step, **options)
         with own_seed(self.args.seed):
             return evaluate_split(self, split, writer, step, **options)

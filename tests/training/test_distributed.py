@@ -263,6 +263,18 @@ def test_training_equals_that_of_one_process(
         assert load_checkpoint(folder / "states-6.ckpt")["Records"]["batch_size"][: len(epoch)] == epoch
 
 
+@pytest.mark.full
+def test_superbs_seeding_from_means(train: Train, superb_corpus: TinyCorpus):
+    """Split, initialisation and order are those of one process, and all processes evaluate."""
+    more = ("--statistics", "always", "--feature_store", "S")
+    options = PLAIN_STEPS | {"runner.seeding": "superb", "runner.total_steps": 8, "runner.log_step": 4}
+    options |= {"runner.eval_step": 4, f"{MODEL}.pooling": "mean"}
+    one = train(superb_corpus, None, 6, *more, **options)
+    many = train(superb_corpus, 2, 3, *more, **options)
+    assert_same_training(one, many, 8)
+    assert (one / "log.log").read_text() == (many / "log.log").read_text()
+
+
 class OfTheBatch(nn.Module):
     """A loss over batch statistics: minus the correlation of the true class's logit with its index."""
 
