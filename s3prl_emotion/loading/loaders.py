@@ -60,14 +60,14 @@ class Loaders:
         dataset = self._dataset(split, self.data.max_duration)
         if self.superb_seeding and world() == 1:  # shuffled by the global generator, as the stock task does
             return self._loader(dataset, batch_size=self.data.train_batch_size, shuffle=True)
-        share = {"rank": rank(), "world": world(), "stand_ins": host.launched()}
+        size, batch_size = len(dataset), self.data.train_batch_size
         if self.superb_seeding:
-            batches = ShuffledBatches(len(dataset), self.data.train_batch_size, **share)
-            return self._loader(dataset, batch_sampler=batches)
+            shuffled = ShuffledBatches(size, batch_size, rank(), world(), stand_ins=host.launched())
+            return self._loader(dataset, batch_sampler=shuffled)
         labels = [utterance.label for utterance in self.corpus.split(split)]
         weights = sampling_weights(labels) if self.data.balanced_sampling else None
-        order = (len(dataset), self.data.train_batch_size, self.seed, epoch, weights)
-        batches = EpochBatches(*order, **share)
+        order = (size, batch_size, self.seed, epoch, weights)
+        batches = EpochBatches(*order, rank(), world(), stand_ins=host.launched())
         generator = torch.Generator().manual_seed(self.seed)  # the loader's own draws must not touch the global one
         return self._loader(dataset, batch_sampler=batches, generator=generator)
 

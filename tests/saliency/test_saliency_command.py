@@ -879,7 +879,7 @@ def test_too_much_is_refused_before_anything_is_computed(
 ) -> None:
     monkeypatch.setattr(compute, limit, 200)
     source = source_of(None)
-    monkeypatch.setattr(source, "stacks", None)
+    monkeypatch.setattr(source, "means", None)
     with pytest.raises(UsageError, match=message):
         compute.compute_saliency(source, rated.split()[:3], TARGETS, method)
 
@@ -909,6 +909,6 @@ def test_utterances_without_frames_or_labels(rated: RatedCorpus, monkeypatch: py
         compute.compute_saliency(source, train, ("arousal",), "ccs")
     with pytest.raises(EmotionError, match="there is no utterance"):
         compute.compute_saliency(source, (), TARGETS, "ccs")
-    monkeypatch.setattr(source, "stacks", lambda wavs, names: iter([torch.zeros(4, 0, 6)]))
+    monkeypatch.setattr(source, "compute", lambda wav, name: torch.zeros(4, 0, 6))
     with pytest.raises(AudioError, match=f"{train[0].name}: too short for this upstream"):
         compute.compute_saliency(source, train[:1], TARGETS, "ccs")
