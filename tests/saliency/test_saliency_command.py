@@ -186,14 +186,14 @@ def png_size(path: Path) -> tuple[int, int]:
 
 
 def means_of(words: tuple[object, ...], utterances: tuple[Utterance, ...], samples: int | None = None) -> Tensor:
-    """Utterance means ``[U, L, N]`` in float64, straight from the model."""
+    """Utterance means ``[U, L, N]``, straight from the model; computed in float64, in float32 as a store keeps them."""
     model = build_upstream(str(words[1]), str(words[3]), None, "cpu")
     rows = []
     with torch.no_grad():
         for item in utterances:
             hidden = model([torch.from_numpy(load_audio(item.path)[:samples])])["hidden_states"]
             rows.append(torch.stack([layer[0].double().mean(dim=0) for layer in hidden]))
-    return torch.stack(rows)
+    return torch.stack(rows).float().double()
 
 
 def expected_scores(means: Tensor, utterances: tuple[Utterance, ...]) -> np.ndarray:
