@@ -72,6 +72,12 @@ def consensus_shares(label: int, width: int, smoothing: float) -> tuple[float, .
     return tuple(even + (1 - smoothing) if index == label else even for index in range(width))
 
 
+def known_speaker(name: object) -> str | None:
+    """Return a speaker's name; ``None`` for no name, NaN, or one of :data:`UNKNOWN_SPEAKERS`, which many share."""
+    text = "" if name is None else str(name)
+    return None if text.strip().lower() in UNKNOWN_SPEAKERS else text
+
+
 @dataclass(frozen=True)
 class Corpus:
     """Utterances of one fold; ``splits`` holds at least train, dev and test.

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from s3prl_emotion.corpora import superb
 from s3prl_emotion.corpora.audio_names import check_below
-from s3prl_emotion.corpora.corpus import CLASSES_ONLY, Corpus, Needs, Utterance
+from s3prl_emotion.corpora.corpus import CLASSES_ONLY, Corpus, Needs, Utterance, known_speaker
 from s3prl_emotion.corpora.locate import locate
 from s3prl_emotion.errors import AudioError, LabelError
 from s3prl_emotion.recipe import DataSection
@@ -95,10 +95,23 @@ def _checked(corpus: Corpus) -> Corpus:
         raise LabelError(f"{corpus.source}: {shared[0]} is both in test and in train or dev of {corpus.fold}")
     for utterances in corpus.splits.values():
         _check_files(utterances, corpus.source)
+    _warn_of_unknown_speakers(corpus)
     sizes = ", ".join(f"{name} {len(utterances)}" for name, utterances in corpus.splits.items())
     classes = f"; classes {', '.join(corpus.classes)}" if corpus.classes else ""
     logger.info("%s, %s: %s utterances%s", corpus.source, corpus.fold, sizes, classes)
     return corpus
+
+
+def _warn_of_unknown_speakers(corpus: Corpus) -> None:
+    """Warn of evaluated utterances whose speaker is nobody, such as MSP-Podcast's ``Unknown``."""
+    for name, utterances in corpus.splits.items():
+        unknown = sum(known_speaker(item.speaker) is None for item in utterances)
+        if name != "train" and unknown and any(item.speaker for item in utterances):
+            logger.warning(
+                "%s: %d of the %d utterances of %s have no known speaker: they count in no score of speakers (paUAR), "
+                "and each counts as a speaker of its own in intervals",
+                *(corpus.source, unknown, len(utterances), name),
+            )
 
 
 def _check_files(utterances: Iterable[Utterance], source: Path) -> None:

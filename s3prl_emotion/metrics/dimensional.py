@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from s3prl_emotion.corpora.corpus import known_speaker
 from s3prl_emotion.errors import LabelError
 from s3prl_emotion.metrics import registry
 from s3prl_emotion.metrics.dimension_scores import squared_error
@@ -32,7 +33,7 @@ def dimensional_metrics(
         truth: ``[U, D]``, U >= 1, on the corpus's scale
         prediction: ``[U, D]``, on the same scale; metrics of values that are not finite are ``None``
         names: names of the dimensions, ``[D]``, e.g. ``EmoAct``
-        speakers: speaker of each utterance, ``[U]``, ``None`` where unknown
+        speakers: speaker of each utterance, ``[U]``, ``None`` or ``Unknown`` where nobody knows
         genders: gender of each utterance, ``[U]``, ``None`` where unknown
         bin_width: width of the label bins, see :func:`error_per_bin`
 
@@ -52,7 +53,8 @@ def dimensional_metrics(
     result["MSE_per_bin"] = {
         name: error_per_bin(true[:, column], guess[:, column], bin_width) for column, name in enumerate(names)
     }
-    for key, groups in (("per_speaker", speakers), ("per_gender", genders)):
+    known = None if speakers is None else [known_speaker(name) for name in speakers]
+    for key, groups in (("per_speaker", known), ("per_gender", genders)):
         if groups is not None and any(groups):
             result[key] = _by_group(true, guess, names, groups)
     return result

@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from s3prl_emotion.corpora.corpus import known_speaker
 from s3prl_emotion.errors import LabelError
 from s3prl_emotion.metrics import class_scores
 from s3prl_emotion.metrics.checks import (
@@ -71,7 +72,7 @@ def group_metrics(
         truth: class index of each utterance, ``[N]``; negative for utterances that are not scored
         probabilities: probability of each class, ``[N, K]``, rows sum to 1
         classes: names, ``[K]``
-        speakers: speaker of each utterance, ``[N]``, ``None`` where unknown
+        speakers: speaker of each utterance, ``[N]``, ``None`` or ``Unknown`` where nobody knows
         genders: gender of each utterance, ``[N]``, ``None`` where unknown
         min_utterances: speakers with fewer scored utterances are left out of paUAR and of the correlations
 
@@ -82,7 +83,8 @@ def group_metrics(
         With speakers: ``per_speaker`` by name, for every speaker of the split: ``utterances`` (scored), ``WA``,
         ``UAR``, ``macro_f1``, ``n_best`` as above, and ``class_counts`` by class; the scores of a speaker without
         scored utterances are ``None``. ``speakers``: the numbers ``all``, ``counted`` in paUAR, ``left_out``,
-        ``one_class`` (of the counted), and ``min_utterances``. ``paUAR``: the share in [0, 1] of the counted speakers
+        ``one_class`` (of the counted), ``min_utterances``, and, where there are any, ``unknown_utterances``: the scored
+        utterances of unknown speakers, which count nowhere here. ``paUAR``: the share in [0, 1] of the counted speakers
         whose UAR is above 50 and 75 %, ``None`` if none counts; also in each ``n_best``. ``UAR_against_share``:
         Spearman's correlation over the counted speakers of UAR with the share of each class in their utterances,
         ``None`` where one of the two does not vary.
@@ -105,7 +107,8 @@ def group_metrics(
         raise LabelError(f"no utterance has one of the classes {', '.join(map(str, classes))}; choose other classes")
     split = _Split.of(true, rows, classes, min_utterances)
     result: dict[str, Any] = {"n_best": split.entries(["all"], np.zeros(len(true), dtype=np.int64))["all"]["n_best"]}
-    speaker, gender = (group_indices([None] * len(true) if names is None else names) for names in (speakers, genders))
+    known = None if speakers is None else [known_speaker(name) for name in speakers]
+    speaker, gender = (group_indices([None] * len(true) if names is None else names) for names in (known, genders))
     if speaker[0]:
         result["per_speaker"] = split.entries(*speaker)
         _add_pa_uar(result, split, speaker, np.ones(len(true), dtype=bool))
@@ -250,6 +253,9 @@ def _add_pa_uar(entry: dict[str, Any], split: _Split, speaker: tuple[list[str], 
         "one_class": int(((scores[1].counts[counted] > 0).sum(axis=1) == 1).sum()),
         "min_utterances": split.min_utterances,
     }
+    unknown = int((chosen & (everyone < 0) & (split.truth >= 0)).sum())
+    if unknown:
+        entry["speakers"]["unknown_utterances"] = unknown
     for n, part in scores.items():
         entry["n_best"][str(n)]["paUAR"] = pa_uar(part.values["UAR"][counted].tolist())
     entry["paUAR"] = dict(entry["n_best"]["1"]["paUAR"])

@@ -574,6 +574,17 @@ def test_unknown_speakers_are_not_shared(labels: Path, nobody: str):
     assert len(corpus.split("train")) == 8
 
 
+def test_evaluated_utterances_of_unknown_speakers_are_counted(
+    own_tiny_corpus: TinyCorpus, caplog: pytest.LogCaptureFixture
+):
+    text = own_tiny_corpus.labels.read_text()
+    own_tiny_corpus.labels.write_text(text.replace(",s0,", ",Unknown,"))
+    loaded(own_tiny_corpus, test_fold="fold2")
+    assert "no known speaker" not in caplog.text  # training does not need to know
+    loaded(own_tiny_corpus, test_fold="fold1")
+    assert "8 of the 16 utterances of test have no known speaker: they count in no score of speakers" in caplog.text
+
+
 def test_partitions_without_speakers_are_accepted_with_a_warning(labels: Path, caplog: pytest.LogCaptureFixture):
     write(labels, partition_rows(), ["FileName", "EmoClass", "Split_Set"])
     corpus = corpus_of(labels)

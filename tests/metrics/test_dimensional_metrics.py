@@ -166,3 +166,13 @@ def test_bad_input(change: dict[str, Any], message: str) -> None:
     with pytest.raises(LabelError, match=message) as error:
         dimensional_metrics(**given)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("nobody", ["Unknown", " unknown", "", None])
+def test_unknown_speakers_have_no_row(nobody):
+    truth, guess = np.array([[1.0], [2.0], [4.0], [7.0]]), np.array([[1.5], [2.5], [3.0], [6.0]])
+    speakers = ["a", nobody, "a", nobody]
+    metrics = dimensional_metrics(truth, guess, ["EmoVal"], speakers, ["Male", "Male", "Female", "Female"])
+    assert list(metrics["per_speaker"]) == ["a"]
+    assert metrics["per_speaker"]["a"]["utterances"] == 2
+    assert metrics["utterances"] == sum(entry["utterances"] for entry in metrics["per_gender"].values()) == 4

@@ -322,6 +322,25 @@ def test_unknown_groups_are_left_out(unknown: list[str | None] | None) -> None:
     assert list(metrics) == ["n_best"]
 
 
+@pytest.mark.parametrize("nobody", ["Unknown", "unknown ", "UNK", "nan", "None", ""])
+def test_unknown_speakers_are_nobody(nobody: str) -> None:
+    truth, rows, speakers, genders = random_split(4, 200)
+    named = group_metrics(truth, rows, CLASSES, [nobody if name is None else name for name in speakers], genders)
+    assert named == group_metrics(truth, rows, CLASSES, speakers, genders)
+    assert sorted(named["per_speaker"]) == [f"s{number}" for number in range(7)]
+    scored = np.array([name is None for name in speakers]) & (truth >= 0)
+    assert named["speakers"]["unknown_utterances"] == int(scored.sum()) > 0
+    scored_of = [item for item in zip(speakers, truth.tolist(), rows, strict=True) if item[1] >= 0]
+    by_gender = [entry["speakers"].get("unknown_utterances", 0) for entry in named["per_gender"].values()]
+    assert sum(by_gender) == int((scored & np.array([name is not None for name in genders])).sum())
+    uars = [
+        plain_scores([label for name, label, _ in scored_of if name == one],
+                     np.stack([row for name, _, row in scored_of if name == one]), 1)["UAR"]
+        for one in named["per_speaker"]
+    ]  # fmt: skip
+    assert named["paUAR"]["50"] == np.mean([uar > 0.5 for uar in uars])
+
+
 def test_genders_without_speakers() -> None:
     metrics = group_metrics([0, 1], certain([0, 1]), CLASSES, None, ["Male", "Female"])
     assert list(metrics) == ["n_best", "per_gender"]

@@ -300,6 +300,11 @@ def test_unknown_speakers_are_clusters_of_their_own():
     known = speaker_interval("CCC", truth, guess, [f"u{row}" for row in range(len(truth))])
     unknown = speaker_interval("CCC", truth, guess)
     assert (unknown.low, unknown.high, unknown.speakers) == (known.low, known.high, len(truth))
+    for name in ("Unknown", "unk", "none "):
+        named = speaker_interval("CCC", truth, guess, [name] * len(truth))
+        assert (named.low, named.high, named.speakers) == (known.low, known.high, len(truth))
+        (warning,) = Clusters(["a", name, name, "b"]).warnings
+        assert warning.startswith("2 utterances have no known speaker")
     several_seeds = Clusters(["", "a", "", "a"], [("f", 1), ("f", 2), ("f", 1), ("f", 2)])
     assert several_seeds.indices.tolist() == [0, 1, 0, 1]
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from s3prl_emotion.corpora.corpus import known_speaker
 from s3prl_emotion.metrics.statistics.bootstrap import FEWEST
 
 FEW_SPEAKERS = 20  # below, 95 % intervals are rough
@@ -18,7 +19,7 @@ class Clusters:
     """Utterances grouped by speaker; each utterance of an unknown speaker is a cluster of its own.
 
     Args:
-        speakers: speaker of each utterance, ``[U]``; ``None``, ``""`` or NaN where unknown
+        speakers: speaker of each utterance, ``[U]``; ``None``, ``""``, NaN or ``Unknown`` where nobody knows
         utterances: identity of each utterance, ``[U]``, needed where one occurs several times (for several seeds)
 
     Attributes:
@@ -27,7 +28,7 @@ class Clusters:
     """
 
     def __init__(self, speakers: Sequence[Any], utterances: Sequence[Hashable] | None = None) -> None:
-        names = [_known(name) for name in speakers]
+        names = [known_speaker(name) for name in speakers]
         self.unknown = sum(name is None for name in names)
         self.utterances = len(names)
         numbers: dict[Hashable, int] = {}
@@ -52,9 +53,3 @@ class Clusters:
         if len(self) < FEW_SPEAKERS:
             return (f"{len(self)} speakers: with fewer than {FEW_SPEAKERS}, intervals are rough",)
         return ()
-
-
-def _known(name: Any) -> Hashable | None:
-    if name is None or name == "" or (isinstance(name, float) and np.isnan(name)):
-        return None
-    return str(name)

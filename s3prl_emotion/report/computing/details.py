@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from s3prl_emotion.corpora.corpus import known_speaker
 from s3prl_emotion.metrics import registry
 from s3prl_emotion.metrics.groups import N_BEST_KEYS, PA_UAR_THRESHOLDS
 from s3prl_emotion.report.computing.scores import Analysis, Score, score_of
@@ -63,6 +64,7 @@ class SplitDetails:
         reliability: bins over all runs' utterances, as :func:`~s3prl_emotion.metrics.calibration.reliability_table`
         speakers: every speaker of the split by name; those with fewer than ``min_utterances`` have no scores
         min_utterances: utterances that a speaker needs for scores
+        unknown: utterances of unknown speakers, counted once for all seeds
     """
 
     runs: int = 0
@@ -74,6 +76,7 @@ class SplitDetails:
     reliability: list[dict[str, Any]] = field(default_factory=list)
     speakers: dict[str, SpeakerPoint] = field(default_factory=dict)
     min_utterances: int = 1
+    unknown: int = 0
 
 
 @dataclass
@@ -172,9 +175,10 @@ def _n_best(entry: Mapping[str, Any], group: str = "") -> Iterator[tuple[str, An
 
 def _of_system(runs: Sequence[RunResult], split: str, study: Study, files: dict[Path, None]) -> SplitDetails:
     details = SplitDetails(len(runs))
-    tables, genders = [], dict[str, int]()
+    tables, genders, unknown = [], dict[str, int](), 0
     for run in runs:
         metrics = run.splits[split].metrics
+        unknown += int((metrics.get("speakers") or {}).get("unknown_utterances") or 0)
         whole = run.splits[split].whole()
         if not whole:
             logger.warning("%s; its speakers' scores are not shown", run.splits[split].damage())
@@ -185,6 +189,7 @@ def _of_system(runs: Sequence[RunResult], split: str, study: Study, files: dict[
         _add_classes(details, metrics)
     seeds = len({run.seed for run in runs})
     details.genders = {gender: round(total / seeds) for gender, total in genders.items()}
+    details.unknown = round(unknown / seeds) if seeds else 0
     details.scores = _scores(tables)
     return details
 
@@ -203,6 +208,8 @@ def _add_speakers(
     details.min_utterances = max(details.min_utterances, least)
     values: dict[str, list[float]] = {}
     for name, entry in per_speaker.items():
+        if known_speaker(name) is None:  # in files of older versions
+            continue
         point = details.speakers.setdefault(name, SpeakerPoint())
         if (entry.get("utterances") or 0) < least:
             continue

@@ -52,7 +52,7 @@ def speakers_table(systems: Systems) -> Table | None:
     """Return how many speakers are recognised well, and the scores of a run's worst, median and best speaker."""
     ranks = [f"{metric}.{rank} speaker" for metric in SPEAKER_METRICS for rank in SPEAKER_RANKS]
     names = [name for name in [*(f"{name}.1-best" for name in PASSED), *ranks] if any_has(systems, name)]
-    rows = []
+    rows, strangers = [], any(details.unknown for details in systems.values())
     for system, details in systems.items():
         points = list(details.speakers.values())
         if points:
@@ -60,8 +60,10 @@ def speakers_table(systems: Systems) -> Table | None:
             single = sum(sum(number > 0 for number in point.counts.values()) == 1 for point in counted)
             known = any(point.counts for point in counted)
             numbers = [str(len(counted)), str(len(points) - len(counted)), str(single) if known else NONE]
-            rows.append([system, *numbers, str(details.min_utterances), *cells(details, names)])
-    header = ["system", "speakers", "left out", "single-class", "min. utterances"]
+            nobody = [str(details.unknown)] if strangers else []
+            rows.append([system, *numbers, *nobody, str(details.min_utterances), *cells(details, names)])
+    nobody = ["utterances of unknown speakers"] if strangers else []
+    header = ["system", "speakers", "left out", "single-class", *nobody, "min. utterances"]
     return table_of("speakers", [*header, *map(column_title, names)], rows)
 
 
