@@ -8,7 +8,7 @@ from argparse import Namespace
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from s3prl_emotion.errors import ConfigError, UsageError, nearest
 from s3prl_emotion.limits import DEEPEST, MOST_WORKERS, shown
@@ -79,15 +79,20 @@ class RunnerSection(StrictSection):
     """End training after this many evaluations without improvement on dev; ``None``: after ``total_steps``."""
 
 
+def _as_range(snr: Any) -> Any:
+    """Return one SNR as the range that holds nothing else."""
+    return [snr, snr] if isinstance(snr, (int, float)) and not isinstance(snr, bool) else snr
+
+
 class DegradeSection(StrictSection):
     """``datarc.degrade:`` — options of ``s3prl-emotion degrade``, to degrade test audio on the fly, without copies."""
 
     noise: str = "babble"
     reverb: str = "none"
-    snr: list[Annotated[list[float], Field(min_length=2, max_length=2)]] = Field(
+    snr: list[Annotated[list[float], Field(min_length=2, max_length=2), BeforeValidator(_as_range)]] = Field(
         default_factory=lambda: [[20.0, 30.0], [10.0, 20.0], [0.0, 10.0]], min_length=1
     )
-    """Ranges (dB) from which the SNR of each utterance is drawn, one split for each range."""
+    """Ranges (dB) from which the SNR of each utterance is drawn, or a number for all; one split for each."""
     seed: int = 0
 
 

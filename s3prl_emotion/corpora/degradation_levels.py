@@ -1,4 +1,4 @@
-"""Describe degradations: ranges of SNR, the names of their splits, and the seeds of their random draws."""
+"""Describe degradations: SNRs or ranges of them, the names of their splits, and the seeds of their random draws."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class DegradationSpec:
 
 
 def level_name(snr: Range) -> str:
-    """Return the name of an SNR range, which is its middle: ``5dB``."""
+    """Return the name of an SNR range, which is its middle: ``5dB`` of 0 to 10 dB, and of exactly 5 dB."""
     return f"{(snr[0] + snr[1]) / 2:g}dB"
 
 
@@ -76,15 +76,17 @@ def level_names(levels: Iterable[Range]) -> dict[str, Range]:
 
 
 def parse_range(text: str) -> Range:
-    """Parse ``20:30`` into (20.0, 30.0).
+    """Parse ``20:30`` into (20.0, 30.0), and ``15``, the same SNR for every utterance, into (15.0, 15.0).
 
     Raises:
-        UsageError: not two numbers, or not lowest first
+        UsageError: not one or two numbers, or not lowest first
     """
     try:
-        low, high = map(float, text.split(":"))
+        low, high = map(float, text.split(":") if ":" in text else (text, text))
     except ValueError as error:
-        raise UsageError(f"SNR {text}: must be LOWEST:HIGHEST in dB, such as 0:10") from error
+        raise UsageError(
+            f"SNR {text}: must be LOWEST:HIGHEST in dB, such as 0:10, or one SNR for all, such as 5"
+        ) from error
     return DegradationSpec(snr=(low, high)).snr
 
 
@@ -95,4 +97,4 @@ def generator(seed: int, name: str, *purpose: object) -> np.random.Generator:
 
 
 def _text(snr: Range) -> str:
-    return f"{snr[0]:g}:{snr[1]:g}"
+    return f"{snr[0]:g}" if snr[0] == snr[1] else f"{snr[0]:g}:{snr[1]:g}"

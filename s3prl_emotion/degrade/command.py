@@ -35,7 +35,7 @@ def add_arguments(parser: ArgumentParser) -> None:
         nargs="+",
         action="extend",
         metavar="LOW:HIGH",
-        help=f"SNR ranges (dB), one per level (default: {levels})",
+        help=f"SNR ranges (dB), or one SNR for every utterance, such as 15; one per level (default: {levels})",
     )
     parser.add_argument("--seed", type=int, default=0, help="seed of noise, rooms and SNRs (default: 0)")
     parser.add_argument(

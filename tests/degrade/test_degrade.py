@@ -193,6 +193,22 @@ def test_copies_have_the_snr_that_their_tables_say(degrade: Call, tiny_corpus: T
         assert len(read_table(Path("O", f"test_{level}.csv"))) == 48
 
 
+def test_one_snr_for_every_utterance_is_exact(degrade: Call, few: TinyCorpus, noises: Path):
+    said = degrade(few, "--noise", noises, "--snr", "15", "5")
+    for level in (15, 5):
+        rows = table_of(Path("O"), f"test_{level}dB")
+        assert f"O/test_{level}dB.csv: {len(rows)} utterances, SNR {level}.0 to {level}.0 dB" in said
+        for row in rows:
+            written, clean = read(Path("O", row["FileName"])), read(few.root / row["SourceFile"])
+            assert snr_of(written, clean, float(row["Gain"])) == pytest.approx(level, abs=1e-3)
+            assert row["SNR"] == f"{level}.0000"
+    copies = content(Path("O"))
+    degrade(few, "--noise", noises, "--snr", "15:15", "5:5")  # the same, written as ranges
+    assert {name: data for name, data in content(Path("O")).items() if name.endswith((".wav", ".csv"))} == {
+        name: data for name, data in copies.items() if name.endswith((".wav", ".csv"))
+    }
+
+
 @pytest.mark.parametrize("level", LEVELS)
 @pytest.mark.parametrize("kind", range(5))
 def test_snr_is_in_its_range_and_as_drawn(tiny_corpus: TinyCorpus, noises: Path, kind: int, level: str):
@@ -781,8 +797,10 @@ def test_bad_labels_are_one_line(
             "--reverb simulate: neither a folder nor one of none, simulated; nearest: simulated",
         ),
         (("--snr", "30:20"), "SNR 30:20: must be LOWEST:HIGHEST in dB, within -60:100"),
-        (("--snr", "20"), "SNR 20: must be LOWEST:HIGHEST in dB, such as 0:10"),
+        (("--snr", "1:2:3"), "SNR 1:2:3: must be LOWEST:HIGHEST in dB, such as 0:10, or one SNR for all, such as 5"),
         (("--snr", "a:b"), "SNR a:b: must be LOWEST:HIGHEST in dB, such as 0:10"),
+        (("--snr", "loud"), "SNR loud: must be LOWEST:HIGHEST in dB, such as 0:10"),
+        (("--snr", "5", "0:10"), "SNR 5 and 0:10: both would be called 5dB; change one"),
         (("--snr", "0:nan"), "SNR 0:nan: must be LOWEST:HIGHEST"),
         (("--snr", "0:inf"), "SNR 0:inf: must be LOWEST:HIGHEST"),
         (("--snr", "0:10", "4:6"), "SNR 0:10 and 4:6: both would be called 5dB; change one"),
