@@ -40,6 +40,14 @@ def add_arguments(parser: ArgumentParser) -> None:
     add("-v", "--downstream_variant", metavar="FOLD", help="the fold, where the recipe names none")
     add("--method", choices=METHODS, required=True, help="; ".join(f"{name}: {text}" for name, text in METHODS.items()))
     add("--out", type=Path, required=True, metavar="FILE", help="the file to write; a table and plots come beside it")
+    add(
+        "--targets",
+        nargs="+",
+        action="extend",
+        metavar="NAME",
+        help="what saliency is for: EmoAct, EmoVal, EmoDom, classes of the recipe (the share of the graders who chose "
+        "them), or all (default: the three dimensions); layers are ranked by the mean over them",
+    )
     add("--layers", action="store_true", help="print the layers' ranking")
     add("--keep", type=float, default=0.6, metavar="SHARE", help="share of the dimensions that the plots show as kept")
     add("--split", "-t", "--evaluate_split", default=SPLIT, help=SUPPRESS)  # for an error that says why
@@ -54,7 +62,7 @@ def run(args: Namespace) -> int:
     args, recipe = read_recipe_of(args)
     check_layer(args.upstream_layer_selection)
     _check(args)
-    data, corpus = load_training_corpus(recipe, args.downstream, args.downstream_variant)
+    data, corpus, targets = load_training_corpus(recipe, args.downstream, args.downstream_variant, args.targets)
     _check_writable(args.out)
     check_workers(data.num_workers, "datarc.num_workers", failure=ConfigError)
     check_not_read(args.out, [args.config, data.labels, args.upstream_ckpt, args.upstream_model_config], "--out")
@@ -63,7 +71,8 @@ def run(args: Namespace) -> int:
     from s3prl_emotion.saliency.plots import draw
     from s3prl_emotion.saliency.tables import layer_ranking, table
 
-    saliency = saliency_file(args.out, build_source(args), corpus, data, args.method, recipe, command_line(args))
+    words = command_line(args)
+    saliency = saliency_file(args.out, build_source(args), corpus, data, args.method, recipe, words, targets)
     beside: list[Path] = []
     with new_folder(args.out.parent):
         saliency.write()
@@ -98,9 +107,10 @@ def command_line(args: Namespace) -> str:
         ("-o", "override"),
         ("-v", "downstream_variant"),
         ("--method", "method"),
+        ("--targets", "targets"),
     ):
         value = getattr(args, name)
-        words += [] if value is None else [flag, str(value)]
+        words += [] if value is None else [flag, *(value if isinstance(value, list) else [str(value)])]
     return shlex.join(words)
 
 
@@ -117,6 +127,8 @@ def _check(args: Namespace) -> None:
         raise UsageError(f"--method {args.method}: no such method{nearest(args.method, METHODS)}")
     if args.layers and args.upstream_layer_selection is not None:
         raise UsageError(f"--layers ranks all layers: leave -l {args.upstream_layer_selection} out")
+    if args.targets and args.method == "pca":
+        raise UsageError("--targets: principal components ignore the targets; use --method ccs, or leave --targets out")
     if args.layers and args.method == "pca":
         raise UsageError(
             "--layers: principal components ignore the targets, so they cannot rank layers; use --method ccs"

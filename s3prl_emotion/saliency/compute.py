@@ -31,6 +31,7 @@ def compute_saliency(
     method: str,
     max_duration: float | None = None,
     workers: int = 0,
+    classes: Sequence[str] = (),
 ) -> dict[str, Tensor]:
     """Compute the saliency of all layers of a source, or of the layer that it selects.
 
@@ -40,10 +41,11 @@ def compute_saliency(
     Args:
         source: the upstream
         utterances: utterances of the training split, in any order
-        targets: names of :data:`~s3prl_emotion.corpora.fingerprint.TARGETS`
+        targets: names of :data:`~s3prl_emotion.corpora.fingerprint.TARGETS` and of ``classes``
         method: ccs, mis or pca
         max_duration: duration at which training cuts audio (s); ``None`` for no limit
         workers: number of processes that decode audio
+        classes: of the corpus, by name
 
     Returns:
         tensors of a saliency file, see :mod:`~s3prl_emotion.upstreams.saliency_format`
@@ -54,7 +56,7 @@ def compute_saliency(
         LabelError: an utterance lacks a target
     """
     utterances = by_name(utterances)
-    labels = target_values(utterances, targets)
+    labels = target_values(utterances, targets, classes)
     layers, dims = len(layers_of(source)), int(source.featurizer.output_dim)
     check_size(method, layers, dims, len(utterances))
     means = utterance_means(source, utterances, max_duration, workers)

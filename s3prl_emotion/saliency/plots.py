@@ -15,7 +15,7 @@ from s3prl_emotion.upstreams.saliency_file import SaliencyFile
 from s3prl_emotion.upstreams.salient import salient_dimensions
 
 COLOURS = {"activation": "tab:orange", "valence": "tab:blue", "dominance": "tab:green"}
-OTHER = ("tab:red", "tab:purple", "tab:brown", "tab:pink", "tab:olive", "tab:cyan")
+OTHER = ("tab:red", "tab:purple", "tab:brown", "tab:pink", "tab:olive", "tab:cyan", "tab:gray", "gold", "navy")
 SCATTERED = ("valence", "activation", "dominance")  # which of many targets: those of Mitra et al. 2024, Fig. 2
 
 
@@ -111,8 +111,10 @@ def plot_layers(saliency: SaliencyFile) -> Any:
         saliency.header.targets, _colours(saliency), saliency.layer_scores(per_target=True), strict=True
     ):
         axes.plot(saliency.layers, curve.tolist(), color=colour, marker="o", markersize=4, linewidth=1.4, label=name)
-    mean, best = saliency.layer_scores(), saliency.salient_layer()
-    axes.plot(saliency.layers, mean.tolist(), color="black", linestyle="--", linewidth=1.2, label="mean")
+    mean, best, targets = saliency.layer_scores(), saliency.salient_layer(), len(saliency.header.targets)
+    if targets > 1:
+        label = f"mean of the {targets}"
+        axes.plot(saliency.layers, mean.tolist(), color="black", linestyle="--", linewidth=1.2, label=label)
     top = mean[saliency.layers.index(best)].item()
     label = f"most salient: layer {best}"
     axes.plot([best], [top], color="black", marker="*", markersize=13, linestyle="none", label=label)

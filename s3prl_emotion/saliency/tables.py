@@ -21,13 +21,18 @@ def table(saliency: SaliencyFile) -> str:
 def layer_ranking(saliency: SaliencyFile) -> str:
     """Return lines of text with the layers, the most salient first."""
     each, mean = saliency.layer_scores(per_target=True).T, saliency.layer_scores()
-    names = ["mean", *saliency.header.targets]
-    lines = ["rank  layer" + "".join(f"{name:>12}" for name in names)]
+    names = ["mean", *map(visible, saliency.header.targets)]
+    widths = [max(12, len(name) + 2) for name in names]
+    lines = ["rank  layer" + "".join(f"{name:>{width}}" for name, width in zip(names, widths, strict=True))]
     best = saliency.salient_layer()
     for rank, index in enumerate(mean.argsort(descending=True, stable=True).tolist(), start=1):
         number, values = saliency.layers[index], [mean[index].item(), *each[index].tolist()]
         mark = "  most salient" if number == best else ""
-        lines.append(f"{rank:>4}{number:>7}" + "".join(f"{value:>12.4f}" for value in values) + mark)
+        lines.append(
+            f"{rank:>4}{number:>7}"
+            + "".join(f"{value:>{width}.4f}" for value, width in zip(values, widths, strict=True))
+            + mark
+        )
     return "\n".join(lines) + "\n"
 
 

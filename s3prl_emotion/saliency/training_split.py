@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from argparse import Namespace
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,6 +12,7 @@ from s3prl_emotion import host
 from s3prl_emotion.corpora import Corpus, Needs, load_corpus
 from s3prl_emotion.errors import UsageError, nearest
 from s3prl_emotion.recipe import DataSection, HeadSection, check_recipe, overridden, read_recipe
+from s3prl_emotion.saliency.targets import Words, labels_for, targets_of
 from s3prl_emotion.upstreams.saliency_file import SaliencyFile
 from s3prl_emotion.upstreams.source import UpstreamSource
 
@@ -47,19 +47,22 @@ def read_recipe_of(args: Namespace) -> tuple[Namespace, dict[str, Any]]:
     return args, recipe
 
 
-def load_training_corpus(recipe: dict[str, Any], head: str | None, fold: str | None) -> tuple[DataSection, Corpus]:
+def load_training_corpus(
+    recipe: dict[str, Any], head: str | None, fold: str | None, words: Words = None
+) -> tuple[DataSection, Corpus, tuple[str, ...]]:
     """Load the corpus of a recipe, with the utterances that training would use.
 
     Args:
         recipe: the recipe
-        head: the head, whose labels utterances must have besides dimensions; ``None`` for dimensions only
+        head: the head, whose labels utterances must have besides the targets; ``None`` for the targets only
         fold: the fold, where the recipe names none
+        words: of ``--targets``; ``None`` for the three dimensions
 
     Returns:
-        the section ``datarc`` with the fold, and the corpus
+        the section ``datarc`` with the fold, the corpus, and the names of the targets
 
     Raises:
-        UsageError: the recipe trains on another split
+        UsageError: the recipe trains on another split, or there is no such target
         ConfigError: the recipe is malformed
     """
     section = HeadSection.read(recipe["downstream_expert"], "downstream_expert")
@@ -71,16 +74,19 @@ def load_training_corpus(recipe: dict[str, Any], head: str | None, fold: str | N
         logger.warning("-v %s is ignored, as in training: the recipe's datarc.test_fold is %s", fold, data.test_fold)
     if data.test_fold is None and fold:
         data = data.model_copy(update={"test_fold": fold})
-    return data, load_corpus(data, _required_labels(recipe, head, fold))
+    needs = labels_for(words, _learnt_labels(recipe, head, fold))
+    corpus = load_corpus(data, needs)
+    return data, corpus, targets_of(words, corpus.classes, needs.dimensions)
 
 
-def _required_labels(recipe: dict[str, Any], head: str | None, fold: str | None) -> Needs:
-    """Return the labels that an utterance must have, since training leaves out utterances without the head's labels."""
+def _learnt_labels(recipe: dict[str, Any], head: str | None, fold: str | None) -> Needs | None:
+    """Return the labels that the head learns, since training leaves out utterances without them; ``None``: no head."""
     if head is None:
-        return Needs(classes=False, dimensions=True)
+        return None
     expert = host.expert_class(head)
     *_, modelrc = expert.read_section(recipe["downstream_expert"], fold, recipe["runner"])
-    return replace(expert.required_labels(modelrc), dimensions=True)
+    needs: Needs = expert.required_labels(modelrc)
+    return needs
 
 
 def saliency_file(
@@ -91,6 +97,7 @@ def saliency_file(
     method: Method,
     recipe: dict[str, Any],
     command: str,
+    targets: Sequence[str],
 ) -> SaliencyFile:
     """Compute the saliency of an upstream's layers and dimensions on the training split of a corpus.
 
@@ -102,6 +109,7 @@ def saliency_file(
         method: ccs, mis or pca
         recipe: the recipe, whose hash the file records
         command: the command line that the file records
+        targets: names of dimensions and classes; pca ignores them
 
     Returns:
         the file, which is not written yet
@@ -111,25 +119,26 @@ def saliency_file(
         AudioError: unreadable audio, or the upstream fails on it, gives no frame or values that are not finite
         LabelError: an utterance lacks a target
     """
-    from s3prl_emotion.corpora.fingerprint import TARGETS, fingerprint, target_values
+    from s3prl_emotion.corpora.fingerprint import fingerprint, target_values
     from s3prl_emotion.files.versions import versions  # s3prl is patched by now
     from s3prl_emotion.metrics.results import config_hash  # s3prl is patched by now
     from s3prl_emotion.saliency import compute
     from s3prl_emotion.upstreams.saliency_format import Header
 
-    targets, utterances = tuple(TARGETS), corpus.split(SPLIT)
-    dims = int(source.featurizer.output_dim)
-    _warn_of_little_data(method, target_values(utterances, targets), targets, dims)
+    utterances, classes, dims = corpus.split(SPLIT), corpus.classes, int(source.featurizer.output_dim)
+    _warn_of_little_data(method, target_values(utterances, targets, classes), targets, dims)
     identity = compute.identity_of(source)
-    tensors = compute.compute_saliency(source, utterances, targets, method, data.max_duration, data.num_workers)
+    tensors = compute.compute_saliency(
+        source, utterances, targets, method, data.max_duration, data.num_workers, classes
+    )
     header = Header(
         method=method,
-        targets=targets,
+        targets=tuple(targets),
         layers=compute.layers_of(source),
         available=compute.available_layers(source),
         dims=dims,
         upstream=identity.values,
-        training=fingerprint(utterances, targets, data.max_duration),
+        training=fingerprint(utterances, targets, data.max_duration, classes),
         fold=corpus.fold,
         recipe=config_hash(recipe),
         command=command,

@@ -70,7 +70,7 @@ def read_layer_file(
     if path is None or corpus is None or from_checkpoint:
         return None
     file = SaliencyFile.read(path)
-    file.check_corpus(corpus.split(split), max_duration)
+    file.check_corpus(corpus.split(split), max_duration, corpus.classes)
     return file
 
 

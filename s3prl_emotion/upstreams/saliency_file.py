@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from s3prl_emotion.corpora import Utterance
-from s3prl_emotion.corpora.fingerprint import audio_hash, labels_hash, names_hash
+from s3prl_emotion.corpora.fingerprint import TARGETS, audio_hash, labels_hash, names_hash
 from s3prl_emotion.errors import ConfigError, LabelError
 from s3prl_emotion.upstreams.saliency_format import Header, read_saliency, write_saliency
 from s3prl_emotion.upstreams.salient import salient_dimensions, salient_layer
@@ -66,12 +66,15 @@ class SaliencyFile:
 
     # --- checks -------------------------------------------------------------------------------------------
 
-    def check_corpus(self, utterances: Sequence[Utterance], max_duration: float | None = None) -> None:
+    def check_corpus(
+        self, utterances: Sequence[Utterance], max_duration: float | None = None, classes: Sequence[str] = ()
+    ) -> None:
         """Check that the file was computed from the training split; reads the split's audio files.
 
         Args:
             utterances: of the training split
             max_duration: ``datarc.max_duration`` (s)
+            classes: of the corpus, by name; none if the head learns none
 
         Raises:
             LabelError: it was not; the message names the difference
@@ -87,7 +90,13 @@ class SaliencyFile:
             raise LabelError(
                 f"{where} other utterances, though as many ({self.header.fold}): other data or another fold; {AGAIN}"
             )
-        if labels_hash(utterances, self.header.targets) != theirs.labels:
+        strangers = [name for name in self.header.targets if name not in TARGETS and name not in classes]
+        if strangers:
+            learnt = f"has the classes {', '.join(classes)}" if classes else "learns no classes"
+            raise LabelError(
+                f"{self.path}: is for {', '.join(strangers)} among others, but the recipe {learnt}; {AGAIN}"
+            )
+        if labels_hash(utterances, self.header.targets, classes) != theirs.labels:
             raise LabelError(f"{where} other labels ({', '.join(self.header.targets)}) of these utterances; {AGAIN}")
         if max_duration != theirs.max_duration:
             raise LabelError(

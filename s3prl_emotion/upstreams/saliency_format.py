@@ -34,7 +34,7 @@ class Header(BaseModel):
     Attributes:
         format: version of the format
         method: ccs, mis or pca
-        targets: names, ``[D]``; pca does not use them
+        targets: names, ``[D]``: dimensions or classes; pca does not use them
         layers: numbers of the layers, ``[L]``, from 0
         available: number of layers of the upstream, ``None`` if unknown
         dims: N

@@ -6,6 +6,7 @@ import csv
 import json
 import math
 import random
+import re
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -912,3 +913,107 @@ def test_utterances_without_frames_or_labels(rated: RatedCorpus, monkeypatch: py
     monkeypatch.setattr(source, "compute", lambda wav, name: torch.zeros(4, 0, 6))
     with pytest.raises(AudioError, match=f"{train[0].name}: too short for this upstream"):
         compute.compute_saliency(source, train[:1], TARGETS, "ccs")
+
+
+# --- targets ---------------------------------------------------------------------------------------------------------
+
+
+def with_shares(own: RatedCorpus) -> dict[str, list[float]]:
+    """Give the corpus shares of three classes, of which nobody chose one; returns them by utterance.
+
+    Two utterances of the training split are a single frame and silence.
+    """
+    happy = {row["FileName"]: ((7 * number) % 11) / 10 for number, row in enumerate(own.rows())}
+    shares = {name: [share, 1 - share, 0.0] for name, share in happy.items()}
+    columns = ("happy", "angry", "disgust")
+    own.relabel([row | dict(zip(columns, shares[row["FileName"]], strict=True)) for row in own.rows()])
+    train = own.split()
+    soundfile.write(train[0].path, tone(300.0, 0.026, 1), RATE)
+    soundfile.write(train[1].path, np.zeros(2000), RATE)
+    return shares
+
+
+def test_targets_are_dimensions_and_shares_of_classes(suite: Suite, own: RatedCorpus, hubert: tuple[object, ...]):
+    shares = with_shares(own)
+    said = suite(*hubert, *of(own, "fig3"), "--targets", "EmoVal", "happy", "angry", "disgust", "--layers")
+    found, train = SaliencyFile.read("fig3"), own.split()
+    assert found.header.targets == ("valence", "happy", "angry", "disgust")
+    assert "--targets EmoVal happy angry disgust" in found.header.command
+    means = means_of(hubert, train)
+    valence = np.array([[item.dimensions[1]] for item in train])
+    labels = np.hstack([valence, np.array([shares[item.name] for item in train])])
+    expected = np.stack([reference(means[:, layer].numpy(), labels) for layer in range(LAYERS)])
+    assert (expected[:, 3] == 0).all()  # nobody chose it
+    np.testing.assert_allclose(found.tensors["scores"].numpy(), expected, atol=1e-6)
+    np.testing.assert_allclose(found.layer_scores(per_target=True).numpy(), expected.mean(axis=2).T, atol=1e-6)
+    assert found.salient_layer() == expected.mean(axis=(1, 2)).argmax()
+    assert said.out.splitlines()[-LAYERS - 1].split() == ["rank", "layer", "mean", *found.header.targets]
+
+    suite(*hubert, *of(own, "all"), "--targets", "all")
+    every = SaliencyFile.read("all")
+    assert every.header.targets == (*TARGETS, "happy", "angry", "disgust")
+    torch.testing.assert_close(every.tensors["scores"][:, [1, 3, 4, 5]], found.tensors["scores"], atol=1e-7, rtol=0)
+    torch.testing.assert_close(every.tensors["mean"], every.tensors["scores"].mean(dim=1), atol=1e-6, rtol=0)
+
+
+def test_classes_without_shares_are_zeros_and_ones(suite: Suite, own: RatedCorpus, hubert: tuple[object, ...]):
+    own.relabel([{**row, "EmoClass": "ABC"[number // 6 % 3]} for number, row in enumerate(own.rows())])
+    write_recipe(own.recipe, {**own.datarc(), "classes": ["A", "B"]}, modelrc={"pooling": "mean"})
+    words = (*hubert, *of(own, "b"), "-d", "emotion_corr_attn", "-l", "1")
+    suite(*words, "--targets", "B")
+    load._load.cache_clear()
+    train = load_corpus(own.data(classes=["A", "B"]), Needs()).split("train")
+    labels = np.array([[float(item.label == 1)] for item in train])
+    expected = reference(means_of(hubert, train)[:, 1].numpy(), labels)
+    np.testing.assert_allclose(SaliencyFile.read("b").tensors["scores"][0].numpy(), expected, atol=1e-6)
+    suite(*words, "--targets", "all")
+    assert SaliencyFile.read("b").header.targets == ("A", "B")  # what the head learns
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (
+            ("--targets", "hapy"),
+            "--targets hapy: no such target; nearest: happy; there are EmoAct, EmoVal, EmoDom, happy, angry, disgust",
+        ),
+        (("--targets", "EmoVall"), "--targets EmoVall: no such target.*EmoVal"),
+        (("--targets", "happy", "EmoVal", "happy"), "--targets happy: is named twice"),
+        (("--targets", "EmoVal", "valence"), "--targets EmoVal: is named twice"),
+        (("--targets", "all", "happy"), "--targets all happy: all is every dimension and class"),
+        (("--targets", "happy", "-d", "emotion_tcgru"), "--targets happy: no such target"),
+    ],
+)
+def test_targets_that_do_not_exist(suite: Suite, own: RatedCorpus, words: tuple[str, ...], message: str):
+    with_shares(own)
+    write_recipe(own.recipe, own.datarc(), modelrc={"embedding_dim": 8})
+    told = suite("-u", "fbank", *of(own, "x"), *words, code=1)
+    assert re.search(message, error_of(told)), error_of(told)
+
+
+def test_components_have_no_targets(suite: Suite, rated: RatedCorpus):
+    told = suite("-u", "fbank", *of(rated, "x", "pca"), "--targets", "EmoVal", code=1)
+    assert "--targets: principal components ignore the targets" in error_of(told)
+
+
+def test_a_file_for_classes_is_of_the_recipes_classes(own: RatedCorpus, identity: dict[str, Any], tmp_path: Path):
+    shares, names = with_shares(own), ("happy", "angry", "disgust")
+    load._load.cache_clear()
+    train = load_corpus(own.data(), Needs(classes=False, dimensions=True, shares=True)).split("train")
+    targets = ("valence", "angry")
+    file = made_file(
+        tmp_path / "f", torch.rand(2, 2, 5), identity, targets=targets,
+        training=fingerprint.fingerprint(train, targets, classes=names),
+    )  # fmt: skip
+    file.check_corpus(train, classes=names)
+    file.check_corpus(train[::-1], classes=names)
+    changed = (replace(train[0], shares=(0.25, 0.75, 0.0)), *train[1:])
+    assert shares[train[0].name] != [0.25, 0.75, 0.0]
+    with pytest.raises(LabelError, match=r"other labels .valence, angry. of these utterances"):
+        file.check_corpus(changed, classes=names)
+    for classes, known in (((), "learns no classes"), (("happy", "sad"), "has the classes happy, sad")):
+        with pytest.raises(LabelError, match=f"is for angry among others, but the recipe {known}; run s3prl-emotion"):
+            file.check_corpus(train, classes=classes)
+    nobody = replace(train[0], shares=None, label=-2)
+    with pytest.raises(LabelError, match="has neither shares of the graders nor a class; saliency for angry needs"):
+        fingerprint.target_values([nobody], targets, names)
