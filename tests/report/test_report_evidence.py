@@ -17,6 +17,7 @@ import pandas as pd
 import pytest
 import torch
 from conftest import Cli, TinyCorpus
+from matplotlib.figure import Figure as Drawn
 from tensorboardX import SummaryWriter
 
 from s3prl_emotion.corpora.fingerprint import TrainingSplit
@@ -41,6 +42,7 @@ from s3prl_emotion.report.sections import SECTIONS
 from s3prl_emotion.report.sections.agreement import agreement_table
 from s3prl_emotion.report.sections.base import Place, Results, Section
 from s3prl_emotion.report.sections.hypotheses import Hypotheses, hypotheses_table
+from s3prl_emotion.report.sections.layer_scores import ScoresByLayer
 from s3prl_emotion.report.sections.layers import cost_table
 from s3prl_emotion.report.sections.speakers import (
     Speakers,
@@ -228,6 +230,19 @@ def test_a_speaker_of_several_runs_is_one(tmp_path: Path):
     assert tabled(speakers_table({"a": system}))["speakers"] == ["1"]
 
 
+def test_unknown_speakers_are_in_no_row(tmp_path: Path):
+    scores = {"s1": speaker(4, 0.2, ang=4), "Unknown": speaker(9, 0.9, ang=9)}  # an older file has a row for nobody
+    runs = {
+        ("a", "f1", seed): {"speakers": {"min_utterances": 1, "unknown_utterances": 9}, "per_speaker": scores}
+        for seed in (1, 2)
+    }
+    system = of(tmp_path, runs).splits["up", "test"]["a"]
+    assert list(system.speakers) == ["s1"]
+    table = tabled(speakers_table({"a": system}))
+    assert (table["speakers"], table["utterances of unknown speakers"]) == (["1"], ["9"])
+    assert table["best speaker's UAR, %"] == ["20.0 ± 0.0"]
+
+
 def test_speakers_of_dimensions(tmp_path: Path):
     metrics = {"per_speaker": {"s1": {"utterances": 3, "mean_CCC": 0.25}, "s2": {"utterances": 1, "mean_CCC": None}}}
     table = tabled(speakers_table(of(tmp_path, {("a", "f1", 1): metrics}).splits["up", "test"]))
@@ -306,6 +321,66 @@ def test_cost(tmp_path: Path):
         "head": "1.5 k", "training, s": "12.0 ± 2.8",
     }  # fmt: skip
     assert table["system"] == ["a"]  # b knows nothing that the scores' table does not
+
+
+def by_layer(folder: Path, names: Sequence[str], layers: Sequence[int | None], **metrics: Any) -> Path:
+    """A benchmark whose systems use a layer each, of which layer 1 is the most salient; CCC grows with the layer."""
+    file = saliency_file(folder / "prepared/layers/up-fold1/layers.safetensors")
+    config = {"downstream_expert": {"layer": "auto", "layer_file": str(file)}}
+    runs = {
+        (name, "f1", seed): {"CCC": {"EmoAct": 0.1 * number + 0.02 * seed, "EmoVal": -0.1 * number}, "config": config}
+        | metrics
+        for number, name in enumerate(names)
+        for seed in (1, 2)
+    }
+    made = benchmark(folder, runs)
+    lines = [json.loads(line) for line in (made / "results.jsonl").read_text().splitlines()]
+    for line, layer in zip(lines, [layer for layer in layers for _ in (1, 2)], strict=True):
+        line["upstream_options"] = {"upstream_layer_selection": layer}
+    (made / "results.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    return made
+
+
+def test_scores_by_layer(tmp_path: Path):
+    folder = by_layer(tmp_path, ["layer 0", "layer 10", "layer 1", "salient"], [0, 10, 1, 1])
+    section, place = ScoresByLayer(results_of(folder)), Place("up", "test")
+    table = tabled(*section.tables(place))
+    assert table == {
+        "layer": ["0", "1", "10"],
+        "CCC activation": ["0.030 ± 0.014", "0.230 ± 0.014", "0.130 ± 0.014"],  # means of two seeds
+        "CCC valence": ["0.000 ± 0.000", "−0.200 ± 0.000", "−0.100 ± 0.000"],
+    }
+    (figure,) = section.figures(place)
+    assert (figure.name, [panel.title for panel in figure.panels]) == ("up-test-scores_by_layer", ["CCC"])
+    assert "as Mitra et al. 2025, Fig. 2" in figure.caption
+    assert "Dotted: the most salient layer" in figure.caption
+    drawn = Drawn()
+    figure.panels[0].draw(drawn)
+    (axes,) = drawn.axes
+    lines = {line.get_label(): line for line in axes.get_lines()}
+    assert lines["activation"].get_ydata().tolist() == pytest.approx([0.03, 0.23, 0.13])
+    assert lines["valence"].get_ydata().tolist() == pytest.approx([0, -0.2, -0.1])
+    assert np.round(lines["valence"].get_xdata()).tolist() == [0, 1, 10]
+    assert axes.get_lines()[-1].get_xdata() == [1, 1]  # where saliency is highest
+
+
+def test_systems_of_two_kinds_are_two_curves(tmp_path: Path):
+    names = [f"{kind}, layer {layer}" for kind in ("one-hot", "shares") for layer in (2, 12, 22)]
+    folder = by_layer(tmp_path, [*names, "all"], [2, 12, 22, 2, 12, 22, None], UAR=0.5)
+    section, place = ScoresByLayer(results_of(folder)), Place("up", "test")
+    assert {name: list(curve) for name, curve in section.curves(place).items()} == {
+        "one-hot, layer": [2, 12, 22], "shares, layer": [2, 12, 22],
+    }  # fmt: skip
+    (figure,) = section.figures(place)
+    assert [panel.title for panel in figure.panels] == [
+        f"{name}: {kind}, layer" for name in ("CCC", "UA (UAR), %") for kind in ("one-hot", "shares")
+    ]
+
+
+def test_few_layers_are_no_curve(tmp_path: Path):
+    folder = by_layer(tmp_path, ["layer 0", "layer 1", "last", "layer 7"], [0, 1, 2, 6])  # the last is called wrongly
+    section, place = ScoresByLayer(results_of(folder)), Place("up", "test")
+    assert [*section.tables(place), *section.figures(place)] == []
 
 
 def test_all_layers_are_named(tmp_path: Path):

@@ -9,6 +9,7 @@ from s3prl_emotion.report.sections.embeddings import UtteranceEmbeddings
 from s3prl_emotion.report.sections.explanation import HowToRead
 from s3prl_emotion.report.sections.hypotheses import Hypotheses
 from s3prl_emotion.report.sections.latent import LatentRepresentation
+from s3prl_emotion.report.sections.layer_scores import ScoresByLayer
 from s3prl_emotion.report.sections.layers import Layers
 from s3prl_emotion.report.sections.leaderboard import LeaderboardSection
 from s3prl_emotion.report.sections.learning_rates import LearningRates
@@ -24,6 +25,7 @@ SECTIONS: tuple[type[Section], ...] = (
     Robustness,
     # for each test split of the upstream
     Scores,
+    ScoresByLayer,
     Hypotheses,
     Speakers,
     Agreement,
