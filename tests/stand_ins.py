@@ -186,15 +186,20 @@ def _acted_corpus(labels: Path, root: Path, classes: Sequence[str], speakers: in
 
 
 def _mosei(work: Path) -> None:
-    """CMU-MOSEI with a table of the user's own: official split, classes by their own names."""
+    """CMU-MOSEI as published, cut into segments; a worker a segment, and one who hears nothing, which is neutral."""
+    root, folds = work / "CMU-MOSEI-segments", []
     rows: list[Row] = []
-    for part, split in enumerate(("Train", "Development", "Test")):
-        for kind, emotion in enumerate(MOSEI):
-            number = 20 * part + kind
-            _speak(work / "CMU-MOSEI" / "audio" / f"{number}.wav", number, kind)
-            speaker = f"v{10 * part + kind % 2}"
-            rows.append({"FileName": f"{number}.wav", "EmoClass": emotion, "SpkrID": speaker, "Split_Set": split})
-    _table(work / "CMU-MOSEI" / "labels.csv", rows)
+    for part, split in enumerate(("train", "valid", "test")):
+        videos = [f"v{part}{take}" for take in range(2)]
+        for kind, emotion in enumerate((*MOSEI, None)):
+            video, clip = videos[kind % 2], kind // 2
+            _speak(root / f"{video}_{clip}.wav", 20 * part + kind, kind)
+            heard = {f"Answer.{name}": int(name == emotion) for name in MOSEI}
+            rows.append({"Input.VIDEO_ID": video, "Input.CLIP": clip, "WorkerId": "W", "Answer.sentiment": 0, **heard})
+        folds.append(f"standard_{split}_fold = {videos}")
+    _table(root / "Labels" / "batch.csv", rows)
+    (root / "cmu_mosei_std_folds.py").write_text("\n".join(folds))
+    prepare("cmu-mosei", root, work / "tables" / "mosei")
 
 
 def _unlabelled(work: Path) -> None:

@@ -7,11 +7,13 @@ import importlib
 import numpy as np
 import pytest
 import torch
+import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
 from s3prl_emotion import host
+from s3prl_emotion.files.folders import recipes_folder
 from s3prl_emotion.loading.class_balance import EFFECTIVE_BETA, weights_of_counts
 
 host.register()
@@ -169,3 +171,17 @@ def test_outputs_and_padding(spreads: bool, width: int):
     for number, length in enumerate(lengths.tolist()):
         alone = network(features[number : number + 1, :length], lengths[number : number + 1])
         torch.testing.assert_close(together[number], alone[0], rtol=1e-5, atol=1e-6)
+
+
+def test_mfbf0_has_the_published_share_of_the_parameters():
+    """Appendix A.8: 2.1 MB for the models of 1024 channels, 700 KB for mel filterbank and pitch."""
+    matrix = yaml.safe_load((recipes_folder() / "mitra2025" / "mfbf0.yaml").read_text(encoding="utf-8"))
+    prefix = "downstream_expert.modelrc."
+    sizes = {key.removeprefix(prefix): value for key, value in matrix["overrides"].items() if key.startswith(prefix)}
+    width, inputs, outputs = 200, 41, 12  # 40 Mel bands and the pitch; nine classes and three dimensions
+    assert sizes == dict.fromkeys(("conv_channels", "gru_dim", "embedding_dim"), width)
+    small = sum(item.numel() for item in MultiTaskModel(inputs, 9, **sizes).parameters())
+    by_hand = (3 * inputs + 1) * width + 2 * (6 * width**2 + 6 * width) + (width + 1) * (width + outputs)
+    assert small == by_hand == 13 * width**2 + 149 * width + 12 == 549_812
+    large = sum(item.numel() for item in MultiTaskModel(1024, 9).parameters())
+    assert small / large == pytest.approx(700 / 2100, rel=0.005)
