@@ -437,7 +437,13 @@ def test_matrix_keys(
         "learning_rates": [1e-3, 1e-2], "per": ["upstream"], "system": "one", "folds": ["fold1"], "seeds": [1],
         "metric": "WA",
     }  # fmt: skip
-    published = {"source": "a paper", "upstream": "mel", "metrics": ["WA"], "values": {"test": {"one": [0.5]}}}
+    published = {
+        "source": "a paper",
+        "note": "none",
+        "upstream": "mel",
+        "metrics": ["WA"],
+        "values": {"test": {"one": [0.5]}},
+    }
     matrix = {
         "kind": "matrix", "title": "all keys", "notes": "none", "head": "emotion_corr_attn", "recipe": "recipe.yaml",
         "upstreams": {"mel": upstream}, "folds": ["fold1", "fold2"], "seeds": [1, 2], "tests": ["test"],

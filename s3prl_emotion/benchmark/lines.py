@@ -49,13 +49,14 @@ _LINE = record(
     },
 )  # fmt: skip
 _PUBLISHED = {**dict.fromkeys(("upstream", "split", "system", "metric", "source"), text), "value": number()}
+_BESIDE = {"std": optional(number(0)), "min": optional(number()), "max": optional(number()), "note": optional(text)}
 _ABOUT = record(
     {},
     {
         **dict.fromkeys(("title", "notes", "head", "baseline"), optional(text)),
         **dict.fromkeys(("upstreams", "tests"), optional(listing(text))),
         "systems": optional(mapping(optional(mapping()))),
-        "published": optional(listing(record(_PUBLISHED, {}))),
+        "published": optional(listing(record(_PUBLISHED, _BESIDE))),
         "search": optional(mapping(_SEARCH)),
         "runs": optional(listing(record({"run": text}, {"definition": optional(text), "folder": _inside}))),
     },

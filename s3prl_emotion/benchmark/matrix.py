@@ -75,6 +75,12 @@ Placeholders, in overrides, ``ckpt``, ``model_config``, ``store`` and commands:
 ``{{`` is a literal brace. Metrics are ``CCC.EmoAct`` (``.EmoVal``, ``.EmoDom``; likewise MSE and Pearson),
 ``mean_CCC``, ``UAR``, ``WA``, ``macro_f1`` (shares: 0.69, not 69), and ``relative_size``: parameters as a share of the
 baseline's. An unknown key, a duplicate or a value out of range is an error before anything runs.
+
+A published number may be a mapping with what its source prints beside it, each on the metric's own scale:
+``{value: 0.5803, std: 0.012, min: 0.5678, max: 0.5912}``. An entry of ``published`` may also have ``upstream``, which a
+matrix with several needs, and ``note``: what a reader must know to compare with these numbers. Where the systems'
+overrides differ by exactly two keys, the report draws the score over one of them with a line for each value of the
+other.
 """
 
 from __future__ import annotations

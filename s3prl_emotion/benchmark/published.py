@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import math
 from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
@@ -9,6 +11,7 @@ from typing import Any
 from pydantic import Field
 
 from s3prl_emotion.errors import ConfigError, nearest
+from s3prl_emotion.limits import shown
 from s3prl_emotion.metrics import registry
 from s3prl_emotion.recipe import StrictSection
 
@@ -19,18 +22,35 @@ METRICS = [
 ]
 
 
+class SpreadSection(StrictSection):
+    """A published number with what the source prints beside it, on the metric's own scale."""
+
+    value: float
+    std: float | None = None
+    """Standard deviation, over whatever the source takes it."""
+    min: float | None = None
+    """Lowest value, of a fold or a seed."""
+    max: float | None = None
+    """Highest value."""
+
+
 class PublishedSection(StrictSection):
-    """An entry of ``published:``; ``values`` holds, by split and system, one number for each of ``metrics``."""
+    """An entry of ``published:``.
+
+    ``values`` holds, by split and system, one number for each of ``metrics``, or a :class:`SpreadSection`.
+    """
 
     source: str
+    note: str | None = None
+    """What a reader must know to compare with these numbers; the report shows it below them."""
     upstream: str | None = None
     metrics: list[str] = Field(min_length=1)
-    values: dict[str, dict[str, list[float | None]]]
+    values: dict[str, dict[str, list[Any]]]
 
 
 @dataclass(frozen=True)
 class PublishedNumber:
-    """One published number, on the metric's own scale."""
+    """One published number, on the metric's own scale; ``None`` for what its source does not print beside it."""
 
     upstream: str
     split: str
@@ -38,6 +58,10 @@ class PublishedNumber:
     metric: str
     value: float
     source: str
+    std: float | None = None
+    min: float | None = None
+    max: float | None = None
+    note: str | None = None
 
 
 def published_numbers(
@@ -53,7 +77,8 @@ def published_numbers(
         splits: splits that the matrix evaluates
 
     Raises:
-        ConfigError: a malformed entry, names that the matrix lacks, numbers out of range or given twice
+        ConfigError: a malformed entry, names that the matrix lacks, numbers out of range or given twice, or a value
+            outside its minimum and maximum
     """
     numbers: dict[tuple[str, ...], PublishedNumber] = {}
     known = {"upstream": upstreams, "split": splits, "system": systems, "metric": METRICS}
@@ -86,14 +111,31 @@ def _numbers_of(entry: PublishedSection, upstream: str, where: str) -> list[Publ
                 )
             for metric, value in zip(entry.metrics, values, strict=True):
                 if value is not None:
-                    numbers.append(PublishedNumber(upstream, split, system, metric, float(value), entry.source))
+                    place = f"{where}: {split}, {system}: {metric}"
+                    numbers.append(_number(value, PublishedNumber(upstream, split, system, metric, 0.0, entry.source),
+                                           entry.note, place))  # fmt: skip
     return numbers
 
 
+def _number(value: Any, named: PublishedNumber, note: str | None, where: str) -> PublishedNumber:
+    """Return a number or a mapping from YAML as the number that ``named`` names."""
+    if isinstance(value, dict):
+        return dataclasses.replace(named, note=note, **SpreadSection.read(value, where).model_dump())
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise ConfigError(f"{where}: must be a number, null, or value with std, min and max, got {shown(value)}")
+    return dataclasses.replace(named, note=note, value=float(value))
+
+
 def _check_range(number: PublishedNumber, where: str) -> None:
-    metric = registry.find(number.metric)
-    if metric is not None and not metric.low <= number.value <= metric.high:
-        raise ConfigError(
-            f"{where}: {number.split}, {number.system}: {number.metric} {number.value:g} is out of range; shares are "
-            "written as 0.69, not 69"
-        )
+    """Check value, minimum and maximum against the metric's range and each other, and the deviation against both."""
+    metric, place = registry.find(number.metric), f"{where}: {number.split}, {number.system}: {number.metric}"
+    low, high = (-math.inf, math.inf) if metric is None else (metric.low, metric.high)
+    for name, value in (("", number.value), ("min ", number.min), ("max ", number.max)):
+        if value is not None and not (math.isfinite(value) and low <= value <= high):
+            raise ConfigError(f"{place} {name}{value:g} is out of range; shares are written as 0.69, not 69")
+    if number.std is not None and not (math.isfinite(number.std) and 0 <= number.std <= high - low):
+        raise ConfigError(f"{place} std {number.std:g} is out of range; shares are written as 0.02, not 2")
+    lowest = number.value if number.min is None else number.min
+    highest = number.value if number.max is None else number.max
+    if not lowest <= number.value <= highest:
+        raise ConfigError(f"{place} {number.value:g} must lie between its min {lowest:g} and its max {highest:g}")

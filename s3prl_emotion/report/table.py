@@ -22,6 +22,6 @@ class Table:
     note: str = ""
 
 
-def table_of(title: str, header: list[str], rows: list[list[str]]) -> Table | None:
+def table_of(title: str, header: list[str], rows: list[list[str]], note: str = "") -> Table | None:
     """Return a table, or ``None`` where it has no rows."""
-    return Table(title, header, rows) if rows else None
+    return Table(title, header, rows, note) if rows else None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+from s3prl_emotion.benchmark.published import PublishedNumber
 from s3prl_emotion.metrics.registry import digits, scale
 from s3prl_emotion.report.computing.scores import Difference, Row, Score
 
@@ -61,6 +62,30 @@ def spread(score: Score) -> str:
     """Return ``mean ± std``."""
     std = f" ± {number(score.std, score.metric)}" if math.isfinite(score.std) else ""
     return number(score.mean, score.metric) + std
+
+
+def published(theirs: PublishedNumber, metric: str) -> str:
+    """Return a published number with what its source prints beside it: ``58.0 ± 1.2 (56.8 to 59.1)``."""
+    std = "" if theirs.std is None else f" ± {number(theirs.std, metric)}"
+    return number(theirs.value, metric) + std + _extent(theirs.min, theirs.max, metric)
+
+
+def beside_published(score: Score) -> str:
+    """Return our score with the same statistics as the published one: mean, and the spread and range over runs."""
+    theirs = score.published
+    if theirs is None:
+        return spread(score)
+    mean = number(score.mean, score.metric) if theirs.std is None else spread(score)
+    low, high = (None if theirs.min is None else score.lowest), (None if theirs.max is None else score.highest)
+    return mean + _extent(low, high, score.metric)
+
+
+def _extent(low: float | None, high: float | None, metric: str) -> str:
+    if low is None and high is None:
+        return ""
+    if low is None or high is None:
+        return f" (min {number(low, metric)})" if high is None else f" (max {number(high, metric)})"
+    return f" ({number(low, metric)} to {number(high, metric)})"
 
 
 def pooled(score: Score) -> str:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from s3prl_emotion.report.computing.scores import Score
 from s3prl_emotion.report.reading.literature import Result, literature
 
-PAPER, METRIC = "superb", "WA"
+PAPER, BOARD, METRIC = "superb", "leaderboard", "WA"
 NAMES = {  # of -u, by the leaderboard's name of the upstream; FaST-VGS+ is in no version of s3prl
     "FBANK": ("fbank",),
     "PASE+": ("pase_plus",),
@@ -42,17 +42,19 @@ class Comparison:
         published: its accuracy, 0..1
         difference: ours minus the published one
         place: ``within our interval``, ``below our interval`` or ``above our interval``; empty where there is none
+        note: other values that were published for it, or empty
     """
 
     upstream: str
     published: float
     difference: float
     place: str
+    note: str = ""
 
 
 def published() -> list[Result]:
     """Return the accuracies of SUPERB's leaderboard, as they are published."""
-    return [result for result in literature() if result.paper.key == PAPER and result.metric == METRIC]
+    return [result for result in literature() if result.paper.key == PAPER and result.where.startswith(BOARD)]
 
 
 def published_upstream(upstream: str, ckpt: str | None) -> str | None:
@@ -69,7 +71,7 @@ def compare(ours: Score) -> list[Comparison]:
     """Return every published accuracy beside ours, the highest first."""
     ranked = sorted(published(), key=lambda result: -result.value)
     return [
-        Comparison(result.upstream, result.value, ours.mean - result.value, _place(result.value, ours))
+        Comparison(result.upstream, result.value, ours.mean - result.value, _place(result.value, ours), result.note)
         for result in ranked
     ]
 

@@ -99,7 +99,10 @@ def _board(outcome: Outcome) -> Iterator[str]:
 def _row(item: Comparison) -> str:
     side = "higher" if item.difference >= 0 else "lower"
     place = f"; it is {item.place}" if item.place else ""
-    return f"    {item.upstream}: {_percent(item.published)}; ours is {abs(100 * item.difference):.2f} {side}{place}"
+    note = f" ({item.note})" if item.note else ""
+    return (
+        f"    {item.upstream}: {_percent(item.published)}; ours is {abs(100 * item.difference):.2f} {side}{place}{note}"
+    )
 
 
 def as_json(outcome: Outcome) -> dict[str, Any]:

@@ -178,7 +178,13 @@ def _published(args: Namespace, name: str) -> list[dict[str, Any]]:
     """Return the leaderboard's accuracy of the upstream, where it has one."""
     row = published_upstream(args.upstream, args.upstream_ckpt)
     return [
-        {"source": item.source, "upstream": name, "metrics": [METRIC], "values": {"test": {SYSTEM: [item.value]}}}
+        {
+            "source": item.source,
+            "note": item.note or None,
+            "upstream": name,
+            "metrics": [METRIC],
+            "values": {"test": {SYSTEM: [item.value]}},
+        }
         for item in published()
         if item.upstream == row
     ]

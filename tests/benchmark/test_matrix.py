@@ -28,6 +28,7 @@ from s3prl_emotion.benchmark import Plan, ResultsFile, matrix, read_matrix, read
 from s3prl_emotion.benchmark import execution as execution_module
 from s3prl_emotion.benchmark.checks import check_plan
 from s3prl_emotion.benchmark.expansion import apply, fill, slug, split_command
+from s3prl_emotion.benchmark.lines import damage_of_about
 from s3prl_emotion.benchmark.processes import InterruptedRunError, Processes, last_error
 from s3prl_emotion.errors import ConfigError, EmotionError, TrainingError, UsageError
 from s3prl_emotion.files.folders import recipes_folder
@@ -113,6 +114,17 @@ def test_the_documented_matrix_is_one(tmp_path: Path):
     numbers = {(item.system, item.metric): item.value for item in plan.matrix.published}
     assert numbers["80 %", "CCC.EmoVal"] == 0.66
     assert len(numbers) == 6
+
+
+def test_a_published_number_may_have_a_spread_a_range_and_a_note(plan_of: Callable[..., Plan]):
+    values = {"mean": [{"value": 0.6, "std": 0.02, "min": 0.5, "max": 0.7}], "corr": [0.7]}
+    plan = plan_of(published=[{**PUBLISHED, "note": "of ten seeds", "values": {"test": values}}])
+    mean, corr = plan.matrix.published
+    assert (mean.value, mean.std, mean.min, mean.max, mean.note) == (0.6, 0.02, 0.5, 0.7, "of ten seeds")
+    assert (corr.value, corr.std, corr.min, corr.max, corr.note) == (0.7, None, None, None, "of ten seeds")
+    assert damage_of_about({"published": [vars(number) for number in plan.matrix.published]}) is None
+    older = {"upstream": "a", "split": "test", "system": "mean", "metric": "WA", "value": 0.6, "source": "Table 1"}
+    assert damage_of_about({"published": [older]}) is None
 
 
 def test_cells_are_the_product_with_systems_innermost(plan_of: Callable[..., Plan]):
@@ -309,6 +321,12 @@ def test_steps_in_their_order_with_what_they_need(plan_of: Callable[..., Plan], 
 # --- bad matrices -----------------------------------------------------------------------------------------------------
 
 PUBLISHED = {"source": "Table 1", "metrics": ["WA"], "values": {"test": {"mean": [0.69]}}}
+
+
+def published(**value: Any) -> dict[str, Any]:
+    return {"published": [{**PUBLISHED, "values": {"test": {"mean": [value]}}}]}
+
+
 STEPS = {"a": {"run": "x {prepared.b}"}, "b": {"run": "x {prepared.a}"}}
 BAD = [
     ({"kind": "matrx"}, "kind: must be matrix, got 'matrx'"),
@@ -358,6 +376,19 @@ BAD = [
     ({"published": [PUBLISHED, PUBLISHED]}, "test, mean: a second number for WA"),
     ({"published": [{**PUBLISHED, "values": {"test": {"mean": [69]}}}]}, "WA 69 is out of range; shares are"),
     ({"published": [{**PUBLISHED, "values": {"test": {"mean": [0.6, 0.7]}}}]}, "2 numbers for 1 metrics; write null"),
+    (published(std=0.1), "test, mean: WA.value: this key is required"),
+    (published(value=0.6, sdt=0.1), "test, mean: WA.sdt: unknown key; nearest: std"),
+    (published(value=60.0, std=0.1), "test, mean: WA 60 is out of range; shares are written as 0.69, not 69"),
+    (published(value=0.6, std=2.7), "test, mean: WA std 2.7 is out of range; shares are written as 0.02, not 2"),
+    (published(value=0.6, std=-0.1), "test, mean: WA std -0.1 is out of range"),
+    (published(value=0.6, std=float("nan")), "test, mean: WA std nan is out of range"),
+    (published(value=0.6, min=0.5, max=60.1), "test, mean: WA max 60.1 is out of range"),
+    (published(value=0.6, min=0.61), "test, mean: WA 0.6 must lie between its min 0.61 and its max 0.6"),
+    (published(value=0.6, min=0.5, max=0.55), "test, mean: WA 0.6 must lie between its min 0.5 and its max 0.55"),
+    (published(value="60 %"), "test, mean: WA.value: Input should be a valid number"),
+    ({"published": [{**PUBLISHED, "values": {"test": {"mean": ["0.6"]}}}]}, "WA: must be a number, null, or value"),
+    ({"published": [{**PUBLISHED, "values": {"test": {"mean": [True]}}}]}, "WA: must be a number, null, or value"),
+    ({"published": [{**PUBLISHED, "note": 1}]}, "published.note: Input should be a valid string"),
     ({"published": [{"metrics": ["WA"], "values": {}}]}, "published.source: this key is required"),
     ({"published": ["WA"]}, "published: must be a mapping"),
     ({"published": [PUBLISHED], "upstreams": {"a": {}, "b": {}}}, "name the upstream that its numbers are for: a, b"),

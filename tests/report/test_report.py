@@ -34,6 +34,7 @@ from s3prl_emotion.report.words import count, interval, number, p_value
 DIMENSIONS = ("EmoAct", "EmoVal", "EmoDom")
 CLASSES = ("ang", "hap", "neu", "sad")
 SYSTEMS = ("whole", "80 % <CCS> & co_1", "half")
+SPREAD = ("mean", "std", "min", "max")
 PUBLISHED = [
     {"upstream": "up", "split": "test", "system": "whole", "metric": "CCC.EmoVal", "value": 0.67, "source": "Table 2"},
     {
@@ -44,7 +45,11 @@ PUBLISHED = [
         "value": 0.51,
         "source": "Table 2",
     },
-]
+    {
+        "upstream": "up", "split": "test", "system": "half", "metric": "CCC.EmoAct", "value": 0.55, "source": "Table 3",
+        "std": 0.03, "min": 0.5, "max": 0.6, "note": "Of ten <seeds>.",
+    },
+]  # fmt: skip
 
 
 def write_split(folder: Path, stem: str, split: str, fold: str, level: float, seed: Sequence[int], kind: str) -> None:
@@ -244,6 +249,21 @@ def test_published_numbers_and_sizes(made: Path):
     mean = float(row["mean"])
     assert f"| whole | CCC valence | {mean:.3f} | 0.670 | {mean - 0.67:+.3f} | Table 2 |".replace("-", "−") in text
     assert "| half | size, % | 20.0 | 51.0 | −31.0 | Table 2 |" in text
+
+
+def test_a_published_spread_and_range_stand_beside_ours(made: Path):
+    row = rows_of(made)["up", "test", "half", "CCC.EmoAct"]
+    assert [row[f"published{name}"] for name in ("", "_std", "_min", "_max")] == ["0.55", "0.03", "0.5", "0.6"]
+    assert rows_of(made)["up", "test", "whole", "CCC.EmoVal"]["published_std"] == ""
+    ours = "{mean:.3f} ± {std:.3f} ({min:.3f} to {max:.3f})".format(**{name: float(row[name]) for name in SPREAD})
+    gap = f"{float(row['mean']) - 0.55:+.3f}".replace("-", "−")
+    text = (made / "report.md").read_text()
+    assert f"| half | CCC activation | {ours} | 0.550 ± 0.030 (0.500 to 0.600) | {gap} | Table 3 |" in text
+    assert "Table 3: Of ten <seeds>." in text
+    words = " ".join(" ".join(Page((made / "report.html").read_text()).text).split())
+    assert f"published 0.550 ± 0.030 (0.500 to 0.600) ({gap})" in words
+    assert "Table 3: Of ten <seeds>." in words
+    assert r"{\footnotesize Table 3: Of ten" in (made / "report.tex").read_text()
 
 
 def test_mse_per_bin_counts_utterances_once(made: Path):

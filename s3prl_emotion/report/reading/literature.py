@@ -17,7 +17,7 @@ from s3prl_emotion.report.superb_track import fits_superb_task
 NONE = "–"  # a cell without a number
 FILE = Path(__file__).with_name("literature.yaml")
 FIELDS = ("corpus", "split", "protocol", "upstream", "system", "metric", "statistic")
-KEYS = {"paper", "where", "unit", "row", "rows", *FIELDS}
+KEYS = {"paper", "where", "unit", "row", "rows", "note", *FIELDS}
 CELL = re.compile(r"(?P<bound>[<>≈]?)(?P<value>-?\d+(?:\.\d+)?)(?:±(?P<std>\d+(?:\.\d+)?))?")
 
 
@@ -42,6 +42,7 @@ class Result:
         bound: ``<``, ``>`` or ``≈`` where the paper prints it, else empty
         printed: the cell as the paper prints it
         percent: whether the paper prints percent
+        note: what a reader must know to compare with it, or empty
     """
 
     paper: Paper
@@ -58,6 +59,7 @@ class Result:
     bound: str
     printed: str
     percent: bool
+    note: str = ""
 
     @property
     def source(self) -> str:
@@ -113,7 +115,8 @@ def _results(block: dict[str, Any], papers: dict[str, Paper], path: Path) -> Ite
             std = None if match["std"] is None else float(match["std"]) * scale
             value = float(match["value"]) * scale
             about = {"value": value, "std": std, "bound": match["bound"], "printed": cell, "percent": scale != 1}
-            yield Result(paper=papers[block["paper"]], where=block["where"], **fields, **about)
+            note = block.get("note", "")
+            yield Result(paper=papers[block["paper"]], where=block["where"], note=note, **fields, **about)
 
 
 def _of_column(value: str | list[str], column: int) -> str:

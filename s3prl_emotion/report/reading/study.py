@@ -101,6 +101,7 @@ class Study:
         missing: reason why a run is not finished, by the run's name
         warnings: warnings shown at the top of the report
         searches: learning-rate searches, whose runs are not among ``runs``
+        overrides: the recipe keys that the matrix sets in each system; empty for experiments
     """
 
     title: str
@@ -115,6 +116,7 @@ class Study:
     missing: dict[str, str] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
     searches: tuple[Search, ...] = ()
+    overrides: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     def of(self, upstream: str, system: str, split: str) -> list[RunResult]:
         """Return the runs of a system on an upstream that have a split."""
@@ -181,6 +183,7 @@ def _of_benchmark(folder: Path) -> Study:
         missing=missing,
         warnings=(*warnings, *_version_warnings(runs), *seen_warnings(runs), *([at_end] if at_end else [])),
         searches=searches,
+        overrides={name: overrides or {} for name, overrides in described.items()},
     )
 
 
@@ -195,7 +198,8 @@ def _finished(path: Path, warnings: list[str]) -> dict[str, dict[str, Any]]:
 
 
 def _published(entry: Mapping[str, Any]) -> PublishedNumber:
-    return PublishedNumber(**{item.name: entry[item.name] for item in fields(PublishedNumber)})
+    known = [item.name for item in fields(PublishedNumber) if item.name in entry]  # of older matrices: no spread
+    return PublishedNumber(**{name: entry[name] for name in known})
 
 
 def _run_of(line: dict[str, Any], folder: Path) -> RunResult:

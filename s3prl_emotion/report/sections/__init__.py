@@ -7,6 +7,7 @@ from s3prl_emotion.report.sections.base import Section
 from s3prl_emotion.report.sections.curves import LearningCurves
 from s3prl_emotion.report.sections.embeddings import UtteranceEmbeddings
 from s3prl_emotion.report.sections.explanation import HowToRead
+from s3prl_emotion.report.sections.factors import TwoFactors
 from s3prl_emotion.report.sections.hypotheses import Hypotheses
 from s3prl_emotion.report.sections.latent import LatentRepresentation
 from s3prl_emotion.report.sections.layer_scores import ScoresByLayer
@@ -26,6 +27,7 @@ SECTIONS: tuple[type[Section], ...] = (
     # for each test split of the upstream
     Scores,
     ScoresByLayer,
+    TwoFactors,
     Hypotheses,
     Speakers,
     Agreement,

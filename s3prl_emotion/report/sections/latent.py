@@ -11,7 +11,7 @@ from s3prl_emotion.report.computing.scores import Analysis
 from s3prl_emotion.report.sections.base import Place, Scope, Section
 from s3prl_emotion.report.sections.cells import cell
 from s3prl_emotion.report.table import Table
-from s3prl_emotion.report.words import NONE, number, spread
+from s3prl_emotion.report.words import NONE, published, spread
 
 Splits = Mapping[str, Mapping[str, SplitDetails]]
 MEASURES = {measure.name: measure for measure in of_kind("latent", "shift")}
@@ -42,12 +42,12 @@ class LatentRepresentation(Section):
         ]
         if not systems:
             return
-        published = {(number.split, number.system, number.metric): number for number in self.study.published
+        known = {(number.split, number.system, number.metric): number for number in self.study.published
                      if number.upstream == place.upstream}  # fmt: skip
         yield _accuracies(analysis, splits, systems, place.upstream)
         for name, measure in MEASURES.items():
             names = names_by_dimension([measure]) if measure.kind == "latent" else [name]
-            yield _measure_table(measure.label, names, splits, systems, published)
+            yield _measure_table(measure.label, names, splits, systems, known)
 
 
 def _accuracies(analysis: Analysis, splits: Splits, systems: Sequence[str], upstream: str) -> Table | None:
@@ -78,7 +78,7 @@ def _accuracies(analysis: Analysis, splits: Splits, systems: Sequence[str], upst
 
 def _measure_table(
     title: str, names: Sequence[str], splits: Splits, systems: Sequence[str],
-    published: Mapping[tuple[str, str, str], PublishedNumber],
+    known: Mapping[tuple[str, str, str], PublishedNumber],
 ) -> Table | None:  # fmt: skip
     """Return a measure on each split, and of each dimension that has it."""
     columns = [
@@ -91,7 +91,7 @@ def _measure_table(
     for system in systems:
         cells = []
         for split, name in columns:
-            cells.append(cell(splits[split][system], name) + _published(name, published.get((split, system, name))))
+            cells.append(cell(splits[split][system], name) + _published(name, known.get((split, system, name))))
         rows.append([system, *cells])
     heads = [" ".join([split, *_dimension(name)]) for split, name in columns]
     return Table(title, ["system", *heads], rows) if columns else None
@@ -108,4 +108,4 @@ def _task(classes: Sequence[str]) -> str:
 
 
 def _published(metric: str, theirs: PublishedNumber | None) -> str:
-    return "" if theirs is None else f" (published {number(theirs.value, metric)})"
+    return "" if theirs is None else f" (published {published(theirs, metric)})"

@@ -37,6 +37,7 @@ class Group:
         same: what holds for all results
         table: the results
         other: whether none of them is of the study's data
+        note: what a reader must know to compare with them
     """
 
     title: str
@@ -44,6 +45,7 @@ class Group:
     same: str
     table: Table
     other: bool
+    note: str
 
 
 class PublishedResults(Section):
@@ -130,9 +132,10 @@ def _group(source: str, results: Sequence[Result], corpora: Collection[str]) -> 
     words = [[*key, *(cells.get(name, NONE) for name in columns)] for key, cells in rows.items()]
     other = not any(result.corpus in corpora for result in results)
     about = "; ".join(filter(None, [same, "other data" if other else ""]))
-    table = Table(source, [*differing, *columns], words, f"{about}." if about else "")
+    notes = dict.fromkeys(result.note for result in results if result.note)
+    table = Table(source, [*differing, *columns], words, " ".join([f"{about}."] * bool(about) + [*notes]))
     paper = results[0].paper
-    return Group(source, f"{paper.citation}: {paper.title}", same, table, other)
+    return Group(source, f"{paper.citation}: {paper.title}", same, table, other, " ".join(notes))
 
 
 def _column(result: Result) -> str:

@@ -14,7 +14,16 @@ from s3prl_emotion.report.computing.scores import Part, Row, is_tested
 from s3prl_emotion.report.drawing.figure import INK, PANEL, Figure, Panel, series_style
 from s3prl_emotion.report.sections.base import Place, SplitSection
 from s3prl_emotion.report.table import Table, table_of
-from s3prl_emotion.report.words import NONE, count, difference, number, p_value, score_words
+from s3prl_emotion.report.words import (
+    NONE,
+    beside_published,
+    count,
+    difference,
+    number,
+    p_value,
+    published,
+    score_words,
+)
 
 
 class Scores(SplitSection):
@@ -102,16 +111,20 @@ def _difference_words(row: Row, metric: str) -> str:
 
 def published_table(part: Part) -> Table | None:
     """Return our numbers beside published ones and their difference, a number in each row, or ``None``."""
-    rows = []
+    rows, notes = [], dict[tuple[str, str], str]()
     for row in part.rows:
-        ours = [(name, score.mean, score.published) for name, score in row.scores.items()]
-        for metric, value, theirs in [*ours, ("relative_size", row.relative_size, row.published_size)]:
+        size = number(row.relative_size, "relative_size")
+        ours = [(name, score.mean, beside_published(score), score.published) for name, score in row.scores.items()]
+        for metric, value, words, theirs in [*ours, ("relative_size", row.relative_size, size, row.published_size)]:
             if theirs is not None:
                 gap = None if value is None else value - theirs.value
-                numbers = [number(value, metric), number(theirs.value, metric), number(gap, metric, True)]
                 name = "size, %" if metric == "relative_size" else label(metric)
-                rows.append([row.system, name, *numbers, theirs.source])
-    return table_of("published numbers", ["system", "metric", "ours", "published", "difference", "source"], rows)
+                cells = [words, published(theirs, metric), number(gap, metric, True)]
+                rows.append([row.system, name, *cells, theirs.source])
+                if theirs.note:
+                    notes[theirs.source, theirs.note] = f"{theirs.source}: {theirs.note.strip()}"
+    head = ["system", "metric", "ours", "published", "difference", "source"]
+    return table_of("published numbers", head, rows, " ".join(notes.values()))
 
 
 def drawn_metrics(part: Part) -> list[str]:

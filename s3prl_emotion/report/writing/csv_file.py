@@ -14,7 +14,7 @@ COLUMNS = (
     "upstream", "split", "system", "metric", "runs", "mean", "std", "min", "max", "pooled", "low", "high", "utterances",
     "speakers", "baseline", "difference", "difference_low", "difference_high", "p_value", "p_holm", "exact",
     "published", "published_source", "mean_less_published", "num_parameters", "relative_parameters",
-    "head", "track", "rank",
+    "head", "track", "rank", "published_std", "published_min", "published_max",
 )  # fmt: skip
 
 
@@ -56,7 +56,10 @@ def _row(analysis: Analysis, part: Part, row: Row, score: Score) -> dict[str, An
         }  # fmt: skip
     if theirs is not None:
         less = score.mean - theirs.value
-        values |= {"published": theirs.value, "published_source": theirs.source, "mean_less_published": less}
+        values |= {
+            "published": theirs.value, "published_source": theirs.source, "mean_less_published": less,
+            "published_std": theirs.std, "published_min": theirs.min, "published_max": theirs.max,
+        }  # fmt: skip
     return {name: "" if value is None or value != value else _cell(value) for name, value in values.items()}
 
 
