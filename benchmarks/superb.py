@@ -14,6 +14,7 @@ imports. The bare loop is the step's arithmetic in torch alone, on a tensor in m
 from __future__ import annotations
 
 import json
+import shutil
 import statistics
 import time
 from argparse import Namespace
@@ -63,7 +64,8 @@ def main() -> None:
 def suite_words(folder: Path, model: Path, corpus: Path, store: Path, steps: int) -> list[str]:
     """Return the suite's command line: SUPERB's recipe, with the suite's own seeding."""
     words = ["-m", "train", "--device", "cpu", "-u", "hf_speech_custom", "-k", str(model), "-d", "emotion_corr_attn"]
-    words += ["-p", str(folder / "superb-ours"), "--overwrite", "-v", "fold1", "--feature_store", str(store)]
+    shutil.rmtree(folder / "superb-ours", ignore_errors=True)
+    words += ["-p", str(folder / "superb-ours"), "-v", "fold1", "--feature_store", str(store)]
     words += ["-c", str(ROOT / "recipes" / "superb" / "emotion_corr_attn.yaml")]
     values: dict[str, object] = {"runner.seeding": "seed", "runner.total_steps": steps}
     values["downstream_expert.datarc.root"] = str(corpus / "audio")

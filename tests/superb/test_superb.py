@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import os
 import re
@@ -15,23 +14,20 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 from conftest import SOURCE, TinyCorpus, write_superb_corpus
+from pretended import entries, folder_of, pretend
 from test_store_reliability import Nursery
 
 import s3prl_emotion.cli
 from s3prl_emotion import host
 from s3prl_emotion.benchmark import read_results
 from s3prl_emotion.benchmark.processes import Processes
-from s3prl_emotion.corpora.superb import drawn_validation
 from s3prl_emotion.report import Score
 from s3prl_emotion.report.superb_track import superb_track
 from s3prl_emotion.superb.leaderboard import NAMES, compare, published, published_upstream
 
 FOLDS = tuple(f"fold{number}" for number in range(1, 6))
-CLASSES = ("neu", "hap", "ang", "sad")
 RATES = ("1e-2", "1e-1")
-BEST = 0.01  # of them, in the runs that only pretend
 
 
 @pytest.fixture(scope="module")
@@ -70,68 +66,30 @@ def suite(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.Capture
 
 
 class Fake:
-    """Stands in for a run's processes: leaves predictions of the split that is asked for, three of four right."""
+    """Stands in for a run's processes, see ``pretended.py``."""
 
-    def __init__(self, corpus: TinyCorpus) -> None:
-        self.corpus = corpus
+    def __init__(self) -> None:
         self.commands: list[list[str]] = []
         self.fails = ""
 
     def run(self, command: list[str], log: Path) -> None:
         self.commands.append(command)
-        trains = "train" in command
-        folder = Path(command[command.index("-p") + 1]) if trains else Path(command[command.index("-e") + 1]).parent
-        folder.mkdir(parents=True, exist_ok=True)
-        recipe = yaml.safe_load((folder.parent / "recipe.yaml").read_text())
-        if self.fails and self.fails in str(folder):
+        if self.fails and self.fails in str(folder_of(command)):
             raise s3prl_emotion.errors.TrainingError("as asked")
-        split = "dev" if trains else command[command.index("-t") + 1]
-        wrong = 1 if not trains or recipe["optimizer"]["lr"] == BEST else 3
-        self.predict(folder, recipe, split, wrong)
-
-    def predict(self, folder: Path, recipe: dict[str, Any], split: str, wrong: int) -> None:
-        fold = recipe["downstream_expert"]["datarc"]["test_fold"]
-        rows = entries(self.corpus, fold, "test" if split == "test" else "train")
-        if split == "dev":
-            rows = [rows[place] for place in drawn_validation(len(rows), 0.2)[1]]
-        hits, header = 0, ["FileName", "SpkrID", "Gender", "truth", "prediction", *(f"p_{name}" for name in CLASSES)]
-        with (folder / f"{split}_{fold}_predictions.csv").open("w", newline="") as file:
-            writer = csv.writer(file)
-            writer.writerow(header)
-            for number, entry in enumerate(rows):
-                label = entry["label"] if number % 4 >= wrong else CLASSES[CLASSES.index(entry["label"]) - 1]
-                hits += label == entry["label"]
-                speaker = entry["path"].rsplit("_", 1)[1][0]
-                shares = [0.7 if name == label else 0.1 for name in CLASSES]
-                writer.writerow([entry["path"], f"S{fold}{speaker}", "Female", entry["label"], label, *shares])
-        text = "".join(f"{Path(entry['path']).stem} {entry['label']}\n" for entry in rows)
-        (folder / f"{split}_{fold}_predict.txt").write_text(text)
-        about = {
-            "split": split, "fold": fold, "step": 6, "checkpoint": "dev-best.ckpt", "classes": list(CLASSES),
-            "utterances": len(rows), "WA": hits / len(rows), "UAR": hits / len(rows), "seed": 1337,
-            "head": "emotion_corr_attn", "config": recipe, "upstream": {"upstream": "fbank_no_cmvn"},
-            "num_parameters": 7, "versions": {},
-        }  # fmt: skip
-        (folder / f"{split}_{fold}_metrics.json").write_text(json.dumps(about))
+        pretend(command)
 
     def kinds(self) -> list[str]:
         """What was run since this was last called: the last folder and the split or mode of each command."""
-        found = []
-        for command in self.commands:
-            path = command[command.index("-p" if "train" in command else "-e") + 1].partition("/exp")[0]
-            found.append(f"{Path(path).name} {'train' if 'train' in command else 'test'}")
+        found = [
+            f"{folder_of(command).parent.name} {'train' if 'train' in command else 'test'}" for command in self.commands
+        ]
         self.commands.clear()
         return found
 
 
-def entries(corpus: TinyCorpus, fold: str, split: str) -> list[dict[str, str]]:
-    path = corpus.labels / fold.replace("fold", "Session") / f"{split}_meta_data.json"
-    return json.loads(path.read_text())["meta_data"]
-
-
 @pytest.fixture
-def fake(monkeypatch: pytest.MonkeyPatch, lists: TinyCorpus) -> Fake:
-    fake = Fake(lists)
+def fake(monkeypatch: pytest.MonkeyPatch) -> Fake:
+    fake = Fake()
     monkeypatch.setattr(Processes, "run", lambda self, command, log: fake.run(list(command), log))
     monkeypatch.setattr("s3prl_emotion.benchmark.checks.check_plan", lambda plan: None)
     monkeypatch.setattr("s3prl_emotion.superb.outcome.write_report", lambda analysis, folder: [])  # figures take long
@@ -164,7 +122,9 @@ def test_from_the_lists_to_the_submission(suite: Command, lists: TinyCorpus, fak
     with zipfile.ZipFile("B/predict.zip") as archive:
         assert archive.namelist() == [f"predict/er_{fold}_public/predict.txt" for fold in FOLDS]
         predicted = archive.read("predict/er_fold3_public/predict.txt").decode().splitlines()
-    assert [line.split()[0] for line in predicted] == [Path(e["path"]).stem for e in entries(lists, "fold3", "test")]
+    assert [line.split()[0] for line in predicted] == [
+        Path(e["path"]).stem for e in entries(lists.labels, "fold3", "test")
+    ]
     assert any(Path("B/store").glob("*/*"))
     again, log = suite(*words(lists, "B"))
     assert again == out
@@ -216,7 +176,10 @@ def until(happened: Callable[[], bool], seconds: float = 180) -> None:
 
 @pytest.mark.full
 def test_killed_and_resumed(lists: TinyCorpus, nursery: Nursery, tmp_path: Path):
-    """Killed while it computes features, searches a rate and trains folds, it comes to what an undisturbed one does."""
+    """Killed while it computes features, searches a rate and trains folds, it comes to what an undisturbed one does.
+
+    The search trains, the folds pretend; ``test_benchmark_reliability.py`` kills a benchmark's trainings.
+    """
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     assert nursery.wait(nursery.start("s3prl-emotion", *words(lists, whole), to=tmp_path / "whole.log")) == 0, left(
         tmp_path, "whole"
