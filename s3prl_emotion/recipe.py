@@ -163,6 +163,10 @@ class DataSection(StrictSection):
     """Fold to test on; ``None``: ``-v``, or the first fold."""
     num_folds: int | Literal["speakers"] = 5
     """Number of folds to draw if the table has none; ``speakers`` leaves one speaker out."""
+    protocol: Literal["speaker_disjoint", "random", "superb"] = "speaker_disjoint"
+    """``speaker_disjoint``: no speaker in train and test; ``random``: utterances are drawn into ``num_folds`` folds,
+    each class in equal numbers, whoever speaks them, and every output says "speaker-dependent"; ``superb``: SUPERB's
+    own split lists, which ``labels`` must name."""
     fold_seed: int = Field(default=0, ge=0)
     """Seed of the drawn folds and of dev. Independent of ``--seed``: all seeds of a benchmark share their folds."""
     valid_ratio: float = Field(default=0.2, gt=0, lt=1)

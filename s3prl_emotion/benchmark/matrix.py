@@ -11,6 +11,7 @@ Mitra et al. 2024, Table 2, shortened::
     upstreams:                                  # name in tables and paths: values of -u -k -g -s -l -f
       HuBERT-L: {name: hf_hubert_large_ll60k, layer: 24}
     folds: [fold1]                              # default: the recipe's own
+    protocols: [speaker_disjoint, random]       # every system under each datarc.protocol; default: the recipe's own
     seeds: [1, 2, 3]                            # default: 1337, as on the command line
     tests: [test, test_25dB, test_15dB]         # splits to evaluate, each from dev-best.ckpt; default: test
     baseline: "100 %"                           # the system to compare with; default: the first
@@ -41,6 +42,9 @@ Besides: ``notes`` (text for the report), ``store_dtype``, ``statistics``, ``ups
 of its paths names. A step may have ``needs`` too, and several commands (``run: [first, second]``). Commands are split
 into words as a shell splits them, but no shell runs them; ``s3prl-emotion`` and ``run_downstream.py`` are those of this
 installation. Runs and steps work in the directory in which the benchmark was started.
+
+With ``protocols``, each system also runs as "NAME, speaker-dependent" under ``random``, and the report says what
+sharing speakers is worth. Both protocols must have the ``folds``; steps with ``{recipe}`` do not go with several.
 
 Two more keys::
 
@@ -170,6 +174,7 @@ class MatrixSection(StrictSection):
     recipe: str
     upstreams: dict[str, Any] = Field(min_length=1)
     folds: list[str] = Field(default_factory=list)
+    protocols: list[Literal["speaker_disjoint", "random", "superb"]] = Field(default_factory=list)
     seeds: list[int] = Field(default=[SEED], min_length=1)
     tests: list[str] = Field(default=["test"], min_length=1)
     baseline: str | None = None

@@ -16,6 +16,7 @@ from s3prl_emotion.benchmark.matrix import (
     SystemSection,
     UpstreamSection,
 )
+from s3prl_emotion.benchmark.protocols import with_protocols
 from s3prl_emotion.benchmark.published import published_numbers
 from s3prl_emotion.errors import ConfigError, nearest
 from s3prl_emotion.limits import shown
@@ -47,7 +48,7 @@ def matrix_of(path: Path, values: dict[str, Any], text: str) -> Matrix:
     """
     if values.get("kind") != KIND:
         raise ConfigError(f"{path}: kind: must be {KIND}, got {shown(values.get('kind'))}; a recipe is no matrix")
-    section = MatrixSection.read(values, str(path))
+    section = with_protocols(MatrixSection.read(values, str(path)), str(path))
     matrix = Matrix(
         path,
         section,

@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from s3prl_emotion.corpora.protocol import DISJOINT, Protocol
 from s3prl_emotion.errors import LabelError
 
 DIMENSIONS = ("EmoAct", "EmoVal", "EmoDom")  # activation, valence, dominance, as the label table's columns
@@ -83,7 +84,7 @@ class Corpus:
     """Utterances of one fold; ``splits`` holds at least train, dev and test.
 
     ``noisy`` maps the splits that are degraded on the fly (``datarc.degrade``) to their SNR range (dB);
-    ``shared_speakers`` names the splits that share speakers with train on purpose.
+    ``shared_speakers`` names the splits that share speakers with train on purpose; ``protocol`` says how it was split.
     """
 
     source: Path
@@ -92,6 +93,7 @@ class Corpus:
     splits: dict[str, tuple[Utterance, ...]]
     noisy: dict[str, tuple[float, float]] = field(default_factory=dict)
     shared_speakers: frozenset[str] = frozenset()
+    protocol: Protocol = DISJOINT
 
     def split(self, name: str) -> tuple[Utterance, ...]:
         """Return the utterances of a split.

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from s3prl_emotion.corpora.corpus import Corpus, Needs, Utterance
 from s3prl_emotion.corpora.degradation_levels import level_names
 from s3prl_emotion.corpora.label_table import SOURCE_FILE
+from s3prl_emotion.corpora.protocol import SPEAKER_DISJOINT
 from s3prl_emotion.corpora.utterances import read_labelled_rows, to_utterances
 from s3prl_emotion.errors import AudioError, LabelError
 from s3prl_emotion.recipe import DataSection, DegradeSection, ExtraTestSection
+
+WHOLE = {"protocol": SPEAKER_DISJOINT}  # of tables that are not split
 
 
 def with_extra_splits(corpus: Corpus, config: DataSection, needs: Needs) -> Corpus:
@@ -50,7 +55,8 @@ def _other_corpus(
         raise LabelError(f"{path}: no such label table; check datarc.extra_tests.{name}.labels")
     if not root.is_dir():
         raise AudioError(f"{root}: no such folder; check datarc.extra_tests.{name}.root")
-    options = {"merge": section.merge, "distribution": section.distribution, "classes": list(corpus.classes) or None}
+    options: dict[str, Any] = {"merge": section.merge, "distribution": section.distribution} | WHOLE
+    options["classes"] = list(corpus.classes) or None
     # Targets besides classes are evaluated only where the other corpus has them.
     needs = replace(needs, spreads=False, dimensions=needs.dimensions and not needs.shares)
     rows, _ = read_labelled_rows(path, config.model_copy(update=options), needs, partial=True)
@@ -77,12 +83,11 @@ def _with_copies(corpus: Corpus, folder: Path, config: DataSection, needs: Needs
         if path.stem in corpus.splits:
             raise LabelError(f"{path}: {corpus.source} has a split {path.stem!r} of its own; rename the table")
         splits[path.stem] = _copies(path, corpus, config, needs)
-    return replace(corpus, splits=splits)
+    return replace(corpus, splits=splits, shared_speakers=_shared(corpus, splits))
 
 
 def _copies(path: Path, corpus: Corpus, config: DataSection, needs: Needs) -> tuple[Utterance, ...]:
-    if corpus.classes:
-        config = config.model_copy(update={"classes": list(corpus.classes)})
+    config = config.model_copy(update={"classes": list(corpus.classes) or config.classes} | WHOLE)
     rows, _ = read_labelled_rows(path, config, needs, partial=True)
     if SOURCE_FILE not in rows:
         raise LabelError(f"{path}: no column {SOURCE_FILE}; s3prl-emotion degrade writes it")
@@ -106,4 +111,11 @@ def _with_noise(corpus: Corpus, options: DegradeSection, clean: set[str]) -> Cor
     if existing:
         raise LabelError(f"datarc.degrade: {corpus.source} has a split {existing[0]!r} already; leave degrade out")
     splits = corpus.splits | {name: corpus.splits[base] for name, (base, _) in noisy.items()}
-    return replace(corpus, splits=splits, noisy={name: snr for name, (_, snr) in noisy.items()})
+    shared = _shared(corpus, noisy)
+    return replace(corpus, splits=splits, shared_speakers=shared, noisy={name: snr for name, (_, snr) in noisy.items()})
+
+
+def _shared(corpus: Corpus, splits: Iterable[str]) -> frozenset[str]:
+    """Return the splits that share speakers with train on purpose, degraded ones of the corpus among them."""
+    known = set(corpus.splits)
+    return corpus.shared_speakers | corpus.protocol.shared_by(name for name in splits if name not in known)

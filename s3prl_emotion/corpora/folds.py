@@ -1,8 +1,9 @@
 """Split a label table into train, dev and test: by its folds, its official partitions, or folds drawn by speaker.
 
-No speaker is in two splits, unless the table does not know its speakers. What is drawn follows from the set of speakers
-and ``datarc.fold_seed`` alone: every machine and every ``--seed`` gets the same folds, and a table with some rows fewer
-too, as long as each speaker has a row left.
+No speaker is in two splits, unless the table does not know its speakers or ``datarc.protocol`` is ``random``. What is
+drawn follows from the set of speakers and ``datarc.fold_seed`` alone: every machine and every ``--seed`` gets the same
+folds, and a table with some rows fewer too, as long as each speaker has a row left. Under ``random``, it follows from
+all utterances and their classes instead.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from s3prl_emotion.corpora import protocol
 from s3prl_emotion.corpora.corpus import UNKNOWN_SPEAKERS
 from s3prl_emotion.corpora.label_table import line_of
 from s3prl_emotion.errors import LabelError, nearest
@@ -22,6 +24,7 @@ from s3prl_emotion.recipe import DataSection
 
 logger = logging.getLogger(__name__)
 
+PLACE = "place in folds drawn by utterance"  # column that is added to a table under datarc.protocol: random
 OFFICIAL = {"train": "train", "development": "dev", "dev": "dev", "validation": "dev", "valid": "dev"}
 
 
@@ -37,8 +40,14 @@ def split_table(table: pd.DataFrame, path: Path, config: DataSection) -> tuple[s
         the fold's name, and the rows of each split
 
     Raises:
-        LabelError: unknown fold, too few speakers, or a speaker in more than one split
+        LabelError: unknown fold, too few speakers, a speaker in more than one split, or SUPERB's protocol
     """
+    if config.protocol == protocol.SUPERB:
+        raise LabelError(
+            f"{path}: datarc.protocol superb needs SUPERB's own split lists (its meta_data folder) as labels"
+        )
+    if config.protocol == protocol.RANDOM:
+        return _at_random(with_drawn_folds(table, path, config), path, config)
     if "Fold" in table:
         fold, parts = _by_fold(table, table["Fold"], path, config)
     elif "Split_Set" in table:
@@ -80,8 +89,42 @@ def _by_partition(table: pd.DataFrame, path: Path, config: DataSection) -> tuple
     return fold, {name: parts[name] for name in ["train", "dev", "test", *sorted(parts)]}
 
 
+def with_drawn_folds(table: pd.DataFrame, path: Path, config: DataSection) -> pd.DataFrame:
+    """Add the places of utterances under ``datarc.protocol: random``, before a head leaves any row out.
+
+    Args:
+        table: all rows of a label table, with ``EmoClass``
+        path: the table's path, for messages
+        config: ``protocol``, ``num_folds``, ``fold_seed`` and ``valid_ratio``
+
+    Returns:
+        the table, unchanged under other protocols
+
+    Raises:
+        LabelError: a number of folds that cannot be drawn
+    """
+    if config.protocol != protocol.RANDOM or PLACE in table:
+        return table
+    classes = table["EmoClass"].tolist()
+    scarce = [f"{name} {count}" for name, count in protocol.scarce_classes(classes, config).items()]
+    if scarce:
+        logger.warning("%s: classes with fewer utterances than folds (datarc.num_folds): %s", path, ", ".join(scarce))
+    return table.assign(**{PLACE: protocol.draw(table["FileName"].tolist(), classes, config)})
+
+
+def _at_random(table: pd.DataFrame, path: Path, config: DataSection) -> tuple[str, dict[str, pd.DataFrame]]:
+    numbers = protocol.fold_numbers(config)
+    fold = config.test_fold or next(iter(numbers))
+    if fold not in numbers:
+        raise LabelError(f"{path}: no fold {fold!r} (datarc.test_fold){nearest(fold, numbers, most=5)}")
+    splits = table[PLACE].map(lambda place: protocol.split_of(place, numbers[fold], config))
+    return fold, {name: table[splits == name] for name in ("train", "dev", "test")}
+
+
 def fold_names(table: pd.DataFrame, path: Path, config: DataSection) -> list[str]:
     """Return the names of a table's folds that ``datarc.test_fold`` can choose from, in order."""
+    if config.protocol == protocol.RANDOM:
+        return list(protocol.fold_numbers(config))
     if "Split_Set" in table and "Fold" not in table:
         return ["fold1"]
     folds = table["Fold"].dropna() if "Fold" in table else drawn_folds(table, path, config)

@@ -99,6 +99,8 @@ def _checked(corpus: Corpus) -> Corpus:
     sizes = ", ".join(f"{name} {len(utterances)}" for name, utterances in corpus.splits.items())
     classes = f"; classes {', '.join(corpus.classes)}" if corpus.classes else ""
     logger.info("%s, %s: %s utterances%s", corpus.source, corpus.fold, sizes, classes)
+    if corpus.protocol.note is not None:
+        logger.warning("%s: %s", corpus.source, corpus.protocol.note)
     return corpus
 
 

@@ -30,6 +30,7 @@ import pandas as pd
 from s3prl_emotion.corpora.corpus import DIMENSIONS, Corpus, Needs, Utterance, consensus_shares
 from s3prl_emotion.corpora.folds import fold_names, split_table
 from s3prl_emotion.corpora.label_table import share_target
+from s3prl_emotion.corpora.protocol import made_with
 from s3prl_emotion.corpora.several_part import SOURCE, Part, on_one_scale, read_part
 from s3prl_emotion.corpora.utterances import to_utterances
 from s3prl_emotion.errors import ConfigError, LabelError, nearest
@@ -72,7 +73,8 @@ def read_corpora(config: DataSection, needs: Needs) -> Corpus:
     splits = _join(parts, configs, classes)
     _refuse_lacking(splits, needs, classes)
     _refuse_shared_audio(splits)
-    return Corpus(SOURCE, fold, classes, splits)
+    protocol = made_with(config)
+    return Corpus(SOURCE, fold, classes, splits, shared_speakers=protocol.shared_by(splits), protocol=protocol)
 
 
 # --- splits -----------------------------------------------------------------------------------------------------------

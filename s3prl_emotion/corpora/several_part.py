@@ -11,6 +11,7 @@ import pandas as pd
 
 from s3prl_emotion.corpora.audio_names import check_below
 from s3prl_emotion.corpora.corpus import DIMENSIONS, Needs
+from s3prl_emotion.corpora.folds import with_drawn_folds
 from s3prl_emotion.corpora.grader_shares import choose_shares
 from s3prl_emotion.corpora.label_table import line_of, read_table, share_columns
 from s3prl_emotion.corpora.locate import locate
@@ -71,7 +72,7 @@ def read_part(name: str, section: CorpusSection, config: DataSection, needs: Nee
     path, root = locate(own.labels, own.root)
     if path.is_dir():
         raise LabelError(f"{where}.labels: {path} is a folder; name a label table, as s3prl-emotion prepare writes it")
-    table = read_table(path, classes=False)
+    table = with_drawn_folds(read_table(path, classes=False), path, config)
     if not config.allow_outside:
         check_below(table["FileName"], path)
     _check_merge(section.merge, config, where)

@@ -9,6 +9,7 @@ from typing import Any
 
 from s3prl_emotion.corpora.audio_names import check_below
 from s3prl_emotion.corpora.corpus import Corpus, Utterance
+from s3prl_emotion.corpora.protocol import RANDOM, SUPERB, Protocol, draw, fold_numbers, made_with, split_of
 from s3prl_emotion.errors import LabelError, nearest
 from s3prl_emotion.recipe import DataSection
 
@@ -30,6 +31,8 @@ def read_corpus(folder: Path, root: Path, config: DataSection) -> Corpus:
     """
     if config.merge:
         raise LabelError(f"{folder}: SUPERB's split lists fix the classes; leave datarc.merge out")
+    if config.protocol == RANDOM:
+        return _read_at_random(folder, root, config)
     fold = config.test_fold or "fold1"
     session = folder / fold.replace("fold", "Session")
     if not session.is_dir():
@@ -50,7 +53,34 @@ def read_corpus(folder: Path, root: Path, config: DataSection) -> Corpus:
         "dev": tuple(listed[index] for index in dev),
         "test": tuple(test),
     }
-    return Corpus(folder, fold, classes, splits, shared_speakers=frozenset({"dev"}))
+    with_train = frozenset({"dev"})
+    return Corpus(folder, fold, classes, splits, shared_speakers=with_train, protocol=Protocol(SUPERB))
+
+
+def _read_at_random(folder: Path, root: Path, config: DataSection) -> Corpus:
+    """Read all lists together and split the utterances under ``datarc.protocol: random``, not as SUPERB does."""
+    paths = sorted(folder.glob("Session*/t*_meta_data.json"))
+    if not paths:
+        raise LabelError(f"{folder}: no SessionN/train_meta_data.json in it; it should be SUPERB's meta_data")
+    lists = {path: _read_list(path, root, config.allow_outside) for path in paths}
+    classes = lists[paths[0]][0]
+    for path, (own, _) in lists.items():
+        if own != classes:
+            raise LabelError(f"{path}: has classes {own}, {paths[0]} has {classes}")
+    if config.classes is not None and tuple(config.classes) != classes:
+        raise LabelError(f"{folder}: datarc.classes must be {list(classes)}, in this order, or left out")
+    every = {item.name: item for _, items in lists.values() for item in items}
+    utterances = [every[name] for name in sorted(every)]
+    numbers = fold_numbers(config)
+    fold = config.test_fold or next(iter(numbers))
+    if fold not in numbers:
+        raise LabelError(f"{folder}: no fold {fold!r} (datarc.test_fold){nearest(fold, numbers, most=5)}")
+    places = draw([item.name for item in utterances], [classes[item.label] for item in utterances], config)
+    splits: dict[str, list[Utterance]] = {"train": [], "dev": [], "test": []}
+    for item, place in zip(utterances, places, strict=True):
+        splits[split_of(place, numbers[fold], config)].append(item)
+    protocol, parts = made_with(config), {name: tuple(items) for name, items in splits.items()}
+    return Corpus(folder, fold, classes, parts, shared_speakers=protocol.shared_by(parts), protocol=protocol)
 
 
 def drawn_validation(listed: int, valid_ratio: float) -> tuple[list[int], list[int]]:

@@ -11,9 +11,10 @@ import pandas as pd
 from s3prl_emotion.corpora.audio_names import check_below
 from s3prl_emotion.corpora.class_names import MSP_LETTERS, NO_AGREEMENT
 from s3prl_emotion.corpora.corpus import CLASSES_ONLY, DIMENSIONS, NO_CONSENSUS, Corpus, Needs, Utterance
-from s3prl_emotion.corpora.folds import split_table
+from s3prl_emotion.corpora.folds import split_table, with_drawn_folds
 from s3prl_emotion.corpora.grader_shares import choose_shares
 from s3prl_emotion.corpora.label_table import line_of, read_table, share_target
+from s3prl_emotion.corpora.protocol import made_with
 from s3prl_emotion.errors import LabelError, nearest
 from s3prl_emotion.recipe import DataSection
 
@@ -31,7 +32,8 @@ def read_corpus(path: Path, root: Path, config: DataSection, needs: Needs = CLAS
     fold, parts = split_table(table, path, config)
     index = {name: number for number, name in enumerate(classes)}
     splits = {name: to_utterances(part, root, index) for name, part in parts.items()}
-    return Corpus(path, fold, classes, splits)
+    protocol = made_with(config)
+    return Corpus(path, fold, classes, splits, shared_speakers=protocol.shared_by(splits), protocol=protocol)
 
 
 def read_labelled_rows(
@@ -50,6 +52,7 @@ def read_labelled_rows(
             audio folder
     """
     table = read_table(path, classes=not needs.shares and (needs.classes or config.classes is not None))
+    table = with_drawn_folds(table, path, config)
     if needs.shares:
         table, classes = choose_shares(table, path, config, partial)
     else:

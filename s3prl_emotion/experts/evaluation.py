@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from s3prl_emotion.corpora import DIMENSIONS, Utterance
+from s3prl_emotion.corpora.protocol import SPEAKER_DEPENDENT, is_speaker_dependent
 from s3prl_emotion.errors import TrainingError
 from s3prl_emotion.metrics import results
 
@@ -52,10 +53,10 @@ def write_categorical(
     results.write_host_lists(folder, stem, utterances, truth, predicted)
     columns: dict[str, Sequence[Any]] = {"truth": truth, "prediction": predicted}
     columns |= {f"p_{name}": probabilities[:, index].tolist() for index, name in enumerate(classes)}
-    results.write_predictions(folder, stem, utterances, columns)
+    results.write_predictions(folder, stem, utterances, columns | _protocol_column(made_by, len(utterances)))
     _write_metrics(folder, stem, metrics, made_by)
     scores = [_shown(metrics.get(name)) for name in ("WA", "UAR")]
-    logger.info("%s at step %d: WA %s, UAR %s", made_by["split"], made_by["step"], *scores)
+    logger.info("%s at step %d: WA %s, UAR %s%s", made_by["split"], made_by["step"], *scores, _protocol_words(made_by))
     return metrics
 
 
@@ -88,10 +89,11 @@ def write_dimensional(
     metrics = _dimension_metrics(utterances, truth, estimates, names) or {}
     rows = [[" ".join(f"{value:.7g}" for value in row) for row in part[:, :width]] for part in (truth, estimates)]
     results.write_host_lists(folder, stem, utterances, *rows)
-    results.write_predictions(folder, stem, utterances, _dimension_columns(truth, estimates, names))
+    columns = _dimension_columns(truth, estimates, names)
+    results.write_predictions(folder, stem, utterances, columns | _protocol_column(made_by, len(utterances)))
     _write_metrics(folder, stem, metrics, made_by)
     scores = ", ".join(f"{name} {_shown(value)}" for name, value in metrics["CCC"].items())
-    logger.info("%s at step %d: CCC %s", made_by["split"], made_by["step"], scores)
+    logger.info("%s at step %d: CCC %s%s", made_by["split"], made_by["step"], scores, _protocol_words(made_by))
     return metrics
 
 
@@ -152,11 +154,11 @@ def write_multitask(
     columns |= {f"p_{name}": probability[:, index].tolist() for index, name in enumerate(classes)}
     columns |= {f"share_{name}": shares[:, index].tolist() for index, name in enumerate(classes)}
     columns |= _dimension_columns(truth, estimates, names)
-    results.write_predictions(folder, stem, utterances, columns)
+    results.write_predictions(folder, stem, utterances, columns | _protocol_column(made_by, len(utterances)))
     _write_metrics(folder, stem, metrics, made_by)
     shown = {"WA": "WA", "UAR": "UAR", "mean CCC": "mean_CCC"}
     scores = [f"{name} {_shown(metrics.get(key))}" for name, key in shown.items()]
-    logger.info("%s at step %d: %s", made_by["split"], made_by["step"], ", ".join(scores))
+    logger.info("%s at step %d: %s%s", made_by["split"], made_by["step"], ", ".join(scores), _protocol_words(made_by))
     return metrics
 
 
@@ -185,6 +187,15 @@ def _dimension_columns(
 ) -> dict[str, Sequence[float]]:
     columns = {name: truth[:, index].tolist() for index, name in enumerate(names)}
     return columns | {f"{name}_pred": estimates[:, index].tolist() for index, name in enumerate(names)}
+
+
+def _protocol_column(made_by: dict[str, Any], utterances: int) -> dict[str, Sequence[str]]:
+    """Return the column of predictions that says that train and test share speakers, where they do."""
+    return {"protocol": [SPEAKER_DEPENDENT] * utterances} if is_speaker_dependent(made_by) else {}
+
+
+def _protocol_words(made_by: dict[str, Any]) -> str:
+    return f", {SPEAKER_DEPENDENT}" if is_speaker_dependent(made_by) else ""
 
 
 def _finite(values: Any, made_by: dict[str, Any]) -> NDArray[np.float64]:

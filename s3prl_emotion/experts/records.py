@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from s3prl_emotion.corpora.protocol import DISJOINT
 from s3prl_emotion.errors import TrainingError
 from s3prl_emotion.experts import attention_files
 from s3prl_emotion.figures import embeddings
@@ -56,6 +57,8 @@ def log_split(
                 lines.append(f"New best on {split} at step {step}: {score}\n")
             else:
                 logger.warning("dev at step %d: %s is undefined; it is the best so far", step, expert.best_metric)
+    if expert.corpus and expert.corpus.protocol.note is not None and not expert.is_training_on(split):
+        lines.append(f"{split}: {expert.corpus.protocol.note}\n")
     if split in expert.overlaps and expert.overlaps[split].note is not None:
         lines.append(f"{split}: {expert.overlaps[split].note}\n")
     append(expert.expdir / "log.log", "".join(lines), TrainingError, REMEDY)
@@ -73,6 +76,8 @@ def write_split(expert: Any, split: str, records: Records, step: int, checkpoint
     made_by = {"split": split, "fold": expert.fold, "step": step, "checkpoint": checkpoint, "classes": expert.classes}
     made_by |= expert.provenance | results.model_size(expert.model)
     made_by["loss"] = expert.split_loss(records)
+    if expert.corpus and expert.corpus.protocol != DISJOINT:
+        made_by["protocol"] = expert.corpus.protocol.to_metrics()
     overlap = expert.overlaps.get(split)
     if overlap is not None and (overlap.note or overlap.duplicates):
         made_by["seen"] = overlap.to_metrics()

@@ -125,6 +125,7 @@ METRICS = record(
         "counts": optional(mapping(count)),
         "latent": optional(_latent),
         "layer_weights": optional(listing(SHARE)),
+        "protocol": optional(record({"name": text}, {"note": optional(text)})),
         "seen": optional(record({}, {"note": optional(text)})),
         "versions": optional(mapping(text)),
         "upstream": optional(mapping()),

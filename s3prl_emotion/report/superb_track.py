@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from s3prl_emotion import host
+from s3prl_emotion.corpora.protocol import is_random
 from s3prl_emotion.errors import ConfigError
 from s3prl_emotion.experts.heads import is_emotion_head
 from s3prl_emotion.files.folders import heads as suite_heads
@@ -53,6 +54,8 @@ def superb_track(head: str | None, config: Mapping[str, Any], upstream: Mapping[
         the track; ``unknown`` if the recipe is not known or not one of this suite's
     """
     options = upstream or {}
+    if is_random(config):
+        return Track()
     if head is None or (_expert(head) is not None and not fits_superb_task(head)):
         return Track()
     if options.get("upstream_trainable"):

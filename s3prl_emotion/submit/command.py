@@ -46,6 +46,7 @@ def run(args: Namespace) -> int:
         UsageError: runs are missing, differ or are not from ``dev-best.ckpt``, or a file cannot be written
         LabelError: ids, labels or counts differ from those of the lists
     """
+    from s3prl_emotion.corpora.protocol import SPEAKER_DEPENDENT, is_speaker_dependent
     from s3prl_emotion.submit.sources import Wanted, find_runs, missing_runs
 
     if args.meta_data is not None and not args.meta_data.is_dir():
@@ -54,6 +55,12 @@ def run(args: Namespace) -> int:
     wanted = Wanted(args.system, args.upstream, args.seed)
     runs = find_runs(args.folders, named, wanted)
     for found in runs:
+        if is_speaker_dependent(found.metrics) and args.format == "superb":
+            raise UsageError(
+                f"{found.expdir}: {SPEAKER_DEPENDENT} (datarc.protocol random), which SUPERB's folds are not"
+            )
+        if note := (found.metrics.get("protocol") or {}).get("note"):
+            say(f"note: {found.fold}: {note}")
         if note := (found.metrics.get("seen") or {}).get("note"):
             say(f"note: {found.fold}: {note}")
     if args.format == "emo-superb":

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 
 from s3prl_emotion import distributed, host
+from s3prl_emotion.corpora.protocol import check_same
 from s3prl_emotion.devices import check_device
 from s3prl_emotion.errors import CheckpointError, ConfigError, UsageError, nearest
 from s3prl_emotion.experts.heads import is_emotion_head
@@ -78,6 +79,7 @@ def check_arguments(args: Namespace, given: Sequence[str], held: ExitStack) -> N
             distributed.check_world(state, past, args.local_rank)
         restored = vars(without_own(state["Args"])) | {"mode": args.mode, "evaluate_split": args.evaluate_split}
         effective, config = overridden(args.override, Namespace(**{**vars(args), **restored}), state["Config"])
+        check_same(past, state["Config"], config)
         _check_past_folders(effective, state["Args"], past)
     else:
         _check_names(args)
@@ -108,7 +110,9 @@ def check_arguments(args: Namespace, given: Sequence[str], held: ExitStack) -> N
     if trains:
         run_folder.check_free(args, folder, past)
     if args.init_ckpt and past is None:
-        _check_initial(args, load_checkpoint(args.init_ckpt))
+        initial = load_checkpoint(args.init_ckpt)
+        _check_initial(args, initial)
+        check_same(args.init_ckpt, initial["Config"], config, may_become_random=args.mode == "train")
     if args.mode == "inference" and not Path(args.evaluate_split).is_file():
         raise UsageError(f"-t {args.evaluate_split}: no such audio file")
     if is_emotion_head(effective.downstream):

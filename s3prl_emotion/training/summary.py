@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.table import Table
 
+from s3prl_emotion.corpora.protocol import SPEAKER_DEPENDENT, is_speaker_dependent
 from s3prl_emotion.errors import visible
 from s3prl_emotion.figures.split_plots import plot_confusion, plot_split
 from s3prl_emotion.metrics.registry import of_kind
@@ -27,7 +28,9 @@ def print_summary(expert: EmotionExpert, splits: Sequence[str]) -> None:
         path = expert.expdir / f"{split}_{expert.fold}_metrics.json"
         results[split] = json.loads(path.read_text(encoding="utf-8"))
         written += [path, expert.expdir / f"{split}_{expert.fold}_predictions.csv"]
-    title = visible(f"{expert.head}, {expert.fold}")
+    dependent = [split for split, metrics in results.items() if is_speaker_dependent(metrics)]
+    protocol = f", {SPEAKER_DEPENDENT}" if dependent else ""
+    title = visible(f"{expert.head}, {expert.fold}{protocol}")
     classed = {split: metrics for split, metrics in results.items() if "confusion" in metrics}
     if classed:
         console.print(_class_scores(classed, title))
@@ -36,12 +39,14 @@ def print_summary(expert: EmotionExpert, splits: Sequence[str]) -> None:
         for split, metrics in classed.items():
             stem = f"{split}_{expert.fold}"
             figure = expert.expdir / f"{stem}_confusion.png"
-            written.append(plot_confusion(figure, metrics["confusion"], _classes(metrics), stem))
+            written.append(plot_confusion(figure, metrics["confusion"], _classes(metrics), f"{stem}{protocol}"))
             if "hypotheses" in metrics:
                 written += plot_split(expert.expdir, stem, metrics)
     rated = {split: metrics for split, metrics in results.items() if "CCC" in metrics}
     if rated:
         console.print(_dimension_scores(rated, title))
+    for split in dependent:
+        console.print(visible(f"{split}: {results[split]['protocol'].get('note')}"), soft_wrap=True)
     for split, metrics in results.items():
         if note := metrics.get("seen", {}).get("note"):
             console.print(visible(f"{split}: {note}"), soft_wrap=True)

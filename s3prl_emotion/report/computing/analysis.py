@@ -25,6 +25,7 @@ from s3prl_emotion.report.computing.scores import (
     score_of,
 )
 from s3prl_emotion.report.reading.predictions import Predictions, read_predictions
+from s3prl_emotion.report.reading.protocols import with_protocols
 from s3prl_emotion.report.reading.study import RunResult, Study
 
 RESAMPLES = 10_000
@@ -39,6 +40,7 @@ def analyse(study: Study, resamples: int = RESAMPLES, seed: int = 0) -> Analysis
         resamples: number of resamples of the bootstrap and of permutations
         seed: seed of both
     """
+    study = with_protocols(study)
     places = [
         (upstream, split)
         for upstream in study.upstreams
@@ -90,7 +92,7 @@ class _Analyst:
             pool = self.pools[system]
             scores = self._with_intervals(pool, scores)
             bins = {name: _bins(pool, column) for column, name in enumerate(pool.dimensions)}
-            if system != self.study.baseline:
+            if system != self.study.baseline_of(system):
                 scores = self._with_differences(system, scores)
         published = self._published(system)
         scores = {name: dataclasses.replace(score, published=published.get(name)) for name, score in scores.items()}
@@ -112,7 +114,7 @@ class _Analyst:
         ours, theirs = self._pairs(system)
         if not ours:
             return scores
-        pools = self._pool(system, ours), self._pool(self.study.baseline or "", theirs)
+        pools = self._pool(system, ours), self._pool(self.study.baseline_of(system) or "", theirs)
         classes = sorted({*pools[0].classes, *pools[1].classes})
         first, second = (pool.sums(classes) for pool in pools)
         measures, width = Measures(len(pools[0].seeds), pools[0].dimensions, len(classes)), first.shape[1]
@@ -136,7 +138,8 @@ class _Analyst:
 
     def _pairs(self, system: str) -> tuple[list[Any], list[Any]]:
         """Return runs of system and baseline that share fold and seed; none if any two of them saw other utterances."""
-        baseline = {run.key: (run, part) for run, part in self.read.get(self.study.baseline or "", [])}
+        name = self.study.baseline_of(system)
+        baseline = {run.key: (run, part) for run, part in self.read.get(name or "", [])}
         ours, theirs = [], []
         for run, part in self.read[system]:
             other = baseline.get(run.key)
@@ -144,14 +147,14 @@ class _Analyst:
                 continue
             if not part.same_utterances(other[1]):
                 why = f"their utterances or labels differ in {run.fold}"
-                self._warn(f"{system} and {self.study.baseline} are not compared: {why}")
+                self._warn(f"{system} and {name} are not compared: {why}")
                 return [], []
             ours.append((run, part))
             theirs.append(other)
         if baseline and len(ours) < max(len(baseline), len(self.read[system])):
             how = f"compared over the {len(ours)} runs that both have" if ours else (
                 "not compared: they share no fold and seed")  # fmt: skip
-            self._warn(f"{system} and {self.study.baseline} are {how}")
+            self._warn(f"{system} and {name} are {how}")
         return ours, theirs
 
     def _published(self, system: str) -> dict[str, PublishedNumber]:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import product
 
+from s3prl_emotion.corpora.protocol import SPEAKER_DEPENDENT
 from s3prl_emotion.metrics.registry import ranking
 from s3prl_emotion.report.computing.scores import Analysis, Row, Score
 from s3prl_emotion.report.reading.provenance import Provenance
@@ -14,7 +16,11 @@ from s3prl_emotion.report.superb_track import Track
 
 @dataclass(frozen=True)
 class Entry:
-    """A system on an upstream and a split; ``rank`` is ``None`` where it lacks the metric that ranks."""
+    """A system on an upstream and a split; ``rank`` is ``None`` where it lacks the metric that ranks.
+
+    Attributes:
+        board: the list that ranks it, named after the split; speaker-dependent systems have lists of their own
+    """
 
     upstream: str
     split: str
@@ -22,6 +28,7 @@ class Entry:
     head: str
     track: Track
     row: Row
+    board: str
     rank: int | None = None
 
     def score(self, metric: str) -> Score | None:
@@ -32,11 +39,11 @@ class Entry:
 
 @dataclass(frozen=True)
 class Leaderboard:
-    """Entries by split, best first; ``ranked_by`` names the metric that ranks each split."""
+    """Entries by list, best first; ``ranked_by`` names the metric that ranks each of the lists, ``boards``."""
 
     entries: tuple[Entry, ...]
     metrics: tuple[str, ...]
-    splits: tuple[str, ...]
+    boards: tuple[str, ...]
     ranked_by: dict[str, str]
 
     @property
@@ -56,7 +63,7 @@ class Leaderboard:
 
 
 def leaderboard(analysis: Analysis, provenance: Mapping[tuple[str, str], Provenance]) -> Leaderboard:
-    """Rank the systems of a study.
+    """Rank the systems of a study within each split, the speaker-dependent ones apart.
 
     Args:
         analysis: the scores of the study
@@ -65,21 +72,24 @@ def leaderboard(analysis: Analysis, provenance: Mapping[tuple[str, str], Provena
     metrics: dict[str, None] = {}
     entries: list[Entry] = []
     ranked_by: dict[str, str] = {}
-    splits = tuple(dict.fromkeys(part.split for part in analysis.parts))
-    for split in splits:
+    boards: list[str] = []
+    for split, is_dependent in product(dict.fromkeys(part.split for part in analysis.parts), (False, True)):
         parts = [part for part in analysis.parts if part.split == split]
         metrics |= dict.fromkeys(name for part in parts for name in part.main_metrics)
+        board = f"{split}, {SPEAKER_DEPENDENT}" if is_dependent else split
         here = [
-            Entry(part.upstream, split, row.system, ", ".join(about.heads), about.track, row)
+            Entry(part.upstream, split, row.system, ", ".join(about.heads), about.track, row, board)
             for part in parts
             for row in part.rows
             if row.runs and (about := provenance.get((part.upstream, row.system))) is not None
-        ]
+            and (row.system in analysis.study.speaker_dependent) == is_dependent
+        ]  # fmt: skip
         metric = _ranking_metric(here)
         if metric is not None:
-            ranked_by[split] = metric
+            ranked_by[board] = metric
+        boards += [board] if here else []
         entries += _ranked(here, metric)
-    return Leaderboard(tuple(entries), tuple(metrics), splits, ranked_by)
+    return Leaderboard(tuple(entries), tuple(metrics), tuple(boards), ranked_by)
 
 
 def _ranking_metric(entries: Sequence[Entry]) -> str | None:

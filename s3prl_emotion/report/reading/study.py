@@ -102,6 +102,7 @@ class Study:
         warnings: warnings shown at the top of the report
         searches: learning-rate searches, whose runs are not among ``runs``
         overrides: the recipe keys that the matrix sets in each system; empty for experiments
+        speaker_dependent: systems whose train and test share speakers, each with the same system where they do not
     """
 
     title: str
@@ -117,6 +118,16 @@ class Study:
     warnings: tuple[str, ...] = ()
     searches: tuple[Search, ...] = ()
     overrides: dict[str, dict[str, Any]] = field(default_factory=dict)
+    speaker_dependent: Mapping[str, str | None] = field(default_factory=dict)
+
+    def baseline_of(self, system: str) -> str | None:
+        """Return the system that another is compared with: the baseline, under the same protocol."""
+        others = self.speaker_dependent
+        if self.baseline is None or (system in others) == (self.baseline in others):
+            return self.baseline
+        if system in others:
+            return next((name for name, plain in others.items() if plain == self.baseline), None)
+        return others[self.baseline]
 
     def of(self, upstream: str, system: str, split: str) -> list[RunResult]:
         """Return the runs of a system on an upstream that have a split."""

@@ -18,10 +18,12 @@ from s3prl_emotion.report.sections.provenance import WhatWasRun
 from s3prl_emotion.report.sections.published import PublishedResults
 from s3prl_emotion.report.sections.robustness import Robustness
 from s3prl_emotion.report.sections.scores import Scores
+from s3prl_emotion.report.sections.sharing import SharingSpeakers
 from s3prl_emotion.report.sections.speakers import Speakers
 
 SECTIONS: tuple[type[Section], ...] = (
     LeaderboardSection,
+    SharingSpeakers,
     # for each upstream
     Robustness,
     # for each test split of the upstream

@@ -35,7 +35,8 @@ def statements(analysis: Analysis) -> Iterator[str]:
     )
     if analysis.comparisons:
         yield (
-            f"Differences are to the baseline, “{analysis.study.baseline}”, on the same utterances; p-values are of a "
+            f"Differences are to the baseline, “{analysis.study.baseline}”, on the same utterances{_apart(analysis)}; "
+            "p-values are of a "
             "paired, two-sided permutation test that swaps whole speakers, corrected by Holm's method over the "
             f"{analysis.comparisons} comparisons of this report; * marks those below 0.05."
         )
@@ -43,3 +44,8 @@ def statements(analysis: Analysis) -> Iterator[str]:
         yield "CCC uses population moments. MSE is on the corpus's scale."
     if any("UAR" in part.metrics for part in analysis.parts):
         yield "UA (UAR) is the mean recall over the classes, WA the share of correct utterances."
+
+
+def _apart(analysis: Analysis) -> str:
+    """Return what the differences of speaker-dependent systems are to."""
+    return " (of speaker-dependent systems to the speaker-dependent one)" if analysis.study.speaker_dependent else ""

@@ -35,23 +35,23 @@ class LeaderboardSection(Section):
     def tables(self, place: Place) -> Iterator[Table]:
         """Yield a table for each split."""
         board = self.results.board
-        shown = [name for name in ("upstream", "head", "track") if _has(board, name)]
-        for split in board.splits:
-            entries = [entry for entry in board.entries if entry.split == split]
-            metrics = [name for name in board.metrics if any(entry.score(name) for entry in entries)]
-            header = ["rank", "system", *(COLUMN_TITLES.get(name, name) for name in shown), "runs", "parameters"]
+        shown = [column for column in ("upstream", "head", "track") if _has(board, column)]
+        for name in board.boards:
+            entries = [entry for entry in board.entries if entry.board == name]
+            metrics = [metric for metric in board.metrics if any(entry.score(metric) for entry in entries)]
+            header = ["rank", "system", *(COLUMN_TITLES.get(column, column) for column in shown), "runs", "parameters"]
             rows = [
                 [
                     NONE if entry.rank is None else str(entry.rank),
                     entry.system,
-                    *(_cell(entry, name) for name in shown),
+                    *(_cell(entry, column) for column in shown),
                     str(entry.row.runs),
                     count(entry.row.num_parameters),
                     *(score_words(entry.row, metric) for metric in metrics),
                 ]
                 for entry in entries
             ]
-            yield Table(f"leaderboard, {split}", [*header, *map(label, metrics)], rows)
+            yield Table(f"leaderboard, {name}", [*header, *map(label, metrics)], rows)
 
 
 def _has(board: Leaderboard, column: str) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -51,7 +52,9 @@ class Scores(SplitSection):
         """Yield scores, further metrics, differences to the baseline and published numbers."""
         part = self.part(place)
         yield from score_tables(part)
-        yield difference_table(part, self.study.baseline)
+        for baseline in dict.fromkeys(self.study.baseline_of(row.system) for row in part.rows):
+            rows = tuple(row for row in part.rows if self.study.baseline_of(row.system) == baseline)
+            yield difference_table(replace(part, rows=rows), baseline)
         yield published_table(part)
 
     def figures(self, place: Place) -> Iterator[Figure]:

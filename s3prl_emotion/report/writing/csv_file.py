@@ -51,7 +51,7 @@ def _row(analysis: Analysis, part: Part, row: Row, score: Score) -> dict[str, An
     }  # fmt: skip
     if gap is not None:
         values |= {
-            "baseline": analysis.study.baseline, "difference": gap.value, "difference_low": gap.low,
+            "baseline": analysis.study.baseline_of(row.system), "difference": gap.value, "difference_low": gap.low,
             "difference_high": gap.high, "p_value": gap.p_value, "p_holm": gap.p_holm, "exact": gap.exact,
         }  # fmt: skip
     if theirs is not None:

@@ -1,0 +1,176 @@
+"""Protocols: which splits of a corpus share speakers, and folds drawn by utterance, which do."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from s3prl_emotion.errors import CheckpointError, LabelError
+from s3prl_emotion.recipe import DataSection
+
+SPEAKER_DISJOINT, RANDOM, SUPERB = "speaker_disjoint", "random", "superb"
+SPEAKER_DEPENDENT = "speaker-dependent"
+NOTE = f"{SPEAKER_DEPENDENT}: folds were drawn by utterance (datarc.protocol: random), so train and test share speakers"
+OF_MODEL = f"{SPEAKER_DEPENDENT}: trained with datarc.protocol random, so its scores are of speakers that it knows"
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """How a corpus was split: ``datarc.protocol``, with the number and the seed of folds drawn by utterance."""
+
+    name: str = SPEAKER_DISJOINT
+    folds: int | None = None
+    seed: int | None = None
+
+    @property
+    def is_random(self) -> bool:
+        """Whether train and test share speakers."""
+        return self.name == RANDOM
+
+    @property
+    def note(self) -> str | None:
+        """What every output says about it, if there is anything to say."""
+        return NOTE if self.is_random else None
+
+    def shared_by(self, splits: Iterable[str]) -> frozenset[str]:
+        """Return those of a corpus's own splits that share speakers with train on purpose."""
+        return frozenset(splits) if self.is_random else frozenset()
+
+    def to_metrics(self) -> dict[str, Any]:
+        """Return the entry of a metrics file."""
+        drawn = {"folds": self.folds, "fold_seed": self.seed, "note": self.note} if self.is_random else {}
+        return {"name": self.name, **drawn}
+
+
+DISJOINT = Protocol()
+
+
+def made_with(config: DataSection) -> Protocol:
+    """Return the protocol of a label table that was split as ``datarc`` says."""
+    return random_protocol(config) if config.protocol == RANDOM else Protocol(config.protocol)
+
+
+def random_protocol(config: DataSection) -> Protocol:
+    """Return the protocol of folds drawn by utterance.
+
+    Raises:
+        LabelError: ``num_folds`` is no number of folds
+    """
+    if not isinstance(config.num_folds, int) or config.num_folds < 2:
+        raise LabelError(
+            f"datarc.num_folds: protocol random draws utterances into a number of folds, 2 or more, got "
+            f"{config.num_folds}; give a number"
+        )
+    return Protocol(RANDOM, config.num_folds, config.fold_seed)
+
+
+def is_speaker_dependent(metrics: Mapping[str, Any]) -> bool:
+    """Return whether the metrics of a split, as a metrics file has them, are of a training that shares speakers."""
+    entry = metrics.get("protocol")
+    return isinstance(entry, Mapping) and entry.get("name") == RANDOM
+
+
+def is_random(recipe: Any) -> bool:
+    """Return whether a recipe, as a mapping from YAML or from a checkpoint, asks for ``datarc.protocol: random``."""
+    section: Any = recipe
+    for key in ("downstream_expert", "datarc"):
+        section = section.get(key) if isinstance(section, Mapping) else None
+    return isinstance(section, Mapping) and section.get("protocol") == RANDOM
+
+
+def check_same(path: Path | str, theirs: Any, ours: Any, may_become_random: bool = False) -> None:
+    """Refuse a checkpoint under another protocol than it was trained with.
+
+    Args:
+        path: the checkpoint
+        theirs: its recipe
+        ours: the recipe of this run
+        may_become_random: whether a run that shares speakers may start from it
+
+    Raises:
+        CheckpointError: one of the two shares speakers between train and test, the other does not
+    """
+    trained, now = is_random(theirs), is_random(ours)
+    if trained and not now:
+        raise CheckpointError(
+            f"{path}: was trained with datarc.protocol random, so it is {SPEAKER_DEPENDENT}, and this recipe is not; "
+            "set datarc.protocol: random, or train without it"
+        )
+    if now and not trained and not may_become_random:
+        raise CheckpointError(
+            f"{path}: was not trained with datarc.protocol random, which this recipe asks for; leave it out, or train "
+            "with it"
+        )
+
+
+# --- folds drawn by utterance -----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """The place of an utterance: the fold that tests it, from 1, and the turn in which it is held out for dev."""
+
+    fold: int
+    turn: int
+
+
+def draw(names: Sequence[str], classes: Sequence[str], config: DataSection) -> list[Drawn]:
+    """Assign every utterance to a fold and to a turn for dev, each class in equal numbers.
+
+    The assignment follows from all names and classes of the corpus and from ``datarc.fold_seed`` alone: it is the same
+    on every machine, in every process, and for heads that leave different rows out. In each class and in all, the sizes
+    of folds differ by at most one.
+
+    Args:
+        names: of all utterances of the corpus, each once
+        classes: class of each, as the corpus names it, ``""`` without one
+        config: ``num_folds``, ``fold_seed`` and ``valid_ratio``
+
+    Raises:
+        LabelError: fewer utterances than folds
+    """
+    protocol = random_protocol(config)
+    count, turns = int(protocol.folds or 0), turns_of(config)
+    if len(names) < count:
+        raise LabelError(f"datarc.num_folds: {count} folds cannot be drawn from {len(names)} utterances; ask for fewer")
+    strata = dict(zip(names, classes, strict=True))
+    folds = _dealt(names, lambda name: (strata[name],), count, config.fold_seed, "random fold")
+    held_out = _dealt(names, lambda name: (strata[name], folds[name]), turns, config.fold_seed, "random dev")
+    return [Drawn(folds[name] + 1, held_out[name]) for name in names]
+
+
+def turns_of(config: DataSection) -> int:
+    """Return the number of turns for dev: one in ``1 / valid_ratio`` utterances is held out."""
+    return max(2, round(1 / config.valid_ratio))
+
+
+def split_of(place: Drawn, number: int, config: DataSection) -> str:
+    """Return the split of an utterance where fold ``number`` is tested; dev differs from fold to fold."""
+    if place.fold == number:
+        return "test"
+    return "dev" if place.turn == (number - 1) % turns_of(config) else "train"
+
+
+def fold_numbers(config: DataSection) -> dict[str, int]:
+    """Return the numbers of the folds by name: fold1, fold2, …"""
+    return {f"fold{number}": number for number in range(1, int(random_protocol(config).folds or 0) + 1)}
+
+
+def scarce_classes(classes: Iterable[str], config: DataSection) -> dict[str, int]:
+    """Return the classes with fewer utterances than folds, which some folds therefore lack."""
+    return {
+        name: count for name, count in sorted(Counter(classes).items()) if name and count < len(fold_numbers(config))
+    }
+
+
+def _dealt(names: Sequence[str], stratum: Any, number: int, seed: int, purpose: str) -> dict[str, int]:
+    """Deal names to 0, 1, … in turn, one stratum after the other, within it in an order that only the seed decides."""
+
+    def order(name: str) -> tuple[Any, ...]:
+        return (*stratum(name), hashlib.sha256(f"{purpose} {seed} {name}".encode("utf-8", "surrogateescape")).digest())
+
+    return {name: turn % number for turn, name in enumerate(sorted(names, key=order))}
