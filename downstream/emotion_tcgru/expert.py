@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import torch
 from pydantic import Field
@@ -16,7 +16,8 @@ from s3prl_emotion.experts.dimensional import SPREADS, DimensionalExpert
 from s3prl_emotion.limits import MOST_STACKED, MOST_TAPS, MOST_WIDTH
 from s3prl_emotion.recipe import StrictSection
 from s3prl_emotion.store.identity import Identity
-from s3prl_emotion.upstreams.lexical import LexicalSection, lexical_features
+from s3prl_emotion.upstreams.lexical import LexicalSection, lexical_streams
+from s3prl_emotion.upstreams.streams import Stream
 
 from .model import DimensionalLoss, TCGRUModel
 
@@ -36,6 +37,7 @@ class ModelSection(StrictSection):
     variance_weight: float = Field(default=1.0, gt=0)
     saliency: reduction.SaliencySection | None = None
     lexical: list[LexicalSection] = Field(default_factory=list)
+    lexical_join: Literal["early", "late"] = "late"  # of checkpoints that do not say it; shipped recipes say early
 
 
 NO_TRANSCRIPT = "modelrc.lexical: a new file has no transcript for -m inference; use -m evaluate"
@@ -56,7 +58,8 @@ class DownstreamExpert(DimensionalExpert):
     def prepare(self, modelrc: ModelSection, downstream_expert: dict[str, Any]) -> None:
         """Read the lexical embeddings and the saliency file, of which the recipe then holds the kept dimensions."""
         super().prepare(modelrc, downstream_expert)
-        self.lexical = modelrc.lexical
+        self.lexical, self.joins_early = modelrc.lexical, modelrc.lexical_join == "early"
+        self.streams: tuple[Stream, ...] = ()  # lexical ones, of the training split
         self.lexical_embeddings: dict[str, dict[str, Tensor]] = {}  # [E], by split and utterance
         for split in self.splits_of_run() if self.lexical else ():  # before training: a transcript may be missing
             self._embeddings_of(split)
@@ -68,6 +71,8 @@ class DownstreamExpert(DimensionalExpert):
         self.reduction = reduction.read(
             modelrc.saliency, train, self.data.max_duration, self.layer, bool(self.options.get("init_ckpt"))
         )
+        if self.reduction.file is not None and train is not None:
+            self.reduction.file.check_lexical(self.streams if self.joins_early else ())
         downstream_expert["modelrc"]["saliency"] = self.reduction.section.model_dump()
 
     def check_upstream(self, identity: Callable[[], Identity]) -> None:
@@ -78,10 +83,12 @@ class DownstreamExpert(DimensionalExpert):
 
     def build_model(self, modelrc: ModelSection, upstream_dim: int) -> nn.Module:
         """Return the network of Fig. 3."""
+        lexical_dim = self._lexical_dim()
         return TCGRUModel(
             upstream_dim,
-            reduction.build(self.reduction, upstream_dim),
-            lexical_dim=self._lexical_dim(),
+            reduction.build(self.reduction, upstream_dim, lexical_dim if self.joins_early else 0),
+            lexical_dim=lexical_dim,
+            lexical_join=modelrc.lexical_join,
             target_variance=modelrc.target_variance,
             **modelrc.model_dump(include=SIZES),
         )
@@ -109,5 +116,7 @@ class DownstreamExpert(DimensionalExpert):
             raise ConfigError(NO_TRANSCRIPT)
         if split not in self.lexical_embeddings:
             utterances, store = self.corpus.split(split), self.options.get("feature_store")
-            self.lexical_embeddings[split] = lexical_features(utterances, self.lexical, self.device, store)
+            rows, streams = lexical_streams(utterances, self.lexical, self.device, store)
+            self.lexical_embeddings[split] = rows
+            self.streams = streams if split == self.train_split else self.streams
         return self.lexical_embeddings[split]

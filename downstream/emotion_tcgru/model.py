@@ -19,15 +19,18 @@ NUM_DIMENSIONS = 3  # activation, valence, dominance
 class TCGRUModel(nn.Module):
     """Salient input dimensions, TC-GRU, and a linear output for each dimension (section 3.4, Figs. 3-4).
 
-    A lexical embedding of the utterance (section 3.2) is mapped to as many units as the acoustic embedding, and the two
-    are concatenated before the output; Fig. 3 does not say how they are joined.
+    A lexical embedding of the utterance (section 3.2) is joined ``early``: repeated over the frames, it extends their
+    dimensions before the reduction and the convolution. The sizes in Table 2 fit only this: Fig. 3 does not show it.
+    Joined ``late``, it is mapped to as many units as the acoustic embedding and concatenated to it before the output.
 
     Args:
         input_dim: channels of the upstream, D
-        reduction: maps the channels to fewer (``[..., D]`` to ``[..., output_dim]``), or ``None``
+        reduction: maps the channels, of an early lexical embedding too, to fewer (``[..., D]`` or ``[..., D + E]`` to
+            ``[..., output_dim]``), or ``None``
         lexical_dim: size of the lexical embedding, 0 for none
         target_variance: whether to output the graders' spread of each dimension too
         conv_channels: of the TC-GRU, as ``kernel_size``, ``gru_dim``, ``gru_layers``, ``embedding_dim`` and ``dropout``
+        lexical_join: ``early`` or ``late``
     """
 
     def __init__(
@@ -42,14 +45,18 @@ class TCGRUModel(nn.Module):
         gru_layers: int = 2,
         embedding_dim: int = 128,
         dropout: float = 0.0,
+        lexical_join: str = "late",
     ) -> None:
         super().__init__()
+        self.joins_early = bool(lexical_dim) and lexical_join == "early"
+        late_dim = 0 if self.joins_early else lexical_dim
         self.reduction = nn.Identity() if reduction is None else reduction
-        channels = input_dim if reduction is None else int(reduction.output_dim)  # type: ignore[arg-type]
+        channels = input_dim + lexical_dim - late_dim
+        channels = channels if reduction is None else int(reduction.output_dim)  # type: ignore[arg-type]
         self.acoustic = TCGRU(channels, conv_channels, kernel_size, gru_dim, gru_layers, embedding_dim, dropout)
-        self.lexical = nn.Sequential(nn.Linear(lexical_dim, embedding_dim), nn.ReLU()) if lexical_dim else None
+        self.lexical = nn.Sequential(nn.Linear(late_dim, embedding_dim), nn.ReLU()) if late_dim else None
         outputs = NUM_DIMENSIONS * (2 if target_variance else 1)
-        self.output = nn.Linear(embedding_dim * (2 if lexical_dim else 1), outputs)
+        self.output = nn.Linear(embedding_dim * (2 if late_dim else 1), outputs)
 
     def forward(self, features: Tensor, lengths: Tensor, lexical: Tensor | None = None) -> Tensor:
         """Estimate the dimensions of ``features [B, T, D]`` with ``lengths [B]``, in standardised units.
@@ -62,10 +69,13 @@ class TCGRUModel(nn.Module):
         Returns:
             ``[B, 3]``: activation, valence, dominance; with ``target_variance`` ``[B, 6]``: then their spreads
         """
+        if lexical is None and (self.joins_early or self.lexical is not None):
+            raise ConfigError("modelrc.lexical: the model has a lexical branch, but no lexical embedding was given")
+        if lexical is not None and self.joins_early:
+            repeated = lexical.unsqueeze(1).expand(-1, features.shape[1], -1)
+            features = torch.cat([features, repeated.to(features)], dim=-1)  # [B, T, D + E]
         embedding = self.acoustic(self.reduction(features), lengths)
-        if self.lexical is not None:
-            if lexical is None:
-                raise ConfigError("modelrc.lexical: the model has a lexical branch, but no lexical embedding was given")
+        if lexical is not None and self.lexical is not None:
             embedding = torch.cat([embedding, self.lexical(lexical)], dim=-1)
         return self.output(embedding)
 

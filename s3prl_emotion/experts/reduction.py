@@ -82,18 +82,25 @@ def read(
     return Reduction(section.model_copy(update=update), file)
 
 
-def build(reduction: Reduction | None, input_dim: int) -> nn.Module | None:
+def build(reduction: Reduction | None, upstream_dim: int, lexical_dim: int = 0) -> nn.Module | None:
     """Return the module that reduces a head's input, or ``None`` where the head gets all dimensions.
+
+    Args:
+        reduction: the section, with what its file gave
+        upstream_dim: dimensions of the upstream
+        lexical_dim: dimensions of the lexical embeddings that are joined to them
 
     Raises:
         ConfigError: the file's upstream has another number of dimensions
     """
     if reduction is None:
         return None
+    input_dim = upstream_dim + lexical_dim
     if reduction.file is not None and reduction.file.header.dims != input_dim:
+        theirs, more = reduction.file.header.dims, f" and the lexical embedding {lexical_dim}" if lexical_dim else ""
         raise ConfigError(
-            f"{reduction.file.path}: has {reduction.file.header.dims} dimensions, the upstream has {input_dim}; run "
-            "s3prl-emotion saliency again with the upstream of this training"
+            f"{reduction.file.path}: has {theirs} dimensions, the upstream has {upstream_dim}{more}; run s3prl-emotion "
+            "saliency again with the upstream of this training"
         )
     if reduction.section.components is not None:
         return PrincipalComponents(input_dim, reduction.section.components, reduction.projection)

@@ -48,6 +48,12 @@ def add_arguments(parser: ArgumentParser) -> None:
         help="what saliency is for: EmoAct, EmoVal, EmoDom, classes of the recipe (the share of the graders who chose "
         "them), or all (default: the three dimensions); layers are ranked by the mean over them",
     )
+    add(
+        "--ranking",
+        choices=("within", "across"),
+        help="of several streams side by side (concat, lexical embeddings joined early): rank the dimensions within "
+        "each stream (default), or across all",
+    )
     add("--layers", action="store_true", help="print the layers' ranking")
     add("--keep", type=float, default=0.6, metavar="SHARE", help="share of the dimensions that the plots show as kept")
     add("--split", "-t", "--evaluate_split", default=SPLIT, help=SUPPRESS)  # for an error that says why
@@ -71,8 +77,8 @@ def run(args: Namespace) -> int:
     from s3prl_emotion.saliency.plots import draw
     from s3prl_emotion.saliency.tables import layer_ranking, table
 
-    words = command_line(args)
-    saliency = saliency_file(args.out, build_source(args), corpus, data, args.method, recipe, words, targets)
+    described = (recipe, command_line(args), targets, args.ranking or "within", args.feature_store)
+    saliency = saliency_file(args.out, build_source(args), corpus, data, args.method, *described)
     beside: list[Path] = []
     with new_folder(args.out.parent):
         saliency.write()
@@ -88,6 +94,11 @@ def run(args: Namespace) -> int:
         *map(str, beside),
         about=args.out,
     )
+    if saliency.header.streams:
+        parts = ", ".join(f"{item.name} ({item.dims})" for item in saliency.header.streams)
+        how = ", ranked within each" if saliency.header.ranking == "within" else ", ranked across all"
+        how = how if args.method != "pca" else ""
+        say(f"streams: {parts}{how}", about=args.out)
     if args.layers:
         say(*layer_ranking(saliency).splitlines(), about=args.out)
     return 0
@@ -108,6 +119,7 @@ def command_line(args: Namespace) -> str:
         ("-v", "downstream_variant"),
         ("--method", "method"),
         ("--targets", "targets"),
+        ("--ranking", "ranking"),
     ):
         value = getattr(args, name)
         words += [] if value is None else [flag, *(value if isinstance(value, list) else [str(value)])]
@@ -133,6 +145,8 @@ def _check(args: Namespace) -> None:
         raise UsageError(
             "--layers: principal components ignore the targets, so they cannot rank layers; use --method ccs"
         )
+    if args.ranking is not None and args.method == "pca":
+        raise UsageError("--ranking: principal components combine all dimensions and rank none; leave it out")
     if args.feature_store is None and args.store_dtype != "float32":
         raise UsageError("--store_dtype needs --feature_store DIR")
 

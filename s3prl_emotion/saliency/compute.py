@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -18,6 +18,7 @@ from s3prl_emotion.saliency.moments import StreamedMoments
 from s3prl_emotion.saliency.mutual_information import mutual_information_saliency
 from s3prl_emotion.store.identity import Identity
 from s3prl_emotion.upstreams.source import UpstreamSource
+from s3prl_emotion.upstreams.streams import slices_of
 
 MOST_MEMORY = 8e9  # bytes of memory that a pass may use
 REMEDY = "set max_duration in the recipe (-o config.downstream_expert.datarc.max_duration=S), or leave it out"
@@ -32,6 +33,8 @@ def compute_saliency(
     max_duration: float | None = None,
     workers: int = 0,
     classes: Sequence[str] = (),
+    lexical: Mapping[str, Tensor] | None = None,
+    sizes: Sequence[int] | None = None,
 ) -> dict[str, Tensor]:
     """Compute the saliency of all layers of a source, or of the layer that it selects.
 
@@ -46,6 +49,8 @@ def compute_saliency(
         max_duration: duration at which training cuts audio (s); ``None`` for no limit
         workers: number of processes that decode audio
         classes: of the corpus, by name
+        lexical: embedding ``[E]`` of each utterance by name, joined to each layer's dimensions; ``None`` for none
+        sizes: numbers of dimensions of the streams that are ranked on their own; ``None`` to rank all together
 
     Returns:
         tensors of a saliency file, see :mod:`~s3prl_emotion.upstreams.saliency_format`
@@ -58,15 +63,20 @@ def compute_saliency(
     utterances = by_name(utterances)
     labels = target_values(utterances, targets, classes)
     layers, dims = len(layers_of(source)), int(source.featurizer.output_dim)
+    rows = [] if lexical is None else [lexical[item.name].double() for item in utterances]
+    dims += len(rows[0]) if rows else 0
     check_size(method, layers, dims, len(utterances))
     means = utterance_means(source, utterances, max_duration, workers)
+    if rows:  # an embedding that is repeated over an utterance's frames is its own mean over them
+        means = (torch.cat([mean, row.expand(layers, -1)], dim=1) for mean, row in zip(means, rows, strict=True))
+    sizes = sizes or [dims]
     if method == "mis":
-        return _ranked(_information(source, means, labels, torch.empty(layers, len(utterances), dims)))
+        return _ranked(_information(source, means, labels, torch.empty(layers, len(utterances), dims), sizes), sizes)
     moments = StreamedMoments(layers, dims, len(targets))
     for mean, label in zip(means, labels, strict=True):
         moments.update(mean, label)
     if method == "ccs":
-        return _ranked(moments.cross_correlation_saliency(per_target=True))
+        return _ranked(moments.cross_correlation_saliency(per_target=True, sizes=sizes), sizes)
     fitted = [moments.pca(layer, dims) for layer in range(layers)]
     names = ("mean", "components", "variance")
     return {f"pca_{name}": torch.stack([getattr(item, name) for item in fitted]).float() for name in names}
@@ -130,16 +140,24 @@ def utterance_means(
         yield mean
 
 
-def _information(source: UpstreamSource, means: Iterator[Tensor], labels: Tensor, buffer: Tensor) -> Tensor:
+def _information(
+    source: UpstreamSource, means: Iterator[Tensor], labels: Tensor, buffer: Tensor, sizes: Sequence[int]
+) -> Tensor:
     """Return the MIS of each layer, ``[L, D, N]``; ``buffer`` receives the utterance means, ``[L, U, N]``."""
     for number, mean in enumerate(means):
         buffer[:, number] = mean
     bar = progress(buffer, "mutual information", "layers", hidden=len(buffer) == 1)
-    return torch.stack([mutual_information_saliency(layer.to(source.device), labels, True).cpu() for layer in bar])
+    scores = []
+    for layer in bar:
+        values = layer.to(source.device)
+        streams = [mutual_information_saliency(values[:, part], labels, True).cpu() for part in slices_of(sizes)]
+        scores.append(torch.cat(streams, dim=1))
+    return torch.stack(scores)
 
 
-def _ranked(scores: Tensor) -> dict[str, Tensor]:
-    """Return scores ``[L, D, N]`` with their mean over the targets and its ranks."""
+def _ranked(scores: Tensor, sizes: Sequence[int]) -> dict[str, Tensor]:
+    """Return scores ``[L, D, N]`` with their mean over the targets and its ranks within each stream."""
     mean = scores.mean(dim=1).float()
-    ranks = mean.argsort(dim=1, descending=True, stable=True).argsort(dim=1)
-    return {"scores": scores.float(), "mean": mean, "ranks": ranks}
+    parts = [mean[:, part] for part in slices_of(sizes)]
+    ranks = [part.argsort(dim=1, descending=True, stable=True).argsort(dim=1) for part in parts]
+    return {"scores": scores.float(), "mean": mean, "ranks": torch.cat(ranks, dim=1)}

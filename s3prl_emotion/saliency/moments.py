@@ -8,6 +8,8 @@ embedding's offset is large beside its spread.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -16,6 +18,7 @@ from s3prl_emotion.saliency.checks import centred, checked_pair
 from s3prl_emotion.saliency.dependence import absolute_correlations, combine
 from s3prl_emotion.saliency.pca import projection
 from s3prl_emotion.upstreams.saliency_file import PCAProjection
+from s3prl_emotion.upstreams.streams import slices_of
 
 BLOCK = 512  # utterances that are summed at a time
 STRIPE = 256  # rows of a covariance matrix that are computed at a time
@@ -116,16 +119,18 @@ class StreamedMoments:
         upper = self._scatter[layer].triu() / self._positive_count()
         return upper + upper.triu(1).T
 
-    def cross_correlation_saliency(self, per_target: bool = False) -> Tensor:
+    def cross_correlation_saliency(self, per_target: bool = False, sizes: Sequence[int] | None = None) -> Tensor:
         """Compute the CCS of every dimension of every layer, Mitra et al. 2024, eqs. 1-3.
 
         Args:
             per_target: return eq. 1 for each target instead of their mean (eq. 3)
+            sizes: numbers of dimensions of streams side by side, each of which gets a saliency of its own: the sum of
+                eq. 2 runs over the other dimensions of the stream; ``None`` for one stream
 
         Returns:
             ``[L, N]``, or ``[L, D, N]`` with ``per_target``, float64
         """
-        scores = torch.stack([self._saliency(layer) for layer in range(self.layers)])
+        scores = torch.stack([self._saliency(layer, sizes or [self.dims]) for layer in range(self.layers)])
         return scores if per_target else scores.mean(dim=1)
 
     def layer_saliency(self, per_target: bool = False) -> Tensor:
@@ -142,14 +147,18 @@ class StreamedMoments:
         covariance = self.covariance(layer)
         return projection(self._mean[layer].clone(), covariance, components)
 
-    def _saliency(self, layer: int) -> Tensor:
+    def _saliency(self, layer: int, sizes: Sequence[int]) -> Tensor:
         """Return eq. 1 for each target, ``[D, N]``."""
         count = self._positive_count()
         covariance = self.covariance(layer)
         spread = covariance.diagonal().sqrt()
         target_spread = (self._target_scatter / count).sqrt()
-        between = absolute_correlations(covariance, spread, spread)
-        return combine(absolute_correlations(self._cross[layer] / count, target_spread, spread), between)
+        relevance = absolute_correlations(self._cross[layer] / count, target_spread, spread)
+        scores = []
+        for part in slices_of(sizes):
+            between = absolute_correlations(covariance[part, part], spread[part], spread[part])
+            scores.append(combine(relevance[:, part], between))
+        return torch.cat(scores, dim=1)
 
     def _positive_count(self) -> int:
         self._flush()

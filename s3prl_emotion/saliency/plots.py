@@ -13,6 +13,7 @@ from torch import Tensor
 from s3prl_emotion.figures.canvas import save_figure
 from s3prl_emotion.upstreams.saliency_file import SaliencyFile
 from s3prl_emotion.upstreams.salient import salient_dimensions
+from s3prl_emotion.upstreams.streams import slices_of
 
 COLOURS = {"activation": "tab:orange", "valence": "tab:blue", "dominance": "tab:green"}
 OTHER = ("tab:red", "tab:purple", "tab:brown", "tab:pink", "tab:olive", "tab:cyan", "tab:gray", "gold", "navy")
@@ -48,16 +49,15 @@ def _figures(saliency: SaliencyFile, keep: float) -> Iterator[tuple[str, Any]]:
 
 
 def plot_sorted(saliency: SaliencyFile, keep: float) -> Any:
-    """Plot the sorted scores of each target (Mitra et al. 2024, Fig. 1), in the most salient layer and averaged."""
-    index = saliency.layers.index(saliency.salient_layer())
-    scores = saliency.tensors["scores"]
-    panels = [(_title(saliency), scores[index])]
-    if len(scores) > 1:
-        panels.append((f"mean over {len(scores)} layers", scores.double().mean(dim=0)))
-    figure, row = _panels(len(panels), 6.0, 4.2)
-    dims, names = saliency.header.dims, saliency.header.targets
-    marker = "." if dims < 50 else None
+    """Plot the sorted scores of each target (Mitra et al. 2024, Fig. 1), in the most salient layer and averaged.
+
+    Streams that are ranked on their own have a panel each, in the most salient layer.
+    """
+    panels, names = _sorted_panels(saliency), saliency.header.targets
+    figure, row = _panels(len(panels), 6.0 if len(panels) < 3 else 4.2, 4.2)
     for axes, (title, values) in zip(row, panels, strict=True):
+        dims = values.shape[1]
+        marker = "." if dims < 50 else None
         for name, colour, target in zip(names, _colours(saliency), values, strict=True):
             axes.plot(target.sort().values.tolist(), color=colour, linewidth=1.6, marker=marker, label=name)
         if len(names) > 1:
@@ -71,6 +71,18 @@ def plot_sorted(saliency: SaliencyFile, keep: float) -> Any:
     else:
         row[0].legend(loc="upper left", frameon=False)
     return figure
+
+
+def _sorted_panels(saliency: SaliencyFile) -> list[tuple[str, Tensor]]:
+    """Return the panels of :func:`plot_sorted`: a title, and scores ``[D, N]``."""
+    index, scores, header = saliency.layers.index(saliency.salient_layer()), saliency.tensors["scores"], saliency.header
+    if len(header.stream_sizes) > 1:
+        parts = zip(header.streams, slices_of(header.stream_sizes), strict=True)
+        return [(item.name, scores[index][:, part]) for item, part in parts]
+    panels = [(_title(saliency), scores[index])]
+    if len(scores) > 1:
+        panels.append((f"mean over {len(scores)} layers", scores.double().mean(dim=0)))
+    return panels
 
 
 def _mark_kept(axes: Any, dims: int, keep: float) -> None:

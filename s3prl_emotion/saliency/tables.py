@@ -37,12 +37,15 @@ def layer_ranking(saliency: SaliencyFile) -> str:
 
 
 def _dimensions(saliency: SaliencyFile) -> Iterator[list[str]]:
-    yield ["layer", "dimension", *map(visible, saliency.header.targets), "mean", "rank"]
+    streams = [visible(item.name) for item in saliency.header.streams for _ in range(item.dims)]
+    names = [*map(visible, saliency.header.targets), "mean", "rank"]
+    yield ["layer", "dimension", *names, *(["stream"] if streams else [])]
     scores, mean, ranks = (saliency.tensors[name].tolist() for name in ("scores", "mean", "ranks"))
     for index, layer in enumerate(saliency.layers):
         for k in range(saliency.header.dims):
             values = [*(target[k] for target in scores[index]), mean[index][k]]
-            yield [str(layer), str(k), *(f"{value:.9g}" for value in values), str(ranks[index][k])]
+            stream = streams[k : k + 1]
+            yield [str(layer), str(k), *(f"{value:.9g}" for value in values), str(ranks[index][k]), *stream]
 
 
 def _components(saliency: SaliencyFile) -> Iterator[list[str]]:

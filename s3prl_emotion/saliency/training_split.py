@@ -98,6 +98,8 @@ def saliency_file(
     recipe: dict[str, Any],
     command: str,
     targets: Sequence[str],
+    ranking: Literal["within", "across"] = "within",
+    store: str | None = None,
 ) -> SaliencyFile:
     """Compute the saliency of an upstream's layers and dimensions on the training split of a corpus.
 
@@ -110,6 +112,8 @@ def saliency_file(
         recipe: the recipe, whose hash the file records
         command: the command line that the file records
         targets: names of dimensions and classes; pca ignores them
+        ranking: whether each stream of the input gets a saliency of its own, or all together one
+        store: folder of the feature store for lexical embeddings, or ``None``
 
     Returns:
         the file, which is not written yet
@@ -117,20 +121,23 @@ def saliency_file(
     Raises:
         UsageError: so many layers and dimensions that memory or the file would not hold them
         AudioError: unreadable audio, or the upstream fails on it, gives no frame or values that are not finite
-        LabelError: an utterance lacks a target
+        LabelError: an utterance lacks a target or, where the recipe joins lexical embeddings early, a text
     """
     from s3prl_emotion.corpora.fingerprint import fingerprint, target_values
     from s3prl_emotion.files.versions import versions  # s3prl is patched by now
     from s3prl_emotion.metrics.results import config_hash  # s3prl is patched by now
     from s3prl_emotion.saliency import compute
+    from s3prl_emotion.saliency.streams import joined_embeddings
     from s3prl_emotion.upstreams.saliency_format import Header
 
-    utterances, classes, dims = corpus.split(SPLIT), corpus.classes, int(source.featurizer.output_dim)
+    utterances, classes = corpus.split(SPLIT), corpus.classes
+    lexical, streams = joined_embeddings(source, utterances, recipe, store)
+    dims = sum(item.dims for item in streams) or int(source.featurizer.output_dim)
+    sizes = [item.dims for item in streams] if streams and ranking == "within" else [dims]
     _warn_of_little_data(method, target_values(utterances, targets, classes), targets, dims)
     identity = compute.identity_of(source)
-    tensors = compute.compute_saliency(
-        source, utterances, targets, method, data.max_duration, data.num_workers, classes
-    )
+    how = (method, data.max_duration, data.num_workers, classes)
+    tensors = compute.compute_saliency(source, utterances, targets, *how, lexical, sizes)
     header = Header(
         method=method,
         targets=tuple(targets),
@@ -144,6 +151,8 @@ def saliency_file(
         command=command,
         device=source.device.type,
         versions=versions(),
+        streams=streams,
+        ranking=ranking,
     )
     return SaliencyFile(path, header, tensors)
 

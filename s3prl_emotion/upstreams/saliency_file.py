@@ -17,6 +17,7 @@ from s3prl_emotion.corpora.fingerprint import TARGETS, audio_hash, labels_hash, 
 from s3prl_emotion.errors import ConfigError, LabelError
 from s3prl_emotion.upstreams.saliency_format import Header, read_saliency, write_saliency
 from s3prl_emotion.upstreams.salient import salient_dimensions, salient_layer
+from s3prl_emotion.upstreams.streams import Stream, slices_of
 
 MAY_DIFFER = {"layer", "dtype", "batched"}  # of an upstream's identity: checked separately, or equal within rounding
 AGAIN = "run s3prl-emotion saliency again on the training data"
@@ -125,15 +126,39 @@ class SaliencyFile:
             raise ConfigError(f"{self.path}: was computed from another upstream: {what}; {AGAIN}")
         self._indices(layer)
 
+    def check_lexical(self, streams: Sequence[Stream]) -> None:
+        """Check that the file covers the lexical embeddings that a head joins to its acoustic input.
+
+        Args:
+            streams: the lexical streams of the training split; empty where none is joined early
+
+        Raises:
+            ConfigError: it does not; the message says how to fix it
+        """
+        theirs, what = [item for item in self.header.streams if item.lexical], "modelrc.lexical_join: early"
+        if streams and not theirs:
+            raise ConfigError(
+                f"{self.path}: lacks the lexical embedding that {what} joins to the input; {AGAIN} and with this recipe"
+            )
+        if theirs and not streams:
+            raise ConfigError(
+                f"{self.path}: covers a lexical embedding too; set {what}, or {AGAIN} and with this recipe"
+            )
+        if [(item.dims, item.lexical) for item in theirs] != [(item.dims, item.lexical) for item in streams]:
+            raise ConfigError(
+                f"{self.path}: was computed with other transcripts, or another text encoder or layer of it; {AGAIN}"
+            )
+
     # --- selection ----------------------------------------------------------------------------------------------
 
     def dimensions(self, keep: float, layer: int | None) -> Tensor:
-        """Return the dimensions to keep, Mitra et al. 2024, Table 2.
+        """Return the dimensions to keep, Mitra et al. 2024, Table 2: this share of each stream, or of all dimensions.
 
         If a head sums layers, the score of a dimension is its mean over them; the papers use one layer.
 
         Args:
-            keep: share of the dimensions, in (0, 1], rounded to the nearest, halves up, at least 1
+            keep: share of the dimensions that are ranked together, in (0, 1]; their number is rounded to the nearest,
+                halves up, at least 1
             layer: ``-l``, or ``None`` if layers are summed
 
         Returns:
@@ -143,7 +168,9 @@ class SaliencyFile:
             ConfigError: ``keep`` out of range, a layer that the file does not cover, or a file of components
         """
         self._refuse_components("dimensions to keep")
-        return salient_dimensions(self.tensors["mean"][self._indices(layer)].double().mean(dim=0), keep)
+        scores = self.tensors["mean"][self._indices(layer)].double().mean(dim=0)
+        parts = slices_of(self.header.stream_sizes)
+        return torch.cat([salient_dimensions(scores[part], keep) + part.start for part in parts])
 
     def projection(self, keep: float, layer: int | None) -> PCAProjection:
         """Return the projection to the first principal components of a layer, Mitra et al. 2024, Table 3.

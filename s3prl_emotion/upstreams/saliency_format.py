@@ -1,7 +1,8 @@
 """Read and write the format of saliency files: safetensors with metadata as JSON under :data:`KEY`.
 
 Tensors of ``ccs`` and ``mis`` (L layers, D targets, N dimensions): ``scores [L, D, N]``, eq. 1 of each target; ``mean
-[L, N]``, eq. 3; ``ranks [L, N]``, 0 for the most salient. Of ``pca``: ``pca_mean [L, N]``, ``pca_components [L, N, N]``
+[L, N]``, eq. 3; ``ranks [L, N]``, 0 for the most salient (of several streams: of its stream, unless ``ranking`` is
+``across``). Of ``pca``: ``pca_mean [L, N]``, ``pca_components [L, N, N]``
 (rows by falling variance) and ``pca_variance [L, N]``. Values are float32: smaller differences are rounding, and equal
 scores are ranked in the order of the dimensions, so that files are the same on every machine.
 """
@@ -23,8 +24,10 @@ from s3prl_emotion.corpora.fingerprint import TrainingSplit
 from s3prl_emotion.errors import ConfigError, StoreError
 from s3prl_emotion.files.writing import write_bytes
 from s3prl_emotion.store.segments import raw_bytes
+from s3prl_emotion.upstreams.streams import Stream
 
 FORMAT = 1
+STREAMS_FORMAT = 2  # of files that say which streams their dimensions belong to
 KEY = "s3prl_emotion_saliency"
 
 
@@ -46,6 +49,8 @@ class Header(BaseModel):
         device: type of the device that computed
         versions: of Python and of packages
         checksum: of the tensors
+        streams: of dimensions side by side; empty for a single one, and in files of format 1
+        ranking: whether saliency is computed and dimensions are ranked within each stream or across all
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
@@ -64,6 +69,13 @@ class Header(BaseModel):
     device: str
     versions: dict[str, str]
     checksum: str = ""
+    streams: tuple[Stream, ...] = ()
+    ranking: Literal["within", "across"] = "within"
+
+    @property
+    def stream_sizes(self) -> list[int]:
+        """Numbers of dimensions that are ranked together: of each stream, or of all."""
+        return [item.dims for item in self.streams] if self.streams and self.ranking == "within" else [self.dims]
 
 
 def read_saliency(path: Path) -> tuple[Header, dict[str, Tensor]]:
@@ -100,8 +112,10 @@ def write_saliency(path: Path, header: Header, tensors: Mapping[str, Tensor]) ->
         StoreError: it cannot be written; an older file is unchanged
     """
     tensors = {name: tensor.contiguous() for name, tensor in tensors.items()}
-    header = header.model_copy(update={"checksum": checksum(tensors)})
-    text = json.dumps(header.model_dump(), sort_keys=True)  # pydantic would write NaN as null
+    number = STREAMS_FORMAT if header.streams else header.format
+    header = header.model_copy(update={"checksum": checksum(tensors), "format": number})
+    values = header.model_dump(exclude=set() if header.streams else {"streams", "ranking"})
+    text = json.dumps(values, sort_keys=True)  # pydantic would write NaN as null
     write_bytes(path, save(tensors, metadata={KEY: text}), StoreError)
 
 
@@ -117,9 +131,11 @@ def checksum(tensors: Mapping[str, Tensor]) -> str:
 def _read_header(path: Path, text: str) -> Header:
     try:
         version = json.loads(text)["format"]
-        header = Header.model_validate_json(text) if version == FORMAT else None
+        header = Header.model_validate_json(text) if version in (FORMAT, STREAMS_FORMAT) else None
     except (ValidationError, ValueError, KeyError, TypeError) as error:
         raise ConfigError(f"{path}: damaged: its header is not readable; make it again") from error
+    if header is not None and header.streams and sum(item.dims for item in header.streams) != header.dims:
+        raise ConfigError(f"{path}: damaged: its streams do not match its dimensions; make it again")
     if header is None:
         raise ConfigError(f"{path}: format {version} is not known here; upgrade s3prl-emotion, or make it again")
     return header

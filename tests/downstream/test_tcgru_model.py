@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 import s3prl_emotion
 from s3prl_emotion.errors import ConfigError, EmotionError
+from s3prl_emotion.experts.reduction import SalientDimensions
 from s3prl_emotion.experts.tcgru import TCGRU
 
 s3prl_emotion.register()
@@ -294,9 +295,53 @@ def test_lexical_embedding_stands_beside_the_acoustic_one() -> None:
     assert not torch.allclose(model(features, torch.tensor(lengths), -words), output)
 
 
-def test_lexical_branch_without_an_embedding_is_refused() -> None:
+@pytest.mark.parametrize("kept", [None, [0, 3, 5, 11]])
+def test_lexical_embedding_joined_early_is_repeated_over_the_frames(kept: list[int] | None) -> None:
+    reduction = None if kept is None else SalientDimensions(12, kept)
+    sizes = {"lexical_dim": 7, "lexical_join": "early", "target_variance": True}
+    model = model_of(5, reduction, dtype=torch.float64, **sizes)
+    features, lengths, words = draw(3, 8, 5, dtype=torch.float64), [8, 5, 1], draw(3, 7, seed=1, dtype=torch.float64)
+    joined = np.stack([np.array([[*frame, *said] for frame in row]) for row, said in zip(features, words, strict=True)])
+    joined = joined if kept is None else joined[..., kept]
+    embedding = reference(model.acoustic, torch.from_numpy(joined), lengths)
+    expected = embedding @ model.output.weight.detach().numpy().T + model.output.bias.detach().numpy()
+    close(model(pad(features, lengths, torch.nan), torch.tensor(lengths), words).detach(), expected, 1e-12)
+    assert model.lexical is None
+    assert model.acoustic.convolution.in_channels == (12 if kept is None else 4)
+
+
+@pytest.mark.parametrize("join", ["early", "late"])
+def test_lexical_branch_without_an_embedding_is_refused(join: str) -> None:
     with pytest.raises(ConfigError, match=r"modelrc\.lexical: the model has a lexical branch, but no lexical"):
-        model_of(5, lexical_dim=7)(draw(1, 3, 5), torch.tensor([3]))
+        model_of(5, lexical_dim=7, lexical_join=join)(draw(1, 3, 5), torch.tensor([3]))
+
+
+def paper_size(join: str, filters: int, keep: float = 1.0) -> int:
+    """Parameters with the streams of Fig. 3, two of 1024 dimensions and two of 768, as the README's table has them."""
+    dims = [1024, 1024, *([768, 768] if join == "early" else [])]
+    kept = sum(int(keep * size + 0.5) for size in dims)
+    with torch.device("meta"):  # only counted
+        reduction = None if keep == 1 else SalientDimensions(sum(dims), range(kept))
+        model = TCGRUModel(2048, reduction, 1536, True, conv_channels=filters, lexical_join=join)
+    return count(model)
+
+
+@pytest.mark.parametrize(
+    ("join", "filters", "size", "falls"),
+    [("early", 288, 15.8, [16, 31, 47]), ("early", 256, 14.3, [15, 31, 46]), ("late", 256, 10.4, [12, 24, 36])],
+)
+def test_sizes_of_table_2(join: str, filters: int, size: float, falls: list[int]) -> None:
+    """The paper has 15.6 MB, and 16, 32 and 49 % less with 80, 60 and 40 % of the input: no late join has."""
+    whole = paper_size(join, filters)
+    assert round(4 * whole / 1e6, 1) == size
+    assert [round(100 * (1 - paper_size(join, filters, keep) / whole)) for keep in (0.8, 0.6, 0.4)] == falls
+    if join == "early":  # weights and biases of section 3.4, by hand
+        gru = 3 * 256 * (filters + 256 + 2) + 3 * 256 * (256 + 256 + 2)
+        assert whole == filters * (3 * 3584 + 1) + gru + 128 * 257 + 6 * 129
+    else:
+        at_most = [filters for filters in range(32, 1024, 32) if 4 * paper_size(join, filters) / 1e6 < 16]
+        assert at_most[-1] == 448
+        assert all(1 - paper_size(join, filters, 0.8) / paper_size(join, filters) < 0.145 for filters in at_most)
 
 
 def test_reduction_stands_ahead_of_the_convolution() -> None:

@@ -566,8 +566,8 @@ def bert(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return save_tiny_bert(tmp_path_factory.mktemp("bert") / "bert")
 
 
-def branch(model: Path, **more: object) -> dict[str, object]:
-    return {f"{MODEL}.lexical": [{"model": str(model), "layer": 2, **more}]}
+def branch(model: Path, join: str = "late", **more: object) -> dict[str, object]:
+    return {f"{MODEL}.lexical": [{"model": str(model), "layer": 2, **more}], f"{MODEL}.lexical_join": join}
 
 
 def test_prediction_depends_on_the_text(cli: Cli, train: Train, graded_corpus: TinyGradedCorpus, bert: Path):
@@ -589,6 +589,13 @@ def test_prediction_depends_on_the_text(cli: Cli, train: Train, graded_corpus: T
     assert (np.abs(predicted(folder) - before) > 1e-6).any(axis=1).tolist() == [True] + [False] * 19
 
 
+def test_text_joined_early_is_in_the_convolution(train: Train, bert: Path):
+    folder = train(**branch(bert, "early"), **{"runner.total_steps": 1, "runner.eval_step": 1})
+    state = load_checkpoint(folder / "dev-best.ckpt")["Downstream"]
+    assert state["model.acoustic.convolution.weight"].shape == (8, 240 + 16, 3)
+    assert not any(name.startswith("model.lexical.") for name in state)
+
+
 def test_embeddings_land_in_the_store(cli: Cli, graded_corpus: TinyGradedCorpus, bert: Path):
     words = ("-m", "train", *HEAD, "-o", graded_corpus.overrides(**branch(bert, layer=1)))
     cli(*words, "-p", "stored", "--feature_store", "store")
@@ -607,7 +614,8 @@ def test_transcripts_of_a_file_and_several_branches(train: Train, graded_corpus:
     Path("heard.csv").write_text("FileName,Text\n" + "".join(lines))
     both = [{"model": str(bert), "layer": 2}, {"model": str(bert), "layer": 1, "transcripts": "heard.csv"}]
     folder = train(**{f"{MODEL}.lexical": both}, **{"runner.total_steps": 1, "runner.eval_step": 1})
-    assert load_checkpoint(folder / "dev-best.ckpt")["Downstream"]["model.lexical.0.weight"].shape == (8, 32)
+    state = load_checkpoint(folder / "dev-best.ckpt")["Downstream"]
+    assert state["model.acoustic.convolution.weight"].shape == (8, 240 + 32, 3)
 
 
 def test_missing_transcripts_are_refused(cli: Cli, graded_corpus: TinyGradedCorpus, bert: Path):
@@ -642,12 +650,17 @@ def test_inference_has_no_transcript(cli: Cli, train: Train, graded_corpus: Tiny
 
 
 def test_shipped_recipe_says_its_defaults():
-    """What ``config.yaml`` writes out is what stands there when it is left out, but for the spreads."""
+    """What ``config.yaml`` writes out is what stands there when it is left out, but for two keys.
+
+    A checkpoint from before ``lexical_join`` lacks it and joined late.
+    """
     from s3prl.downstream.emotion_tcgru.expert import ModelSection
 
     from s3prl_emotion.files.folders import heads_folder
 
     recipe = yaml.safe_load((heads_folder() / "emotion_tcgru/config.yaml").read_text())
     section = ModelSection.read(recipe["downstream_expert"]["modelrc"], "modelrc")
-    assert section.model_dump(exclude={"target_variance"}) == ModelSection().model_dump(exclude={"target_variance"})
+    differing = {"target_variance", "lexical_join"}
+    assert section.model_dump(exclude=differing) == ModelSection().model_dump(exclude=differing)
+    assert (section.lexical_join, ModelSection().lexical_join) == ("early", "late")
     assert set(recipe["downstream_expert"]["modelrc"]) == set(ModelSection.model_fields)

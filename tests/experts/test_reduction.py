@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,10 +18,14 @@ from hypothesis import strategies as st
 from processes import command, together
 from store_tools import FAKES
 from test_resume import different
+from test_saliency import correlation, information, saliency
+from tiny_text_models import save_tiny_bert
 from torch import Tensor, nn
 
 import s3prl_emotion
 from s3prl_emotion import cli as suite
+from s3prl_emotion.audio import load_audio
+from s3prl_emotion.corpora import Needs, load_corpus
 from s3prl_emotion.errors import ConfigError
 from s3prl_emotion.experts.reduction import (
     PrincipalComponents,
@@ -31,7 +36,10 @@ from s3prl_emotion.experts.reduction import (
     read,
 )
 from s3prl_emotion.files.checkpoint import load_checkpoint
+from s3prl_emotion.recipe import DataSection
 from s3prl_emotion.saliency import PCAProjection, SaliencyFile, pca_projection, plots
+from s3prl_emotion.upstreams.build import build_upstream
+from s3prl_emotion.upstreams.lexical import LexicalSection, lexical_features
 
 s3prl_emotion.register()
 
@@ -212,8 +220,15 @@ def make(cli: Cli, graded_corpus: TinyGradedCorpus, monkeypatch: pytest.MonkeyPa
     """``make("ccs", *words, **overrides)``: ``s3prl-emotion saliency`` of the graded tones, without its plots."""
     monkeypatch.setattr(plots, "draw", lambda *ignored: [])
 
-    def call(method: str, *words: object, out: str = "saliency.safetensors", **overrides: object) -> SaliencyFile:
-        line = ("saliency", *HEAD, "-o", graded_corpus.overrides(**overrides), "--method", method, "--out", out, *words)
+    def call(
+        method: str,
+        *words: object,
+        out: str = "saliency.safetensors",
+        upstream: tuple[object, ...] = UPSTREAM[:2],
+        **overrides: object,
+    ) -> SaliencyFile:
+        line = ("saliency", *upstream, *UPSTREAM[2:], "-d", "emotion_tcgru", "-o", graded_corpus.overrides(**overrides))
+        line = (*line, "--method", method, "--out", out, *words)
         assert suite.main([str(word) for word in line]) == 0
         return SaliencyFile.read(out)
 
@@ -427,3 +442,95 @@ def test_projection_of_a_file_may_be_left_to_a_checkpoint() -> None:
     module = build(held, 4)
     assert isinstance(module, PrincipalComponents)
     torch.testing.assert_close(module(draw(3, 4)), fitted.transform(draw(3, 4)))
+
+
+# --- several streams -------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def bert(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny BERT of random weights with 16 dimensions."""
+    return save_tiny_bert(tmp_path_factory.mktemp("bert") / "bert")
+
+
+@pytest.fixture
+def streams(bert: Path) -> dict[str, object]:
+    """Overrides: two transcripts' embeddings joined early to the upstream's six dimensions."""
+    both = [{"model": str(bert), "layer": layer} for layer in (2, 0)]
+    return {f"{MODEL}.lexical": both, f"{MODEL}.lexical_join": "early"}
+
+
+@pytest.mark.parametrize("method", ["ccs", "mis"])
+@pytest.mark.parametrize("ranking", ["within", "across"])
+def test_lexical_streams_are_pruned_with_the_acoustic_one(
+    make: Make, train: Train, streams: dict[str, object], graded_corpus: TinyGradedCorpus, method: str, ranking: str
+):
+    words = ("-l", 1, *(() if ranking == "within" else ("--ranking", "across")))
+    file = make(method, *words, **streams)
+    assert [(item.dims, bool(item.lexical)) for item in file.header.streams] == [(6, False), (16, True), (16, True)]
+    assert file.header.format == 2
+    where = {"root": str(graded_corpus.root), "labels": str(graded_corpus.labels)}
+    data = DataSection(**where, train_batch_size=4, eval_batch_size=4)
+    corpus = load_corpus(data, Needs(classes=False, dimensions=True))
+    rows = sorted(corpus.split("train"), key=lambda item: item.name)
+    labels = torch.tensor([item.dimensions for item in rows], dtype=torch.float64).numpy()
+    sections: Any = streams[f"{MODEL}.lexical"]
+    said = lexical_features(rows, [LexicalSection.read(values, "") for values in sections])
+    upstream = build_upstream("fake_layers", None, None, "cpu")
+    with torch.no_grad():
+        layers = [upstream([torch.from_numpy(load_audio(item.path))])["hidden_states"][1][0] for item in rows]
+    heard = [layer.double().mean(dim=0) for layer in layers]
+    joined = np.stack([np.concatenate([one, said[item.name]]) for one, item in zip(heard, rows, strict=True)])
+    bins = min(16, max(2, math.isqrt(len(rows) // 5)))
+    measure = correlation if method == "ccs" else (lambda a, b: information(a, b, bins))
+    parts = np.split(joined, [6, 22], axis=1) if ranking == "within" else [joined]
+    expected = np.concatenate([saliency(part, labels, measure) for part in parts], axis=1)
+    np.testing.assert_allclose(file.tensors["scores"][0].numpy(), expected, atol=1e-5)
+    mean, sizes = file.tensors["mean"][0], [6, 16, 16] if ranking == "within" else [38]
+    kept, start = [], 0
+    for size in sizes:
+        kept += [start + number for number in most(mean[start : start + size], int(0.5 * size))]
+        start += size
+    once = {"runner.total_steps": 1, "runner.eval_step": 1}
+    assert kept_by(train("exp", "-l", 1, **streams, **with_saliency(0.5), **once)) == kept
+
+
+def test_saliency_without_the_joined_text_is_refused(
+    cli: Cli, make: Make, streams: dict[str, object], graded_corpus: TinyGradedCorpus
+):
+    late = streams | {f"{MODEL}.lexical_join": "late"}
+    make("ccs", **late)
+    assert "lacks the lexical embedding that modelrc.lexical_join: early joins to the input" in refused(
+        cli, graded_corpus, **streams, **with_saliency()
+    )
+    make("ccs", **streams)
+    assert "covers a lexical embedding too; set modelrc.lexical_join: early, or run" in refused(
+        cli, graded_corpus, **late, **with_saliency()
+    )
+    sections: Any = streams[f"{MODEL}.lexical"]
+    turned = streams | {f"{MODEL}.lexical": sections[::-1]}
+    assert "other transcripts, or another text encoder or layer of it" in refused(
+        cli, graded_corpus, **turned, **with_saliency()
+    )
+
+
+def test_members_of_concat_are_streams(make: Make, tmp_path: Path):
+    (tmp_path / "two.yaml").write_text("upstreams: [{name: fake_layers, layer: 1}, {name: logmel26, layer: 0}]")
+    file = make("ccs", upstream=("-u", "concat", "-g", tmp_path / "two.yaml"))
+    assert [(item.name, item.dims) for item in file.header.streams] == [("fake_layers", 6), ("logmel26", 26)]
+    header, lines = file.header, file.path.with_suffix(".csv").read_text().splitlines()
+    assert lines[0] == "layer,dimension,activation,valence,dominance,mean,rank,stream"
+    assert lines[1].endswith(",fake_layers")
+    assert lines[-1].endswith(",logmel26")
+    assert sorted(file.tensors["ranks"][0, :6].tolist()) == list(range(6))
+    assert len(file.dimensions(0.5, None)) == 3 + 13
+    SaliencyFile(tmp_path / "old", header.model_copy(update={"streams": (), "format": 1}), file.tensors).write()
+    old = SaliencyFile.read(tmp_path / "old")  # from before files named their streams
+    assert old.header.format == 1
+    assert old.dimensions(0.5, None).tolist() == most(file.tensors["mean"][0], 16)
+
+
+def test_components_are_not_ranked(cli: Cli, graded_corpus: TinyGradedCorpus, capfd: pytest.CaptureFixture[str]):
+    words = ("saliency", *HEAD, "-l", "1", "--method", "pca", "--ranking", "within", "--out", "x.safetensors")
+    assert suite.main([str(word) for word in words]) == 1
+    assert "--ranking: principal components combine all dimensions" in capfd.readouterr().err

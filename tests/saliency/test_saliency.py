@@ -99,6 +99,18 @@ def test_ccs_is_eqs_1_to_3(utterances: int, dims: int, targets: int) -> None:
     np.testing.assert_allclose(scores.numpy(), expected.mean(axis=0), atol=1e-12)
 
 
+def test_ccs_of_streams_sums_within_each() -> None:
+    """Eq. 2 of one representation: the dimensions of another stream side by side do not count."""
+    embeddings, labels = random_set(60, 9, 3)
+    moments = StreamedMoments(1, 9, 3)
+    moments.update(embeddings.unsqueeze(1), labels)
+    scores = moments.cross_correlation_saliency(per_target=True, sizes=[4, 1, 4])[0].numpy()
+    parts = [saliency(part, labels.numpy()) for part in np.split(embeddings.numpy(), [4, 5], axis=1)]
+    np.testing.assert_allclose(scores, np.concatenate(parts, axis=1), atol=1e-12)
+    across = moments.cross_correlation_saliency(per_target=True)[0].numpy()
+    np.testing.assert_allclose(across, saliency(embeddings.numpy(), labels.numpy()), atol=1e-12)
+
+
 def test_ccs_of_more_dimensions_than_are_multiplied_at_once() -> None:
     embeddings, labels = random_set(50, 300, 2)
     between = np.abs(np.corrcoef(embeddings.numpy(), rowvar=False))

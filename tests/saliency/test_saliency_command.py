@@ -737,7 +737,7 @@ def test_files_that_are_something_else(tmp_path: Path, small: SaliencyFile) -> N
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"format": 2}, "format 2 is not known here; upgrade"),
+        ({"format": 3}, "format 3 is not known here; upgrade"),
         ({"format": "x"}, "format x is not known"),
         ({"method": "lda"}, "its header is not readable"),
         ({"layers": "0"}, "its header is not readable"),

@@ -6,6 +6,9 @@
 from s3prl_emotion.corpora.normalise import normalise
 from s3prl_emotion.corpora.transcripts import read_transcripts, texts_of
 from s3prl_emotion.upstreams.lexical.embedding import LexicalEmbedder
-from s3prl_emotion.upstreams.lexical.features import LexicalSection, lexical_features
+from s3prl_emotion.upstreams.lexical.features import LexicalSection, lexical_features, lexical_streams
 
-__all__ = ["LexicalEmbedder", "LexicalSection", "lexical_features", "normalise", "read_transcripts", "texts_of"]
+__all__ = [
+    "LexicalEmbedder", "LexicalSection", "lexical_features", "lexical_streams", "normalise", "read_transcripts",
+    "texts_of",
+]  # fmt: skip

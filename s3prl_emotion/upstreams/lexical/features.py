@@ -7,14 +7,17 @@ from pathlib import Path
 from typing import Literal
 
 import torch
+import xxhash
 from pydantic import Field
 from torch import Tensor
 
 from s3prl_emotion.corpora import Utterance
+from s3prl_emotion.corpora.normalise import normalise
 from s3prl_emotion.corpora.transcripts import texts_of
 from s3prl_emotion.errors import LabelError
 from s3prl_emotion.recipe import StrictSection
 from s3prl_emotion.upstreams.lexical.embedding import LexicalEmbedder
+from s3prl_emotion.upstreams.streams import Stream
 
 
 class LexicalSection(StrictSection):
@@ -38,7 +41,17 @@ def lexical_features(
     device: str | torch.device = "cpu",
     feature_store: str | Path | None = None,
 ) -> dict[str, Tensor]:
-    """Return the lexical embedding of each utterance.
+    """Return the lexical embedding of each utterance, ``[E]``, by its name; see :func:`lexical_streams`."""
+    return lexical_streams(utterances, sections, device, feature_store)[0]
+
+
+def lexical_streams(
+    utterances: Sequence[Utterance],
+    sections: LexicalSection | Sequence[LexicalSection],
+    device: str | torch.device = "cpu",
+    feature_store: str | Path | None = None,
+) -> tuple[dict[str, Tensor], tuple[Stream, ...]]:
+    """Return the lexical embedding of each utterance, and the streams that it consists of.
 
     Args:
         utterances: of a corpus
@@ -47,7 +60,8 @@ def lexical_features(
         feature_store: folder of the store for embeddings, or ``None``
 
     Returns:
-        ``[E]`` float32 on the CPU, by name of the utterance; E is the sum of the branches' dimensions
+        ``[E]`` float32 on the CPU, by name of the utterance, where E is the sum of the branches' dimensions; and a
+        stream for each branch
 
     Raises:
         LabelError: an utterance has no text, or utterances of the same name have different texts
@@ -58,7 +72,7 @@ def lexical_features(
     branches = [sections] if isinstance(sections, LexicalSection) else list(sections)
     texts = [texts_of(utterances, branch.transcripts) for branch in branches]  # all, before a model is loaded
     embedders: dict[LexicalSection, LexicalEmbedder] = {}
-    parts = [torch.empty(len(utterances), 0)]
+    parts, streams = [torch.empty(len(utterances), 0)], []
     for branch, lines in zip(branches, texts, strict=True):
         encoder = branch.model_copy(update={"transcripts": None})
         if encoder not in embedders:
@@ -66,6 +80,9 @@ def lexical_features(
                 branch.model, branch.layer, branch.pooling, branch.revision, device, feature_store
             )
         parts.append(embedders[encoder].embed(lines))
+        made_by = embedders[encoder].identity.variant(batched=False).id  # the same on a CPU and a GPU
+        name = f"{Path(branch.model).name} layer {branch.layer}"
+        streams.append(Stream(name=name, dims=parts[-1].shape[1], lexical=_hash_of(made_by, utterances, lines)))
     for embedder in embedders.values():
         embedder.close()
     rows = torch.cat(parts, dim=1)
@@ -73,4 +90,12 @@ def lexical_features(
     for item, row in zip(utterances, rows, strict=True):
         if not torch.equal(features.setdefault(item.name, row.clone()), row):
             raise LabelError(f"{item.name}: utterances of this name have different texts; embed each corpus separately")
-    return features
+    return features, tuple(streams)
+
+
+def _hash_of(made_by: str, utterances: Sequence[Utterance], texts: Sequence[str]) -> str:
+    """Return a hash of a text encoder and the texts of utterances, whatever their order."""
+    digest = xxhash.xxh3_128(made_by.encode())
+    for line in sorted(f"{item.name}\0{normalise(text)}\n" for item, text in zip(utterances, texts, strict=True)):
+        digest.update(line.encode())
+    return digest.hexdigest()
