@@ -479,7 +479,7 @@ def test_lexical_streams_are_pruned_with_the_acoustic_one(
     upstream = build_upstream("fake_layers", None, None, "cpu")
     with torch.no_grad():
         layers = [upstream([torch.from_numpy(load_audio(item.path))])["hidden_states"][1][0] for item in rows]
-    heard = [layer.double().mean(dim=0) for layer in layers]
+    heard = [layer.double().mean(dim=0).float().double() for layer in layers]  # as a store keeps them
     joined = np.stack([np.concatenate([one, said[item.name]]) for one, item in zip(heard, rows, strict=True)])
     bins = min(16, max(2, math.isqrt(len(rows) // 5)))
     measure = correlation if method == "ccs" else (lambda a, b: information(a, b, bins))
