@@ -10,7 +10,7 @@ import hashlib
 import os
 from array import array
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import islice, pairwise
@@ -21,9 +21,12 @@ import soundfile
 from numpy.typing import NDArray
 
 from s3prl_emotion.audio import SAMPLE_RATE
+from s3prl_emotion.corpora.load import list_utterances
+from s3prl_emotion.corpora.locate import locate
 from s3prl_emotion.errors import AudioError, UsageError
 from s3prl_emotion.rae.layouts import Listed, list_audio
 from s3prl_emotion.rae.stm import Cut
+from s3prl_emotion.recipe import DataSection
 
 AT_ONCE = 256  # headers that are read at a time
 THREADS = 8
@@ -128,21 +131,57 @@ def index_audio(
         AudioError: no audio to train on; says why the first files were skipped
     """
     index = AudioIndex(_checked(roots))
+    listings = [list_audio(root, layout, index.skip) for root in index.roots]
+    return _filled(index, listings, f"--audio {' '.join(map(str, roots))}", (window, hop, max_seconds), progress)
+
+
+def index_table(
+    labels: str,
+    root: str | None,
+    window: int,
+    hop: int,
+    max_seconds: float,
+    progress: Callable[[int], object] | None = None,
+) -> AudioIndex:
+    """Index the audio of a label table: every file that it lists, once, whatever its labels.
+
+    A corpus's folder may hold the same speech twice, as turns and as whole dialogues (IEMOCAP).
+
+    Args:
+        labels: label table, SUPERB's ``meta_data`` folder, or ``demo``
+        root: audio folder; not needed for ``demo``
+        window: as for :func:`index_audio`, like ``hop``, ``max_seconds`` and ``progress``
+
+    Raises:
+        LabelError: missing or malformed labels
+        AudioError: missing audio root or files, or no audio to train on
+    """
+    _, folder = locate(labels, root, "--")
+    data = DataSection(labels=labels, root=root, train_batch_size=1, eval_batch_size=1)
+    listed = (Listed(item.path, "", None) for item in list_utterances(data))
+    return _filled(AudioIndex([folder]), [listed], f"--labels {labels}", (window, hop, max_seconds), progress)
+
+
+def _filled(
+    index: AudioIndex,
+    listings: Sequence[Iterator[Listed]],
+    where: str,
+    limits: tuple[int, int, float],
+    progress: Callable[[int], object] | None,
+) -> AudioIndex:
+    """Add the files that are listed for each root to an index, and return it."""
     groups: dict[str, int] = {}
     with ThreadPoolExecutor(THREADS) as pool:
-        for number, root in enumerate(index.roots):
-            files = list_audio(root, layout, index.skip)
+        for number, files in enumerate(listings):
             while chunk := list(islice(files, AT_ONCE)):
                 for (path, group, cuts), header in zip(chunk, pool.map(_header, chunk), strict=True):
                     key = groups.setdefault(f"{number}/{group}", len(groups)) if group else -1
-                    _add(index, number, path, key, cuts, header, (window, hop, max_seconds))
+                    _add(index, number, path, key, cuts, header, limits)
                 if progress is not None:
                     progress(len(chunk))
     if not len(index):
         reasons = "; ".join(f"{count} {why} ({index.first[why]})" for why, count in index.skipped.items())
-        raise AudioError(
-            f"--audio {' '.join(map(str, roots))}: no audio to train on: {reasons or 'no audio file in it'}"
-        )
+        raise AudioError(f"{where}: no audio to train on: {reasons or 'no audio file in it'}")
     _group_files(index, len(groups))
     return index
 

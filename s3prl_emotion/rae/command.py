@@ -19,7 +19,10 @@ FLAGS = ("steps", "epochs", "batch_size", "lr", "max_seconds", "valid", "seed", 
 def add_arguments(parser: ArgumentParser) -> None:
     """Declare the command's arguments."""
     add = parser.add_argument
-    add("--audio", type=Path, nargs="+", required=True, metavar="DIR", help="folders with unlabelled audio")
+    audio = parser.add_mutually_exclusive_group(required=True)
+    audio.add_argument("--audio", type=Path, nargs="+", metavar="DIR", help="folders with unlabelled audio")
+    audio.add_argument("--labels", metavar="TABLE", help="a label table instead: the files that it lists, each once")
+    add("--root", metavar="DIR", help="audio folder of --labels")
     add("--out", type=Path, required=True, metavar="DIR", help="folder for rae.ckpt and log.jsonl; resumes a run in it")
     length = parser.add_mutually_exclusive_group()
     length.add_argument("--steps", type=int, metavar="N", help="number of training steps")
@@ -41,6 +44,10 @@ def add_arguments(parser: ArgumentParser) -> None:
 def run(args: Namespace) -> int:
     """Train, and report the outcome."""
     check_workers(args.num_workers, "--num_workers")
+    if args.labels is None and args.root is not None:
+        raise UsageError(f"--root {args.root}: is the audio folder of --labels; name folders with --audio")
+    if args.labels is not None and args.layout != "auto":
+        raise UsageError(f"--layout {args.layout}: a label table has no layout; leave it out")
     if args.seed is not None:
         check_seed(args.seed, "--seed")
     import torch
@@ -111,12 +118,15 @@ def _index(args: Namespace, config: Any) -> Any:
 
     from s3prl_emotion.files.progress import progress
     from s3prl_emotion.rae.adapter import MelSpectrogramDb
-    from s3prl_emotion.rae.audio_index import index_audio
+    from s3prl_emotion.rae.audio_index import index_audio, index_table
 
     spectrogram = MelSpectrogramDb(config.spectrogram)
     sizes = (spectrogram.window, spectrogram.hop, config.training.max_seconds)
     with progress(name="headers", unit="files", leave=False) as bar:
-        index = index_audio(args.audio, args.layout, *sizes, progress=bar.update)
+        if args.audio is not None:
+            index = index_audio(args.audio, args.layout, *sizes, progress=bar.update)
+        else:
+            index = index_table(args.labels, args.root, *sizes, progress=bar.update)
     logging.getLogger(__name__).info("%d segments of audio, %.2f h", len(index), index.hours)
     for reason, count in index.skipped.items():
         logging.getLogger(__name__).warning("skipped, %s: %d; the first: %s", reason, count, index.first[reason])

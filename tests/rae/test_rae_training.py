@@ -31,7 +31,7 @@ from s3prl_emotion.errors import AudioError, CheckpointError, ConfigError, Emoti
 from s3prl_emotion.files.checkpoint import load_checkpoint
 from s3prl_emotion.files.locks import locked
 from s3prl_emotion.rae.adapter import Configuration, SpectrogramSection, read_state
-from s3prl_emotion.rae.audio_index import AudioIndex, index_audio
+from s3prl_emotion.rae.audio_index import AudioIndex, index_audio, index_table
 from s3prl_emotion.rae.audio_stream import BatchOrder, Spectrograms, batches
 from s3prl_emotion.rae.stm import GAP, IGNORED, Cut, read_stm
 from s3prl_emotion.rae.training import Outcome, Pretraining
@@ -240,6 +240,36 @@ def test_folders_within_each_other_are_refused(tmp_path: Path) -> None:
             index_of(tmp_path / "a", other)
     with pytest.raises(UsageError, match="lies in"):
         index_of(tmp_path / "a", tmp_path)
+
+
+def test_a_label_table_names_each_turn_once(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """A folder of IEMOCAP holds each turn twice, in its dialogue and as a file of its own."""
+    root = tmp_path / "corpus"
+    for number in range(3):
+        write(root / "sentences" / f"{number}.wav", 0.5, number)
+    write(root / "dialog" / "all.wav", 1.5)
+    table = tmp_path / "labels.csv"
+    rows = [f"sentences/{number}.wav,{'' if number == 1 else 'neu'},s{number}" for number in (2, 0, 1)]
+    table.write_text("FileName,EmoClass,SpkrID\n" + "\n".join(rows) + "\n")
+    assert len(index_of(root)) == 4
+    index = index_table(str(table), str(root), WINDOW, HOP, 30.0)
+    assert spans(index) == [(f"{number}.wav", 0, RATE // 2) for number in range(3)]
+    assert index.path(0) == root / "sentences" / "0.wav"
+    assert len(set(index.group)) == 3  # files are held out, since speakers are few
+    out = ("--out", tmp_path / "out", "--device", "cpu", "--steps", 1, "--valid", 0, "--batch_size", 2)
+    configured = (*out, "--config", small_yaml(tmp_path))
+    command(capfd, "pretrain-rae", "--labels", table, "--root", root, *configured)
+    assert (tmp_path / "out" / "rae.ckpt").is_file()
+    for words, message in (
+        (("--labels", table), "--root: name the folder with the audio"),
+        (
+            ("--labels", tmp_path / "none.csv", "--root", root),
+            "no such label table or meta_data folder",
+        ),
+        (("--labels", table, "--root", root, "--layout", "folder"), "a label table has no layout"),
+        (("--audio", root, "--root", root), "is the audio folder of --labels"),
+    ):
+        assert message in command(capfd, "pretrain-rae", *words, *out, code=1)[1]
 
 
 def test_too_few_files_to_hold_any_out(tmp_path: Path) -> None:
