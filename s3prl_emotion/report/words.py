@@ -71,12 +71,17 @@ def published(theirs: PublishedNumber, metric: str) -> str:
 
 
 def beside_published(score: Score) -> str:
-    """Return our score with the same statistics as the published one: mean, and the spread and range over runs."""
+    """Return our score with the same statistics as the published one: mean, spread over runs, and range.
+
+    The range is that of the seeds' means over folds where there are several seeds, else that of the runs.
+    """
     theirs = score.published
     if theirs is None:
         return spread(score)
     mean = number(score.mean, score.metric) if theirs.std is None else spread(score)
-    low, high = (None if theirs.min is None else score.lowest), (None if theirs.max is None else score.highest)
+    seeds = score.by_seed
+    lowest, highest = (score.lowest, score.highest) if seeds is None else (seeds.low, seeds.high)
+    low, high = (None if theirs.min is None else lowest), (None if theirs.max is None else highest)
     return mean + _extent(low, high, score.metric)
 
 

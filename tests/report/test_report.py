@@ -27,6 +27,7 @@ from s3prl_emotion.metrics.categorical import categorical_metrics
 from s3prl_emotion.metrics.dimensional import dimensional_metrics
 from s3prl_emotion.metrics.registry import label
 from s3prl_emotion.report import Score, analyse, load_study, write_report
+from s3prl_emotion.report.computing.seeds import SeedScores, scores_of_seeds
 from s3prl_emotion.report.environment import tex
 from s3prl_emotion.report.reading.predictions import read_predictions
 from s3prl_emotion.report.words import count, interval, number, p_value
@@ -34,7 +35,7 @@ from s3prl_emotion.report.words import count, interval, number, p_value
 DIMENSIONS = ("EmoAct", "EmoVal", "EmoDom")
 CLASSES = ("ang", "hap", "neu", "sad")
 SYSTEMS = ("whole", "80 % <CCS> & co_1", "half")
-SPREAD = ("mean", "std", "min", "max")
+SPREAD = ("mean", "std", "seed_min", "seed_max")
 PUBLISHED = [
     {"upstream": "up", "split": "test", "system": "whole", "metric": "CCC.EmoVal", "value": 0.67, "source": "Table 2"},
     {
@@ -255,7 +256,7 @@ def test_a_published_spread_and_range_stand_beside_ours(made: Path):
     row = rows_of(made)["up", "test", "half", "CCC.EmoAct"]
     assert [row[f"published{name}"] for name in ("", "_std", "_min", "_max")] == ["0.55", "0.03", "0.5", "0.6"]
     assert rows_of(made)["up", "test", "whole", "CCC.EmoVal"]["published_std"] == ""
-    ours = "{mean:.3f} ± {std:.3f} ({min:.3f} to {max:.3f})".format(**{name: float(row[name]) for name in SPREAD})
+    ours = "{mean:.3f} ± {std:.3f} ({seed_min:.3f} to {seed_max:.3f})".format(**{k: float(row[k]) for k in SPREAD})
     gap = f"{float(row['mean']) - 0.55:+.3f}".replace("-", "−")
     text = (made / "report.md").read_text()
     assert f"| half | CCC activation | {ours} | 0.550 ± 0.030 (0.500 to 0.600) | {gap} | Table 3 |" in text
@@ -264,6 +265,34 @@ def test_a_published_spread_and_range_stand_beside_ours(made: Path):
     assert f"published 0.550 ± 0.030 (0.500 to 0.600) ({gap})" in words
     assert "Table 3: Of ten <seeds>." in words
     assert r"{\footnotesize Table 3: Of ten" in (made / "report.tex").read_text()
+
+
+def test_seeds_are_compared_by_their_means_over_folds(made: Path):
+    """Neumann & Vu 2019, Table 1: mean, min and max of seeds, each the mean over the folds."""
+    values = {
+        seed: np.mean([
+            json.loads((made / f"runs/up/2/{fold}-{seed}/exp/test_{fold}_metrics.json").read_text())["CCC"]["EmoAct"]
+            for fold in ("fold1", "fold2")
+        ])
+        for seed in (1, 2)
+    }  # fmt: skip
+    low, high = sorted(values.values())
+    row = rows_of(made)["up", "test", "half", "CCC.EmoAct"]
+    assert row["seeds"] == "2"
+    assert [float(row[name]) for name in ("seed_min", "seed_max")] == pytest.approx([low, high], abs=1e-12)
+    assert float(row["seed_std"]) == pytest.approx((high - low) / 2**0.5, abs=1e-12)
+    assert float(row["min"]) < low < high < float(row["max"])
+    cells = f"2 | 2 | {(low + high) / 2:.3f} | {(high - low) / 2**0.5:.3f} | {low:.3f} | {high:.3f}"
+    assert f"| half | CCC activation | {cells} | 0.550 ± 0.030 (0.500 to 0.600) |" in (made / "report.md").read_text()
+
+
+def test_a_seed_without_all_folds_does_not_count():
+    values: dict[tuple[str, int | None], float] = {("a", 1): 0.1, ("b", 1): 0.5, ("a", 2): 0.3, ("b", 2): 0.7}
+    assert scores_of_seeds(values | {("a", 3): 0.9}) == SeedScores(
+        2, 3, 2, *map(pytest.approx, (0.4, 0.2 / 2**0.5, 0.3, 0.5))
+    )
+    assert scores_of_seeds({("a", 1): 0.1, ("b", 1): 0.5, ("a", 2): 0.3}) is None
+    assert scores_of_seeds({("a", None): 0.1, ("b", None): 0.5}) is None
 
 
 def test_mse_per_bin_counts_utterances_once(made: Path):
@@ -498,7 +527,7 @@ def test_words_for_numbers():
 def test_latex_is_escaped(made: Path):
     assert tex("80 % <CCS> & co_1 − ±") == r"80 \% $<$CCS$>$ \& co\_1 $-$ $\pm$"
     text = (made / "report.tex").read_text()
-    assert text.count(r"\begin{table}") == text.count(r"\end{tabular}") == 2 * 5 + 1
+    assert text.count(r"\begin{table}") == text.count(r"\end{tabular}") == 2 * 6 + 1
     body = "".join(line for line in text.splitlines() if not line.startswith("%"))
     assert re.search(r"(?<!\\)[%_#]", body) is None
     for table in re.findall(r"\\toprule(.*?)\\bottomrule", text, re.DOTALL):
@@ -510,8 +539,8 @@ def test_markdown_tables_are_whole(made: Path):
     text = (made / "report.md").read_text()
     lines = text.splitlines()
     tables = [list(group) for group in _blocks(lines)]
-    # leaderboard, scores, errors, differences, speakers of each split; published numbers of one; what was run
-    assert len(tables) == 2 * 5 + 1 + 1
+    # leaderboard; scores, errors, differences, seeds, speakers of each split; published numbers of one; what was run
+    assert len(tables) == 2 * 6 + 1 + 1
     for table in tables:
         assert len({len(re.findall(r"(?<!\\)\|", line)) for line in table}) == 1
     for target in re.findall(r"\]\((figures/[^)]+)\)", text):

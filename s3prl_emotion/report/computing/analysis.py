@@ -24,6 +24,7 @@ from s3prl_emotion.report.computing.scores import (
     is_tested,
     score_of,
 )
+from s3prl_emotion.report.computing.seeds import scores_of_seeds
 from s3prl_emotion.report.reading.predictions import Predictions, read_predictions
 from s3prl_emotion.report.reading.protocols import with_protocols
 from s3prl_emotion.report.reading.study import RunResult, Study
@@ -172,8 +173,12 @@ class _Analyst:
 def _spread(runs: Sequence[RunResult], split: str) -> dict[str, Score]:
     """Return mean and spread over runs of each metric."""
     tables = [flat_metrics(run.splits[split].metrics) for run in runs]
-    names = dict.fromkeys(name for table in tables for name in table)
-    return {name: score_of(name, [table.get(name, np.nan) for table in tables]) for name in names}
+    scores = {}
+    for name in dict.fromkeys(name for table in tables for name in table):
+        values = [table.get(name, np.nan) for table in tables]
+        by_seed = scores_of_seeds({run.key: value for run, value in zip(runs, values, strict=True)})
+        scores[name] = dataclasses.replace(score_of(name, values), by_seed=by_seed)
+    return scores
 
 
 def _bins(pool: Pool, column: int) -> list[dict[str, Any]]:

@@ -10,6 +10,7 @@ import numpy as np
 
 from s3prl_emotion.benchmark.published import PublishedNumber
 from s3prl_emotion.metrics import registry
+from s3prl_emotion.report.computing.seeds import SeedScores
 from s3prl_emotion.report.reading.study import Study
 
 SIGNIFICANT = 0.05
@@ -54,6 +55,7 @@ class Score:
         high: its upper end
         difference: difference to the baseline
         published: published value
+        by_seed: spread over seeds of the means over folds; ``None`` with fewer than two seeds
     """
 
     metric: str
@@ -67,6 +69,7 @@ class Score:
     high: float = float("nan")
     difference: Difference | None = None
     published: PublishedNumber | None = None
+    by_seed: SeedScores | None = None
 
 
 @dataclass(frozen=True)

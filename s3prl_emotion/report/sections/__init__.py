@@ -18,6 +18,7 @@ from s3prl_emotion.report.sections.provenance import WhatWasRun
 from s3prl_emotion.report.sections.published import PublishedResults
 from s3prl_emotion.report.sections.robustness import Robustness
 from s3prl_emotion.report.sections.scores import Scores
+from s3prl_emotion.report.sections.seeds import Seeds
 from s3prl_emotion.report.sections.sharing import SharingSpeakers
 from s3prl_emotion.report.sections.speakers import Speakers
 
@@ -30,6 +31,7 @@ SECTIONS: tuple[type[Section], ...] = (
     Scores,
     ScoresByLayer,
     TwoFactors,
+    Seeds,
     Hypotheses,
     Speakers,
     Agreement,

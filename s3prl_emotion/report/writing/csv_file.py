@@ -15,6 +15,7 @@ COLUMNS = (
     "speakers", "baseline", "difference", "difference_low", "difference_high", "p_value", "p_holm", "exact",
     "published", "published_source", "mean_less_published", "num_parameters", "relative_parameters",
     "head", "track", "rank", "published_std", "published_min", "published_max",
+    "seeds", "seed_std", "seed_min", "seed_max",
 )  # fmt: skip
 
 
@@ -49,6 +50,11 @@ def _row(analysis: Analysis, part: Part, row: Row, score: Score) -> dict[str, An
         "pooled": score.pooled, "low": score.low, "high": score.high, "utterances": part.utterances,
         "speakers": part.speakers, "num_parameters": row.num_parameters, "relative_parameters": row.relative_size,
     }  # fmt: skip
+    if score.by_seed is not None:
+        found = score.by_seed
+        values |= {
+            "seeds": found.seeds, "seed_std": found.std, "seed_min": found.low, "seed_max": found.high
+        }  # fmt: skip
     if gap is not None:
         values |= {
             "baseline": analysis.study.baseline_of(row.system), "difference": gap.value, "difference_low": gap.low,
