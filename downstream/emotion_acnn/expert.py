@@ -19,7 +19,7 @@ from s3prl_emotion.experts.base import Records
 from s3prl_emotion.experts.categorical import CategoricalExpert
 from s3prl_emotion.figures.embeddings import stored_rows
 from s3prl_emotion.limits import MOST_TAPS, MOST_WIDTH
-from s3prl_emotion.masking import pad_features
+from s3prl_emotion.masking import frame_mask, pad_features
 from s3prl_emotion.metrics.class_scores import unweighted_average_recall
 from s3prl_emotion.recipe import DataSection, HeadSection, StrictSection
 
@@ -38,6 +38,7 @@ class ModelSection(StrictSection):
     beta: float = Field(default=0.2, ge=0, lt=1)
     bins: list[float] = Field(default=[2.0, 4.0], min_length=2, max_length=2)
     max_length: float | None = Field(default=7.5, gt=0)
+    padding: float = Field(default=0.0, allow_inf_nan=False)
     utterance_embeddings: list[str | list[str]] = Field(default_factory=list)
 
     @property
@@ -106,10 +107,13 @@ class DownstreamExpert(CategoricalExpert):
         return padded, lengths, torch.stack([by_name[name] for name in names]).to(padded.device)
 
     def _cut_or_padded(self, features: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
-        """Cut features to ``max_length`` or extend them with zeros, which the paper's network sees as frames."""
+        """Cut features to ``max_length`` or extend them with ``padding``, which the paper's network sees as frames."""
         if self.frames is None:
             return features, lengths
         features = nn.functional.pad(features[:, : self.frames], (0, 0, 0, max(0, self.frames - features.shape[1])))
+        if self.modelrc.padding:
+            inside = frame_mask(lengths, self.frames).unsqueeze(-1)  # padding of the batch is 0
+            features = features.masked_fill(~inside, self.modelrc.padding)
         return features, torch.full_like(lengths, self.frames)
 
     def logits(self, outputs: Tensor) -> Tensor:

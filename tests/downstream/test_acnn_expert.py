@@ -11,7 +11,10 @@ import numpy as np
 import pandas as pd
 import pytest
 import soundfile
+import torch
 from conftest import RATE, Cli, TinyCorpus, tone
+
+from s3prl_emotion import host
 
 DATA, MODEL = "downstream_expert.datarc", "downstream_expert.modelrc"
 SMALL: dict[str, object] = {
@@ -80,6 +83,28 @@ def test_cut_and_padded_to_a_fixed_length(cli: Cli, tmp_path: Path):
         soundfile.write(path, wave[: int(0.55 * RATE)], RATE)
     cli("-m", "evaluate", "-e", "exp/dev-best.ckpt", "-t", "test")
     pd.testing.assert_frame_equal(before, predictions_of("exp"), atol=1e-6)
+
+
+@pytest.mark.parametrize("value", [0.0, -18.42])
+def test_short_utterances_are_padded_with_the_value_for_it(tiny_corpus: TinyCorpus, tmp_path: Path, value: float):
+    """Silence is log(1e-8) in logmel26, where zeros are as loud as speech; in a batch and alone."""
+    host.register()
+    datarc = {"labels": str(tiny_corpus.labels), "root": str(tiny_corpus.root), "train_batch_size": 2}
+    section = {
+        "datarc": datarc | {"eval_batch_size": 2, "classes": ["ang", "sad"]},
+        "modelrc": {"alpha": 0.0, "beta": 0.0, "max_length": 0.5, "padding": value},
+    }
+    runner = {"train_dataloader": "train", "eval_dataloaders": ["dev"]}
+    more = {"upstream": "logmel26", "mode": "train", "evaluate_split": "test", "runner": runner, "seed": 0}
+    expert = host.expert_class("emotion_acnn")(26, 160, section, str(tmp_path), **more)
+    features = [torch.randn(count, 26, generator=torch.Generator().manual_seed(count)) for count in (80, 9, 30)]
+    for chosen in (features, features[1:2]):
+        batch, lengths = expert.inputs(None, chosen, ["a", "b", "c"][: len(chosen)])
+        assert batch.shape == (len(chosen), 50, 26)  # 0.5 s
+        assert lengths.tolist() == [50] * len(chosen)
+        for row, feature in zip(batch, chosen, strict=True):
+            assert torch.equal(row[: len(feature)], feature[:50])
+            assert (row[len(feature) :] == value).all()
 
 
 @pytest.mark.parametrize("length", [0.5, None])
