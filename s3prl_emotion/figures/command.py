@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from argparse import ArgumentParser, Namespace
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from s3prl_emotion.errors import UsageError, nearest
 from s3prl_emotion.files.outputs import check_file, place_of
@@ -27,6 +29,13 @@ def add_arguments(parser: ArgumentParser) -> None:
         action="extend",
         metavar="WHAT",
         help=f"labels to colour by: {', '.join(COLOURS)} (default: all known ones)",
+    )
+    parser.add_argument(
+        "--leave_out",
+        nargs="+",
+        action="extend",
+        metavar="CLASS",
+        help="classes not to draw in the panel of classes, neutral for example; the layout stays that of all",
     )
     parser.add_argument("--labels", type=Path, metavar="CSV", help="label table of the utterances")
     parser.add_argument("--perplexity", type=float, help="about how many neighbours of a point count (default: 30)")
@@ -59,7 +68,19 @@ def run(args: Namespace) -> int:
                 f"--by {name}: unknown for these utterances (known: {', '.join(labels) or 'nothing'}); give their "
                 "label table with --labels"
             )
+    for name in args.leave_out or ():
+        _check_class(name, labels, wanted)
     check_file(out, parents=True)
     points = tsne(embeddings.rows, args.perplexity)
-    say(str(plot_embeddings(out, points, {name: labels[name] for name in wanted}, args.file.stem)), about=out)
+    shown = {name: labels[name] for name in wanted}
+    say(str(plot_embeddings(out, points, shown, args.file.stem, args.leave_out or ())), about=out)
     return 0
+
+
+def _check_class(name: str, labels: Mapping[str, Any], wanted: Sequence[str]) -> None:
+    """Refuse a class to leave out that no utterance has, or without a panel of classes."""
+    if "class" not in wanted:
+        raise UsageError(f"--leave_out {name}: there is no panel of classes; add class to --by, or give --labels")
+    known = sorted(set(labels["class"].tolist()))
+    if name not in known:
+        raise UsageError(f"--leave_out {name}: no utterance has this class; there are {', '.join(known)}")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -76,14 +76,21 @@ def _rows(table: Path, embeddings: Embeddings) -> Any:
     return rows
 
 
-def plot_embeddings(path: Path, points: NDArray[np.float64], labels: Mapping[str, NDArray[Any]], title: str) -> Path:
-    """Plot points ``[N, 2]``, with a panel for each label.
+def plot_embeddings(
+    path: Path,
+    points: NDArray[np.float64],
+    labels: Mapping[str, NDArray[Any]],
+    title: str,
+    leave_out: Collection[str] = (),
+) -> Path:
+    """Plot points ``[N, 2]``, with a panel for each label; Neumann & Vu 2019, Figs. 3-4.
 
     Args:
         path: path of the PNG
         points: the embeddings in two dimensions, ``[N, 2]``
         labels: labels ``[N]`` by name, which colour the points
         title: title of the figure
+        leave_out: classes that the panel ``class`` does not show; every other panel shows all points
 
     Raises:
         TrainingError: the file cannot be written
@@ -96,13 +103,17 @@ def plot_embeddings(path: Path, points: NDArray[np.float64], labels: Mapping[str
         if index >= len(names):
             axes.set_axis_off()
             continue
-        _draw_points(axes, points, labels.get(names[index]))
-        axes.set_title(names[index], fontsize=11)
+        without = list(leave_out) if names[index] == "class" else []
+        _draw_points(axes, points, labels.get(names[index]), without)
+        heading = f"{names[index]}, without {', '.join(without)}" if without else names[index]
+        axes.set_title(plain_text(heading), fontsize=11)
     figure.suptitle(plain_text(title), fontsize=12)
     return save_figure(figure, path)
 
 
-def _draw_points(axes: Any, points: NDArray[np.float64], values: NDArray[Any] | None) -> None:
+def _draw_points(
+    axes: Any, points: NDArray[np.float64], values: NDArray[Any] | None, without: Sequence[str] = ()
+) -> None:
     """Draw points coloured by their values, with a legend for words and a colour bar for numbers."""
     axes.set_xticks([])
     axes.set_yticks([])
@@ -116,15 +127,19 @@ def _draw_points(axes: Any, points: NDArray[np.float64], values: NDArray[Any] | 
         shown = axes.scatter(*points[~unknown].T, c=values[~unknown], cmap="viridis", **style)
         axes.figure.colorbar(shown, ax=axes, shrink=0.8)
     else:
-        _draw_words(axes, points, values, style)
+        _draw_words(axes, points, values, style, without)
 
 
-def _draw_words(axes: Any, points: NDArray[np.float64], values: NDArray[Any], style: dict[str, Any]) -> None:
+def _draw_words(
+    axes: Any, points: NDArray[np.float64], values: NDArray[Any], style: dict[str, Any], without: Sequence[str]
+) -> None:
     from matplotlib import colormaps
 
     words = sorted(set(values.tolist()))
     palette = colormaps["tab10" if len(words) <= 10 else "hsv"]
     for number, word in enumerate(words):
+        if word in without:
+            continue  # the others keep the colours that they have in the other panels
         colour = palette(number if len(words) <= 10 else number / len(words))
         axes.scatter(*points[values == word].T, color=colour, label=plain_text(word or "unknown"), **style)
     if len(words) <= MOST_NAMED:

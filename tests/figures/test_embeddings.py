@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,7 @@ from sklearn.metrics import silhouette_score
 
 from s3prl_emotion.cli import main
 from s3prl_emotion.errors import LabelError, UsageError
-from s3prl_emotion.figures.embedding_plots import read_labels
+from s3prl_emotion.figures.embedding_plots import _draw_points, read_labels
 from s3prl_emotion.figures.embeddings import load, save, stored_rows
 from s3prl_emotion.figures.tsne import tsne
 from s3prl_emotion.files.checkpoint import load_checkpoint
@@ -118,6 +119,40 @@ def test_files_of_export_and_label_tables(tmp_path: Path, capsys: pytest.Capture
         labels.write_text("FileName,EmoVal\n" + rows)
         assert main(["tsne", str(tmp_path / "pooled.npz"), "--labels", str(labels)]) == 1
         assert message in capsys.readouterr().err
+
+
+def test_a_class_can_be_left_out_of_its_panel(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    """Neumann & Vu 2019, Figs. 3a and 4a: the layout is of all, the panel of classes lacks neutral."""
+    rows, group = clusters()
+    words = np.array(["happy", "neutral", "sad"])[group]
+    axes = Axes()
+    _draw_points(axes, points := np.arange(60.0).reshape(30, 2), words, ["neutral"])
+    drawn = np.concatenate([np.stack(part, axis=1) for part in axes.drawn])
+    np.testing.assert_array_equal(drawn, np.concatenate([points[group == 0], points[group == 2]]))
+    assert axes.labels == ["happy", "sad"]
+    file = tmp_path / "pooled.npz"
+    np.savez(file, names=[f"u{number}.wav" for number in range(30)], features=rows.astype(np.float32), classes=words)
+    assert main(["tsne", str(file), "--leave_out", "neutral"]) == 0
+    assert main(["tsne", str(file), "--leave_out", "neutrl"]) == 1
+    assert "no utterance has this class; there are happy, neutral, sad" in capsys.readouterr().err
+    np.savez(file, names=[f"u{number}.wav" for number in range(30)], features=rows.astype(np.float32))
+    assert main(["tsne", str(file), "--leave_out", "neutral"]) == 1
+    assert "--leave_out neutral: there is no panel of classes" in capsys.readouterr().err
+
+
+class Axes:
+    """Records what is scattered."""
+
+    def __init__(self) -> None:
+        self.drawn: list[tuple[np.ndarray, ...]] = []
+        self.labels: list[str] = []
+
+    def scatter(self, *points: np.ndarray, label: str, **style: object) -> None:
+        self.drawn.append(points)
+        self.labels.append(label)
+
+    def __getattr__(self, name: str) -> Callable[..., None]:
+        return lambda *words, **options: None
 
 
 def test_files_that_are_none(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
