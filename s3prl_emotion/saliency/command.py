@@ -77,8 +77,9 @@ def run(args: Namespace) -> int:
     from s3prl_emotion.saliency.plots import draw
     from s3prl_emotion.saliency.tables import layer_ranking, table
 
-    described = (recipe, command_line(args), targets, args.ranking or "within", args.feature_store)
-    saliency = saliency_file(args.out, build_source(args), corpus, data, args.method, *described)
+    how = {"ranking": args.ranking or "within", "store": args.feature_store}
+    made_by = (args.method, recipe, command_line(args), targets)
+    saliency = saliency_file(args.out, build_source(args), corpus, data, *made_by, **how)
     beside: list[Path] = []
     with new_folder(args.out.parent):
         saliency.write()
