@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 from argparse import SUPPRESS, ArgumentParser, Namespace
 from pathlib import Path
+from typing import Any
 
 from s3prl_emotion import host
 from s3prl_emotion.errors import ConfigError, UsageError, nearest
@@ -77,9 +78,10 @@ def run(args: Namespace) -> int:
     from s3prl_emotion.saliency.plots import draw
     from s3prl_emotion.saliency.tables import layer_ranking, table
 
-    how = {"ranking": args.ranking or "within", "store": args.feature_store}
+    ranking: Any = args.ranking or "within"
     made_by = (args.method, recipe, command_line(args), targets)
-    saliency = saliency_file(args.out, build_source(args), corpus, data, *made_by, **how)
+    source = build_source(args)
+    saliency = saliency_file(args.out, source, corpus, data, *made_by, ranking, args.feature_store)
     beside: list[Path] = []
     with new_folder(args.out.parent):
         saliency.write()
