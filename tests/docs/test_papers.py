@@ -47,6 +47,8 @@ def rows_of(entry: Entry) -> Iterator[tuple[str, list[dict[str, float]]]]:
     for split, systems in entry["values"].items():
         for name, values in systems.items():
             known = [value for value in values if value is not None]
+            if entry["metrics"] == ["relative_size"]:  # printed as a reduction
+                known = [round(1 - value, 4) for value in known]
             yield f"{split}, {name}", [value if isinstance(value, dict) else {"value": value} for value in known]
 
 
