@@ -59,9 +59,9 @@ def load_checkpoint(
     trusted, flag = (TRUST.checkpoint, "checkpoint") if kind == DOWNSTREAM else (trusts_upstream(), "upstream")
     if not trusted and (why := unsafe_origin(path)) is not None:
         raise CheckpointError(f"{path}: {why}, or pass --trust_{flag} if you trust its origin")
-    archive = _is_archive(path)
-    if archive:
-        _check_directory(path)
+    archive = is_archive(path)
+    if archive and (fault := archive_fault(path)) is not None:
+        raise _damaged(path, fault)
     torch.serialization.add_safe_globals(ALLOWED_CLASSES)
     try:
         content = torch.load(path, map_location=map_location, weights_only=True, mmap=mmap and archive)
@@ -115,7 +115,12 @@ def save_checkpoint(
         raise CheckpointError(f"{path}: could not be written ({_first_line(error)}); {remedy}") from error
 
 
-def _is_archive(path: Path) -> bool:
+def is_archive(path: Path) -> bool:
+    """Return whether a file is an archive, as torch writes since 1.6.
+
+    Raises:
+        CheckpointError: it cannot be read
+    """
     try:
         with path.open("rb") as file:
             return file.read(len(ARCHIVE)) == ARCHIVE
@@ -123,8 +128,8 @@ def _is_archive(path: Path) -> bool:
         raise CheckpointError(f"{path}: cannot be read ({error.strerror or error}); check its permissions") from error
 
 
-def _check_directory(path: Path) -> None:
-    """Refuse an archive that is damaged, or that would be larger in memory than on the disk.
+def archive_fault(path: Path) -> str | None:
+    """Return why an archive is damaged, or would be larger in memory than on the disk; ``None`` where it is neither.
 
     torch compresses nothing, so a compressed part is either damage or a trap.
     """
@@ -132,11 +137,12 @@ def _check_directory(path: Path) -> None:
         with zipfile.ZipFile(path) as archive:
             members = archive.infolist()
     except Exception as error:  # a damaged directory makes zipfile fail in many ways
-        raise _damaged(path, _first_line(error)) from error
+        return _first_line(error)
     if any(member.compress_type != zipfile.ZIP_STORED for member in members):
-        raise _damaged(path, "its parts are compressed")
+        return "its parts are compressed"
     if sum(member.file_size for member in members) > path.stat().st_size:
-        raise _damaged(path, "its parts are longer than the file")
+        return "its parts are longer than the file"
+    return None
 
 
 def _check_archive(path: Path) -> None:

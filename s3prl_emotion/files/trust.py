@@ -65,12 +65,17 @@ def unsafe_origin(path: str | os.PathLike[str]) -> str | None:
 
     Below torch 2.6 a crafted file can run code in spite of it, so only files of this user are safe there.
     """
-    if _torch_version() >= SAFE_TORCH or Path(path).stat().st_uid == os.getuid():
+    if can_load_safely() or Path(path).stat().st_uid == os.getuid():
         return None
     return (
         f"another user wrote it, and torch {torch.__version__} can be made to run code by a crafted file "
         "(CVE-2025-32434); install torch 2.6 or later"
     )
+
+
+def can_load_safely() -> bool:
+    """Return whether ``weights_only=True`` of this torch runs no code, whoever made the file."""
+    return _torch_version() >= SAFE_TORCH
 
 
 def _torch_version() -> tuple[int, ...]:

@@ -31,7 +31,6 @@ PADS_SAFELY = {"hubert", "unispeech-sat", "wav2vec2", "wavlm"}
 """Families whose transcripts do not depend on padding if their convolutions use layer norm: padding is masked wherever
 frames are combined. Group norm averages over time, padding included; other families have convolutions over
 frames, which see the padding."""
-PICKLE = "use --allow_pickle if you trust its .bin file, or convert it to safetensors"
 Waveform = NDArray[np.float32]
 
 
@@ -164,7 +163,7 @@ class WhisperRecogniser(Recogniser):
         longest = self.extractor.n_samples / SAMPLE_RATE
         if self.options.chunk > longest:
             raise UsageError(f"--chunk {self.options.chunk:g}: {self.where} takes at most {longest:g} s at once")
-        model = self.source.model(transformers.AutoModelForSpeechSeq2Seq, config)
+        model = self.source.model(transformers.AutoModelForSpeechSeq2Seq, config, also=("generation_config.json",))
         self.language = self._check_language(model.generation_config)
         return model
 
@@ -216,7 +215,7 @@ def load_recogniser(
             Whisper
         options: options of the recognition
         revision: branch, tag or commit on the hub
-        allow_pickle: also load weights from ``.bin`` files, not only from safetensors
+        allow_pickle: without effect, with a warning: ``.bin`` files are always read, and run no code
 
     Raises:
         UsageError: it cannot be loaded, is no speech recogniser, or does not support an option
@@ -226,7 +225,9 @@ def load_recogniser(
     for name, value, least in (("chunk", options.chunk, 1.0), ("batch_size", options.batch_size, 1)):
         if not least <= value < math.inf:
             raise UsageError(f"--{name} {value}: must be at least {least:g}")
-    source = find_pretrained(model, "-k", revision, allow_pickle, PICKLE)
+    if allow_pickle:
+        logger.warning("--allow_pickle has no effect any more: .bin files are read without it, and run no code")
+    source = find_pretrained(model, "-k", revision)
     config = source.config()
     if config.model_type == "whisper":
         return WhisperRecogniser(source, config, options)

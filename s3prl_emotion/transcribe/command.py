@@ -39,7 +39,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     add("--revision", help="branch, tag or commit of a model on the hub")
     add("--language", help="language of the speech: en or English; default: multilingual Whisper models detect it")
     add("--chunk", type=float, default=CHUNK, metavar="S", help="longest piece (s); longer audio is cut at pauses")
-    add("--allow_pickle", action="store_true", help="also load weights from .bin files, not only from safetensors")
+    add("--allow_pickle", action="store_true", help="has no effect any more: .bin files are read without it")
     add("--overwrite", action="store_true", help="replace transcripts of another model or with other options")
 
 

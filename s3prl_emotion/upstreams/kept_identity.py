@@ -158,6 +158,8 @@ def compare(theirs: dict[str, Any], here: dict[str, Any]) -> Comparison:
         if None not in pair and pair[0] != pair[1]:
             only_versions = name == "buffers" and versions_differ  # such as windows that a library computes
             (found.warned if only_versions else found.refused).append(_digests(what, *pair))
+            if name == "weights":
+                found.refused += _other_commits(theirs["hub"], here["hub"])
     if theirs.get("config") != here["config"] and not suite:
         found.refused.append(_digests("options (-g)", theirs.get("config"), here["config"]))
     for item in _differing_options(theirs.get("options"), here["options"], bool(versions_differ)):
@@ -170,6 +172,15 @@ def compare(theirs: dict[str, Any], here: dict[str, Any]) -> Comparison:
             refused = origin == PLUGGED_IN or (origin == HOST and same_host and not suite)
             (found.refused if refused else found.warned).append(_digests(f"code ({origin})", *pair))
     return found
+
+
+def _other_commits(theirs: dict[str, str], here: dict[str, str]) -> list[str]:
+    """Return the models of the hub that are read at another commit than in training."""
+    return [
+        f"revision of {model} {_shown(theirs[model])} (here {commit}; give 'revision: {_shown(theirs[model])}' in -g)"
+        for model, commit in here.items()
+        if theirs.get(model, commit) != commit
+    ]
 
 
 def tensors_hash(tensors: Iterator[Tensor]) -> str:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-import pickle
+import logging
 import re
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,10 @@ import xxhash
 from s3prl_emotion.errors import UsageError
 from s3prl_emotion.limits import wrong_size
 from s3prl_emotion.rng import own_seed
+from s3prl_emotion.upstreams.hub import OFFLINE, cached, fetch, is_offline, local_directory
+from s3prl_emotion.upstreams.weights import Weights, check_pickled, check_pointer, find_weights, is_pointer
 
+logger = logging.getLogger(__name__)
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?")
 PINNED: dict[str, str] = {}
 """Commit of each model on the hub that a restored checkpoint was trained with; used where no revision is given."""
@@ -39,20 +42,14 @@ class Pretrained:
     """Its name in messages."""
     local: bool
     hub: dict[str, Any]
-    allow_pickle: bool
-    remedy: str
-    """What to do if the weights are a pickle, for messages."""
+    """Options of ``from_pretrained``; its revision becomes the commit once that is known."""
     example: str = ""
     """How to name a local directory on the command line, for messages."""
 
     def commit(self) -> str | None:
         """Return the commit of a model from the hub that was loaded; ``None`` for a directory."""
-        from huggingface_hub import try_to_load_from_cache
-
-        path = None
-        if not self.local:
-            path = try_to_load_from_cache(self.location, "config.json", revision=self.hub["revision"])
-        return Path(path).parent.name if isinstance(path, str) else None
+        path = None if self.local else cached(self.location, "config.json", self.hub["revision"])
+        return None if path is None else path.parent.name
 
     def config(self) -> Any:
         """Read the model's config."""
@@ -86,66 +83,137 @@ class Pretrained:
         with quiet():
             return self.read("preprocessor_config.json", transformers.AutoFeatureExtractor.from_pretrained)
 
-    def model(self, kind: Any, config: Any, may_miss: str = "", dtype: torch.dtype = torch.float32, **more: Any) -> Any:
+    def model(
+        self,
+        kind: Any,
+        config: Any,
+        may_miss: str = "",
+        unused: str = "",
+        dtype: torch.dtype = torch.float32,
+        also: Sequence[str] = (),
+        **more: Any,
+    ) -> Any:
         """Read the model, in eval mode; random generators keep their state.
+
+        Weights that the file has and the model lacks are reported: those of a head in the log, those of the model's own
+        parts as a warning.
 
         Args:
             kind: class or auto class of ``transformers``
             config: of the model, which may have fewer layers than the weights
             may_miss: pattern of the names of weights that may be missing, since they are not used
+            unused: pattern of the names of weights that are left out on purpose, such as those of layers above a cut
             dtype: of the weights
+            also: other files that are read with the weights, if the model has them
             more: arguments of ``from_pretrained``
 
         Raises:
-            UsageError: weights are missing, damaged, a pickle, or do not fit the config
+            UsageError: weights are missing, damaged, hold more than tensors, or do not fit the config
         """
-        safe = None if self.allow_pickle else True
+        weights = self._weights(also)
+        if not weights.safe:
+            for file in weights.files:
+                check_pickled(file, self.where)
         with quiet(), own_seed(0):  # missing weights are drawn at random
-            model, report = self.read(
+            model, report = self._call(
                 "weights",
                 kind.from_pretrained,
+                str(weights.files[0].parent),
                 config=config,
                 dtype=dtype,
-                use_safetensors=safe,
+                use_safetensors=weights.safe,
                 output_loading_info=True,
+                trust_remote_code=False,
                 **more,
             )
         missing = sorted(key for key in report["missing_keys"] if not re.fullmatch(may_miss, key))
+        others = sorted(key for key in report["unexpected_keys"] if not re.fullmatch(unused, key))
         if missing:
             raise UsageError(
                 f"{self.where}: the weights do not fit config.json: {len(missing)} weights of {type(model).__name__}"
-                f" are missing, for example {missing[0]}; give a model whose weights and config belong together"
+                f" are missing, for example {_listed(missing)}{f', and {_listed(others)} unknown' if others else ''}; "
+                "give a model whose weights and config belong together"
             )
+        self._report_unused(model, others)
         return model.eval()
 
     def read(self, what: str, loader: Callable[..., Any], **more: Any) -> Any:
         """Call a loader of ``transformers``, and turn every failure into one line."""
+        self._pin()
+        return self._call(what, loader, self.location, **self.hub, **more)
+
+    def _call(self, what: str, loader: Callable[..., Any], location: str, **options: Any) -> Any:
         from safetensors import SafetensorError
 
         try:
-            return loader(self.location, **self.hub, **more)
+            return loader(location, **options)
         except (OSError, ValueError, TypeError, LookupError, RuntimeError, ImportError, SafetensorError) as error:
             raise UsageError(f"{self.where}: {self._reason(what, error)}") from error
-        except (pickle.UnpicklingError, EOFError) as error:
-            raise UsageError(f"{self.where}: {what} hold more than tensors, or are damaged: {_line(error)}") from error
 
     def _reason(self, what: str, error: Exception) -> str:
         if self.local:
-            return f"{what} cannot be loaded: {_line(error)}"
-        if what == "weights" and "safetensors" in str(error):
-            return f"the hub offers no safetensors of this model; {self.remedy}"
-        return (
-            f"no such directory, and {what} is neither on the hub nor in its cache ({_line(error)}); without the hub,"
-            f" give a local directory that holds the model{f': {self.example}' if self.example else ''}"
-        )
+            pointers = sorted(path.name for path in Path(self.location).iterdir() if is_pointer(path))
+            if pointers:
+                return f"{pointers[0]} is a git-LFS pointer, not the file itself; run 'git lfs pull' in the directory"
+        return f"{what} cannot be loaded: {_line(error)}"
+
+    def _pin(self) -> None:
+        """Replace the revision of a model on the hub by its commit, so that all files are of the same."""
+        if self.local:
+            return
+        config = fetch(self.location, "config.json", self.hub, self.where, self.example)
+        if config is None and is_offline(self.hub):
+            raise UsageError(
+                f"{self.where}: no such directory, config.json of revision {str(self.hub['revision'])[:80]} is not in"
+                f" the hub's cache, and {OFFLINE}, or {local_directory(self.example)}"
+            )
+        if config is None:
+            raise UsageError(f"{self.where}: this model of the hub has no config.json; give one for transformers")
+        self.hub["revision"] = config.parent.name
+
+    def _weights(self, also: Sequence[str]) -> Weights:
+        """Return the files of the weights, downloaded if they are not in the hub's cache."""
+        if self.local:
+            return weights_in(Path(self.location), self.where)
+        self._pin()
+        revision, refresh = self.hub["revision"], self.hub.get("force_download", False)
+        found = None
+        if not refresh:  # else each file that the model lacks would ask the hub, at every start
+            with suppress(UsageError):  # not all of its parts are there yet
+                found = find_weights(lambda name: cached(self.location, name, revision), self.where)
+        found = found or find_weights(self._fetch, self.where)
+        if found is None and is_offline(self.hub):
+            raise UsageError(f"{self.where}: its weights are not in the hub's cache, and {OFFLINE}")
+        if found is None:
+            raise UsageError(f"{self.where}: the hub has no weights of it (model.safetensors or pytorch_model.bin)")
+        for name in also:
+            if refresh or cached(self.location, name, revision) is None:
+                self._fetch(name)
+        return found
+
+    def _fetch(self, name: str) -> Path | None:
+        if not is_offline(self.hub):
+            logger.info("%s: looking for %s on the hub", self.where, name)
+        return fetch(self.location, name, self.hub, self.where, self.example)
+
+    def _report_unused(self, model: Any, names: Sequence[str]) -> None:
+        """Report weights that the model has no place for."""
+        prefix, parts = f"{model.base_model_prefix}.", {name for name, _ in model.named_children()}
+        own = [name for name in names if name.removeprefix(prefix).partition(".")[0] in parts]
+        heads = [name for name in names if name not in set(own)]
+        if own:
+            logger.warning(
+                "%s: %d weights of the file are not used, for example %s: config.json describes a smaller model",
+                self.where, len(own), _listed(own),
+            )  # fmt: skip
+        if heads:
+            logger.info("%s: weights of its head are not used: %s", self.where, _listed(heads))
 
 
 def find_pretrained(
     model: str | Path,
     flag: str,
     revision: str | None = None,
-    allow_pickle: bool = False,
-    remedy: str | None = None,
     example: str = "",
     check: Callable[[dict[str, Any], str], object] | None = None,
     **hub: Any,
@@ -156,8 +224,6 @@ def find_pretrained(
         model: directory with ``config.json``, tokenizer and weights, or id on the hub
         flag: that named it, for messages
         revision: branch, tag or commit on the hub
-        allow_pickle: accept weights in ``.bin`` files too, not only in safetensors
-        remedy: what to do if the weights are a pickle, for messages
         example: how to name a local directory on the command line, for messages
         check: called with a directory's config and the model's name in messages, before its weights are looked for
         hub: options of ``from_pretrained``
@@ -166,21 +232,20 @@ def find_pretrained(
         UsageError: neither a directory with a model nor of the form of an id; or a revision of a directory
     """
     where, path = f"{flag} {model}", Path(model).expanduser()
-    remedy = remedy or "convert them: load the model with transformers and save it with save_pretrained"
     if path.is_dir():
         if revision is not None:
             raise UsageError(f"{where}: a revision is for models on the hub, not for a directory; leave it out")
         values = _config_of(path, where)
         if check is not None:
             check(values, where)
-        _check_weights(path, where, allow_pickle, remedy)
-        return Pretrained(str(path), where, True, {"trust_remote_code": False}, allow_pickle, remedy)
+        weights_in(path, where)
+        return Pretrained(str(path), where, True, {"trust_remote_code": False})
     if path.exists():
         raise UsageError(f"{where}: is a file; give the directory of config.json and the weights")
     if not HUB_ID.fullmatch(str(model)):
         raise UsageError(f"{where}: no such directory, and not of the form org/name of a hub id either")
     hub |= {"trust_remote_code": False, "revision": revision or PINNED.get(str(model)) or "main"}
-    return Pretrained(str(model), where, False, hub, allow_pickle, remedy, example)
+    return Pretrained(str(model), where, False, hub, example)
 
 
 def vocabulary_hash(tokenizer: Any) -> str:
@@ -213,6 +278,7 @@ def _config_of(path: Path, where: str) -> dict[str, Any]:
     """Read a directory's config; check it first, since the errors of ``transformers`` would mention the hub."""
     if not (path / "config.json").is_file():
         raise UsageError(f"{where}: the directory holds no config.json; give the one that save_pretrained wrote")
+    check_pointer(path / "config.json", where)
     try:
         values = json.loads((path / "config.json").read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as error:
@@ -234,12 +300,26 @@ def check_sizes(values: dict[str, Any], where: str) -> None:
         raise UsageError(f"{where}: config.json: {reason}")
 
 
-def _check_weights(path: Path, where: str, allow_pickle: bool, remedy: str) -> None:
-    safe = any(path.glob("*.safetensors"))
-    if not safe and not any(path.glob("pytorch_model*.bin")):
-        raise UsageError(f"{where}: the directory holds no weights (model.safetensors)")
-    if not safe and not allow_pickle:
-        raise UsageError(f"{where}: the weights are a pickle, not safetensors; {remedy}")
+def weights_in(folder: Path, where: str) -> Weights:
+    """Return the files of the weights in a directory.
+
+    Raises:
+        UsageError: there are none, or they cannot be loaded
+    """
+
+    def get(name: str) -> Path | None:
+        return folder / name if (folder / name).is_file() else None
+
+    found = find_weights(get, where)
+    if found is None:
+        raise UsageError(f"{where}: the directory holds no weights (model.safetensors or pytorch_model.bin)")
+    return found
+
+
+def _listed(names: Sequence[str], most: int = 3) -> str:
+    """Return the first names, and the number of others."""
+    shown = ", ".join(name[:80] for name in names[:most])
+    return shown if len(names) <= most else f"{shown} and {len(names) - most} more"
 
 
 def _line(error: Exception, most: int = 200) -> str:

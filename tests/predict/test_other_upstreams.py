@@ -288,5 +288,8 @@ def test_a_model_of_the_hub_comes_back_at_its_commit(
     assert predict("--ckpt", ckpt, audio)[0] == before
     options = tmp_path / "main.yaml"
     options.write_text("revision: main")
-    with pytest.raises(EmotionError, match="another upstream: weights"):
+    other = (
+        rf"another upstream: weights .*, revision of org/tiny {first} \(here {second}; give 'revision: {first}' in -g"
+    )
+    with pytest.raises(EmotionError, match=other):
         s3prl_emotion.load(ckpt, upstream_model_config=str(options))

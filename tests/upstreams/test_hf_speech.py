@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import pickle
 import shutil
 from collections.abc import Callable
 from functools import cache
@@ -421,7 +420,7 @@ def refused(ckpt: Path | str, **options: Any) -> str:
 def test_hub_out_of_reach(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.chdir(tmp_path)
     message = refused("suite-test/no-such-model", local_files_only=True)
-    assert "is neither on the hub nor in its cache" in message
+    assert "is not in the hub's cache, and the network is off" in message
     assert "-u hf_speech_custom -k DIR" in message
 
 
@@ -488,36 +487,6 @@ def test_whisper_files_that_do_not_belong_together(tmp_path: Path):
     folder = save_tiny_whisper(tmp_path / "whisper")
     change(folder / "preprocessor_config.json", chunk_length=15)
     assert "1500 positions of 320 samples each" in refused(folder)
-
-
-class Trap:
-    """Write a file when unpickled."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return Path.touch, (self.path,)
-
-
-def test_pickles_are_taken_only_when_allowed_and_never_run(own: Path, tmp_path: Path, make: Make):
-    weights = safetensors.torch.load_file(own / "model.safetensors")
-    (own / "model.safetensors").unlink()
-    torch.save(weights, own / "pytorch_model.bin")
-    assert "are a pickle, not safetensors; give -g a YAML with 'allow_pickle: true'" in refused(own)
-    if tuple(int(part) for part in torch.__version__.split(".")[:2]) >= (
-        2,
-        6,
-    ):  # with older torch, transformers refuses it
-        upstream = UpstreamExpert(own, {"allow_pickle": True})
-        [waveform] = speech(8_000)
-        assert torch.equal(features(upstream, [waveform])[-1], features(make("hubert_large"), [waveform])[-1])
-    sprung = tmp_path / "sprung"
-    torch.save({"trap": Trap(sprung)}, own / "pytorch_model.bin")
-    assert "weights" in refused(own, allow_pickle=True)
-    (own / "pytorch_model.bin").write_bytes(pickle.dumps(Trap(sprung)))
-    assert "weights" in refused(own, allow_pickle=True)
-    assert not sprung.exists()
 
 
 def test_fine_tuned_models_and_old_names_of_weights(own: Path, make: Make):

@@ -19,6 +19,12 @@ _SHORTCUTS = {
     "hf_wavlm_large": "microsoft/wavlm-large",
     "hf_wav2vec2_base": "facebook/wav2vec2-base",
     "hf_wav2vec2_large_lv60": "facebook/wav2vec2-large-lv60",
+    "hf_wav2vec2_xls_r_300m": "facebook/wav2vec2-xls-r-300m",
+    "hf_wav2vec2_xls_r_1b": "facebook/wav2vec2-xls-r-1b",
+    "hf_wav2vec2_xls_r_2b": "facebook/wav2vec2-xls-r-2b",
+    "hf_mms_300m": "facebook/mms-300m",
+    "hf_mms_1b": "facebook/mms-1b",
+    "hf_audeering_msp_dim": "audeering/wav2vec2-large-robust-12-ft-emotion-msp-dim",
     "hf_wav2vec2_conformer_rel_pos_large": "facebook/wav2vec2-conformer-rel-pos-large",
     "hf_data2vec_audio_base": "facebook/data2vec-audio-base",
     "hf_data2vec_audio_large": "facebook/data2vec-audio-large",
@@ -31,6 +37,10 @@ _SHORTCUTS = {
     "hf_whisper_medium": "openai/whisper-medium",
     "hf_whisper_large_v2": "openai/whisper-large-v2",
     "hf_whisper_large_v3": "openai/whisper-large-v3",
+    "hf_whisper_large_v3_turbo": "openai/whisper-large-v3-turbo",
+    "hf_distil_whisper_large_v3": "distil-whisper/distil-large-v3",
+    "hf_distil_whisper_medium_en": "distil-whisper/distil-medium.en",
+    "hf_distil_whisper_small_en": "distil-whisper/distil-small.en",
 }
 
 

@@ -21,7 +21,6 @@ from .window import Window, choose_window
 logger = logging.getLogger(__name__)
 
 RATE = 16_000  # Hz
-ALLOW = "give -g a YAML with 'allow_pickle: true' if you trust its .bin file, or convert that to safetensors"
 # only for training: masking and layer drop would change features or their number with -f
 NO_TRAINING_TRICKS = {
     "layerdrop": 0.0, "encoder_layerdrop": 0.0, "apply_spec_augment": False, "mask_time_prob": 0.0,
@@ -30,6 +29,9 @@ NO_TRAINING_TRICKS = {
 # after the encoder of some fine-tuned models; would change frame rate and dimension of the last layer
 NO_TAIL = {"add_adapter": False, "use_intermediate_ffn_before_adapter": False}
 MAY_BE_MISSING = r"(masked_spec_embed|decoder\.).*"  # neither is used
+# weights that are left out on purpose: what only training uses, Whisper's decoder, the layers above a cut
+NOT_USED = r"(.*\.)?masked_spec_embed|(model\.)?decoder\..*|proj_out\..*"
+LAYERS = r"(.*\.)?layers\.\d+\..*"
 
 
 @dataclass(frozen=True)
@@ -68,6 +70,8 @@ def load(ckpt: str | Path, options: Options, refresh: bool = False) -> Loaded:
     """
     import transformers
 
+    if options.allow_pickle:
+        logger.warning("-g: allow_pickle has no effect any more: .bin files are read without it, and run no code")
     source = find_model(ckpt, options, refresh)
     with quiet():
         values, _ = source.read("config.json", transformers.PretrainedConfig.get_config_dict)
@@ -79,7 +83,7 @@ def load(ckpt: str | Path, options: Options, refresh: bool = False) -> Loaded:
         window = choose_window(options.window, config, extractor, source.where)
         commit = getattr(config, "_commit_hash", None)
         cut = _prepare(config, family, options, source.where)
-        model = _load_weights(getattr(transformers, family.model), source, config, options)
+        model = _load_weights(getattr(transformers, family.model), source, config, options, cut)
     if config.model_type == "whisper":
         model = model.encoder
     if config.model_type == "wavlm":  # its attention gives torch masks of two types
@@ -103,8 +107,6 @@ def find_model(ckpt: str | Path, options: Options, refresh: bool) -> Pretrained:
         ckpt,
         "-k",
         revision=options.revision,
-        allow_pickle=options.allow_pickle,
-        remedy=ALLOW,
         example="-u hf_speech_custom -k DIR",
         check=lambda values, where: find_family(values.get("model_type"), where),
         local_files_only=options.local_files_only,
@@ -155,11 +157,18 @@ def _prepare(config: Any, family: Family, options: Options, where: str) -> bool:
     return options.num_layers < depth
 
 
-def _load_weights(kind: Any, source: Pretrained, config: Any, options: Options) -> Any:
+def _load_weights(kind: Any, source: Pretrained, config: Any, options: Options, cut: bool) -> Any:
     attention = options.attention
     if attention == "sdpa" and not getattr(kind, "_supports_sdpa", False):
         logger.info(
             "%s: this version of transformers has no SDPA attention for it; using eager attention", source.where
         )
         attention = "eager"
-    return source.model(kind, config, MAY_BE_MISSING, getattr(torch, options.precision), attn_implementation=attention)
+    return source.model(
+        kind,
+        config,
+        MAY_BE_MISSING,
+        unused=f"{NOT_USED}|{LAYERS}" if cut else NOT_USED,
+        dtype=getattr(torch, options.precision),
+        attn_implementation=attention,
+    )

@@ -33,7 +33,7 @@ class Options(StrictSection):
     revision: str | None = None
     """Branch, tag or commit of a model on the hub."""
     allow_pickle: bool = False
-    """Accept weights in ``.bin`` files too, which are pickles (read with ``weights_only``), not only in safetensors."""
+    """Without effect, with a warning: ``.bin`` files are always read, with ``weights_only``, which runs no code."""
     local_files_only: bool = False
     """Do not contact the hub: the model must be in its cache."""
 

@@ -133,7 +133,8 @@ class LexicalEmbedder:
         if config.model_type in CUTTABLE:
             config.num_hidden_layers = max(1, self.layer)
         self.tokenizer = source.tokenizer()
-        network = source.model(transformers.AutoModel, config, may_miss=r"pooler\..*")
+        unused = r"(.*\.)?layers?\.\d+\..*" if getattr(config, "num_hidden_layers", depth) < depth else ""
+        network = source.model(transformers.AutoModel, config, may_miss=r"pooler\..*", unused=unused)
         if getattr(network, "pooler", None) is not None:
             network.pooler = nn.Identity()  # not used, and random if the file lacks it
         self.network: Any = network.to(self.device).requires_grad_(False)
