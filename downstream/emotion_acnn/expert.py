@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, cast
@@ -14,6 +15,7 @@ from torch import Tensor, nn
 
 from s3prl_emotion.audio import SAMPLE_RATE
 from s3prl_emotion.corpora import Needs, Utterance
+from s3prl_emotion.distributed import rank
 from s3prl_emotion.errors import ConfigError
 from s3prl_emotion.experts.base import Records
 from s3prl_emotion.experts.categorical import CategoricalExpert
@@ -24,6 +26,8 @@ from s3prl_emotion.metrics.class_scores import unweighted_average_recall
 from s3prl_emotion.recipe import DataSection, HeadSection, StrictSection
 
 from .model import LEVELS, UNKNOWN, VIEWS, AttentiveCNN, MultiViewLoss, levels
+
+logger = logging.getLogger(__name__)
 
 
 class ModelSection(StrictSection):
@@ -47,6 +51,10 @@ class ModelSection(StrictSection):
         return self.alpha + self.beta > 0
 
 
+LOUD = (
+    "modelrc.padding 0.0: in log-Mel features that is as loud as speech, and utterances shorter than max_length are "
+    "padded with it; set -18.42 (silence in logmel26), or max_length: null to mask padding"
+)
 NO_EMBEDDING = "modelrc.utterance_embeddings: a new file has no stored embedding for -m inference; use -m evaluate"
 SIZES = {"filters", "width", "stride", "pool", "dropout"}
 
@@ -80,6 +88,8 @@ class DownstreamExpert(CategoricalExpert):
     def prepare(self, modelrc: ModelSection, downstream_expert: dict[str, Any]) -> None:
         """Read the stored embeddings before training, since one may be missing."""
         self.modelrc = modelrc
+        if modelrc.max_length and not modelrc.padding and self._trains_on("logmel26"):
+            logger.warning(LOUD)
         self.embeddings: dict[str, dict[str, Tensor]] = {}  # [E], by split and utterance
         self.levels: dict[str, dict[str, Tensor]] = {}  # of arousal and valence [2], by split and utterance
         self.frames = math.ceil(modelrc.max_length * SAMPLE_RATE / self.upstream_rate) if modelrc.max_length else None
@@ -87,6 +97,9 @@ class DownstreamExpert(CategoricalExpert):
             raise ConfigError(NO_EMBEDDING)
         for split in self.splits_of_run() if modelrc.utterance_embeddings else ():
             self._embeddings_of(split)
+
+    def _trains_on(self, upstream: str) -> bool:
+        return self.options.get("mode") == "train" and self.options.get("upstream") == upstream and rank() == 0
 
     def build_model(self, modelrc: ModelSection, upstream_dim: int) -> nn.Module:
         """Return the network of Fig. 1."""

@@ -86,7 +86,9 @@ def test_cut_and_padded_to_a_fixed_length(cli: Cli, tmp_path: Path):
 
 
 @pytest.mark.parametrize("value", [0.0, -18.42])
-def test_short_utterances_are_padded_with_the_value_for_it(tiny_corpus: TinyCorpus, tmp_path: Path, value: float):
+def test_short_utterances_are_padded_with_the_value_for_it(
+    tiny_corpus: TinyCorpus, tmp_path: Path, value: float, caplog: pytest.LogCaptureFixture
+):
     """Silence is log(1e-8) in logmel26, where zeros are as loud as speech; in a batch and alone."""
     host.register()
     datarc = {"labels": str(tiny_corpus.labels), "root": str(tiny_corpus.root), "train_batch_size": 2}
@@ -97,6 +99,7 @@ def test_short_utterances_are_padded_with_the_value_for_it(tiny_corpus: TinyCorp
     runner = {"train_dataloader": "train", "eval_dataloaders": ["dev"]}
     more = {"upstream": "logmel26", "mode": "train", "evaluate_split": "test", "runner": runner, "seed": 0}
     expert = host.expert_class("emotion_acnn")(26, 160, section, str(tmp_path), **more)
+    assert ("modelrc.padding 0.0: in log-Mel features that is as loud as speech" in caplog.text) == (value == 0)
     features = [torch.randn(count, 26, generator=torch.Generator().manual_seed(count)) for count in (80, 9, 30)]
     for chosen in (features, features[1:2]):
         batch, lengths = expert.inputs(None, chosen, ["a", "b", "c"][: len(chosen)])
