@@ -74,9 +74,12 @@ def consensus_shares(label: int, width: int, smoothing: float) -> tuple[float, .
 
 
 def known_speaker(name: object) -> str | None:
-    """Return a speaker's name; ``None`` for no name, NaN, or one of :data:`UNKNOWN_SPEAKERS`, which many share."""
+    """Return a speaker's name; ``None`` for no name, NaN, or one of :data:`UNKNOWN_SPEAKERS`, which many share.
+
+    In a training on several corpora the corpus's name stands before the speaker's: ``podcast/Unknown``.
+    """
     text = "" if name is None else str(name)
-    return None if text.strip().lower() in UNKNOWN_SPEAKERS else text
+    return None if text.rpartition("/")[2].strip().lower() in UNKNOWN_SPEAKERS else text
 
 
 @dataclass(frozen=True)

@@ -322,7 +322,7 @@ def test_unknown_groups_are_left_out(unknown: list[str | None] | None) -> None:
     assert list(metrics) == ["n_best"]
 
 
-@pytest.mark.parametrize("nobody", ["Unknown", "unknown ", "UNK", "nan", "None", ""])
+@pytest.mark.parametrize("nobody", ["Unknown", "unknown ", "podcast/UNK", "nan", "None", ""])
 def test_unknown_speakers_are_nobody(nobody: str) -> None:
     truth, rows, speakers, genders = random_split(4, 200)
     named = group_metrics(truth, rows, CLASSES, [nobody if name is None else name for name in speakers], genders)
