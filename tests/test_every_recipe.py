@@ -85,16 +85,24 @@ def name_of(path: Path) -> str:
 def of_numbers(system: Recipe | None) -> bool:
     """Whether a system is what it is by numbers alone."""
     values = ((system or {}).get("overrides") or {}).values()
-    return bool(values) and set(system or {}) == {"overrides"} and all(type(value) in (int, float) for value in values)
+    return (
+        bool(values)
+        and set(system or {}) - {"needs"} == {"overrides"}
+        and all(type(value) in (int, float) for value in values)
+    )
 
 
 def ends(matrix: Recipe) -> list[str]:
-    """Systems to run: all of them, or the first and the last where all differ in numbers alone, which no code reads."""
-    systems = matrix["systems"]
-    keys = {tuple((system or {}).get("overrides") or {}) for system in systems.values()}
-    return (
-        [*systems] if len(keys) > 1 or not all(map(of_numbers, systems.values())) else [*systems][:: len(systems) - 1]
-    )
+    """Systems to run: all, but of five or more, or of all, that differ in numbers alone the first and the last."""
+    alike: dict[str, list[str]] = {}
+    for name, system in matrix["systems"].items():
+        keys = [*system["overrides"], system.get("needs")] if of_numbers(system) else name
+        alike.setdefault(json.dumps(keys), []).append(name)
+    return [
+        name
+        for names in alike.values()
+        for name in (names if len(names) < 5 and len(alike) > 1 else dict.fromkeys([names[0], names[-1]]))
+    ]
 
 
 def distinct_matrices() -> list[Path]:
