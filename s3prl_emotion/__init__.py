@@ -37,7 +37,8 @@ def load(
     """Load a trained head and its upstream, to predict waveforms: ``load(ckpt).predict(waveform, rate)``.
 
     Args:
-        ckpt: checkpoint of one of the suite's heads, or an experiment directory with a ``dev-best.ckpt``
+        ckpt: checkpoint of one of the suite's heads, an experiment directory with a ``dev-best.ckpt``, a folder of
+            ``s3prl-emotion pack``, or an id on the hub, ``OWNER/NAME[@REVISION]``
         device: cuda if available, else cpu, by default
         upstream_ckpt: the upstream's checkpoint (``-k``), if it was moved since training
         upstream_model_config: the upstream's options (``-g``); never taken from the checkpoint, since they name files

@@ -44,6 +44,7 @@ COMMANDS = {
     "store": Command("store.command", "list, verify and clean a feature store"),
     "export": Command("export.command", "write features of a corpus as npz, by frame or pooled, for use elsewhere"),
     "predict": Command("predict.command", "predict emotions of audio files with a trained head, as CSV or JSON"),
+    "pack": Command("pack.command", "write a trained head as a folder that others can load, or upload it to the hub"),
     "serve": Command("serve.command", "serve a web page that predicts emotions of uploaded or recorded audio"),
     "saliency": Command(
         "saliency.command", "rank an upstream's dimensions and layers by how much they say about emotion"

@@ -14,7 +14,7 @@ import s3prl_emotion
 ROOT = Path(s3prl_emotion.__file__).resolve().parents[1]
 ORDER = (  # a folder imports from those that stand behind it, never from one ahead of it
     "(command lines)",
-    "superb", "serve", "submit", "report", "benchmark",
+    "superb", "serve", "submit", "pack", "report", "benchmark",
     "transcribe", "export", "degrade", "audit", "saliency", "rae", "predict", "extract",
     "training", "downstream", "experts", "loading", "upstream_adapters", "upstreams", "figures", "metrics",
     "store", "corpora", "host", "files", "processes",

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from typing import Any, Literal, cast
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, ClassVar, Literal, cast
 
 import numpy as np
 import torch
@@ -64,6 +64,7 @@ class DownstreamExpert(CategoricalExpert):
     """
 
     model_section = ModelSection
+    of_training_data: ClassVar[Mapping[str, float]] = {"model.sample": 0, "model.sample_classes": NO_CLASS}
     model: LatentModel
 
     @classmethod

@@ -66,6 +66,8 @@ class EmotionExpert(nn.Module, ABC):
             one batch after the other, and the outputs of an utterance do not depend on the rest of its batch
         features_read: ``frames``, or ``means`` over them where the head as configured needs nothing else
         learnt_dimensions: names of the numbers that the head estimates; empty where it estimates none
+        of_training_data: weights that hold rows of the training data, with the value that stands for no row;
+            predictions do not depend on them, and packed heads lack them
 
     Raises:
         ConfigError: the recipe is malformed
@@ -77,6 +79,7 @@ class EmotionExpert(nn.Module, ABC):
     selection_metrics: ClassVar[tuple[str, ...]]
     learns_classes: ClassVar[bool]
     beyond_audio: ClassVar[Mapping[str, str]] = {}
+    of_training_data: ClassVar[Mapping[str, float]] = {}
     joins_batches: ClassVar[bool] = False
     best_score: Tensor
     model: Any

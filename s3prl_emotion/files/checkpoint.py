@@ -14,6 +14,7 @@ import torch
 
 from s3prl_emotion.errors import CheckpointError, DamagedCheckpointError
 from s3prl_emotion.files.digest import digest_of
+from s3prl_emotion.files.packed import is_packed, read_packed
 from s3prl_emotion.files.structure import check_entries, check_experiment, check_limits
 from s3prl_emotion.files.trust import TRUST, trusts_upstream, unsafe_origin
 from s3prl_emotion.files.writing import writing
@@ -36,10 +37,10 @@ def load_checkpoint(
     """Read a checkpoint of s3prl's runner or ours, with ``weights_only=True``, and check that nothing of it changed.
 
     What :func:`save_checkpoint` wrote is compared with its digest. Other files have none: the checksums of their
-    archive are checked, if they are one.
+    archive are checked, if they are one. Of a packed head, each file is compared with its hash.
 
     Args:
-        path: ``states-N.ckpt`` or ``dev-best.ckpt``
+        path: ``states-N.ckpt`` or ``dev-best.ckpt``, or the ``config.yaml`` of a packed head
         map_location: as in ``torch.load``
         mmap: map the file into memory instead of copying it, if it is an archive
         required: keys that every checkpoint of this kind has
@@ -56,6 +57,10 @@ def load_checkpoint(
     path = Path(path)
     if not path.is_file():
         raise CheckpointError(f"{path}: no such checkpoint")
+    if kind == DOWNSTREAM and is_packed(path):
+        content = read_packed(path)
+        check_limits(path, content)
+        return _checked(path, content, required, kind)
     trusted, flag = (TRUST.checkpoint, "checkpoint") if kind == DOWNSTREAM else (trusts_upstream(), "upstream")
     if not trusted and (why := unsafe_origin(path)) is not None:
         raise CheckpointError(f"{path}: {why}, or pass --trust_{flag} if you trust its origin")
@@ -84,6 +89,11 @@ def load_checkpoint(
         check_limits(path, content)
     if known and DIGEST_FORMAT + digest_of(content) != digest:
         raise _damaged(path, "its content is not what was written")
+    return _checked(path, content, required, kind)
+
+
+def _checked(path: Path, content: Any, required: Sequence[str], kind: str) -> dict[str, Any]:
+    """Return the content of a file once its entries are known to be those of a checkpoint of this kind."""
     if not isinstance(content, dict) or any(key not in content for key in required):
         raise CheckpointError(f"{path}: not a checkpoint of {kind} (it lacks {' or '.join(required)})")
     check_entries(path, content)

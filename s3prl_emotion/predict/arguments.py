@@ -10,11 +10,13 @@ from s3prl_emotion.errors import UsageError
 from s3prl_emotion.limits import shown
 from s3prl_emotion.training.own_arguments import add_trust_arguments
 
+HEADS = "checkpoint of a head, an experiment directory for its dev-best.ckpt, a packed head, or OWNER/NAME[@REVISION]"
+
 
 def add_model_arguments(parser: ArgumentParser) -> None:
     """Declare the flags for checkpoint, device, windows and the upstream's files."""
     add = parser.add_argument
-    add("--ckpt", required=True, help="checkpoint of a head, or an experiment directory for its dev-best.ckpt")
+    add("--ckpt", required=True, help=HEADS)
     add("--window", type=float, metavar="S", help="split long audio into windows of S s; also give their mean")
     add("--hop", type=float, metavar="S", help="time from one window to the next (s; default: half a window)")
     add("--device", help="cuda where there is one, else cpu")
@@ -31,7 +33,8 @@ class ModelArguments:
     """The arguments of :func:`s3prl_emotion.load`, in one object.
 
     Attributes:
-        ckpt: checkpoint of one of the suite's heads, or an experiment directory with a ``dev-best.ckpt``
+        ckpt: checkpoint of one of the suite's heads, an experiment directory with a ``dev-best.ckpt``, a folder of
+            ``s3prl-emotion pack``, or an id on the hub, ``OWNER/NAME[@REVISION]``
         device: by default cuda where there is one, else cpu
         upstream_ckpt: the upstream's checkpoint, if it was moved since training
         upstream_model_config: the upstream's options; never taken from the checkpoint, since they name files

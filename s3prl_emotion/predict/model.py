@@ -23,6 +23,8 @@ from s3prl_emotion.errors import AudioError, CheckpointError, EmotionError, Usag
 from s3prl_emotion.experts.heads import emotion_heads, is_emotion_head
 from s3prl_emotion.files.checkpoint import load_checkpoint
 from s3prl_emotion.files.fit import naming_checkpoint
+from s3prl_emotion.files.locate import find_head
+from s3prl_emotion.files.packed import is_packed
 from s3prl_emotion.files.structure import check_arguments
 from s3prl_emotion.files.trust import trusting
 from s3prl_emotion.masking import pad_features
@@ -30,7 +32,7 @@ from s3prl_emotion.predict.arguments import ModelArguments
 from s3prl_emotion.recipe import check_recipe
 from s3prl_emotion.rng import own_seed
 from s3prl_emotion.training.preflight import is_superb
-from s3prl_emotion.training.runner import BEST, SuiteRunner
+from s3prl_emotion.training.runner import SuiteRunner
 from s3prl_emotion.upstreams.kept_identity import UNKNOWN, hub_commits
 from s3prl_emotion.upstreams.restored import FLAGS, check_restored
 from s3prl_emotion.upstreams.source import failing_on
@@ -114,14 +116,15 @@ def _restored(wanted: ModelArguments) -> TrainedModel:
     host.register_search_path(wanted.upstream_path, wanted.downstream_path)
     device = wanted.device or ("cuda" if torch.cuda.is_available() else "cpu")
     check_device(device)
-    path = _file(Path(wanted.ckpt))
-    state = load_checkpoint(path, mmap=True)  # the optimizer's state is never read
+    file = find_head(wanted.ckpt)
+    state = load_checkpoint(file, mmap=True)  # the optimizer's state is never read
+    path = Path(wanted.ckpt) if is_packed(file) else file  # for messages and outputs
     args, config = copy.copy(state["Args"]), copy.deepcopy(state["Config"])
     own = [name for name in FLAGS if getattr(wanted, name) is not None]
     vars(args).update({name: getattr(wanted, name) for name in own})
     args.allow_other_upstream = wanted.allow_other_upstream
     _check(path, args, config)
-    check_restored(args, own, path, hub_commits(state, path))
+    check_restored(args, own, file, hub_commits(state, path))
     config["downstream_expert"] |= {"attention_dir": None, "embeddings": False}
     args.mode, args.init_ckpt, args.device, args.upstream_refresh = "inference", str(path), device, False
     args.feature_store, args.store_dtype, args.store_batched, args.statistics = None, "float32", False, "auto"
@@ -132,14 +135,6 @@ def _restored(wanted: ModelArguments) -> TrainedModel:
         if str(path) in str(error):
             raise
         raise CheckpointError(f"{path}: {one_line(error)}") from error
-
-
-def _file(path: Path) -> Path:
-    if path.is_dir():
-        if not (path / BEST).is_file():
-            raise CheckpointError(f"{path}: holds no {BEST}; name a checkpoint file")
-        return path / BEST
-    return path
 
 
 def _check(path: Path, args: Namespace, config: dict[str, Any]) -> None:

@@ -22,6 +22,7 @@ from s3prl_emotion.audio import SAMPLE_RATE
 from s3prl_emotion.corpora.seen import NOT_KNOWN
 from s3prl_emotion.errors import AudioError, UsageError, is_out_of_memory
 from s3prl_emotion.predict.arguments import ModelArguments
+from s3prl_emotion.predict.pipeline import classify
 from s3prl_emotion.predict.prediction import Prediction, SpanPrediction, Window, average
 from s3prl_emotion.predict.waveforms import as_waveform, check_option, check_rate_type, plain, several
 from s3prl_emotion.predict.windows import AUTOMATIC, Windows
@@ -168,6 +169,26 @@ class Predictor:
     def label_moments(self) -> dict[str, tuple[float, float]]:
         """Mean and standard deviation of each dimension's labels in training, on the corpus's scale; may be empty."""
         return self._expert.label_moments
+
+    def __call__(self, inputs: Any, top_k: int | None = None, batch_size: int = BATCH_SIZE) -> Any:
+        """Classify audio as pipelines of ``transformers`` do: the most probable classes of each input, best first.
+
+        Args:
+            inputs: path of an audio file; waveform ``[N]`` at 16 kHz, or ``{"array": …, "sampling_rate": …}`` (or
+                ``"raw"``) for another rate; or several of these, in a list or an iterator
+            top_k: number of classes to return; all by default
+            batch_size: utterances per batch of the head
+
+        Returns:
+            ``[{"label": …, "score": …}, …]``; for several inputs a list of these, for an iterator an iterator. The
+            score of a class is its probability. A head without classes gives its dimensions, in their own order, with
+            the value on the training corpus's scale as score.
+
+        Raises:
+            AudioError: an input cannot be read or predicted
+            UsageError: an input of another kind, or options that are out of range
+        """
+        return classify(self, inputs, top_k, batch_size)
 
     def predict(self, waveform: ArrayLike | Tensor, rate: int = SAMPLE_RATE, **options: Any) -> Prediction:
         """Predict one waveform.

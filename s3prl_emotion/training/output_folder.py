@@ -8,6 +8,7 @@ from collections.abc import Collection
 from pathlib import Path
 
 from s3prl_emotion.errors import UsageError
+from s3prl_emotion.files.packed import is_packed
 from s3prl_emotion.recipe import overridden
 
 logger = logging.getLogger(__name__)
@@ -39,13 +40,14 @@ def chosen_folder(args: Namespace, past: Path | None, own: Collection[str] = ())
         own: names of the arguments that the user gave, also by ``-o``
 
     Returns:
-        the folder, or ``None`` if none is named
+        the folder, or ``None`` if none is named, as for a packed head, whose folder stays as it was packed
     """
     if args.expdir is not None:
         return str(args.expdir)
-    if args.expname is None and past is not None:
+    if args.expname is None and past is not None and not is_packed(past):
         return str(past.parent)
-    if args.expname is None and args.init_ckpt and args.mode != "train":
+    initial = None if args.init_ckpt is None or args.mode == "train" else Path(args.init_ckpt)
+    if args.expname is None and initial is not None and past is None and not is_packed(initial):
         return str(Path(args.init_ckpt).parent)
     if args.expname is None:
         return str(overridden(args.override, args, {})[0].expdir) if "expdir" in own else None

@@ -6,8 +6,8 @@ import importlib
 import logging
 import tempfile
 from argparse import Namespace
-from collections.abc import Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +16,14 @@ import torch
 from s3prl_emotion import distributed, host
 from s3prl_emotion.corpora.protocol import check_same
 from s3prl_emotion.devices import check_device
-from s3prl_emotion.errors import CheckpointError, ConfigError, UsageError, nearest
+from s3prl_emotion.errors import AudioError, CheckpointError, ConfigError, LabelError, UsageError, nearest
 from s3prl_emotion.experts.heads import is_emotion_head
 from s3prl_emotion.files import structure
 from s3prl_emotion.files.checkpoint import load_checkpoint
 from s3prl_emotion.files.fit import naming_checkpoint
 from s3prl_emotion.files.folders import heads_folder, recipes_folder
+from s3prl_emotion.files.locate import packed_head
+from s3prl_emotion.files.packed import is_packed
 from s3prl_emotion.files.trust import TRUST
 from s3prl_emotion.limits import shown
 from s3prl_emotion.recipe import ALWAYS, EVALUATED_SPLITS, check_recipe, overridden, read_recipe
@@ -69,6 +71,8 @@ def check_arguments(args: Namespace, given: Sequence[str], held: ExitStack) -> N
     distributed.join(args, given)
     host.register_search_path(args.upstream_path, args.downstream_path)
     output_folder.check_flags(args)
+    if args.init_ckpt and (packed := packed_head(args.init_ckpt)) is not None:
+        args.init_ckpt = str(packed)
     past = _past_checkpoint(args)
     args.expdir = output_folder.chosen_folder(args, past, own)
     if past is not None:
@@ -81,6 +85,9 @@ def check_arguments(args: Namespace, given: Sequence[str], held: ExitStack) -> N
         effective, config = overridden(args.override, Namespace(**{**vars(args), **restored}), state["Config"])
         check_same(past, state["Config"], config)
         _check_past_folders(effective, state["Args"], past)
+        if args.expdir is None:  # of a packed head, whose folder stays as it is
+            args.expdir = made_folder(Namespace(**vars(args) | {"downstream": effective.downstream}), held)
+            effective.expdir = args.expdir
     else:
         _check_names(args)
         args.expdir = args.expdir or made_folder(args, held)
@@ -201,6 +208,15 @@ def _past_checkpoint(args: Namespace) -> Path | None:
         args.past_exp = resumed_checkpoint(args, folder) or args.past_exp
     if args.past_exp is None:
         return None
+    packed = packed_head(args.past_exp)
+    if packed is not None:
+        if args.mode == "train":
+            raise CheckpointError(
+                f"-e {args.past_exp}: a packed head has no state of a training to resume; start from its weights "
+                "with -i"
+            )
+        args.past_exp = str(packed)
+        return packed
     path = Path(args.past_exp)
     if not path.exists():
         raise CheckpointError(f"-e {path}: no such checkpoint or folder")
@@ -285,7 +301,28 @@ def check_head(args: Namespace, config: dict[str, Any], checkpoint: Path | None 
     if args.mode != "inference":
         from s3prl_emotion.corpora import load_corpus
 
-        corpus, runner = load_corpus(data, expert.required_labels(modelrc)), config["runner"]
+        with _asking_for_corpus(checkpoint):
+            corpus = load_corpus(data, expert.required_labels(modelrc))
+        runner = config["runner"]
         splits = [runner.get("train_dataloader", "train"), *runner.get("eval_dataloaders", EVALUATED_SPLITS)]
         for split in splits if args.mode == "train" else [args.evaluate_split]:
             corpus.split(split)
+
+
+@contextmanager
+def _asking_for_corpus(checkpoint: Path | None) -> Iterator[None]:
+    """Say how to name a corpus where one that a packed head was trained on is not here: it holds no paths.
+
+    Raises:
+        LabelError: in place of any error in labels and audio
+    """
+    try:
+        yield
+    except (UsageError, LabelError, AudioError) as error:
+        if checkpoint is None or not is_packed(checkpoint):
+            raise
+        section = "config.downstream_expert.datarc"
+        raise LabelError(
+            f"{error} ({checkpoint.parent} does not know where your corpus is: -o {section}.labels=FILE,,"
+            f"{section}.root=DIR)"
+        ) from error

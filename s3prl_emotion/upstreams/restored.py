@@ -11,9 +11,11 @@ from typing import Any
 from s3prl_emotion import host
 from s3prl_emotion.errors import CheckpointError
 from s3prl_emotion.files.folders import adapters_folder
+from s3prl_emotion.files.packed import OPTIONS, is_packed
 from s3prl_emotion.upstreams.pretrained import HUB_ID, PINNED
 
 logger = logging.getLogger(__name__)
+COMPOSED = "concat"  # its options name other upstreams, with their files
 FLAGS = {"upstream": "-u", "upstream_ckpt": "-k", "upstream_model_config": "-g"}
 
 
@@ -39,10 +41,12 @@ def check_restored(args: Namespace, own: Collection[str], path: Path, hub: dict[
             "choose; give --hub huggingface and -u yourself"
         )
     name, ckpt, config = (getattr(args, key, None) for key in FLAGS)
+    if is_packed(path) and isinstance(ckpt, str) and "upstream_ckpt" not in own and ckpt not in hub:
+        _check_local(path, name, ckpt)
     PINNED.clear()
     PINNED.update({model: commit for model, commit in hub.items() if is_commit(commit)})
     missing = {}
-    if config is not None and "upstream_model_config" not in own:
+    if config is not None and "upstream_model_config" not in own and not _is_packed_with(path, config, name):
         missing["-g"] = config
     if ckpt is not None and "upstream_ckpt" not in own and not _is_safe(name, ckpt):
         missing["-k"] = ckpt
@@ -76,6 +80,29 @@ def _is_safe(name: Any, ckpt: Any) -> bool:
     if not is_suite_upstream(name):
         return False
     return ckpt in PINNED or not HUB_ID.fullmatch(ckpt) or Path(ckpt).expanduser().exists()
+
+
+def _check_local(path: Path, name: Any, ckpt: str) -> None:
+    """Refuse a packed head whose upstream was a local folder in training that is not here.
+
+    Raises:
+        CheckpointError: names the flag that the user has to give
+    """
+    if not Path(ckpt).expanduser().exists():
+        raise CheckpointError(
+            f"{path.parent}: its upstream {_short(name)} was a local file or folder in training, {_short(ckpt)}; name "
+            "your copy of it with -k (its weights are compared)"
+        )
+
+
+def _is_packed_with(path: Path, config: Any, name: Any) -> bool:
+    """Return whether the upstream's options lie in the packed head itself, and can name no files."""
+    return is_packed(path) and config == str(path.parent / OPTIONS) and has_plain_options(name)
+
+
+def has_plain_options(name: Any) -> bool:
+    """Return whether an upstream's options (``-g``) are numbers and words alone, which name no files."""
+    return isinstance(name, str) and name != COMPOSED and name in host.upstream_names() and is_suite_upstream(name)
 
 
 def is_suite_upstream(name: str) -> bool:
