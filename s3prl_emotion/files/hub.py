@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -61,7 +64,8 @@ def push(folder: Path, name: str, private: bool) -> str:
     try:
         api.create_repo(name, private=private, exist_ok=True)
         files = sorted(path.name for path in folder.iterdir() if path.is_file())
-        api.upload_folder(repo_id=name, folder_path=folder, allow_patterns=files, commit_message=f"Upload {name}")
+        with _quiet():
+            api.upload_folder(repo_id=name, folder_path=folder, allow_patterns=files, commit_message=f"Upload {name}")
     except HfHubHTTPError as error:
         status = getattr(getattr(error, "response", None), "status_code", None)
         why = {
@@ -114,7 +118,8 @@ def _file(name: str, repository: str, file: str, revision: str | None) -> Path:
 
     options: dict[str, Any] = {"revision": revision, "endpoint": _endpoint()}
     try:
-        return Path(hf_hub_download(repository, file, **options))
+        with _quiet():
+            return Path(hf_hub_download(repository, file, **options))
     except hub.GatedRepoError as error:
         raise CheckpointError(f"{name}: is gated on the hub; ask for access on its page, then {LOGIN}") from error
     except hub.RepositoryNotFoundError as error:
@@ -136,6 +141,18 @@ def _file(name: str, repository: str, file: str, revision: str | None) -> Path:
         if not isinstance(error, (hub.HfHubHTTPError, OSError, ValueError)) and not _is_of_network(error):
             raise
         raise CheckpointError(f"{name}: {file} cannot be fetched from the hub ({_line(error)}); try again") from error
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Silence the client's warnings of each of its attempts: what failed for good is raised."""
+    log = logging.getLogger("huggingface_hub")
+    level = log.level
+    log.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        log.setLevel(level)
 
 
 def _endpoint() -> str | None:

@@ -58,7 +58,7 @@ def pack(args: Namespace) -> None:
         if args.out.is_dir():
             args.out.rmdir()  # empty, as was checked
         with writing_folder(args.out) as folder:
-            _write(folder, found, args.push or str(args.out), args.license)
+            _write(folder, found, args.push or args.out.resolve().name, args.license)
             _check(folder / CONFIG, found)
     except OSError as error:
         raise UsageError(f"{args.out}: could not be written ({error.strerror or error}); free disk space") from error
