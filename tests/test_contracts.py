@@ -42,8 +42,9 @@ FILE = Path(__file__).with_name("contracts.json")
 RECORDER = "contracts-recorder"
 HEADS = ("emotion_acnn", "emotion_corr_attn", "emotion_latent", "emotion_multitask", "emotion_tcgru")
 COMMANDS = (
-    "audit", "benchmark", "check-upstream", "degrade", "doctor", "export", "extract", "link", "predict", "prepare",
-    "pretrain-rae", "report", "saliency", "serve", "store", "submit", "superb", "transcribe", "tsne", "unlink",
+    "audit", "benchmark", "check-upstream", "degrade", "doctor", "export", "extract", "link", "pack", "predict",
+    "prepare", "pretrain-rae", "report", "saliency", "serve", "store", "submit", "superb", "transcribe", "tsne",
+    "unlink",
 )  # fmt: skip
 TARGETS = ("demo", "test", "test-full", "test-oldest", "lint", "benchmark", "clean")
 NOWHERE = "no/such/labels.csv"

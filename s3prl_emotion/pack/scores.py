@@ -41,7 +41,7 @@ def scores_of(checkpoint: Path, step: int | None) -> list[dict[str, Any]]:
 def _of_split(path: Path, metrics: dict[str, Any]) -> dict[str, Any]:
     values = {name: value for name, value in flat_metrics(metrics).items() if math.isfinite(value)}
     scores: dict[str, dict[str, float]] = {name: {"value": value} for name, value in values.items()}
-    notes = [note] if (note := (metrics.get("seen") or {}).get("note")) else []
+    notes = [note for key in ("protocol", "seen") if (note := (metrics.get(key) or {}).get("note"))]
     speakers = None
     try:
         read = read_predictions(path.with_name(f"{path.name.removesuffix(SUFFIX)}_predictions.csv"))

@@ -95,13 +95,18 @@ def extras() -> set[str]:
 
 @cache
 def experiments() -> dict[str, argparse.Namespace]:
-    """Return the arguments of the trainings that the texts show, by the folder of their checkpoints."""
+    """Return the arguments of the trainings that the texts show, by the folder of their checkpoints or packed heads."""
     found = {}
     for words in (program(words) for every in COMMANDS.values() for words in every):
         if words[:1] == ["run_downstream.py"] and "train" in words:
             args, _ = parser_of("run_downstream.py").parse_known_args(words[1:])
             if args.downstream:
                 found[args.expdir or f"result/downstream/{args.expname}"] = args
+    for words in (program(words) for every in COMMANDS.values() for words in every):
+        if words[:2] == ["s3prl-emotion", "pack"]:
+            args = parser_of("pack").parse_args(words[2:])
+            if args.ckpt in found:
+                found[str(args.out)] = found[args.ckpt]
     return found
 
 
@@ -140,7 +145,7 @@ def check_experiment(words: Words) -> None:
     args, unknown = parser_of("run_downstream.py").parse_known_args(words)
     assert not unknown, f"unknown arguments {unknown}"
     if args.past_exp:
-        trained = experiments().get(str(Path(args.past_exp).parent))
+        trained = experiments().get(args.past_exp) or experiments().get(str(Path(args.past_exp).parent))
         assert trained is not None, f"no text trains {args.past_exp}"
         args.downstream, args.config, args.upstream = trained.downstream, trained.config, trained.upstream
         args.upstream_path = trained.upstream_path
