@@ -52,6 +52,9 @@ class RunnerSection(StrictSection):
 
     total_steps: int = Field(ge=1)
     """Optimizer steps."""
+    epochs: int | None = Field(default=None, ge=1)
+    """End training after so many passes over the training split, with an evaluation and a checkpoint, unless
+    ``total_steps`` come first; ``None``: after ``total_steps``."""
     gradient_clipping: float = Field(gt=0)
     """Largest norm of the gradient; larger ones are scaled down to it."""
     gradient_accumulate_steps: int = Field(ge=1)

@@ -168,7 +168,8 @@ def _improv(work: Path) -> None:
 def _acted(work: Path) -> None:
     """Acted corpora: audio, and a table of the user's own with classes and dimensions, without folds."""
     for name, classes in ACTED.items():
-        _acted_corpus(work / name / "labels.csv", work / name / "audio", classes, speakers=4)
+        speakers = 4 if name == "SAVEE" else 5  # as many as its folds
+        _acted_corpus(work / name / "labels.csv", work / name / "audio", classes, speakers)
     _acted_corpus(work / "emodb" / "labels.csv", work / "emodb" / "wav", BERLIN, speakers=10, dimensions=False)
 
 

@@ -117,7 +117,7 @@ def _at_random(table: pd.DataFrame, path: Path, config: DataSection) -> tuple[st
     fold = config.test_fold or next(iter(numbers))
     if fold not in numbers:
         raise LabelError(f"{path}: no fold {fold!r} (datarc.test_fold){nearest(fold, numbers, most=5)}")
-    splits = table[PLACE].map(lambda place: protocol.split_of(place, numbers[fold], config))
+    splits = table[PLACE].map(lambda place: protocol.split_of(place, numbers[fold]))
     return fold, {name: table[splits == name] for name in ("train", "dev", "test")}
 
 

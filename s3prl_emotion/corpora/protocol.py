@@ -112,18 +112,18 @@ def check_same(path: Path | str, theirs: Any, ours: Any, may_become_random: bool
 
 @dataclass(frozen=True)
 class Drawn:
-    """The place of an utterance: the fold that tests it, from 1, and the turn in which it is held out for dev."""
+    """The place of an utterance: the number of the fold that tests it, and of those that hold it out for dev."""
 
     fold: int
-    turn: int
+    dev: frozenset[int]
 
 
 def draw(names: Sequence[str], classes: Sequence[str], config: DataSection) -> list[Drawn]:
-    """Assign every utterance to a fold and to a turn for dev, each class in equal numbers.
+    """Assign every utterance to the fold that tests it and to those that hold it out for dev, class by class.
 
     The assignment follows from all names and classes of the corpus and from ``datarc.fold_seed`` alone: it is the same
-    on every machine, in every process, and for heads that leave different rows out. In each class and in all, the sizes
-    of folds differ by at most one.
+    on every machine, in every process, and for heads that leave different rows out. The numbers of utterances that two
+    folds test differ by at most one, in each class and in all. dev is one in ``1 / valid_ratio`` of the others.
 
     Args:
         names: of all utterances of the corpus, each once
@@ -133,26 +133,27 @@ def draw(names: Sequence[str], classes: Sequence[str], config: DataSection) -> l
     Raises:
         LabelError: fewer utterances than folds
     """
-    protocol = random_protocol(config)
-    count, turns = int(protocol.folds or 0), turns_of(config)
-    if len(names) < count:
-        raise LabelError(f"datarc.num_folds: {count} folds cannot be drawn from {len(names)} utterances; ask for fewer")
-    strata = dict(zip(names, classes, strict=True))
-    folds = _dealt(names, lambda name: (strata[name],), count, config.fold_seed, "random fold")
-    held_out = _dealt(names, lambda name: (strata[name], folds[name]), turns, config.fold_seed, "random dev")
-    return [Drawn(folds[name] + 1, held_out[name]) for name in names]
+    numbers = fold_numbers(config).values()
+    if len(names) < len(numbers):
+        raise LabelError(
+            f"datarc.num_folds: {len(numbers)} folds cannot be drawn from {len(names)} utterances; ask for fewer"
+        )
+    strata, turns = dict(zip(names, classes, strict=True)), max(2, round(1 / config.valid_ratio))
+    folds = _dealt(strata, len(numbers), config.fold_seed, "random fold")
+    dev: dict[str, set[int]] = {name: set() for name in names}
+    for number in numbers:
+        others = {name: stratum for name, stratum in strata.items() if folds[name] + 1 != number}
+        for name, turn in _dealt(others, turns, config.fold_seed, f"random dev {number}").items():
+            if turn == 0:
+                dev[name].add(number)
+    return [Drawn(folds[name] + 1, frozenset(dev[name])) for name in names]
 
 
-def turns_of(config: DataSection) -> int:
-    """Return the number of turns for dev: one in ``1 / valid_ratio`` utterances is held out."""
-    return max(2, round(1 / config.valid_ratio))
-
-
-def split_of(place: Drawn, number: int, config: DataSection) -> str:
-    """Return the split of an utterance where fold ``number`` is tested; dev differs from fold to fold."""
+def split_of(place: Drawn, number: int) -> str:
+    """Return the split of an utterance where fold ``number`` is tested."""
     if place.fold == number:
         return "test"
-    return "dev" if place.turn == (number - 1) % turns_of(config) else "train"
+    return "dev" if number in place.dev else "train"
 
 
 def fold_numbers(config: DataSection) -> dict[str, int]:
@@ -167,10 +168,11 @@ def scarce_classes(classes: Iterable[str], config: DataSection) -> dict[str, int
     }
 
 
-def _dealt(names: Sequence[str], stratum: Any, number: int, seed: int, purpose: str) -> dict[str, int]:
+def _dealt(strata: Mapping[str, str], number: int, seed: int, purpose: str) -> dict[str, int]:
     """Deal names to 0, 1, … in turn, one stratum after the other, within it in an order that only the seed decides."""
 
-    def order(name: str) -> tuple[Any, ...]:
-        return (*stratum(name), hashlib.sha256(f"{purpose} {seed} {name}".encode("utf-8", "surrogateescape")).digest())
+    def order(name: str) -> tuple[str, bytes]:
+        text = f"{purpose} {seed} {name}".encode("utf-8", "surrogateescape")
+        return strata[name], hashlib.sha256(text).digest()
 
-    return {name: turn % number for turn, name in enumerate(sorted(names, key=order))}
+    return {name: turn % number for turn, name in enumerate(sorted(strata, key=order))}

@@ -78,7 +78,7 @@ def _read_at_random(folder: Path, root: Path, config: DataSection) -> Corpus:
     places = draw([item.name for item in utterances], [classes[item.label] for item in utterances], config)
     splits: dict[str, list[Utterance]] = {"train": [], "dev": [], "test": []}
     for item, place in zip(utterances, places, strict=True):
-        splits[split_of(place, numbers[fold], config)].append(item)
+        splits[split_of(place, numbers[fold])].append(item)
     protocol, parts = made_with(config), {name: tuple(items) for name, items in splits.items()}
     return Corpus(folder, fold, classes, parts, shared_speakers=protocol.shared_by(parts), protocol=protocol)
 

@@ -25,7 +25,7 @@ from s3prl_emotion.recipe import DataSection, RunnerSection, read_recipe
 
 CONSTRAINED, LESS_CONSTRAINED, UNCONSTRAINED, UNKNOWN = "constrained", "less constrained", "unconstrained", "unknown"
 STOCK_TASK = "emotion"  # s3prl's own, which is no head of this suite
-RUNNER = ("total_steps", "gradient_clipping", "eval_step", "train_dataloader", "fp16", "early_stopping")
+RUNNER = ("total_steps", "epochs", "gradient_clipping", "eval_step", "train_dataloader", "fp16", "early_stopping")
 DATA = ("valid_ratio", "max_duration", "cut_eval", "class_weights", "balanced_sampling")
 UPSTREAM = {  # SUPERB: the weighted sum of all hidden states
     "upstream_feature_selection": "hidden_states",

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import inspect
 import logging
+import math
 from argparse import Namespace
 from collections import defaultdict
 from contextlib import nullcontext
@@ -56,8 +57,9 @@ class Training:
         self.runner = runner
         self.args, self.options = runner.args, runner.config["runner"]
         self.expdir = Path(self.args.expdir)
-        self.total_steps = int(self.options["total_steps"])
         self.accumulate = int(self.options.get("gradient_accumulate_steps") or 1)
+        steps = int(self.options["total_steps"])
+        self.total_steps = min(steps, self._steps_of_epochs() or steps)
         self.joins_batches = (
             runner.reads_means and runner.downstream.model.joins_batches and self.accumulate > 1 and world() == 1
         )
@@ -117,6 +119,19 @@ class Training:
             if not (ending.is_asked() and self.at_boundary and world() == 1):
                 raise
             self._end(self.step)  # a loader process got the signal too, before the next batch was there
+
+    def _steps_of_epochs(self) -> int | None:
+        """Return the steps of ``runner.epochs``, counted from the training split that the head keeps."""
+        expert, epochs = self.runner.downstream.model, self.options.get("epochs")
+        if epochs is None or not self.runner.is_suite:
+            return None
+        utterances = len(expert.corpus.split(expert.train_split))
+        batches = math.ceil(utterances / (expert.data.train_batch_size * world()))
+        return max(1, int(epochs) * batches // self.accumulate)
+
+    def _is_end_of_epochs(self, step: int) -> bool:
+        """Return whether the last step was taken; it need not be a multiple of ``eval_step``."""
+        return self.options.get("epochs") is not None and step >= self.total_steps
 
     def _done(self) -> bool:
         """Return whether all steps are done, or dev has not improved for ``early_stopping`` evaluations."""
@@ -233,7 +248,7 @@ class Training:
                     total_batch_num=total_batches,
                 )
             self.records, self.batch_ids = defaultdict(list), []
-        if step % self.options["eval_step"] == 0:
+        if step % self.options["eval_step"] == 0 or self._is_end_of_epochs(step):
             self.left = {"splits": list(self.options.get("eval_dataloaders", EVALUATED_SPLITS)), "names": []}
         self._evaluate_and_save(step)
         self.step, self.at_boundary = step, True
@@ -247,7 +262,8 @@ class Training:
         Raises:
             Ended: a signal ended the evaluation; the checkpoint says which splits are left
         """
-        evaluates, saves, names = self.left is not None, step % self.options["save_step"] == 0, []
+        evaluates, names = self.left is not None, []
+        saves = step % self.options["save_step"] == 0 or self._is_end_of_epochs(step)
         if self.left is not None:
             try:
                 self._evaluate(self.left, step)
@@ -274,7 +290,7 @@ class Training:
         self.step = step
         if step == 0:
             ending.end("no step was complete; start the same command again")
-        if self.options["save_step"] > self.total_steps:
+        if self.options["save_step"] > self.total_steps and self.options.get("epochs") is None:
             ending.end(f"the recipe saves no checkpoints (runner.save_step), so the {step} steps are lost")
         path = self.expdir / f"states-{step}.ckpt"
         if self.left is not None or not leaders(path.is_file()):

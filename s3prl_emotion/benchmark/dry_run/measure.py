@@ -106,16 +106,17 @@ def work_of(run: Run, mean_seconds: float) -> Work:
     corpus, runner, data = corpus_of(run), run.config["runner"], run.config["downstream_expert"]["datarc"]
     during = list(runner.get("eval_dataloaders", EVALUATED_SPLITS))
     sizes = {name: len(utterances) for name, utterances in corpus.splits.items()}
-    evaluations = runner["total_steps"] // runner["eval_step"]
+    steps = runner["total_steps"]
+    if runner.get("epochs"):
+        batches = -(-sizes[runner.get("train_dataloader", "train")] // data["train_batch_size"])
+        steps = min(steps, max(1, runner["epochs"] * batches // runner["gradient_accumulate_steps"]))
+    evaluations = max(1, steps // runner["eval_step"]) if runner.get("epochs") else steps // runner["eval_step"]
     evaluated = sum(sizes[name] for name in during)
     others = [name for name in run.tests if name not in during or is_superb(run.config)]
     final = sum(sizes[name] for name in [*during, *others])
-    batches = runner["total_steps"] * runner["gradient_accumulate_steps"]
-    seen = batches * data["train_batch_size"] + evaluations * evaluated + final
+    seen = steps * runner["gradient_accumulate_steps"] * data["train_batch_size"] + evaluations * evaluated + final
     computes = not run.store_flags and not is_superb(run.config)  # in SUPERB's order, steps include the features
-    return Work(
-        runner["total_steps"], evaluations, evaluated, final, len(others), seen * mean_seconds if computes else 0.0
-    )
+    return Work(steps, evaluations, evaluated, final, len(others), seen * mean_seconds if computes else 0.0)
 
 
 def measure(run: Run, plan: Plan, scratch: Path, device: str | None) -> Measured:
