@@ -43,6 +43,7 @@ SHORT = {"runner.total_steps": STEPS, "runner.log_step": 1, "runner.eval_step": 
 EXAMPLE = {"runner.evaluate_ratio": 0.01}  # of s3prl's example task, whose random waveforms are long
 LONG = re.compile(r"--(epochs|steps) \d+")  # trainings among prepared steps
 DATA = "downstream_expert.datarc"
+DEPENDENT = ", speaker-dependent"  # ends the names of systems that run under a second protocol
 SALIENCY = "downstream_expert.modelrc.saliency"
 CLASSES = {"WA", "UAR", "macro_f1", "recall", "confusion", "n_best", "ECE", "per_speaker"}
 GRADES = {"CCC", "mean_CCC", "Pearson", "MSE", "mean_MSE"}
@@ -124,10 +125,11 @@ every_recipe = pytest.mark.parametrize("path", RECIPES, ids=name_of)
 
 def cells_of(matrix: Recipe) -> list[str]:
     """Names of all runs of a matrix, as they are listed."""
+    suffixes = ["", DEPENDENT] if len(matrix.get("protocols", [])) > 1 else [""]
     return [
-        " | ".join([upstream, system, *([fold] if fold else []), f"seed {seed}"])
-        for upstream, seed, fold, system in itertools.product(
-            matrix["upstreams"], matrix.get("seeds", [1337]), matrix.get("folds", [None]), matrix["systems"]
+        " | ".join([upstream, f"{system}{suffix}", *([fold] if fold else []), f"seed {seed}"])
+        for upstream, seed, fold, system, suffix in itertools.product(
+            matrix["upstreams"], matrix.get("seeds", [1337]), matrix.get("folds", [None]), matrix["systems"], suffixes
         )
         if upstream in ((matrix["systems"][system] or {}).get("upstreams") or matrix["upstreams"])
     ]
@@ -135,7 +137,7 @@ def cells_of(matrix: Recipe) -> list[str]:
 
 def recipe_of(path: Path, matrix: Recipe, system: str) -> tuple[str, Path]:
     """Head and base recipe of a system."""
-    own = matrix["systems"][system] or {}
+    own = matrix["systems"][system.removesuffix(DEPENDENT)] or {}
     return own.get("head", matrix["head"]), (path.parent / own.get("recipe", matrix["recipe"])).resolve()
 
 
@@ -457,8 +459,11 @@ def test_systems_run(path: Path, world: World, tmp_path: Path, commands: None, c
     assert set(lines) == set(cells_of(matrix))
     for line in lines.values():
         head, base = recipe_of(path, matrix, line["system"])
-        overrides = matrix.get("overrides", {}) | matrix["systems"][line["system"]]["overrides"]
+        overrides = matrix.get("overrides", {}) | matrix["systems"][line["system"].removesuffix(DEPENDENT)]["overrides"]
         overrides |= {f"{DATA}.test_fold": line["fold"]} if line["fold"] else {}
+        if "protocols" in matrix:
+            is_random = line["system"].endswith(DEPENDENT) or matrix["protocols"] == ["random"]
+            overrides |= {f"{DATA}.protocol": "random" if is_random else matrix["protocols"][0]}
         text = json.dumps(overrides)
         for placeholder, place in prepared_at(matrix, out, line["upstream"]).items():
             text = text.replace(placeholder, place)
