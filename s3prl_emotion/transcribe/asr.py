@@ -26,6 +26,7 @@ logger = logging.getLogger(__name__)
 
 ASR_VERSION = 1  # raise it whenever transcripts change
 CHUNK = 30.0  # s
+MULTILINGUAL = 51_865  # tokens: OpenAI's Whisper models with fewer know English alone
 SHORTEST = 800  # samples; shorter audio is padded with zeros to 0.05 s, which gives every model at least one frame
 PADS_SAFELY = {"hubert", "unispeech-sat", "wav2vec2", "wavlm"}
 """Families whose transcripts do not depend on padding if their convolutions use layer norm: padding is masked wherever
@@ -57,9 +58,12 @@ class Recogniser(ABC):
     """
 
     language: str | None = None
+    limit: int | None = None
+    """Largest number of tokens of a window's transcript; ``None``: any."""
 
     def __init__(self, source: Pretrained, config: Any, options: RecogniserOptions) -> None:
         self.source, self.options = source, options
+        self.cut: list[int] = []
         self.where = source.where
         self.commit: str | None = getattr(config, "_commit_hash", None)
         self.extractor = source.extractor()
@@ -78,16 +82,22 @@ class Recogniser(ABC):
         """Transcribe each waveform ``[N_b]`` (16 kHz, N_b >= 1), without line breaks; ``""`` if nothing is recognised.
 
         Audio longer than ``chunk`` is cut at pauses (:func:`~s3prl_emotion.transcribe.windows.windows`), and the texts
-        of its windows are joined.
+        of its windows are joined. Afterwards ``cut`` has the numbers of the waveforms whose transcript, or that of a
+        window, ends at ``limit`` and not where the model ended it.
         """
         most = round(self.options.chunk * SAMPLE_RATE)
         pieces = [windows(waveform, most) for waveform in waveforms]
         flat = [np.pad(piece, (0, max(0, SHORTEST - len(piece)))) for each in pieces for piece in each]
         texts: list[str] = []
+        cut: list[bool] = []
         # the seed: some models draw random numbers for layer drop even in eval mode
         with own_seed(0), torch.inference_mode(), torch.autocast(self.model.device.type, enabled=False):
             for start in range(0, len(flat), self.batch_size):
-                texts += self._recognise(flat[start : start + self.batch_size])
+                batch, is_cut = self._recognise(flat[start : start + self.batch_size])
+                texts += batch
+                cut += is_cut
+        owners = [number for number, each in enumerate(pieces) for _ in each]
+        self.cut = sorted({owner for owner, is_cut in zip(owners, cut, strict=True) if is_cut})
         remaining = iter(texts)
         return [" ".join(" ".join(next(remaining) for _ in each).split()) for each in pieces]
 
@@ -103,6 +113,11 @@ class Recogniser(ABC):
             "chunk": self.options.chunk,
         }
 
+    @property
+    def spoken(self) -> str | None:
+        """Code of the language of all transcripts; ``None``: not known."""
+        return None
+
     @abstractmethod
     def _load(self, config: Any) -> Any:
         """Return the model, with its weights."""
@@ -112,8 +127,8 @@ class Recogniser(ABC):
         return self.options.batch_size
 
     @abstractmethod
-    def _recognise(self, pieces: Sequence[Waveform]) -> list[str]:
-        """Return the texts of at most ``batch_size`` waveforms of at most ``chunk`` seconds."""
+    def _recognise(self, pieces: Sequence[Waveform]) -> tuple[list[str], list[bool]]:
+        """Return the texts of at most ``batch_size`` waveforms of at most ``chunk`` seconds, and which are cut."""
 
     def _inputs(self, pieces: Sequence[Waveform], **more: Any) -> dict[str, Any]:
         made = self.extractor(list(pieces), sampling_rate=SAMPLE_RATE, return_tensors="pt", **more)
@@ -141,14 +156,16 @@ class CtcRecogniser(Recogniser):
             return 1
         return size
 
-    def _recognise(self, pieces: Sequence[Waveform]) -> list[str]:
+    def _recognise(self, pieces: Sequence[Waveform]) -> tuple[list[str], list[bool]]:
+        cut = [False] * len(pieces)
         single = len(pieces) == 1
         inputs = self._inputs(pieces, **({} if single else {"padding": True, "return_attention_mask": True}))
         symbols = self.model(**inputs).logits.argmax(dim=-1).cpu()  # [B, T]
         if single:
-            return self.tokenizer.batch_decode(symbols)
+            return self.tokenizer.batch_decode(symbols), cut
         frames = self.model._get_feat_extract_output_lengths(torch.tensor([len(piece) for piece in pieces])).tolist()
-        return self.tokenizer.batch_decode([row[:count].tolist() for row, count in zip(symbols, frames, strict=True)])
+        rows = [row[:count].tolist() for row, count in zip(symbols, frames, strict=True)]
+        return self.tokenizer.batch_decode(rows), cut
 
 
 class WhisperRecogniser(Recogniser):
@@ -165,7 +182,32 @@ class WhisperRecogniser(Recogniser):
             raise UsageError(f"--chunk {self.options.chunk:g}: {self.where} takes at most {longest:g} s at once")
         model = self.source.model(transformers.AutoModelForSpeechSeq2Seq, config, also=("generation_config.json",))
         self.language = self._check_language(model.generation_config)
+        self.limit = self._set_limit(model)
         return model
+
+    def identity(self) -> dict[str, Any]:
+        """Return what transcripts depend on, see the base class; and the decoder's limit, where it is used."""
+        return super().identity() | ({} if self.names_limit else {"max_length": self.limit})
+
+    @property
+    def spoken(self) -> str | None:
+        """Code of the language of all transcripts; ``None``: not known."""
+        if not self.multilingual and self.model.config.vocab_size < MULTILINGUAL:
+            return "en"
+        return self.language
+
+    def _set_limit(self, model: Any) -> int:
+        """Limit transcripts to the model's own number of tokens, or the decoder's; ``transformers`` takes 20 tokens."""
+        generation = model.generation_config
+        most = int(model.config.max_target_positions)
+        named = self.source.values("generation_config.json")
+        older = self.source.values("config.json").get("max_length")  # models before 2023 have it there
+        self.names_limit = bool(named.get("max_new_tokens") or named.get("max_length") or older)
+        if named.get("max_new_tokens"):
+            return int(generation.max_new_tokens)
+        if not named.get("max_length"):
+            generation.max_length = min(int(older or most), most)
+        return int(generation.max_length)
 
     def _check_language(self, generation: Any) -> str | None:
         """Return the code of the requested language."""
@@ -189,17 +231,43 @@ class WhisperRecogniser(Recogniser):
             )
         return code
 
-    def _recognise(self, pieces: Sequence[Waveform]) -> list[str]:
+    def _recognise(self, pieces: Sequence[Waveform]) -> tuple[list[str], list[bool]]:
+        from transformers import StoppingCriteriaList
+
         options = {"task": "transcribe", "language": self.language} if self.multilingual else {}
+        ends = _Ends(self.model.generation_config.eos_token_id)
         with quiet():
             tokens = self.model.generate(
                 **self._inputs(pieces, return_attention_mask=True),
                 do_sample=False,
                 num_beams=1,
                 return_timestamps=False,
+                stopping_criteria=StoppingCriteriaList([ends]),
                 **options,
             )
-        return self.tokenizer.batch_decode(tokens.cpu(), skip_special_tokens=True)
+        return self.tokenizer.batch_decode(tokens.cpu(), skip_special_tokens=True), ends.missing
+
+
+class _Ends:
+    """Watch a generation for transcripts that the model itself ends; never stop it.
+
+    The tokens that ``generate`` returns do not tell: some versions of ``transformers`` drop the last end token.
+    """
+
+    def __init__(self, end: int | list[int]) -> None:
+        self.ends = torch.tensor([end] if isinstance(end, int) else list(end))
+        self.seen: torch.Tensor | None = None
+
+    def __call__(self, tokens: torch.Tensor, scores: Any, **options: Any) -> torch.Tensor:
+        """Note the rows ``[B]`` whose newest token ends them."""
+        now = torch.isin(tokens[:, -1], self.ends.to(tokens.device))
+        self.seen = now if self.seen is None else self.seen | now
+        return torch.zeros_like(now)
+
+    @property
+    def missing(self) -> list[bool]:
+        """For each row, whether it has no end."""
+        return [] if self.seen is None else (~self.seen).tolist()
 
 
 def load_recogniser(

@@ -21,9 +21,10 @@ from s3prl_emotion.files.versions import versions
 from s3prl_emotion.files.words import check_not_read
 from s3prl_emotion.transcribe.asr import CHUNK, Recogniser, RecogniserOptions, load_recogniser
 from s3prl_emotion.transcribe.record import Record, check_record, open_record
-from s3prl_emotion.transcribe.scoring import word_error_rate
+from s3prl_emotion.transcribe.scoring import Normaliser, normaliser_of, word_error_rate
 
 logger = logging.getLogger(__name__)
+MOST_NAMED = 5  # utterances with cut transcripts
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -63,12 +64,14 @@ def run(args: Namespace) -> int:
     with open_record(args.output, recogniser.identity() | {"root": root}, args.overwrite) as record:
         missing = [item for item in utterances if item.name not in record.texts]
         _transcribe(recogniser, missing, record)
-        wer = _word_error_rate(utterances, record.texts)
+        normaliser = normaliser_of(recogniser.spoken, recogniser.source.values("normalizer.json"))
+        wer = _word_error_rate(utterances, record.texts, normaliser)
         if not record.is_finished:
-            record.finish(_about(recogniser, args) | {"wer": wer})
+            score = {"wer": wer, "wer_normaliser": None if wer is None else normaliser.name}
+            record.finish(_about(recogniser, args) | score)
     say(f"{args.output}: {len(utterances)} utterances, {len(missing)} recognised now", about=args.output)
     if wer is not None:
-        say(f"word error rate against the table's Text: {100 * wer:.2f} %", about=args.output)
+        say(f"word error rate against the table's Text: {100 * wer:.2f} % ({normaliser.name})", about=args.output)
     return 0
 
 
@@ -78,20 +81,28 @@ def _transcribe(recogniser: Recogniser, utterances: Sequence[Utterance], record:
     order = sorted(range(len(utterances)), key=lambda index: (-seconds[index], index))
     size = recogniser.batch_size
     with progress(name="transcribe", unit="s of audio", total=round(sum(seconds)), hidden=not order) as bar:
-        done = 0.0
+        done, cut = 0.0, 0
         for start in range(0, len(order), size):
             batch = order[start : start + size]
             texts = recogniser.transcribe([load_audio(utterances[index].path) for index in batch])
+            for index in recogniser.cut[: max(0, MOST_NAMED - cut)]:
+                logger.warning(
+                    "%s: its transcript ends at the model's limit of %d tokens; words may be missing behind it",
+                    utterances[batch[index]].name, recogniser.limit,
+                )  # fmt: skip
+            cut += len(recogniser.cut)
             for index, text in zip(batch, texts, strict=True):
                 record.add(utterances[index].name, text)
                 done += seconds[index]
             bar.update(round(done) - bar.n)
+    if cut > MOST_NAMED:
+        logger.warning("%d transcripts end at the model's limit of %d tokens", cut, recogniser.limit)
 
 
-def _word_error_rate(utterances: Sequence[Utterance], texts: dict[str, str]) -> float | None:
+def _word_error_rate(utterances: Sequence[Utterance], texts: dict[str, str], normaliser: Normaliser) -> float | None:
     """Return the word error rate against the label table's texts, if it has any."""
     known = [item for item in utterances if item.text is not None]
-    return word_error_rate([item.text or "" for item in known], [texts[item.name] for item in known])
+    return word_error_rate([item.text or "" for item in known], [texts[item.name] for item in known], normaliser)
 
 
 def _about(recogniser: Recogniser, args: Namespace) -> dict[str, Any]:

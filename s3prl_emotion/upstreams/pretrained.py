@@ -60,6 +60,17 @@ class Pretrained:
         check_sizes(config.to_dict(), self.where)
         return config
 
+    def values(self, name: str) -> dict[str, Any]:
+        """Return what a small JSON file of the model says; nothing if the model has no such file."""
+        path = Path(self.location) / name if self.local else cached(self.location, name, self.hub["revision"])
+        if path is None or not path.is_file():
+            return {}
+        try:
+            values = json.loads(path.read_text(encoding="utf-8"))
+        except (ValueError, RecursionError) as error:
+            raise UsageError(f"{self.where}: {name} is not readable as JSON: {_line(error)}") from error
+        return values if isinstance(values, dict) else {}
+
     def tokenizer(self) -> Any:
         """Read the model's tokenizer.
 

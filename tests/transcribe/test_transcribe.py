@@ -40,7 +40,8 @@ from tiny_text_models import (
 
 import s3prl_emotion.cli
 from s3prl_emotion.errors import EmotionError, UsageError
-from s3prl_emotion.transcribe import record, scoring
+from s3prl_emotion.transcribe import asr, record, scoring
+from s3prl_emotion.transcribe import command as transcribe_command
 from s3prl_emotion.transcribe.asr import Recogniser, RecogniserOptions, load_recogniser
 from s3prl_emotion.transcribe.record import open_record
 from s3prl_emotion.transcribe.windows import windows
@@ -449,6 +450,76 @@ def dies_after(monkeypatch: pytest.MonkeyPatch) -> Callable[[int | None], None]:
     return lambda count: left.__setitem__(0, -1 if count is None else count)
 
 
+# --- limits of a transcript, and its score ---------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def endless(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Directory of a Whisper that never ends a transcript and whose files name no ``max_length``."""
+    folder = save_tiny_speller(tmp_path_factory.mktemp("endless") / "whisper", False, max_target_positions=40)
+    settings = json.loads((folder / "generation_config.json").read_text())
+    del settings["max_length"]
+    settings["suppress_tokens"] = [*settings["suppress_tokens"], settings["eos_token_id"]]
+    (folder / "generation_config.json").write_text(json.dumps(settings))
+    return folder
+
+
+def test_without_a_limit_of_its_own_a_model_gets_its_decoders(endless: Path, tmp_path: Path):
+    recogniser = load_recogniser(endless)
+    [text] = recogniser.transcribe(spoken(1.0))
+    assert recogniser.limit == recogniser.model.generation_config.max_length == 40
+    assert len(recogniser.tokenizer(text, add_special_tokens=False)["input_ids"]) > 20  # the limit of transformers
+    assert recogniser.cut == [0]
+    assert recogniser.identity()["max_length"] == 40
+    for file, most in (("config.json", {"max_length": 30}), ("generation_config.json", {"max_length": 25})):
+        own = Path(shutil.copytree(endless, tmp_path / file))
+        (own / file).write_text(json.dumps(json.loads((own / file).read_text()) | most))
+        named = load_recogniser(own)
+        assert named.limit == most["max_length"]
+        assert len(named.transcribe(spoken(1.0))[0]) < len(text)
+        assert named.cut == [0]
+        assert "max_length" not in named.identity()
+
+
+def test_a_transcript_that_the_model_ends_is_not_cut(folders: Folders):
+    watch = asr._Ends([2, 3])
+    for newest in ([5, 2, 4], [3, 2, 4], [2, 2, 4]):  # after its end a row is padded
+        assert not watch(torch.tensor([[1, token] for token in newest]), None).any()
+    assert watch.missing == [False, False, True]
+    ctc = load_recogniser(folders("Hubert base"))
+    ctc.transcribe(spoken(0.5))
+    assert (ctc.cut, ctc.limit) == ([], None)
+
+
+def test_cut_transcripts_are_warned_about(
+    suite: Suite,
+    few: TinyCorpus,
+    endless: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+):
+    monkeypatch.setattr(transcribe_command, "MOST_NAMED", 2)
+    suite("transcribe", "-k", endless, *of_corpus(few), "--batch_size", 4, "-o", "t.csv")
+    assert caplog.text.count("transcript ends at the model's limit of 40 tokens; words may be missing behind it") == 2
+    assert f"{FEW} transcripts end at the model's limit of 40 tokens" in caplog.text
+
+
+def test_english_is_scored_with_whispers_normaliser(folders: Folders):
+    pytest.importorskip("jiwer")
+    english, table = scoring.normaliser_of("en"), scoring.normaliser_of("en", {"colour": "color"})
+    said, heard = ["Mister Dashwood, it is twenty-five colour"], ["Mr. Dashwood, um, it's 25 color."]
+    assert scoring.word_error_rate(said, heard, english) == pytest.approx(1 / 6)
+    assert scoring.word_error_rate(said, heard, table) == 0
+    assert english.name == "Whisper's English normaliser, without its table of spellings"
+    assert table.name == "Whisper's English normaliser"
+    for language in (None, "de"):
+        assert scoring.normaliser_of(language) is scoring.PLAIN
+    assert load_recogniser(folders("whisper.en")).spoken == "en"
+    assert load_recogniser(folders("whisper")).spoken is None
+    assert load_recogniser(folders("whisper"), RecogniserOptions("German")).spoken == "de"
+    assert load_recogniser(folders("Hubert base")).spoken is None
+
+
 @pytest.mark.full
 @pytest.mark.parametrize("kind", ["Hubert large", "whisper"])
 def test_transcribing_a_corpus(kind: str, suite: Suite, graded_corpus: TinyGradedCorpus, folders: Folders):
@@ -465,12 +536,14 @@ def test_transcribing_a_corpus(kind: str, suite: Suite, graded_corpus: TinyGrade
         assert got[name] == plainly(folders(kind), samples, **generate)
     assert len(set(got.values())) > 5
     assert "Ünï.csv: 60 utterances, 60 recognised now" in done.out
-    wer = scoring.word_error_rate([table[name] for name in got], list(got.values()))
-    assert f"word error rate against the table's Text: {100 * (wer or 0):.2f} %" in done.out
+    normaliser = scoring.normaliser_of("en" if options else None)
+    wer = scoring.word_error_rate([table[name] for name in got], list(got.values()), normaliser)
+    assert f"word error rate against the table's Text: {100 * (wer or 0):.2f} % ({normaliser.name})" in done.out
     about = json.loads(Path("Ünï.csv.json").read_text())
     expected = load_recogniser(folders(kind), RecogniserOptions("en" if options else None)).identity()
     assert about["identity"] == expected | {"root": str(graded_corpus.root.resolve())}
     assert (about["model"], about["wer"], about["device"]) == (str(folders(kind)), wer, "cpu")
+    assert about["wer_normaliser"] == normaliser.name
     assert about["versions"]["transformers"] == transformers.__version__
     assert sorted(path.name for path in Path().iterdir()) == ["Ünï.csv", "Ünï.csv.json"]
 
