@@ -9,8 +9,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
-
 VARIABLE = "S3PRL_TRUST_UPSTREAM"  # of the environment: 1 is --trust_upstream for every process that inherits it
 SAFE_TORCH = (2, 6)  # from here on weights_only=True cannot be made to run code (CVE-2025-32434)
 
@@ -65,6 +63,8 @@ def unsafe_origin(path: str | os.PathLike[str]) -> str | None:
 
     Below torch 2.6 a crafted file can run code in spite of it, so only files of this user are safe there.
     """
+    import torch  # takes seconds, and nothing else here needs it
+
     if can_load_safely() or Path(path).stat().st_uid == os.getuid():
         return None
     return (
@@ -79,4 +79,6 @@ def can_load_safely() -> bool:
 
 
 def _torch_version() -> tuple[int, ...]:
+    import torch
+
     return tuple(int(number) for number in re.findall(r"\d+", torch.__version__)[:2])

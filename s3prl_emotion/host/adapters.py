@@ -13,19 +13,29 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, cast
 
 from s3prl_emotion.errors import UsageError, nearest
+from s3prl_emotion.files.folders import adapters_folder
+from s3prl_emotion.host.deferred import import_hub, indexed, taken
 from s3prl_emotion.host.plugins import Plugins
 
 NOT_UPSTREAMS = {"options"}  # public and callable in s3prl.hub, but no upstreams
 
 
+def add_suite_adapters() -> None:
+    """Make the suite's adapters attributes of ``s3prl.hub``, importable as ``s3prl.upstream.<adapter>``."""
+    import_hub(ADAPTERS.folders(adapters_folder()), ADAPTERS.register_folder)
+    package = importlib.import_module(ADAPTERS.parent)
+    if str(adapters_folder()) not in package.__path__:
+        package.__path__.append(str(adapters_folder()))
+
+
 def upstream_names() -> list[str]:
     """Return the upstreams that ``-u`` knows, sorted."""
     hub = importlib.import_module("s3prl.hub")
-    names = (name for name in dir(hub) if not name.startswith("_") and name not in NOT_UPSTREAMS)
-    return sorted(name for name in names if callable(getattr(hub, name)))
+    names = [name for name in dir(hub) if not name.startswith("_") and name not in NOT_UPSTREAMS]
+    return sorted(name for name in names if name in indexed() or callable(getattr(hub, name)))
 
 
 def find_upstream(name: str, flag: str = "-u") -> Callable[..., Any]:
@@ -38,11 +48,11 @@ def find_upstream(name: str, flag: str = "-u") -> Callable[..., Any]:
     Raises:
         UsageError: no such upstream; the message names the nearest ones and the adapters that failed to import
     """
-    known = upstream_names()
-    if name not in known:
-        raise UsageError(f"{flag} {name}: no such upstream{nearest(name, known)}{ADAPTERS.hint()}")
-    entry: Callable[..., Any] = getattr(importlib.import_module("s3prl.hub"), name)
-    return entry
+    is_public = not name.startswith("_") and name not in NOT_UPSTREAMS
+    entry: Any = getattr(importlib.import_module("s3prl.hub"), name, None) if is_public else None
+    if not callable(entry):
+        raise UsageError(f"{flag} {name}: no such upstream{nearest(name, upstream_names())}{ADAPTERS.hint()}")
+    return cast(Callable[..., Any], entry)
 
 
 def origin_of_upstream(name: str) -> Path:
@@ -59,8 +69,8 @@ def _add_upstreams(hubconf: ModuleType) -> list[str]:
     hub = importlib.import_module("s3prl.hub")
     entries = dict(_entries(hubconf))
     for name, entry in entries.items():
-        other = getattr(hub, name, entry)
-        if other is not entry:
+        other = taken(name)
+        if other not in (None, entry):
             raise UsageError(f"{hubconf.__file__}: upstream {name!r} exists already, from {_origin(other)}; rename it")
     for name, entry in entries.items():
         setattr(hub, name, entry)

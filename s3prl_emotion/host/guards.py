@@ -13,10 +13,11 @@ import importlib
 import os
 import pickle
 import sys
+from importlib.abc import MetaPathFinder
+from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
+from types import ModuleType
 from typing import Any
-
-import torch
 
 from s3prl_emotion.errors import CheckpointError
 from s3prl_emotion.files.trust import trusts_upstream, unsafe_origin
@@ -52,14 +53,33 @@ def guard() -> None:
     """Replace ``eval`` and ``torch.load`` for s3prl's upstreams; once per process."""
     if GUARDED:
         return
+    import torch
+
+    root = Path(_host_folder()).parent
+    sys.meta_path.insert(0, _Evaluating())
     for name, replacement in EVALUATING.items():
-        try:
-            vars(importlib.import_module(name))["eval"] = replacement
-        except ModuleNotFoundError:  # another version of s3prl
-            continue
-        GUARDED.append(f"{name}: eval reads literals alone")
+        if name in sys.modules:
+            vars(sys.modules[name])["eval"] = replacement
+        if root.joinpath(*name.split(".")).with_suffix(".py").is_file():  # other versions of s3prl lack some
+            GUARDED.append(f"{name}: eval reads literals alone")
     torch.load = _guarded(torch.load)
     GUARDED.append("torch.load: reads tensors and plain data alone where s3prl calls it")
+
+
+class _Evaluating(MetaPathFinder):
+    """Give the modules that evaluate strings their own ``eval`` ahead of their code, whenever they are imported."""
+
+    def find_spec(self, fullname: str, path: Any = None, target: Any = None) -> ModuleSpec | None:
+        spec = PathFinder.find_spec(fullname, path, target) if fullname in EVALUATING else None
+        if spec is not None and spec.loader is not None:
+            execute = spec.loader.exec_module
+
+            def guarded(module: ModuleType) -> None:
+                vars(module)["eval"] = EVALUATING[fullname]
+                execute(module)
+
+            vars(spec.loader)["exec_module"] = guarded
+        return spec
 
 
 def guard_task(name: str) -> None:
@@ -82,6 +102,8 @@ def _host_folder() -> str:
 
 def _guarded(load: Any) -> Any:
     """Return ``torch.load`` with ``weights_only=True`` for callers in s3prl."""
+    import torch
+
     root = _host_folder()
 
     @functools.wraps(load)

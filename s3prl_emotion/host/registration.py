@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from s3prl_emotion.files.folders import adapters_folder
-from s3prl_emotion.host.adapters import ADAPTERS
-from s3prl_emotion.host.deferred import import_hub
+from s3prl_emotion.host.adapters import ADAPTERS, add_suite_adapters
 from s3prl_emotion.host.guards import guard
 from s3prl_emotion.host.heads import HEADS, add_suite_heads
 from s3prl_emotion.host.patches import patch
@@ -23,10 +21,9 @@ def register() -> None:
     if _state["registered"]:
         return
     patch()
-    import_hub()
     guard()
     add_suite_heads()
-    ADAPTERS.register_folder(adapters_folder())
+    add_suite_adapters()
     ADAPTERS.register_entry_points()
     HEADS.register_entry_points()
     register_search_path()

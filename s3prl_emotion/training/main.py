@@ -23,6 +23,8 @@ from s3prl_emotion.files.terminal import make_log_visible
 from s3prl_emotion.files.words import check_words
 from s3prl_emotion.processes.ending import code_of, reason_of, tidy
 from s3prl_emotion.processes.parent import end_children_too, end_with_torchrun
+from s3prl_emotion.training.own_arguments import add_statistics_argument, add_trust_arguments
+from s3prl_emotion.training.quick_help import show_help
 
 logger = logging.getLogger(__name__)
 PROGRAM = "run_downstream.py"
@@ -90,6 +92,9 @@ def _end(error: BaseException, verbose: bool) -> int:
 
 
 def _run(arguments: list[str]) -> None:
+    if {"-h", "--help"} & set(arguments):
+        sys.argv = [sys.argv[0], *arguments]
+        show_help(partial(SuiteParser, ExitStack()))
     import torch  # slow imports; a broken installation must fail inside main
 
     host.mark_launched()
@@ -133,11 +138,6 @@ class SuiteParser(argparse.ArgumentParser):
 
     def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
         """Parse the command line and check all that can be checked before anything is loaded or written."""
-        from s3prl_emotion.training.argument_values import check_values
-        from s3prl_emotion.training.own_arguments import add_trust_arguments
-        from s3prl_emotion.training.preflight import check_arguments
-        from s3prl_emotion.training.statistics import add_statistics_argument
-
         self.add_argument(
             "--upstream_path",
             metavar="DIR",
@@ -178,6 +178,9 @@ class SuiteParser(argparse.ArgumentParser):
         if unknown:
             flags = [flag for action in self._actions for flag in action.option_strings]
             raise UsageError(f"unknown argument {unknown[0]!r}{nearest(unknown[0].split('=')[0], flags)}")
+        from s3prl_emotion.training.argument_values import check_values  # slow imports, which --help does not need
+        from s3prl_emotion.training.preflight import check_arguments
+
         check_values(parsed, self._actions)
         return check_arguments(parsed, given=self._given(parsed), held=self.held)
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from argparse import ArgumentParser, Namespace
 from collections.abc import Iterable
 
+from s3prl_emotion.recipe import ALWAYS, AUTO, NEVER
+
 TRUST_FLAGS = ("allow_other_upstream", "trust_upstream", "trust_checkpoint")  # never kept in a checkpoint
 NEVER_RESTORED = {
     *TRUST_FLAGS, "allow_seen", "auto_resume", "cache_dir", "downstream_path", "expdir", "expname", "feature_store",
@@ -61,4 +63,15 @@ def without_own(restored: Namespace) -> Namespace:
     kept = vars(restored).items()
     return Namespace(
         **{name: value for name, value in kept if name not in NEVER_RESTORED | (_own & RESTORED_UNLESS_GIVEN)}
+    )
+
+
+def add_statistics_argument(parser: ArgumentParser) -> None:
+    """Declare ``--statistics``."""
+    parser.add_argument(
+        "--statistics",
+        choices=(AUTO, ALWAYS, NEVER),
+        default=AUTO,
+        help="Read utterances' means over frames instead of frames, where the head needs nothing else: auto (default) "
+        "with --feature_store, always, or never",
     )

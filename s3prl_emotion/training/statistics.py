@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import shlex
-from argparse import ArgumentParser, Namespace
+from argparse import Namespace
 from typing import Any
 
 from s3prl_emotion.errors import StoreError, UsageError
@@ -14,17 +14,6 @@ from s3prl_emotion.store.means import FRAMES, MEANS, means_folders
 
 logger = logging.getLogger(__name__)
 KEY = "Statistics"  # of a checkpoint: what its training read
-
-
-def add_statistics_argument(parser: ArgumentParser) -> None:
-    """Declare ``--statistics``."""
-    parser.add_argument(
-        "--statistics",
-        choices=(AUTO, ALWAYS, NEVER),
-        default=AUTO,
-        help="Read utterances' means over frames instead of frames, where the head needs nothing else: auto (default) "
-        "with --feature_store, always, or never",
-    )
 
 
 def check_statistics(args: Namespace, effective: Namespace, config: dict[str, Any]) -> None:

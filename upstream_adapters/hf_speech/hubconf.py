@@ -42,6 +42,7 @@ _SHORTCUTS = {
     "hf_distil_whisper_medium_en": "distil-whisper/distil-medium.en",
     "hf_distil_whisper_small_en": "distil-whisper/distil-small.en",
 }
+__all__ = ["hf_speech_custom", "hf_speech_random", *_SHORTCUTS]  # shortcuts are made in a loop, below
 
 
 def hf_speech_custom(
