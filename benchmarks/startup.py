@@ -4,7 +4,7 @@ Compared are stock s3prl, patched only so that it imports, and the suite with al
 before; ``--help`` is compared with ``import torch`` too. Each is a process of its own, in turn; the last column is the
 time on the processor, which other load disturbs less.
 
-    python benchmarks/startup.py
+    python benchmarks/startup.py --checkout ../of_before
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import shutil
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 from common import ROOT, environment_of, parser_of, print_table, ratio, save_corpus
 from training_step import overrides
@@ -25,6 +26,7 @@ WAYS = ("ours", "all upstreams", "stock s3prl")
 def main() -> None:
     """Print the seconds of each start, and ratios."""
     parser = parser_of(__doc__, repeats=5, folder=True)
+    parser.add_argument("--checkout", type=Path, help="another version of the suite, whose first step is timed as well")
     args = parser.parse_args()
     corpus, exp = save_corpus(args.folder / "startup", 8), args.folder / "startup" / "exp"
     common = ["-m", "train", "--device", "cpu", "-u", "fbank_no_cmvn", "-v", "fold1", "-p", str(exp)]
@@ -36,7 +38,8 @@ def main() -> None:
     commands = {("import torch", "import torch"): ["import torch"]}
     for way in WAYS:
         commands["--help", way] = [way, "--help"]
-    for way in WAYS[:2]:
+    others = [] if args.checkout is None else [str(args.checkout.resolve())]
+    for way in (*WAYS[:2], *others):
         commands["first step, demo", way] = [way, *demo]
     commands["first step, SUPERB's lists", "ours"] = ["ours", *common, *head]
     commands["first step, SUPERB's lists", "stock s3prl"] = ["stock s3prl", *common, *task]
@@ -93,9 +96,11 @@ def _start(way: str, words: list[str]) -> None:
 
         s3prl_emotion.register()
         vars(sys.modules["s3prl.hub"])
-    from s3prl_emotion.run_downstream import main
+    if os.path.isdir(way):
+        sys.path.insert(0, way)
+    from s3prl_emotion.run_downstream import command
 
-    sys.exit(main())
+    command()
 
 
 def _end_at_first_step() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from typing import NoReturn
 
+from s3prl_emotion.processes.collection import own_process
 from s3prl_emotion.training.main import main
 
 __all__ = ["command", "main"]
@@ -12,6 +13,7 @@ __all__ = ["command", "main"]
 
 def command() -> NoReturn:
     """Run the installed ``run_downstream.py`` and exit with its code."""
+    own_process()
     code = main()
     from s3prl_emotion.distributed import leave
 

@@ -1,4 +1,4 @@
-"""Import the upstreams of ``s3prl.hub`` when they are asked for: importing all of them takes seconds."""
+"""Import what s3prl imports ahead, but few runs need, when it is used: upstreams, and Hugging Face's client."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import importlib
 import importlib.util
 import sys
 from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
 from threading import RLock
 from types import ModuleType
@@ -49,6 +50,25 @@ def import_hub(adapters: Iterable[Path], add_adapter: Callable[[Path], Any]) -> 
         setattr(hub, name, value)
     sys.modules[HUB] = hub
     vars(importlib.import_module("s3prl"))["hub"] = hub
+
+
+def import_script() -> tuple[ModuleType, ModuleType]:
+    """Import s3prl's ``run_downstream`` and its runner without Hugging Face's client, which only uploads use.
+
+    Returns:
+        both modules
+    """
+    client = importlib.import_module("huggingface_hub")
+    waits = "huggingface_hub.hf_api" not in sys.modules
+    if waits:
+        vars(client)["HfApi"] = _builder("huggingface_hub", "HfApi")
+    try:
+        names = ("s3prl.run_downstream", "s3prl.downstream.runner")
+        script, runner = [importlib.import_module(name) for name in names]
+    finally:
+        if waits:  # whoever imports it itself gets the real one
+            del vars(client)["HfApi"]
+    return script, runner
 
 
 def taken(name: str) -> Any:
@@ -106,12 +126,16 @@ class LazyHub(ModuleType):
         upstreams = [name for name, home in self._index.modules.items() if home == module]
         for name in upstreams:  # it is on its way: an adapter's names are checked against the others
             del self._index.modules[name]
-        if module in self._adapters:
-            self._add_adapter(self._adapters[module])
-            return
-        hubconf = importlib.import_module(module)
-        for name in upstreams:
-            setattr(self, name, getattr(hubconf, name))
+        try:
+            if module in self._adapters:
+                self._add_adapter(self._adapters[module])
+                return
+            hubconf = importlib.import_module(module)
+            for name in filter(partial(hasattr, hubconf), upstreams):  # another name for one is found with all
+                setattr(self, name, getattr(hubconf, name))
+        except BaseException:  # whoever asks again is told again
+            self._index.modules.update(dict.fromkeys(upstreams, module))
+            raise
 
     def _import_all(self) -> None:
         """Import all of s3prl's upstreams, as its own hub does, and all adapters."""
@@ -123,7 +147,7 @@ class LazyHub(ModuleType):
             waiting = [name for name in SLOW if name not in sys.modules]
             for name in waiting:
                 stand_in = ModuleType(name)
-                vars(stand_in)["UpstreamExpert"] = _builder(name)
+                vars(stand_in)["UpstreamExpert"] = _builder(name, "UpstreamExpert")
                 sys.modules[name] = stand_in
             try:
                 self.__spec__.loader.exec_module(self)  # type: ignore[union-attr]
@@ -139,8 +163,10 @@ class LazyHub(ModuleType):
                 self._add_adapter(folder)
 
 
-def _builder(name: str) -> Any:
+def _builder(module: str, name: str) -> Any:
+    """Return a function that imports a class when it is called, and builds an object of it."""
+
     def build(*args: Any, **options: Any) -> Any:
-        return importlib.import_module(name).UpstreamExpert(*args, **options)
+        return getattr(importlib.import_module(module), name)(*args, **options)
 
     return build

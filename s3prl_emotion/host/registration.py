@@ -8,7 +8,18 @@ from s3prl_emotion.host.heads import HEADS, add_suite_heads
 from s3prl_emotion.host.patches import patch
 
 LAUNCHER_HINT = "s3prl-emotion's own run_downstream.py has both"
-_state = {"launched": False, "registered": False}
+_state = {"launched": False, "registered": False, "own": False}
+
+
+def register_own() -> None:
+    """Patch and guard the host, then add the suite's own heads and adapters; once per process."""
+    if _state["own"]:
+        return
+    patch()
+    guard()
+    add_suite_heads()
+    add_suite_adapters()
+    _state["own"] = True
 
 
 def register() -> None:
@@ -20,10 +31,7 @@ def register() -> None:
     """
     if _state["registered"]:
         return
-    patch()
-    guard()
-    add_suite_heads()
-    add_suite_adapters()
+    register_own()
     ADAPTERS.register_entry_points()
     HEADS.register_entry_points()
     register_search_path()

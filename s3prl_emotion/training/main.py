@@ -21,6 +21,7 @@ from s3prl_emotion.errors import EmotionError, UsageError, is_out_of_memory, nea
 from s3prl_emotion.files.locks import keep_from_children
 from s3prl_emotion.files.terminal import make_log_visible
 from s3prl_emotion.files.words import check_words
+from s3prl_emotion.processes.collection import collection
 from s3prl_emotion.processes.ending import code_of, reason_of, tidy
 from s3prl_emotion.processes.parent import end_children_too, end_with_torchrun
 from s3prl_emotion.training.own_arguments import add_statistics_argument, add_trust_arguments
@@ -95,13 +96,16 @@ def _run(arguments: list[str]) -> None:
     if {"-h", "--help"} & set(arguments):
         sys.argv = [sys.argv[0], *arguments]
         show_help(partial(SuiteParser, ExitStack()))
+    with collection(False):  # the runner switches it on again
+        _start(arguments)
+
+
+def _start(arguments: list[str]) -> None:
     import torch  # slow imports; a broken installation must fail inside main
 
     host.mark_launched()
     host.register()
-    import s3prl.downstream.runner as host_runner
-    import s3prl.run_downstream as script
-
+    script, host_runner = host.import_script()
     from s3prl_emotion.recipe import override
     from s3prl_emotion.training.runner import SuiteRunner
 

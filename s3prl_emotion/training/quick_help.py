@@ -43,7 +43,7 @@ def show_help(make_parser: Callable[..., Any]) -> None:
         code = compile(ast.Module([*body], []), str(script), "exec")
         function = next(constant for constant in code.co_consts if isinstance(constant, CodeType))
         FunctionType(function, names)()
-    except NameError:  # it needs more of its module
+    except (NameError, AttributeError):  # it needs more of its module, or of the hub
         return
 
 

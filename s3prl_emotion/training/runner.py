@@ -25,6 +25,7 @@ from s3prl_emotion.experts.heads import is_emotion_head
 from s3prl_emotion.files.checkpoint import load_checkpoint
 from s3prl_emotion.files.fit import load_weights
 from s3prl_emotion.loading.means import MeanRows
+from s3prl_emotion.processes.collection import collection
 from s3prl_emotion.recipe import EVALUATED_SPLITS
 from s3prl_emotion.rng import own_seed, seed_everything
 from s3prl_emotion.store.means import FRAMES, MEANS
@@ -133,7 +134,8 @@ class SuiteRunner(Runner):
         return entry
 
     def _get_optimizer(self, model_params: Any) -> Any:
-        return self._built("optimizer", super()._get_optimizer, model_params)
+        with collection(False):  # the first optimizer imports more of torch
+            return self._built("optimizer", super()._get_optimizer, model_params)
 
     def _get_scheduler(self, optimizer: Any) -> Any:
         return self._built("scheduler", super()._get_scheduler, optimizer)
@@ -208,6 +210,7 @@ class SuiteRunner(Runner):
 
     # --- the three modes -------------------------------------------------------------------------------------------
 
+    @collection(True)
     def train(self) -> None:
         """``-m train``: train, then evaluate the best checkpoint, whose predictions are kept."""
         with _no_empty_experiment(Path(self.args.expdir)):
@@ -223,6 +226,7 @@ class SuiteRunner(Runner):
         if not self.host_order:
             self._evaluate_best()
 
+    @collection(True)
     def evaluate(self, split: str | None = None, logger: Any = None, global_step: int = 0) -> list[str]:
         """``-m evaluate``, and the evaluations during training.
 
@@ -245,6 +249,7 @@ class SuiteRunner(Runner):
             print_summary(self.downstream.model, [self.args.evaluate_split])
         return []
 
+    @collection(True)
     def inference(self) -> None:
         """``-m inference``: print what the head predicts for one file."""
         path = Path(self.args.evaluate_split)

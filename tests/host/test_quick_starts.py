@@ -76,6 +76,15 @@ def test_only_the_upstream_that_is_asked_for_is_imported(hub: LazyHub) -> None:
     assert not hub._is_full
 
 
+def test_an_upstream_that_cannot_be_imported_stays_known(hub: LazyHub) -> None:
+    hub._index.modules["broken"] = "s3prl.upstream.no_such_upstream.hubconf"
+    for _ in range(2):
+        with pytest.raises(ModuleNotFoundError, match="no_such_upstream"):
+            hub.broken  # noqa: B018
+    assert "broken" in dir(hub)
+    assert not hub._is_full
+
+
 def test_clashes_are_found_by_the_index(hub: LazyHub, tmp_path: Path) -> None:
     place = tmp_path / "quick_clash"
     place.mkdir()
@@ -175,3 +184,17 @@ def test_help_imports_neither_torch_nor_s3prl(run: Run, tmp_path: Path, monkeypa
     assert "'quick_plugin'" in whole
     flags = {line.split()[0] for line in shown.splitlines() if line.startswith("  -")}
     assert flags == {line.split()[0] for line in whole.splitlines() if line.startswith("  -")}
+
+
+def test_the_hubs_client_waits_until_it_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    host.register()
+    import huggingface_hub
+
+    for name in ("huggingface_hub.hf_api", "s3prl.run_downstream", "s3prl.downstream.runner"):
+        monkeypatch.delitem(sys.modules, name, raising=False)
+    monkeypatch.delitem(vars(huggingface_hub), "HfApi", raising=False)
+    script, runner = host.import_script()
+    assert "huggingface_hub.hf_api" not in sys.modules
+    assert "HfApi" not in vars(huggingface_hub)
+    monkeypatch.setattr(huggingface_hub, "HfApi", lambda token: token, raising=False)
+    assert script.HfApi(token="mine") == runner.HfApi(token="mine") == "mine"
