@@ -62,6 +62,7 @@ benchmark: $(VENV)/.installed-test
 	$(BIN)/python benchmarks/superb.py --size base
 	$(BIN)/python benchmarks/store.py
 	$(BIN)/python benchmarks/startup.py
+	$(BIN)/python benchmarks/matrix.py --demo
 	$(BIN)/python benchmarks/extraction.py --size base
 	$(BIN)/python benchmarks/cold_run.py --upstream fbank
 	$(BIN)/python benchmarks/training_step.py --size base

@@ -6,6 +6,11 @@ extrapolated. Evaluation is left out on both sides, where stock would need a pas
 utterance, and the suite only the store.
 
     python benchmarks/matrix.py --size base
+
+With ``--demo``, time the 16 runs of ``recipes/demo/matrix.yaml`` instead, each way in a process of its own: warm, with
+``--isolate``, and by the benchmark of another checkout, if one is named. Their results must be equal to the bit.
+
+    python benchmarks/matrix.py --demo --checkout ../of_before
 """
 
 from __future__ import annotations
@@ -15,9 +20,11 @@ import statistics
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
-from common import SIZES, environment_of, parser_of, save_corpus, save_model, timed_run
+from common import ROOT, SIZES, environment_of, parser_of, save_corpus, save_model, timed_run
 from training_step import FIRST, STEP_UTTERANCES, stock_words, suite_words
 
 POOLINGS = ("mean", "mean_std", "corr", "corr_attn")
@@ -29,7 +36,12 @@ def main() -> None:
     parser = parser_of(__doc__, folder=True)
     parser.add_argument("--size", choices=list(SIZES), default="base")
     parser.add_argument("--steps", type=int, default=5, help="timed steps of stock s3prl")
+    parser.add_argument("--demo", action="store_true", help="time the demo matrix, with and without --isolate")
+    parser.add_argument("--checkout", type=Path, help="with --demo: another version of the suite, to time as well")
     args = parser.parse_args()
+    if args.demo:
+        demo(args.folder / "demo-matrix", args.checkout, args.threads)
+        return
     model, corpus = save_model(args.folder, args.size), save_corpus(args.folder)
     common = ["-m", "train", "--device", "cpu", "-k", str(model)]
     utterance, store = extraction(args.folder, corpus, model, args.threads)
@@ -59,6 +71,62 @@ def main() -> None:
     for name, (folds, heads) in growth.items():
         runs = folds * heads * STEPS / 3600
         print(f"{name}: {runs * statistics.mean(step.values()):.1f} h, stock {runs * stock:.0f} h")
+
+
+def demo(folder: Path, checkout: Path | None, threads: int) -> None:
+    """Print the seconds of the demo matrix in each way, and compare the results."""
+    from s3prl_emotion.corpora.demo import demo_corpus
+
+    demo_corpus()  # made once for all ways
+    matrix = ["recipes/demo/matrix.yaml", "--device", "cpu"]
+    ways = {"warm": (ROOT, matrix), "--isolate": (ROOT, [*matrix, "--isolate"])}
+    if checkout is not None:
+        ways[str(checkout)] = (checkout.resolve(), matrix)
+    seconds = {}
+    for number, (way, (root, words)) in enumerate(ways.items()):
+        out = folder / str(number)
+        shutil.rmtree(out, ignore_errors=True)
+        command = [sys.executable, "-m", "s3prl_emotion", "benchmark", *words, "--out", str(out)]
+        begun = time.perf_counter()
+        done = subprocess.run(
+            command, cwd=root, env={**environment_of(threads), "PYTHONPATH": str(root)}, capture_output=True, text=True
+        )
+        seconds[way] = time.perf_counter() - begun
+        if done.returncode:
+            sys.exit(f"{way}: {done.stdout[-2000:]}{done.stderr[-2000:]}")
+        print(f"{way:24}{seconds[way]:8.1f} s, {seconds[way] / seconds['warm']:.2f} of warm")
+    differing = [place for place in _results(folder / "0") if not _equal(folder / "0" / place, folder / "1" / place)]
+    print(f"results of warm runs and of --isolate: {differing or 'equal to the bit'}")
+
+
+def _results(folder: Path) -> list[Path]:
+    """Return the predictions and the best weights of all runs."""
+    paths = [*folder.rglob("*_predictions.csv"), *folder.rglob("dev-best.ckpt")]
+    return sorted(path.relative_to(folder) for path in paths)
+
+
+def _equal(one: Path, other: Path) -> bool:
+    if one.suffix != ".ckpt":
+        return one.read_bytes() == other.read_bytes()
+    import torch
+
+    from s3prl_emotion.files.checkpoint import load_checkpoint
+
+    heads = [dict(_tensors(load_checkpoint(path)["Downstream"])) for path in (one, other)]
+    return heads[0].keys() == heads[1].keys() and all(
+        torch.equal(value, heads[1][key]) for key, value in heads[0].items()
+    )
+
+
+def _tensors(value: Any, name: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield the tensors of nested mappings, by their places."""
+    import torch
+
+    if isinstance(value, torch.Tensor):
+        yield name, value
+    elif isinstance(value, dict):
+        for key, part in value.items():
+            yield from _tensors(part, f"{name}.{key}")
 
 
 def extraction(folder: Path, corpus: Path, model: Path, threads: int) -> tuple[float, Path]:

@@ -6,7 +6,7 @@ through a store that the test holds, as torchrun's agent does.
 
 from __future__ import annotations
 
-import importlib
+import gc
 import multiprocessing
 import os
 import pickle
@@ -28,16 +28,12 @@ if WARM in os.environ:  # in the fork server: what its children would import
     import torch
 
     from s3prl_emotion import host
+    from s3prl_emotion.training import warm
 
     torch.set_num_threads(1)
     host.register()
-    for name in (
-        "s3prl.run_downstream",
-        "sklearn.metrics",
-        "s3prl_emotion.training.preflight",
-        "s3prl_emotion.training.runner",
-    ):
-        importlib.import_module(name)
+    warm.import_all(["fbank_no_cmvn"])
+    gc.freeze()  # else the first collection of each child copies all pages
 
 
 @dataclass(frozen=True)

@@ -25,6 +25,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     add("--ray-address", metavar="HOST:PORT", help="a running Ray cluster, or auto (default: start one)")
     add("--retries", type=int, default=1, metavar="N", help="how often a failed run is tried again (default: 1)")
     add("--retry_failed", action="store_true", help="also repeat runs given up, or with a damaged dev-best.ckpt")
+    add("--isolate", action="store_true", help="start each run in a fresh interpreter, which takes seconds more")
     add("--trust_upstream", action="store_true", help="load upstreams' files even if they are pickles, as in a run")
     add("--allow_seen", action="store_true", help="test runs also on what they were trained on; results then say so")
     add("--dry-run", action="store_true", help="list the runs, and predict the store's size and the time; run nothing")
@@ -51,7 +52,7 @@ def _run(args: Namespace) -> int:
         return 0
     if args.no_measure:
         raise UsageError("--no_measure needs --dry-run")
-    options = {name: getattr(args, name) for name in ("executor", "ray_address", "retries", "retry_failed")}
+    options = {name: getattr(args, name) for name in ("executor", "ray_address", "retries", "retry_failed", "isolate")}
     summary = run_matrix(plan, args.jobs, args.device, **options)
     for name, choice in summary.choices.items():
         scores = ", ".join(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import errno
+import logging
 import os
 import re
 import signal
@@ -11,17 +12,22 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
+from typing import IO
 
 from s3prl_emotion.errors import TrainingError
 from s3prl_emotion.files.folders import PACKAGE
 from s3prl_emotion.files.locks import INHERITED, locked
 from s3prl_emotion.files.outputs import check_regular
 from s3prl_emotion.processes import parent
+from s3prl_emotion.processes.commands import Command, CommandServer, RefusedError
 from s3prl_emotion.processes.ending import BASE, SIGNALS
 
+logger = logging.getLogger(__name__)
+WARM = "s3prl_emotion.training.warm"  # imports what runs need, in the server that forks them
 OWN = {"s3prl-emotion": "s3prl_emotion", "run_downstream.py": "s3prl_emotion.run_downstream"}
 ERROR = re.compile(r"^\S+: error: (.*)$")
 TAIL = 20_000  # bytes of a log that are searched for the error
@@ -29,6 +35,9 @@ SECONDS_TO_END = 20.0  # for all processes together, to save their checkpoints a
 ENDED = {BASE + number: "Ctrl-C" if number == signal.SIGINT else number.name for number in SIGNALS}  # by exit code
 POLL = 0.1  # s
 FULL = (errno.ENOSPC, errno.EDQUOT)
+
+
+_Process = subprocess.Popen[bytes] | Command
 
 
 class InterruptedRunError(TrainingError):
@@ -45,9 +54,18 @@ class Processes:
     Args:
         threads: number of computing threads of each; ``None``: the process decides
         folder: their working directory; ``None``: this process's
+        isolate: start each of the suite's own commands in a fresh interpreter; else it is forked, on Linux, from a
+            server that has imported what runs need
+        upstreams: whose code that server imports too
     """
 
-    def __init__(self, threads: int | None = None, folder: str | None = None) -> None:
+    def __init__(
+        self,
+        threads: int | None = None,
+        folder: str | None = None,
+        isolate: bool = False,
+        upstreams: Sequence[str] = (),
+    ) -> None:
         self.folder = folder
         self.kept: tuple[int, ...] = ()
         self.environment = {"TQDM_MININTERVAL": "10", **os.environ}  # s; other libraries' bars would fill the log
@@ -57,7 +75,10 @@ class Processes:
             self.environment.setdefault("OMP_NUM_THREADS", str(threads))
         self.stopped = threading.Event()
         self._lock = threading.Lock()
-        self._alive: set[subprocess.Popen[bytes]] = set()
+        self._alive: set[_Process] = set()
+        self._warned: set[str] = set()
+        is_warm = not isolate and sys.platform == "linux"  # elsewhere, system libraries may not survive a fork
+        self.server = CommandServer(WARM, self.environment, upstreams) if is_warm else None
 
     def variant(self, kept: Sequence[int] = (), environment: Mapping[str, str] | None = None) -> Processes:
         """Return a copy with more environment variables, and with files that stay open in the processes.
@@ -109,19 +130,13 @@ class Processes:
             InterruptedRunError: it was ended from outside, or the benchmark is ending
             FullDiskError: it failed because the disk or a quota is full
         """
-        words = _as_installed(command)
         log.parent.mkdir(parents=True, exist_ok=True)
         check_regular(log, TrainingError)
         with log.open("ab") as file:
             file.write(f"$ {' '.join(command)}\n".encode())
             file.flush()
             begin = file.tell()
-            process = self._start(words, file)
-        try:
-            code = process.wait()
-        finally:
-            with self._lock:
-                self._alive.discard(process)
+            code = self._code_of(command, file)
         if code < 0 or code in ENDED:
             raise InterruptedRunError(f"ended from outside, by {ENDED.get(code, f'signal {-code}')} (log: {log})")
         if code and self.stopped.is_set():
@@ -129,6 +144,11 @@ class Processes:
         if code:
             message = f"{last_error(log, begin) or f'exit code {code}'} (log: {log})"
             raise FullDiskError(message) if is_full_disk(message) else TrainingError(message)
+
+    def close(self) -> None:
+        """End the server of commands, once no command runs any more."""
+        if self.server is not None:
+            self.server.close()
 
     def stop(self) -> None:
         """End all processes, which save their checkpoints, and start no new ones."""
@@ -143,24 +163,49 @@ class Processes:
                 process.wait(max(0.0, deadline - time.monotonic()))
             except subprocess.TimeoutExpired:
                 process.kill()
+            except RefusedError:  # it was never started
+                continue
 
-    def _start(self, words: list[str], log: object) -> subprocess.Popen[bytes]:
-        child = [sys.executable, "-I", "-S", str(parent.__file__), str(os.getpid()), *words]
-        environment = {**self.environment, INHERITED: " ".join(map(str, self.kept))}
+    def _code_of(self, command: Sequence[str], log: IO[bytes]) -> int:
+        """Run a command, in a fresh interpreter where the server forks none, and return its exit code."""
+        if self.server is not None and command[0] in OWN:
+            try:
+                return self._waited(partial(self._fork, self.server, command, log))
+            except RefusedError as error:
+                if str(error) not in self._warned:
+                    logger.warning("runs start in fresh interpreters, which takes seconds for each: %s", error)
+                self._warned.add(str(error))
+        return self._waited(partial(self._start, _as_installed(command), log))
+
+    def _waited(self, start: Callable[[], _Process]) -> int:
+        """Start a process, unless the benchmark is ending, and wait for its end."""
         with self._lock:
             if self.stopped.is_set():
                 raise InterruptedRunError("not started: the benchmark is ending")
-            process = subprocess.Popen(
-                child,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                env=environment,  # type: ignore[call-overload]
-                cwd=self.folder,
-                pass_fds=self.kept,
-            )
+            process = start()
             self._alive.add(process)
-        return process
+        try:
+            return process.wait()
+        finally:
+            with self._lock:
+                self._alive.discard(process)
+
+    def _fork(self, server: CommandServer, command: Sequence[str], log: IO[bytes]) -> Command:
+        folder = self.folder or os.getcwd()
+        return server.start(
+            OWN[command[0]], command[1:], log.fileno(), folder, self.environment, (INHERITED, self.kept)
+        )
+
+    def _start(self, words: list[str], log: IO[bytes]) -> subprocess.Popen[bytes]:
+        return subprocess.Popen(
+            [sys.executable, "-I", "-S", str(parent.__file__), str(os.getpid()), *words],
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            env={**self.environment, INHERITED: " ".join(map(str, self.kept))},
+            cwd=self.folder,
+            pass_fds=self.kept,
+        )
 
 
 def is_full_disk(error: BaseException | str) -> bool:

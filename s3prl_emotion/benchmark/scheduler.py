@@ -59,6 +59,8 @@ class Execution:
         retries: how often a failed run is tried again
         retry_failed: whether to try again the runs that had failed too often before, and finished ones whose best
             checkpoint is damaged
+        isolate: start each of a run's commands in a fresh interpreter; else they are forked from a process that has
+            imported what runs need
     """
 
     executor: str = "local"
@@ -67,6 +69,7 @@ class Execution:
     ray_address: str | None = None
     retries: int = RETRIES
     retry_failed: bool = False
+    isolate: bool = False
 
 
 def run_matrix(
@@ -135,10 +138,11 @@ def _executor(plan: Plan, session: str, how: Execution) -> Executor:
     if how.executor == "ray":
         from s3prl_emotion.benchmark.executors.ray_cluster import RayExecutor
 
-        return RayExecutor(plan, session, how.device, how.ray_address, how.jobs)
+        return RayExecutor(plan, session, how.device, how.ray_address, how.jobs, how.isolate)
     from s3prl_emotion.benchmark.executors.local import LocalExecutor
 
-    return LocalExecutor(how.jobs or 1, session, how.device)
+    upstreams = sorted(filter(None, {run.upstream_flag("-u") for run in plan.runs}))
+    return LocalExecutor(how.jobs or 1, session, how.device, how.isolate, upstreams)
 
 
 class _Work:

@@ -9,24 +9,21 @@ from __future__ import annotations
 
 import importlib
 import io
-import json
 import logging
 import os
 import pickle
 import signal
 import socket
-import struct
 import sys
 import time
 import traceback
-from collections.abc import Sequence
 from contextlib import suppress
 from multiprocessing.connection import Connection
 from typing import Any, NamedTuple
 
 from s3prl_emotion.processes.parent import end_with_parent
+from s3prl_emotion.processes.wire import receive, send
 
-LENGTH = struct.Struct("!I")
 SECONDS_TO_REPORT = 5.0  # for a process whose connection is closed already
 SECONDS_TO_END = 2.0  # for a process that is in the midst of a batch when the training process ends
 
@@ -50,35 +47,6 @@ class Answer(NamedTuple):
     """what the dataset wants the training process to know; see :class:`~s3prl_emotion.processes.loaders.Loader`"""
     records: list[tuple[str, int, str]]
     """log records: logger, level, message"""
-
-
-def send(end: socket.socket, message: Any, descriptors: Sequence[int] = ()) -> None:
-    """Send a JSON message, and descriptors with it."""
-    content = json.dumps(message).encode()
-    content = LENGTH.pack(len(content)) + content
-    sent = socket.send_fds(end, [content], list(descriptors))
-    end.sendall(content[sent:])
-
-
-def receive(end: socket.socket) -> tuple[Any, list[int]]:
-    """Receive a message of :func:`send`.
-
-    Raises:
-        EOFError: the other side has ended
-    """
-    head, descriptors, _, _ = socket.recv_fds(end, LENGTH.size, 1)
-    head += _exactly(end, LENGTH.size - len(head))
-    return json.loads(_exactly(end, LENGTH.unpack(head)[0])), descriptors
-
-
-def _exactly(end: socket.socket, count: int) -> bytes:
-    content = b""
-    while len(content) < count:
-        part = end.recv(count - len(content))
-        if not part:
-            raise EOFError
-        content += part
-    return content
 
 
 def main(descriptor: int) -> None:

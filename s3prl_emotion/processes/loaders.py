@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import itertools
-import json
 import logging
 import os
 import pickle
@@ -25,17 +24,14 @@ import torch
 from torch.utils.data import DataLoader
 
 from s3prl_emotion.errors import LoaderError
-from s3prl_emotion.processes.loader_server import Answer, Request, pickled, receive, send
+from s3prl_emotion.processes.loader_server import Answer, Request, pickled
+from s3prl_emotion.processes.wire import receive, send, start_server
 
 AHEAD = 2  # batches that each process loads ahead
 TIMEOUT = 1800  # s that a process may take for one batch
 SMALL = 1 << 14  # bytes; a larger message is sent only to a process that waits for it, else both might wait to send
+SERVER = "s3prl_emotion.processes.loader_server"
 MOST_PENDING = 64  # requests to a process; others are answered first
-START = (
-    "import json, sys; sys.path[:] = json.loads(sys.argv[2]); from s3prl_emotion.processes.loader_server import main; "
-    "main(int(sys.argv[1]))"
-)
-LEFT_TO_THIS_PROCESS = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP}  # though sent to the whole process group
 
 
 class Loader(DataLoader[Any]):
@@ -169,7 +165,7 @@ class _Pool:
                 self.control, theirs = socket.socketpair()
                 self.control.settimeout(TIMEOUT)
                 with theirs:
-                    self.server = _start_server(theirs.fileno())
+                    self.server = start_server(SERVER, theirs.fileno(), path=sys.path)
             with suppress(OSError):  # it has died: noticed when it is to fork
                 send(self.control, {"import": list(modules)})
 
@@ -327,21 +323,6 @@ class _Pool:
             return f"ended with exit code {code}"
         names = {number.value: number.name for number in signal.Signals}
         return f"was killed by signal {-code} ({names.get(-code, 'unknown')})"
-
-
-def _start_server(descriptor: int) -> subprocess.Popen[bytes]:
-    """Start the server; signals to the process group are blocked in it and in its children."""
-    flags = subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined]  # as multiprocessing does
-    path = json.dumps([folder or os.getcwd() for folder in sys.path])
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, LEFT_TO_THIS_PROCESS)
-    try:
-        return subprocess.Popen(
-            [sys.executable, *flags, "-c", START, str(descriptor), path],
-            stdin=subprocess.DEVNULL,
-            pass_fds=[descriptor],
-        )
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _reading(worker: _Worker) -> str:

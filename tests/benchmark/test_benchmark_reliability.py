@@ -16,11 +16,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 import yaml
 from conftest import SOURCE, TinyCorpus
 from test_matrix import MODEL, recipe_for, write_matrix
 
 from s3prl_emotion.benchmark import read_results
+from s3prl_emotion.files.checkpoint import load_checkpoint
 
 pytestmark = pytest.mark.full
 STEPS = {"runner.total_steps": 60, "runner.save_step": 5, "runner.eval_step": 15}
@@ -106,6 +108,16 @@ def assert_equal(folder: Path, one: str, other: str) -> None:
             assert predictions[0] == predictions[1]
 
 
+def assert_same(one: Any, other: Any) -> None:
+    """Both hold the same tensors, to the bit."""
+    if isinstance(one, dict):
+        assert one.keys() == other.keys()
+        for name, value in one.items():
+            assert_same(value, other[name])
+    else:
+        assert torch.equal(one, other) if isinstance(one, torch.Tensor) else one == other
+
+
 def parent_of(pid: int) -> int:
     return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
 
@@ -169,6 +181,25 @@ def test_a_killed_training_goes_on_in_the_same_benchmark(benchmark: Benchmark):
     assert_equal(benchmark.folder, "whole", "child")
 
 
+def test_a_killed_server_of_commands_takes_its_runs_along_which_go_on(benchmark: Benchmark):
+    process = benchmark.start("server", "--retries", "3")
+    states = benchmark.folder / "server/runs/fbank/mean/fold1-seed1/exp"
+    assert benchmark.wait_for(lambda: list(states.glob("states-*.ckpt")), process)
+    (trained,) = benchmark.alive("server")
+    os.kill(parent_of(trained), signal.SIGKILL)
+    assert process.wait(240) == 0, benchmark.said("server")
+    assert "ended from outside, by signal 9" in benchmark.said("server")
+    assert_equal(benchmark.folder, "whole", "server")
+
+
+def test_warm_runs_equal_isolated_ones(benchmark: Benchmark):
+    benchmark.finish("isolated", "--jobs", "2", "--isolate")
+    assert_equal(benchmark.folder, "whole", "isolated")
+    best = [sorted((benchmark.folder / out).rglob("dev-best.ckpt")) for out in ("whole", "isolated")]
+    for one, other in zip(*best, strict=True):
+        assert_same(*(load_checkpoint(path)["Downstream"] for path in (one, other)))
+
+
 @pytest.mark.parametrize("executor", ["local", "ray"])
 def test_asked_to_end(benchmark: Benchmark, executor: str, tmp_path: Path):
     """Its runs end with it and keep their last step; the same command goes on without waiting for a lock."""
@@ -190,14 +221,13 @@ def test_asked_to_end(benchmark: Benchmark, executor: str, tmp_path: Path):
 
 
 HELD = """
-import os, sys, time
-if "s3prl_emotion.run_downstream" in sys.orig_argv:
-    replace = os.replace
-    def held(source, target, **options):
-        replace(source, target, **options)
-        while os.path.basename(target).startswith("states-") and not os.path.exists(os.environ["GO_ON"]):
-            time.sleep(0.05)
-    os.replace = held
+import os, time
+replace = os.replace
+def held(source, target, **options):
+    replace(source, target, **options)
+    while os.path.basename(target).startswith("states-") and not os.path.exists(os.environ["GO_ON"]):
+        time.sleep(0.05)
+os.replace = held
 """  # trainings wait after their first checkpoint, until a test lets them go on
 
 
@@ -227,8 +257,12 @@ def test_a_full_disk(benchmark: Benchmark, small_disk: Path):
 def test_a_second_benchmark_says_so(benchmark: Benchmark):
     first = benchmark.start("two", "--jobs", "2")
     assert benchmark.wait_for(lambda: benchmark.alive("two"), first)
+    first.send_signal(signal.SIGSTOP)  # else it may be done before the second has begun
     second = benchmark.start("two")
-    assert second.wait(120) == 1
+    try:
+        assert second.wait(120) == 1
+    finally:
+        first.send_signal(signal.SIGCONT)
     assert f"another benchmark is running there (process {first.pid}); wait for it or end it" in benchmark.said("two")
     assert first.wait(240) == 0
     assert_equal(benchmark.folder, "whole", "two")
@@ -251,7 +285,7 @@ def test_ray_killed(benchmark: Benchmark, victim: str):
     else:
         saved = next(states.glob("*/*/*/exp/states-*.ckpt")).parent  # another run may not have come so far
         trained = next(pid for pid, line in benchmark.alive(out).items() if str(saved) in line)
-        os.kill(parent_of(trained), signal.SIGKILL)
+        os.kill(parent_of(parent_of(trained)), signal.SIGKILL)  # the worker; between them stands its server
         assert process.wait(240) == 0, benchmark.said(out)
         logs = [path.read_text() for path in states.glob("*/*/*/log.txt")]
         assert sum(" -a " in log for log in logs) == 1  # that run went on from its checkpoint

@@ -149,7 +149,7 @@ def measure(run: Run, plan: Plan, scratch: Path, device: str | None) -> Measured
     times = scratch / "stopwatch.json"
     begun = time.monotonic()
     command = [sys.executable, "-m", "s3prl_emotion.benchmark.dry_run.stopwatch", str(times), *words]
-    Processes().run(command, scratch / "log.txt")
+    Processes(isolate=True).run(command, scratch / "log.txt")
     return _read(read_json(times), begun)
 
 

@@ -1,7 +1,7 @@
 """Execute runs on this machine (:mod:`.local`), or by Ray on several (:mod:`.ray_cluster`).
 
-Both call :func:`~s3prl_emotion.benchmark.execution.execute`, which works in subprocesses, and return the run's line to
-the benchmark, the only process that writes results.
+Both call :func:`~s3prl_emotion.benchmark.execution.execute`, which works in other processes, and return the run's line
+to the benchmark, the only process that writes results.
 """
 
 from __future__ import annotations

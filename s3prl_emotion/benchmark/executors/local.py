@@ -1,4 +1,4 @@
-"""Execute runs on this machine: a fixed number at a time, in subprocesses that share the GPUs."""
+"""Execute runs on this machine: a fixed number at a time, in processes that share the GPUs."""
 
 from __future__ import annotations
 
@@ -19,19 +19,24 @@ VISIBLE = "CUDA_VISIBLE_DEVICES"
 
 
 class LocalExecutor:
-    """A pool of threads that wait for subprocesses.
+    """A pool of threads that wait for the processes of runs.
 
     Args:
         jobs: runs at a time, which share the processor's cores
         session: id of the benchmark's session
         device: ``--device``; with cuda and several GPUs, a run sees the GPU with the fewest runs
+        isolate: start each command in a fresh interpreter
+        upstreams: of the runs, whose code is imported once for all
     """
 
     slots: int | None
 
-    def __init__(self, jobs: int, session: str, device: str | None) -> None:
+    def __init__(
+        self, jobs: int, session: str, device: str | None, isolate: bool = False, upstreams: Sequence[str] = ()
+    ) -> None:
         self.slots, self.session, self.device = jobs, session, device
-        self.processes = Processes(max(1, (os.cpu_count() or 1) // jobs) if jobs > 1 else None)
+        threads = max(1, (os.cpu_count() or 1) // jobs) if jobs > 1 else None
+        self.processes = Processes(threads, isolate=isolate, upstreams=upstreams)
         self.gpus = _Turns(visible_gpus(device))
         self.pool = ThreadPoolExecutor(jobs)
 
@@ -44,6 +49,7 @@ class LocalExecutor:
         if error is not None:  # Ctrl-C or a full disk: leave no run behind
             self.processes.stop()
         self.pool.shutdown(cancel_futures=True)
+        self.processes.close()
 
     def submit(self, run: Run) -> Future[dict[str, Any]]:
         """Execute a run."""

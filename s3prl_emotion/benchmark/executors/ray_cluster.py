@@ -1,9 +1,9 @@
 """Execute runs by Ray: on a local cluster that lives as long as the benchmark, or on a running one, by its address.
 
-A run is a Ray task with resources. Its worker starts the same subprocesses as the local pool, and Ray sets
-``CUDA_VISIBLE_DEVICES`` for them. The benchmark's directory must be on a file system that all nodes share, and the
-suite must be installed on each. When a worker is killed, its subprocess ends too and Ray gives the run to another
-worker.
+A run is a Ray task with resources. Its worker starts the same processes as the local pool, from a server that it keeps
+for its next runs, and Ray sets ``CUDA_VISIBLE_DEVICES`` for them. The benchmark's directory must be on a file system
+that all nodes share, and the suite must be installed on each. When a worker is killed, its processes end too and Ray
+gives the run to another worker.
 """
 
 from __future__ import annotations
@@ -36,6 +36,7 @@ from s3prl_emotion.errors import ConfigError, EmotionError, TrainingError, Usage
 from s3prl_emotion.files import trust
 from s3prl_emotion.files.folders import PACKAGE
 from s3prl_emotion.files.writing import write_text
+from s3prl_emotion.processes.commands import CommandServer
 from s3prl_emotion.processes.ending import rearm
 
 NO_SESSION = "ended"
@@ -63,6 +64,7 @@ class RayExecutor:
         device: ``--device``
         address: address of a running cluster; ``None`` starts one on this machine
         jobs: runs at a time; ``None``: as many as there are resources for
+        isolate: start each command in a fresh interpreter; else each worker keeps a server that forks them
 
     Raises:
         UsageError: Ray is not installed, or there is no cluster at the address
@@ -70,12 +72,18 @@ class RayExecutor:
     """
 
     def __init__(
-        self, plan: Plan, session: str, device: str | None, address: str | None = None, jobs: int | None = None
+        self,
+        plan: Plan,
+        session: str,
+        device: str | None,
+        address: str | None = None,
+        jobs: int | None = None,
+        isolate: bool = False,
     ) -> None:
         self.ray = _import_ray()
         self.plan, self.session, self.device, self.address, self.slots = plan, session, device, address, jobs
         self.references: dict[Future[dict[str, Any]], Any] = {}
-        self.checked, self.gone = 0.0, False
+        self.isolate, self.checked, self.gone = isolate, 0.0, False
 
     def __enter__(self) -> RayExecutor:
         write_text(self.plan.out / SESSION, self.session)
@@ -97,7 +105,7 @@ class RayExecutor:
         try:
             self.has_gpus = self.ray.cluster_resources().get("GPU", 0) > 0
             self._check_resources()
-            self.work = self.ray.remote(_work)
+            self.work = self.ray.remote(max_calls=0)(_work)  # keep workers with GPUs too, which only children use
         except BaseException:
             self.ray.shutdown()
             raise
@@ -108,22 +116,29 @@ class RayExecutor:
     ) -> None:
         unfinished = [reference for future, reference in self.references.items() if not future.done()]
         if unfinished and not self.gone:
-            self._end_tidily(unfinished)
+            unfinished = self._end_tidily(unfinished)
         for reference in unfinished:
             self.ray.cancel(reference, force=True)
         self.ray.shutdown()
 
-    def _end_tidily(self, references: list[Any]) -> None:
-        """Have the workers end their runs, which then save their checkpoints, and wait for them."""
+    def _end_tidily(self, references: list[Any]) -> list[Any]:
+        """Have the workers end their runs, which then save their checkpoints; return the runs that go on all the same.
+
+        Ray may abort this process where a run is cancelled that has just ended.
+        """
         with suppress(EmotionError):  # a full disk
             write_text(self.plan.out / SESSION, NO_SESSION)
-            self.ray.wait(references, num_returns=len(references), timeout=SECONDS_TO_END + 2 * WATCH_SECONDS)
+            _, references = self.ray.wait(
+                references, num_returns=len(references), timeout=SECONDS_TO_END + 2 * WATCH_SECONDS
+            )
+        return references
 
     def submit(self, run: Run) -> Future[dict[str, Any]]:
         """Execute a run, once there are resources for it."""
         cpus, gpus = self._resources(run)
         task = self.work.options(num_cpus=cpus, num_gpus=gpus, max_retries=LOST_WORKERS, name=run.cell.id)
-        reference = task.remote(run, str(self.plan.out), self.session, self.device, os.getcwd(), _plugin_paths())
+        where = (str(self.plan.out), self.session, self.device, os.getcwd(), _plugin_paths())
+        reference = task.remote(run, *where, self.isolate)
         future: Future[dict[str, Any]] = Future()
         self.references[future] = reference
         reference.future().add_done_callback(lambda done: self._forward(done, future))
@@ -180,11 +195,21 @@ class RayExecutor:
 
 
 def _work(
-    run: Run, out: str, session: str, device: str | None, folder: str, plugin_paths: dict[str, str]
+    run: Run,
+    out: str,
+    session: str,
+    device: str | None,
+    folder: str,
+    plugin_paths: dict[str, str],
+    isolate: bool = False,
 ) -> tuple[str, Any]:
     """Execute a run in a worker; errors are returned as data, since Ray would wrap them."""
     os.environ.update(plugin_paths)
-    processes, ended = Processes(folder=folder), threading.Event()
+    upstream = run.upstream_flag("-u")
+    processes = Processes(folder=folder, isolate=isolate, upstreams=[upstream] if upstream else [])
+    ended = threading.Event()
+    if processes.server is not None:
+        processes.server = _SERVERS.setdefault(frozenset(processes.server.fixed.items()), processes.server)
     threading.Thread(target=_watch, args=(Path(out) / SESSION, session, processes, ended), daemon=True).start()
     try:
         return "line", execute(run, processes, session, device)
@@ -193,6 +218,9 @@ def _work(
         return FullDiskError.__name__ if is_full_disk(error) else kind, " ".join(str(error).split())
     finally:
         ended.set()
+
+
+_SERVERS: dict[Any, CommandServer] = {}  # of this worker, by the variables that differ for libraries
 
 
 def _plugin_paths() -> dict[str, str]:
