@@ -14,6 +14,7 @@ from typing import NamedTuple, NoReturn
 
 from s3prl_emotion.errors import PROGRAM, EmotionError, UsageError, is_out_of_memory, nearest, one_line, visible
 from s3prl_emotion.files.locks import keep_from_children
+from s3prl_emotion.files.progress import hide_hub_bars
 from s3prl_emotion.files.terminal import make_log_visible
 from s3prl_emotion.files.words import check_words
 from s3prl_emotion.limits import shown
@@ -91,6 +92,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     make_log_visible()
+    hide_hub_bars()
     keep_from_children()
     end_with_torchrun()
     arguments = list(sys.argv[1:] if argv is None else argv)

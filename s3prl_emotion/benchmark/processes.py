@@ -22,6 +22,7 @@ from s3prl_emotion.errors import TrainingError
 from s3prl_emotion.files.folders import PACKAGE
 from s3prl_emotion.files.locks import INHERITED, locked
 from s3prl_emotion.files.outputs import check_regular
+from s3prl_emotion.files.progress import HIDES_HUB_BARS
 from s3prl_emotion.processes import parent
 from s3prl_emotion.processes.commands import Command, CommandServer, RefusedError
 from s3prl_emotion.processes.ending import BASE, SIGNALS
@@ -35,8 +36,6 @@ SECONDS_TO_END = 20.0  # for all processes together, to save their checkpoints a
 ENDED = {BASE + number: "Ctrl-C" if number == signal.SIGINT else number.name for number in SIGNALS}  # by exit code
 POLL = 0.1  # s
 FULL = (errno.ENOSPC, errno.EDQUOT)
-
-
 _Process = subprocess.Popen[bytes] | Command
 
 
@@ -68,7 +67,8 @@ class Processes:
     ) -> None:
         self.folder = folder
         self.kept: tuple[int, ...] = ()
-        self.environment = {"TQDM_MININTERVAL": "10", **os.environ}  # s; other libraries' bars would fill the log
+        quiet = {"TQDM_MININTERVAL": "10", HIDES_HUB_BARS: "1"}  # s; other libraries' bars would fill the log
+        self.environment = {**quiet, **os.environ}
         paths = [str(PACKAGE.parent), *filter(None, [os.environ.get("PYTHONPATH")])]
         self.environment["PYTHONPATH"] = os.pathsep.join(paths)
         if threads is not None:

@@ -14,6 +14,7 @@ from typing import Any, TextIO, cast
 
 logger = logging.getLogger(__name__)
 SECONDS_APART = 10.0
+HIDES_HUB_BARS = "HF_HUB_DISABLE_PROGRESS_BARS"  # of the environment; huggingface_hub and transformers read it
 
 
 def progress(
@@ -53,6 +54,12 @@ def progress(
 def is_terminal() -> bool:
     """Return whether standard error is a terminal that can redraw a line."""
     return sys.stderr is not None and sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
+
+
+def hide_hub_bars() -> None:
+    """Have Hugging Face's libraries, imported later, draw no bars unless on a terminal; a value that is set stays."""
+    if not is_terminal():
+        os.environ.setdefault(HIDES_HUB_BARS, "1")
 
 
 class Progress:

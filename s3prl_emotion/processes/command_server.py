@@ -231,10 +231,8 @@ def _become(job: Job) -> None:
     sys.argv[:] = ["-m", *job.arguments]
     _show_as(sys.orig_argv)
     importlib.invalidate_caches()
-    if "numpy" in sys.modules:  # else all children would draw the same; Python's own generator sees to that itself
+    if "numpy" in sys.modules:  # seeds itself anew in each interpreter, as Python's generator does after a fork, too
         sys.modules["numpy"].random.seed()
-    if "torch" in sys.modules:
-        sys.modules["torch"].default_generator.seed()
     signal.pthread_sigmask(signal.SIG_UNBLOCK, LEFT_TO_THE_CALLER)
     gc.enable()
     runpy.run_module(job.module, run_name="__main__", alter_sys=True)

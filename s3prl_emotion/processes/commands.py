@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import json
-import select
 import signal
 import socket
 import subprocess
@@ -13,6 +12,7 @@ import threading
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from multiprocessing import connection
 from typing import IO
 
 from s3prl_emotion.processes.wire import receive, send, start_server
@@ -21,8 +21,6 @@ SERVER = "s3prl_emotion.processes.command_server"
 ROOM = 4096  # characters of a command that the list of processes shows
 SECONDS_TO_CLOSE = 2.0  # for a server that has been asked to end
 LOST = -signal.SIGKILL  # code of a command whose server died: the kernel ends it too
-
-
 PER_COMMAND = ("CUDA_VISIBLE_DEVICES", "RAY_")  # beginnings of variables that no library reads when it is imported
 
 
@@ -59,7 +57,7 @@ class Command:
         try:
             while self._code is None and self._refusal is None:
                 left = None if deadline is None else max(0.0, deadline - time.monotonic())
-                if not select.select([self._status], [], [], left)[0]:
+                if not connection.wait([self._status], left):  # unlike select, takes any descriptor
                     raise subprocess.TimeoutExpired("command", timeout or 0.0)
                 self._receive()
         finally:

@@ -19,6 +19,7 @@ from typing import Any, NoReturn
 from s3prl_emotion import host
 from s3prl_emotion.errors import EmotionError, UsageError, is_out_of_memory, nearest, one_line, visible
 from s3prl_emotion.files.locks import keep_from_children
+from s3prl_emotion.files.progress import hide_hub_bars
 from s3prl_emotion.files.terminal import make_log_visible
 from s3prl_emotion.files.words import check_words
 from s3prl_emotion.processes.collection import collection
@@ -50,6 +51,7 @@ def main(argv: list[str] | None = None) -> int:
     end_with_torchrun()
     verbose = "--verbose" in arguments
     keep_from_children()
+    hide_hub_bars()
     end_children_too()
     try:
         return _run_tidily(arguments, verbose)

@@ -90,6 +90,7 @@ class SuiteRunner(Runner):
             load_weights(model, self.init_ckpt.get(name), self.args.init_ckpt, name)
 
     def _get_upstream(self) -> ModelEntry:
+        host.replace_bars()  # of downloads
         with in_touch("the upstream", PATIENCE):  # the other processes wait until the first has downloaded it
             entry = super()._get_upstream()
         args, layer = self.args, self.args.upstream_layer_selection

@@ -82,6 +82,8 @@ def build_upstream(name: str, ckpt: str | None, model_config: str | None, device
     Raises:
         UsageError: no such upstream
     """
-    model = host.find_upstream(name)(ckpt=ckpt, model_config=model_config, refresh=False).to(device)
+    entry = host.find_upstream(name)
+    host.replace_bars()  # of downloads
+    model = entry(ckpt=ckpt, model_config=model_config, refresh=False).to(device)
     model.eval()
     return model

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from s3prl_emotion.errors import UsageError
 
+logger = logging.getLogger(__name__)
+WEIGHTS = (".safetensors", ".bin")
 DOWNLOAD = ("local_files_only", "force_download")  # options of from_pretrained that huggingface_hub has too
 
 OFFLINE = "the network is off (HF_HUB_OFFLINE or local_files_only); turn it on"
@@ -36,6 +39,8 @@ def fetch(model: str, name: str, options: Mapping[str, Any], where: str, example
     given = {key: options[key] for key in DOWNLOAD if key in options}
     if offline:
         given |= {"local_files_only": True, "force_download": False}
+    elif name.endswith(WEIGHTS) and cached(model, name, revision) is None:
+        logger.info("%s: fetching %s from the hub", where, name)  # no bar shows it in a log
     try:
         return Path(hf_hub_download(model, name, revision=revision, **given))
     except errors.LocalEntryNotFoundError as error:  # a subclass of EntryNotFoundError

@@ -22,6 +22,7 @@ from conftest import TinyCorpus
 from rich.console import Console
 from test_matrix import DATA, MODEL, Fake, fake, plan_of, recipe_for, results_of, write_matrix
 
+from s3prl_emotion import host
 from s3prl_emotion.benchmark import Plan, command, matrix, read_matrix, read_results, run_matrix
 from s3prl_emotion.benchmark.checks import check_layers, check_plan
 from s3prl_emotion.benchmark.dry_run.measure import Measured, Work, kind_of, work_of
@@ -477,6 +478,7 @@ def test_a_layer_that_is_not_there_is_refused(
     plan_of: Plans, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, upstream: dict[str, Any], layer: int,
     count: int | None, by: str,
 ):  # fmt: skip
+    host.register()
     monkeypatch.setenv("S3PRL_EMOTION_CACHE", str(tmp_path / "cache"))
     (tmp_path / "model").mkdir()
     (tmp_path / "model/config.json").write_text(json.dumps({"model_type": "wavlm", "num_hidden_layers": 2}))

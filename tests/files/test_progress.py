@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import io
 import logging
+import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,7 +15,8 @@ import pytest
 import tqdm
 
 import s3prl_emotion
-from s3prl_emotion import host
+from s3prl_emotion import cli, host
+from s3prl_emotion.benchmark.processes import Processes
 from s3prl_emotion.files import progress as module
 from s3prl_emotion.files.progress import progress
 
@@ -156,6 +158,38 @@ def test_bars_of_the_hosts_tasks_stay_on_a_terminal(task: ModuleType, monkeypatc
     host.replace_bars()
     assert task.tqdm is tqdm.tqdm
     assert task.library is tqdm
+
+
+def test_downloads_are_lines_too(clock: Clock, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture):
+    caplog.set_level(logging.INFO)
+    host.register()
+    from s3prl.util import download
+
+    monkeypatch.setattr(download, "tqdm", tqdm.tqdm)
+    host.replace_bars()
+    with download.tqdm(total=4096, disable=False, unit="B", unit_scale=True, unit_divisor=1024) as bar:
+        clock.now = 10.0
+        bar.update(1024)
+    with download.tqdm(total=9, disable=True) as bar:
+        clock.now = 30.0
+        bar.update(9)
+    assert caplog.messages == [
+        "progress: 1024 of 4096 B, 102 a second, about 0:00:30 left", "progress: 1024 of 4096 B in 0:00:10"
+    ]  # fmt: skip
+
+
+def test_bars_of_the_hub(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv(module.HIDES_HUB_BARS, "before")
+    module.hide_hub_bars()
+    assert os.environ[module.HIDES_HUB_BARS] == Processes(isolate=True).environment[module.HIDES_HUB_BARS] == "before"
+    monkeypatch.delenv(module.HIDES_HUB_BARS)
+    on_terminal(monkeypatch)
+    module.hide_hub_bars()
+    assert module.HIDES_HUB_BARS not in os.environ
+    assert Processes(isolate=True).environment[module.HIDES_HUB_BARS] == "1"  # its processes write into logs
+    monkeypatch.setenv("TERM", "dumb")
+    assert cli.main(["no-such-command"]) == 1
+    assert os.environ[module.HIDES_HUB_BARS] == "1"
 
 
 def test_one_place_makes_bars():
