@@ -29,6 +29,7 @@ from s3prl_emotion.processes.ending import BASE, SIGNALS
 
 logger = logging.getLogger(__name__)
 WARM = "s3prl_emotion.training.warm"  # imports what runs need, in the server that forks them
+COUNTS_GPUS = {"PYTORCH_NVML_BASED_CUDA_CHECK": "1"}  # else an import that looks for a GPU makes CUDA unusable in forks
 OWN = {"s3prl-emotion": "s3prl_emotion", "run_downstream.py": "s3prl_emotion.run_downstream"}
 ERROR = re.compile(r"^\S+: error: (.*)$")
 TAIL = 20_000  # bytes of a log that are searched for the error
@@ -78,7 +79,7 @@ class Processes:
         self._alive: set[_Process] = set()
         self._warned: set[str] = set()
         is_warm = not isolate and sys.platform == "linux"  # elsewhere, system libraries may not survive a fork
-        self.server = CommandServer(WARM, self.environment, upstreams) if is_warm else None
+        self.server = CommandServer(WARM, {**self.environment, **COUNTS_GPUS}, upstreams) if is_warm else None
 
     def variant(self, kept: Sequence[int] = (), environment: Mapping[str, str] | None = None) -> Processes:
         """Return a copy with more environment variables, and with files that stay open in the processes.
