@@ -52,12 +52,13 @@ def draw() -> None:
 
 
 def compute() -> None:
-    """Compute with all threads."""
+    """Compute with all threads, and end without tidying, which would copy the memory of all that was imported."""
     import numpy as np
     import torch
 
     total = torch.arange(40_000.0).sqrt().sum() + (torch.ones(300, 300) @ torch.ones(300, 300)).sum()
-    print(torch.get_num_threads(), float(total), float((np.ones((300, 300)) @ np.ones((300, 300))).sum()))
+    print(torch.get_num_threads(), float(total), float((np.ones((300, 300)) @ np.ones((300, 300))).sum()), flush=True)
+    os._exit(0)
 
 
 def go() -> None:

@@ -12,6 +12,8 @@ import tqdm
 
 from s3prl_emotion.files.progress import Progress, is_terminal
 
+HOMES = ("s3prl.downstream.", "s3prl.upstream.", "s3prl.util.")
+
 
 class Lines(Progress):
     """Logs lines where a task calls tqdm.
@@ -49,6 +51,6 @@ def replace_bars() -> None:
     vars(module_of_lines).update(vars(tqdm) | {"tqdm": Lines})
     stand_ins = {id(tqdm): module_of_lines, id(tqdm.tqdm): Lines}
     for name, module in list(sys.modules.items()):
-        if name.startswith("s3prl.") and isinstance(module, ModuleType):
+        if name.startswith(HOMES) and isinstance(module, ModuleType):
             names = vars(module)
             names.update({key: stand_ins[id(value)] for key, value in names.items() if id(value) in stand_ins})

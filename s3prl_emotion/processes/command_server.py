@@ -5,12 +5,14 @@ nothing, since a forked child would wait for ever for threads that it does not i
 OpenBLAS and jemalloc may live, which these start again in children. It forks no command where that does not hold.
 
 A child leaves the server's loop and goes on as a fresh interpreter would with ``python -m MODULE``: with a working
-directory, environment, streams and open files of its own. The server and its children end with the process that started
-them, however that ends, since the socket to it closes.
+directory, environment, streams and open files of its own. It ends after its exit hooks: to free all that was imported,
+as interpreters do, it would have to copy it first. The server and its children end with the process that started them,
+however that ends, since the socket to it closes.
 """
 
 from __future__ import annotations
 
+import atexit
 import ctypes
 import gc
 import importlib
@@ -34,6 +36,7 @@ POOLS = ("numpy", "scipy.linalg")  # each starts threads of an OpenBLAS when it 
 SURVIVING = "jemalloc_bg_thd"  # of pyarrow, any number at any time
 THREADS = Path("/proc/self/task")
 ARGUMENTS = slice(45, 47)  # where Linux's /proc/PID/stat, behind the name, has the addresses of the command line
+_CODES: list[int] = []  # the exit code of this child's command, once it has ended
 
 
 @dataclass
@@ -64,6 +67,7 @@ def main(descriptor: int) -> None:
     …}``, and ``{"code": …}`` when the command has ended (negative: the signal); or else ``{"refused": why}``.
     ``{"end": number, "signal": …}`` sends a signal.
     """
+    atexit.register(_end_at_once)  # the first to be registered is the last to be called
     gc.disable()
     most, refusal = _import(sys.argv[3], json.loads(sys.argv[4]))
     gc.freeze()  # else the first collection of each child would copy all pages
@@ -231,11 +235,26 @@ def _become(job: Job) -> None:
     sys.argv[:] = ["-m", *job.arguments]
     _show_as(sys.orig_argv)
     importlib.invalidate_caches()
-    if "numpy" in sys.modules:  # seeds itself anew in each interpreter, as Python's generator does after a fork, too
+    if "numpy" in sys.modules:  # else all children would draw the same; Python's own generator sees to that itself
         sys.modules["numpy"].random.seed()
+    if "torch" in sys.modules:
+        sys.modules["torch"].default_generator.seed()
     signal.pthread_sigmask(signal.SIG_UNBLOCK, LEFT_TO_THE_CALLER)
     gc.enable()
-    runpy.run_module(job.module, run_name="__main__", alter_sys=True)
+    try:
+        runpy.run_module(job.module, run_name="__main__", alter_sys=True)
+    except SystemExit as end:
+        _CODES.append(end.code if isinstance(end.code, int) else int(end.code is not None))
+        raise
+    _CODES.append(0)
+
+
+def _end_at_once() -> None:
+    """End a child whose command has ended by itself; after an exception it ends as usual."""
+    if _CODES:
+        for stream in (sys.stdout, sys.stderr):
+            stream.flush()
+        os._exit(_CODES[-1])
 
 
 def _show_as(words: list[str]) -> None:

@@ -43,6 +43,6 @@ def import_all(upstreams: Sequence[str]) -> None:
             entry = host.find_upstream(name)
             hubconf = getattr(entry, "func", entry).__module__  # it may be a functools.partial
             importlib.import_module(hubconf.removesuffix("hubconf") + "expert")
-    torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))])  # imports more of torch, and draws nothing
+    torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))])  # the first optimizer imports more of torch
     if "transformers" in sys.modules:
         importlib.import_module("transformers.modeling_utils")  # which its models import

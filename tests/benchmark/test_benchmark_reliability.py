@@ -51,9 +51,9 @@ class Benchmark:
                 text=True,
             )
 
-    def finish(self, out: str, *words: str, code: int = 0) -> str:
+    def finish(self, out: str, *words: str, code: int = 0, matrix: str = "matrix.yaml") -> str:
         """Run to the end; what it printed."""
-        process = self.start(out, *words)
+        process = self.start(out, *words, matrix=matrix)
         try:
             assert process.wait(240) == code, self.said(out)
         finally:
@@ -169,35 +169,32 @@ def test_killed_at_random_points(benchmark: Benchmark):
     assert_equal(benchmark.folder, "whole", "killed")
 
 
-def test_a_killed_training_goes_on_in_the_same_benchmark(benchmark: Benchmark):
-    process = benchmark.start("child")
-    states = benchmark.folder / "child/runs/fbank/mean/fold1-seed1/exp"
-    assert benchmark.wait_for(lambda: list(states.glob("states-*.ckpt")), process)
-    for pid in benchmark.alive("child"):
-        os.kill(pid, signal.SIGKILL)
+def test_what_is_killed_goes_on_in_the_same_benchmark(benchmark: Benchmark):
+    """One run's training, then the server of commands, which takes the other run's training along."""
+    process = benchmark.start("child", "--retries", "3")
+    runs = benchmark.folder / "child/runs/fbank"
+    for system in ("mean", "corr"):
+        assert benchmark.wait_for(lambda name=system: list(runs.glob(f"{name}/*/exp/states-*.ckpt")), process)
+        (trained,) = benchmark.alive("child")
+        os.kill(trained if system == "mean" else parent_of(trained), signal.SIGKILL)
     assert process.wait(240) == 0, benchmark.said("child")
-    assert "ended from outside, by signal 9" in benchmark.said("child")
-    assert " -a " in (states.parent / "log.txt").read_text()  # from its checkpoint
+    assert benchmark.said("child").count("ended from outside, by signal 9") == 2
+    for log in runs.glob("*/*/log.txt"):
+        assert " -a " in log.read_text()  # from its checkpoint
     assert_equal(benchmark.folder, "whole", "child")
 
 
-def test_a_killed_server_of_commands_takes_its_runs_along_which_go_on(benchmark: Benchmark):
-    process = benchmark.start("server", "--retries", "3")
-    states = benchmark.folder / "server/runs/fbank/mean/fold1-seed1/exp"
-    assert benchmark.wait_for(lambda: list(states.glob("states-*.ckpt")), process)
-    (trained,) = benchmark.alive("server")
-    os.kill(parent_of(trained), signal.SIGKILL)
-    assert process.wait(240) == 0, benchmark.said("server")
-    assert "ended from outside, by signal 9" in benchmark.said("server")
-    assert_equal(benchmark.folder, "whole", "server")
-
-
-def test_warm_runs_equal_isolated_ones(benchmark: Benchmark):
-    benchmark.finish("isolated", "--jobs", "2", "--isolate")
-    assert_equal(benchmark.folder, "whole", "isolated")
-    best = [sorted((benchmark.folder / out).rglob("dev-best.ckpt")) for out in ("whole", "isolated")]
-    for one, other in zip(*best, strict=True):
-        assert_same(*(load_checkpoint(path)["Downstream"] for path in (one, other)))
+def test_a_warm_run_equals_an_isolated_one(benchmark: Benchmark):
+    matrix = yaml.safe_load((benchmark.folder / "matrix.yaml").read_text())
+    del matrix["systems"]["mean"]
+    (benchmark.folder / "one.yaml").write_text(yaml.safe_dump(matrix, sort_keys=False))
+    benchmark.finish("isolated", "--isolate", matrix="one.yaml")
+    ((name, line),) = read_results(benchmark.folder / "isolated/results.jsonl").items()
+    assert read_results(benchmark.folder / "whole/results.jsonl")[name]["splits"] == line["splits"]
+    folders = [benchmark.folder / out / "runs/fbank/corr/fold1-seed1/exp" for out in ("whole", "isolated")]
+    tables = [[path.read_bytes() for path in sorted(folder.glob("*_predictions.csv"))] for folder in folders]
+    assert tables[0] == tables[1] != []
+    assert_same(*(load_checkpoint(folder / "dev-best.ckpt")["Downstream"] for folder in folders))
 
 
 @pytest.mark.parametrize("executor", ["local", "ray"])

@@ -13,7 +13,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-import torch
 from conftest import FOLDERS, SOURCE
 
 from s3prl_emotion.benchmark import processes
@@ -26,7 +25,7 @@ from s3prl_emotion.processes.wire import receive, send
 
 MODULE = "warm_commands"  # beside this file: both the server's module and the command
 SECONDS = 60.0
-COMMANDS = 25
+COMMANDS = 50
 
 
 def environment(**more: str) -> dict[str, str]:
@@ -187,19 +186,18 @@ def test_errors_and_exit_codes(start: Started) -> None:
 
 
 @pytest.mark.full
-def test_children_draw_as_fresh_interpreters_do(with_torch: Started) -> None:
-    """Torch's generator starts from a constant, the others from what the system draws."""
+def test_each_child_draws_its_own(with_torch: Started) -> None:
+    """As fresh interpreters do, torch's generator included."""
     for command in [with_torch("draw", name=str(number)) for number in range(2)]:
         assert command.wait(SECONDS) == 0
     one, other = (with_torch.said(str(number)).split() for number in range(2))
-    fresh = str(float(torch.rand(1, generator=torch.Generator())))
-    assert one[2] == other[2] == fresh
-    assert not set(one[:2]) & set(other[:2])
+    assert len(one) == len(other) == 3
+    assert not set(one) & set(other)
 
 
 @pytest.mark.full
 def test_commands_in_a_row_compute_with_all_threads(with_torch: Started) -> None:
-    """OpenMP's team and OpenBLAS's pool begin anew in each; ``--count 8`` makes it 200 commands."""
+    """OpenMP's team and OpenBLAS's pool begin anew in each; ``--count 4`` makes it 200 commands."""
     for _ in range(COMMANDS):
         command = with_torch("compute")
         try:
