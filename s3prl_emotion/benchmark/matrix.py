@@ -11,7 +11,7 @@ Mitra et al. 2024, Table 2, shortened::
     upstreams:                                  # name in tables and paths: values of -u -k -g -s -l -f
       HuBERT-L: {name: hf_hubert_large_ll60k, layer: 24}
     folds: [fold1]                              # default: the recipe's own
-    protocols: [speaker_disjoint, random]       # every system under each datarc.protocol; default: the recipe's own
+    protocols: [speaker_disjoint]               # every system under each datarc.protocol; default: the recipe's own
     seeds: [1, 2, 3]                            # default: 1337, as on the command line
     tests: [test, test_25dB, test_15dB]         # splits to evaluate, each from dev-best.ckpt; default: test
     baseline: "100 %"                           # the system to compare with; default: the first
@@ -43,8 +43,9 @@ of its paths names. A step may have ``needs`` too, and several commands (``run: 
 into words as a shell splits them, but no shell runs them; ``s3prl-emotion`` and ``run_downstream.py`` are those of this
 installation. Runs and steps work in the directory in which the benchmark was started.
 
-With ``protocols``, each system also runs as "NAME, speaker-dependent" under ``random``, and the report says what
-sharing speakers is worth. Both protocols must have the ``folds``; steps with ``{recipe}`` do not go with several.
+With ``protocols: [speaker_disjoint, random]``, each system also runs as "NAME, speaker-dependent" under ``random``, and
+the report says what sharing speakers is worth. Both must have the ``folds``; steps with ``{recipe}`` do not go with
+several.
 
 Two more keys::
 

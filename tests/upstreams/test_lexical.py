@@ -324,7 +324,7 @@ def test_embeddings_are_kept_in_the_store(folders: Folders, tmp_path: Path, capf
     second.close()
     capfd.readouterr()
     for action, expected in (
-        ("ls", r"text_models.*1 x 16.*float32.*mean layer 2 .*6"),
+        ("ls", r"text_.*1 x 16.*float32.*mean layer 2 .*6"),
         ("size", item.folder.name),
         ("verify", "6 good, 0 damaged"),
         ("gc", "0 damaged or duplicate records removed"),
