@@ -330,6 +330,9 @@ def test_published_accuracies_beside_ours():
     assert found["HuBERT Large"] == (-0.0162, "within our interval")
     assert found["HuBERT Base"] == (0.0108, "below our interval")
     assert {item.place for item in compare(Score("WA", 5, 0.66, 0.01, 0.65, 0.67))} == {""}
+    (noted,) = [item for item in compare(ours) if item.note]
+    assert noted.upstream == "FBANK"
+    assert "35.39 in the first release of the table (April 2021)" in noted.note
 
 
 def test_names_of_published_upstreams():
