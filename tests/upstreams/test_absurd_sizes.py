@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -66,7 +67,7 @@ def sections() -> Iterator[tuple[str, type[StrictSection]]]:
 
 
 def is_size(name: str, field: FieldInfo) -> bool:
-    return "int" in str(field.annotation).replace("Literal", "") and name not in ANY_NUMBER
+    return re.search(r"\bint\b", str(field.annotation)) is not None and name not in ANY_NUMBER
 
 
 SECTIONS = dict(sections())
