@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar, Literal, cast
@@ -28,6 +29,8 @@ from .fitting import fit_svc, standardisation
 from .losses import UNKNOWN, LatentLoss, Outputs
 from .model import NO_CLASS, SAMPLE, LatentModel
 from .unlabelled import UnlabelledSection, check_unlabelled, with_unlabelled
+
+logger = logging.getLogger(__name__)
 
 
 class AnnealingSection(StrictSection):
@@ -260,6 +263,9 @@ class DownstreamExpert(CategoricalExpert):
     def _draw(self, latents: Any, classes: Sequence[str], split: str) -> None:
         labels = self.model.sample_classes.tolist()
         sample_classes = [self.classes[label] for label in labels if label != NO_CLASS]
+        if not sample_classes:
+            logger.info("%s: no plot of its latents, since a packed head holds no training latents", split)
+            return
         sample = self.model.sample[: len(sample_classes)].double().cpu().numpy()
         plot_latents(self.expdir / f"{split}_{self.fold}_latent.png", sample, sample_classes, latents, classes, split)
 

@@ -258,6 +258,8 @@ def test_training_data_is_left_out_of_latent_heads_which_are_evaluated_all_the_s
     corpus = corpus_of(shelf, write_graded_corpus)
     places = ",,".join(f"config.{DATA}.{key}='{getattr(corpus, key)}'" for key in ("root", "labels"))
     cli("-m", "evaluate", "-e", folder, "-p", "two", "-t", "test", "-o", places)
+    assert Path("one/test_fold1_latent.png").is_file()
+    assert not Path("two/test_fold1_latent.png").exists()  # training latents are what it would show the others beside
     one, two = (json.loads(Path(name, "test_fold1_metrics.json").read_text()) for name in ("one", "two"))
     assert [one[name] for name in ("UAR", "WA", "latent")] == [two[name] for name in ("UAR", "WA", "latent")]
 
