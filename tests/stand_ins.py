@@ -38,6 +38,8 @@ FOUR = ("neutral", "sad", "happy", "angry")
 ACTED = {  # corpora whose label table is the user's own: classes in it
     "EMO-DB": FOUR, "SAVEE": FOUR, "CaFE": FOUR, "URDU": FOUR, "AESDD": FOUR[1:],
 }  # fmt: skip
+SEVEN = (*FOUR, "disgust", "fear", "surprise")
+WHISPERS = ("whisper-base-encoder", "whisper-tiny.en")  # folders of models beside the corpora
 BERLIN = ("anger", "boredom", "disgust", "fear", "happiness", "neutral", "sadness")
 MOSEI = ("happiness", "sadness", "anger", "surprise", "disgust", "fear")
 SPLITS = ("Train", "Development", "Test1")
@@ -47,7 +49,7 @@ Row = dict[str, object]
 def write_stand_ins(folder: Path) -> Path:
     """Make all of them; returns the working directory."""
     work = folder / "work"
-    for write in (_iemocap, _podcast, _improv, _acted, _mosei, _unlabelled):
+    for write in (_iemocap, _podcast, _improv, _acted, _mosei, _unlabelled, _whispers):
         write(work)
     _demo(folder / "cache")
     _save_hub(folder / "hub")
@@ -171,6 +173,8 @@ def _acted(work: Path) -> None:
         speakers = 4 if name == "SAVEE" else 5  # as many as its folds
         _acted_corpus(work / name / "labels.csv", work / name / "audio", classes, speakers)
     _acted_corpus(work / "emodb" / "labels.csv", work / "emodb" / "wav", BERLIN, speakers=10, dimensions=False)
+    _acted_corpus(work / "emodb_16k" / "labels.csv", work / "emodb_16k" / "wav", FOUR, speakers=5, dimensions=False)
+    _acted_corpus(work / "savee" / "labels.csv", work / "savee" / "audio", SEVEN, speakers=4, dimensions=False)
 
 
 def _acted_corpus(labels: Path, root: Path, classes: Sequence[str], speakers: int, dimensions: bool = True) -> None:
@@ -240,6 +244,12 @@ HUB: dict[str, Callable[[Path], Any]] = {
     "openai/whisper-medium": partial(save_tiny_speller, encoder_layers=LAYERS, encoder_attention_heads=1),
     "google-bert/bert-base-uncased": partial(save_tiny_bert, num_hidden_layers=12),
 }
+
+
+def _whispers(work: Path) -> None:
+    """Whisper models in folders of the user's own."""
+    for seed, name in enumerate(WHISPERS):
+        save_tiny_speller(work / name, seed=seed, encoder_attention_heads=1)
 
 
 def _save_hub(hub: Path) -> None:

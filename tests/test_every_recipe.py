@@ -134,12 +134,19 @@ def cells_of(matrix: Recipe) -> list[str]:
             matrix["upstreams"], matrix.get("seeds", [1337]), matrix.get("folds", [None]), matrix["systems"], suffixes
         )
         if upstream in ((matrix["systems"][system] or {}).get("upstreams") or matrix["upstreams"])
+        and seed in ((matrix["systems"][system] or {}).get("seeds") or [seed])
     ]
+
+
+def system_of(matrix: Recipe, name: str) -> Recipe:
+    """A system as it is written; ``protocols`` runs it under another name too."""
+    systems: dict[str, Recipe | None] = matrix["systems"]
+    return systems[name if name in systems else name.removesuffix(DEPENDENT)] or {}
 
 
 def recipe_of(path: Path, matrix: Recipe, system: str) -> tuple[str, Path]:
     """Head and base recipe of a system."""
-    own = matrix["systems"][system.removesuffix(DEPENDENT)] or {}
+    own = system_of(matrix, system)
     return own.get("head", matrix["head"]), (path.parent / own.get("recipe", matrix["recipe"])).resolve()
 
 
@@ -257,8 +264,9 @@ def short(recipe: Recipe) -> dict[str, Any]:
 
 
 def smaller(path: Path, matrix: Recipe, store: Path) -> Recipe:
-    """What is changed in a matrix: one fold, one seed, every system and every upstream as few times as can be."""
+    """What is changed in a matrix: one fold, one seed, no search, every system and upstream as rarely as can be."""
     matrix = copy.deepcopy(matrix)
+    matrix.pop("search", None)
     matrix |= {key: matrix[key][:1] for key in ("folds", "seeds") if key in matrix}
     matrix["systems"] = {name: matrix["systems"][name] for name in ends(matrix)}
     if matrix.get("baseline") not in matrix["systems"]:
@@ -461,7 +469,7 @@ def test_systems_run(path: Path, world: World, tmp_path: Path, commands: None, c
     assert set(lines) == set(cells_of(matrix))
     for line in lines.values():
         head, base = recipe_of(path, matrix, line["system"])
-        overrides = matrix.get("overrides", {}) | matrix["systems"][line["system"].removesuffix(DEPENDENT)]["overrides"]
+        overrides = matrix.get("overrides", {}) | system_of(matrix, line["system"])["overrides"]
         overrides |= {f"{DATA}.test_fold": line["fold"]} if line["fold"] else {}
         if "protocols" in matrix:
             is_random = line["system"].endswith(DEPENDENT) or matrix["protocols"] == ["random"]

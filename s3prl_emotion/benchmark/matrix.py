@@ -38,8 +38,8 @@ Mitra et al. 2024, Table 2, shortened::
 Besides: ``notes`` (text for the report), ``store_dtype``, ``statistics``, ``upstream_path``. An upstream may also have
 ``ckpt`` (``-k``), ``model_config`` (``-g``: a file below the folder of this one, or the options themselves),
 ``feature`` (``-s``), ``layer`` (``-l``), ``normalize``, ``trainable`` (``-f``). A system may have its own ``head`` and
-``recipe``; ``upstreams``, the list of upstreams that it runs on (default: all); and ``needs``: prepared steps that none
-of its paths names. A step may have ``needs`` too, and several commands (``run: [first, second]``). Commands are split
+``recipe``; ``upstreams``, the list of upstreams that it runs on (default: all); ``seeds``, those of the matrix that it
+runs with (default: all); and ``needs``: prepared steps that none of its paths names. A step may have ``needs`` too, and several commands (``run: [first, second]``). Commands are split
 into words as a shell splits them, but no shell runs them; ``s3prl-emotion`` and ``run_downstream.py`` are those of this
 installation. Runs and steps work in the directory in which the benchmark was started.
 
@@ -149,6 +149,7 @@ class SystemSection(StrictSection):
     head: str | None = None
     recipe: str | None = None
     upstreams: list[str] | None = Field(default=None, min_length=1)
+    seeds: list[int] | None = Field(default=None, min_length=1)
     resources: ResourcesSection = ResourcesSection()
 
 
@@ -217,3 +218,8 @@ class Matrix:
         """Return whether a system runs on an upstream."""
         listed = self.systems[system].upstreams
         return listed is None or upstream in listed
+
+    def seeds_of(self, system: str) -> list[int]:
+        """Return the seeds that a system runs with, in the matrix's order."""
+        listed = self.systems[system].seeds
+        return [seed for seed in self.section.seeds if listed is None or seed in listed]

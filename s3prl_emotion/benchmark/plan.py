@@ -121,7 +121,7 @@ class Plan:
             for seed in section.seeds
             for fold in (section.folds or (None,))
             for system in self.matrix.systems
-            if self.matrix.runs_on(system, upstream)
+            if self.matrix.runs_on(system, upstream) and seed in self.matrix.seeds_of(system)
         ]
 
     @cached_property
@@ -204,7 +204,7 @@ class Plan:
                 self._run(Cell(cell.upstream, system, fold, seed, rate))
                 for rate in search.learning_rates
                 for fold in search.folds or section.folds[:1] or (None,)
-                for seed in search.seeds or section.seeds[:1]
+                for seed in search.seeds or self.matrix.seeds_of(system)[:1]
             )
         return self._searched[cell.upstream, system]
 

@@ -63,6 +63,7 @@ def matrix_of(path: Path, values: dict[str, Any], text: str) -> Matrix:
     )
     _check_lists(matrix)
     _check_upstreams(matrix)
+    _check_seeds(matrix)
     _check_needs(matrix)
     for kind, names in (("upstreams", matrix.upstreams), ("systems", matrix.systems)):
         _check_folders_differ(list(names), f"{path}: {kind}")
@@ -115,6 +116,20 @@ def _check_upstreams(matrix: Matrix) -> None:
     for upstream in matrix.upstreams:
         if not any(matrix.runs_on(name, upstream) for name in matrix.systems):
             raise ConfigError(f"{matrix.path}: upstreams.{upstream}: no system runs on it; leave it out")
+
+
+def _check_seeds(matrix: Matrix) -> None:
+    """Check that the seeds of systems are seeds of the matrix, each named once."""
+    known = matrix.section.seeds
+    for name, system in matrix.systems.items():
+        listed = system.seeds or []
+        for index, seed in enumerate(listed):
+            if seed not in known:
+                raise ConfigError(
+                    f"{matrix.path}: systems.{name}.seeds: {seed} is not among the matrix's seeds, {known}; add it there"
+                )
+            if seed in listed[:index]:
+                raise ConfigError(f"{matrix.path}: systems.{name}.seeds: {seed} is listed twice")
 
 
 def _check_needs(matrix: Matrix) -> None:

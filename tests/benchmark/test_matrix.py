@@ -391,6 +391,9 @@ BAD = [
     ({"published": [{**PUBLISHED, "note": 1}]}, "published.note: Input should be a valid string"),
     ({"published": [{"metrics": ["WA"], "values": {}}]}, "published.source: this key is required"),
     ({"published": ["WA"]}, "published: must be a mapping"),
+    ({"systems": {"mean": {"seeds": [2]}}}, r"systems\.mean\.seeds: 2 is not among the matrix's seeds, \[1\]; add it"),
+    ({"systems": {"mean": {"seeds": [1, 1]}}}, r"systems\.mean\.seeds: 1 is listed twice"),
+    ({"systems": {"mean": {"seeds": []}}}, r"systems\.mean\.seeds: List should have at least 1 item"),
     ({"published": [PUBLISHED], "upstreams": {"a": {}, "b": {}}}, "name the upstream that its numbers are for: a, b"),
 ]  # fmt: skip
 
@@ -466,6 +469,15 @@ def test_what_a_step_will_make_is_not_looked_for_yet(plan_of: Callable[..., Plan
     check_plan(plan_of(prepare=prepare, overrides={f"{DATA}.labels": "{prepared.labels}/none.csv"}))
     with pytest.raises(ConfigError, match="labelz: unknown key"):
         check_plan(plan_of(prepare=prepare, overrides={f"{DATA}.labelz": "{prepared.labels}/none.csv"}))
+
+
+def test_a_system_may_run_with_some_seeds_alone(plan_of: Callable[..., Plan]):
+    systems = {"mean": {}, "corr": {"seeds": [3, 2]}}
+    search = {"learning_rates": [0.1], "per": ["upstream", "system"]}
+    plan = plan_of(seeds=[1, 2, 3], systems=systems, search=search)
+    runs = [(run.cell.seed, run.cell.system) for run in plan.runs]
+    assert runs == [(1, "mean"), (2, "mean"), (2, "corr"), (3, "mean"), (3, "corr")]
+    assert {(trial.cell.system, trial.cell.seed) for trial in plan.trials} == {("mean", 1), ("corr", 2)}
 
 
 def shipped() -> list[Path]:
