@@ -128,8 +128,9 @@ def planned_runs(benchmark: Benchmark) -> Counter[tuple[str, str]]:
 
 def row_of(key: tuple[str, str], score: Mapping[str, str] | None, runs: Sequence[Row], planned: int, split: str) -> Row:
     """Return the row of a system on an upstream; scores in percent."""
-    row: Row = {name: None for name in {**COLUMNS, **COLUMNS_OF_DEV}}
-    row |= {"upstream": key[0], "system": key[1], "runs": f"{len(runs)} of {planned}" if len(runs) < planned else planned}
+    row: Row = dict.fromkeys({**COLUMNS, **COLUMNS_OF_DEV})
+    count = f"{len(runs)} of {planned}" if len(runs) < planned else planned
+    row |= {"upstream": key[0], "system": key[1], "runs": count}
     if score is None or not runs:
         return row | {"ua": NOT_RUN}
     parameters = runs[0]["num_parameters"]

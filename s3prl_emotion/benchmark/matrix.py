@@ -39,9 +39,10 @@ Besides: ``notes`` (text for the report), ``store_dtype``, ``statistics``, ``ups
 ``ckpt`` (``-k``), ``model_config`` (``-g``: a file below the folder of this one, or the options themselves),
 ``feature`` (``-s``), ``layer`` (``-l``), ``normalize``, ``trainable`` (``-f``). A system may have its own ``head`` and
 ``recipe``; ``upstreams``, the list of upstreams that it runs on (default: all); ``seeds``, those of the matrix that it
-runs with (default: all); and ``needs``: prepared steps that none of its paths names. A step may have ``needs`` too, and several commands (``run: [first, second]``). Commands are split
-into words as a shell splits them, but no shell runs them; ``s3prl-emotion`` and ``run_downstream.py`` are those of this
-installation. Runs and steps work in the directory in which the benchmark was started.
+runs with (default: all); and ``needs``: prepared steps that none of its paths names. A step may have ``needs`` too, and
+several commands (``run: [first, second]``). Commands are split into words as a shell splits them, but no shell runs
+them; ``s3prl-emotion`` and ``run_downstream.py`` are those of this installation. Runs and steps work in the directory
+in which the benchmark was started.
 
 With ``protocols: [speaker_disjoint, random]``, each system also runs as "NAME, speaker-dependent" under ``random``, and
 the report says what sharing speakers is worth. Both must have the ``folds``; steps with ``{recipe}`` do not go with

@@ -126,7 +126,7 @@ def _check_seeds(matrix: Matrix) -> None:
         for index, seed in enumerate(listed):
             if seed not in known:
                 raise ConfigError(
-                    f"{matrix.path}: systems.{name}.seeds: {seed} is not among the matrix's seeds, {known}; add it there"
+                    f"{matrix.path}: systems.{name}.seeds: {seed} is not among the matrix's seeds, {known}; add it"
                 )
             if seed in listed[:index]:
                 raise ConfigError(f"{matrix.path}: systems.{name}.seeds: {seed} is listed twice")
