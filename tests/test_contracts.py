@@ -432,7 +432,7 @@ def test_matrix_keys(
     step = {"run": "s3prl-emotion doctor", "each": ["upstream", "fold"], "needs": []}
     system = {
         "overrides": {f"{MODEL}.pooling": "mean"}, "needs": ["step"], "head": "emotion_corr_attn",
-        "recipe": "recipe.yaml", "upstreams": ["mel"], "resources": {"cpus": 1.0},
+        "recipe": "recipe.yaml", "upstreams": ["mel"], "seeds": [1, 2], "resources": {"cpus": 1.0},
     }  # fmt: skip
     search = {
         "learning_rates": [1e-3, 1e-2], "per": ["upstream"], "system": "one", "folds": ["fold1"], "seeds": [1],
