@@ -26,6 +26,7 @@ from tiny_models import TINY, save_tiny_whisper
 import s3prl_emotion
 from s3prl_emotion.errors import UsageError
 from s3prl_emotion.files import trust
+from s3prl_emotion.upstreams.hub import fetch
 from s3prl_emotion.upstreams.weights import find_weights
 
 s3prl_emotion.register()
@@ -423,6 +424,18 @@ def test_a_model_that_holds_bin_alone_comes_from_the_hub(server: list[str], own:
     count = len(server)
     assert UpstreamExpert("org/tiny", {"revision": COMMIT}).hub_commit == ("org/tiny", COMMIT)
     assert not [line for line in server[count:] if "pytorch_model" in line]
+
+
+def test_the_log_says_that_weights_are_fetched_and_only_then(server: list[str], caplog: pytest.LogCaptureFixture):
+    def fetched(name: str, **options: Any) -> list[str]:
+        caplog.clear()
+        assert fetch("org/tiny", name, {"revision": "main", **options}, "the model") is not None
+        return [record.getMessage() for record in caplog.records if record.name == fetch.__module__]
+
+    caplog.set_level(logging.INFO, "s3prl_emotion")
+    assert fetched("config.json") == []  # small
+    assert fetched("model.safetensors") == ["the model: fetching model.safetensors from the hub"]
+    assert fetched("model.safetensors") == fetched("model.safetensors", local_files_only=True) == []  # the cache's
 
 
 def test_ids_that_are_missing_or_gated(server: list[str]):
