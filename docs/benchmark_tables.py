@@ -141,10 +141,11 @@ def row_of(key: tuple[str, str], score: Mapping[str, str] | None, runs: Sequence
         ends = [signed(score[name]) for name in ("difference_low", "difference_high")]
         row["difference"] = {"value": signed(score["difference"]), "interval": ends}
         row["p"] = p_value(float(score["p_holm"]))
-    rates = Counter(f"{line['search']['rate']:g}" for line in runs if line.get("search"))
-    row["rate"] = ", ".join(rates) or None
     steps = [line["splits"][split]["metrics"]["step"] for line in runs]
-    row["step"] = {"value": round(statistics.median(steps)), "interval": [min(steps), max(steps)]}
+    if max(steps) > 1:  # else nothing is learnt by gradients
+        rates = Counter(f"{line['search']['rate']:g}" for line in runs if line.get("search"))
+        row["rate"] = ", ".join(rates) or None
+        row["step"] = {"value": round(statistics.median(steps)), "interval": [min(steps), max(steps)]}
     row["seconds"] = round(statistics.median(sum(line["seconds"].values()) for line in runs))
     return row
 

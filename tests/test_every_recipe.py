@@ -108,12 +108,26 @@ def ends(matrix: Recipe) -> list[str]:
     return chosen if len(chosen) <= MOST_SYSTEMS else chosen[::5]  # corpora times losses
 
 
+def is_borrowed(path: Path) -> bool:
+    """Whether a matrix runs the systems of another folder's matrix, by that folder's recipes, on another corpus."""
+    folder = (path.parent / EVERYTHING[path]["recipe"]).resolve().parent
+    others = [other for other in MATRICES if other.parent == folder != path.parent]
+    return any(compared(other) == compared(path) for other in others)
+
+
+def compared(path: Path) -> list[tuple[str, dict[str, Any]]]:
+    """Names and overrides of the systems of a matrix, without what names the corpus."""
+    systems = {name: (system or {}).get("overrides", {}) for name, system in EVERYTHING[path]["systems"].items()}
+    corpus = tuple(f"{DATA}.{key}" for key in ("root", "labels", "num_folds"))
+    return [(name, {key: own[key] for key in own if key not in corpus}) for name, own in systems.items()]
+
+
 def distinct_matrices() -> list[Path]:
-    """Matrices, and of those that differ in a base recipe alone, which runs by itself, the first."""
+    """Matrices, and of those that differ in a base recipe alone, which runs by itself, the first; none is borrowed."""
     free = ("title", "notes", "recipe", "published")
     texts = {path: json.dumps({k: v for k, v in EVERYTHING[path].items() if k not in free}) for path in MATRICES}
     first = {text: path for path, text in reversed(texts.items()) if all(map(of_numbers, systems_of(path)))}
-    return [path for path in MATRICES if first.get(texts[path], path) == path]
+    return [path for path in MATRICES if first.get(texts[path], path) == path and not is_borrowed(path)]
 
 
 def systems_of(path: Path) -> list[Recipe]:
@@ -136,6 +150,13 @@ def cells_of(matrix: Recipe) -> list[str]:
         if upstream in ((matrix["systems"][system] or {}).get("upstreams") or matrix["upstreams"])
         and seed in ((matrix["systems"][system] or {}).get("seeds") or [seed])
     ]
+
+
+def trials_of(matrix: Recipe) -> list[str]:
+    """Names of the runs that choose the learning rates of a matrix's systems, each on its upstreams."""
+    rates = matrix.get("search", {}).get("learning_rates", [])
+    first = {tuple(cell.split(" | ")[:2]): cell for cell in reversed(cells_of(matrix))}
+    return [f"{cell} | lr {rate}" for cell in cells_of(matrix) if cell in first.values() for rate in rates]
 
 
 def system_of(matrix: Recipe, name: str) -> Recipe:
@@ -361,7 +382,7 @@ def run_recipe(world: World, path: Path, recipe: Recipe, folder: Path) -> None:
     (folder / "recipe.yaml").write_text(yaml.safe_dump(recipe, sort_keys=False))
     words: list[object] = ["run_downstream.py", "-m", "train", "-d", head, "-c", folder / "recipe.yaml"]
     words += ["-p", folder / "exp", "-u", upstream["name"]]
-    named: list[object] = []  # what a checkpoint cannot choose
+    named: list[object] = ["-k", upstream["ckpt"]] if "ckpt" in upstream else []  # what a checkpoint cannot choose
     if "model_config" in upstream:
         options = upstream["model_config"]  # of a file beside the matrix, or the options themselves
         content = options if isinstance(options, dict) else yaml.safe_load((upstream["folder"] / options).read_text())
@@ -403,9 +424,10 @@ def test_there_are_recipes_and_each_is_of_a_kind():
 def test_matrix_lists_every_run(path: Path, world: World, tmp_path: Path):
     matrix = EVERYTHING[path]
     check_stand_ins(world.work, matrix, path)
-    said, cells = dry_run(world, path, tmp_path), cells_of(matrix)
-    assert f"{path}: {len(cells)} runs\n" in said
-    assert re.findall(r"^  to do +(.*)$", said, flags=re.MULTILINE) == cells
+    said, cells, trials = dry_run(world, path, tmp_path), cells_of(matrix), trials_of(matrix)
+    more = f", {len(trials)} more of the search for learning rates" if trials else ""
+    assert f"{path}: {len(cells)} runs{more}\n" in said
+    assert re.findall(r"^  to do +(.*)$", said, flags=re.MULTILINE) == [*trials, *cells]
     steps = {name.split("/")[1] for name in re.findall(r"to be made +prepared: (\S+)$", said, flags=re.MULTILINE)}
     assert steps == set(matrix.get("prepare", {}))
     assert not (tmp_path / "out").exists()

@@ -183,7 +183,7 @@ def test_every_recipe_of_the_page_is_run_for_two_steps_by_other_tests():
         assert name in run, f"{name}: no such recipe that a test runs"
     left_out = set(every.MATRICES) - set(every.distinct_matrices())
     for path in left_out:
-        assert (path.parent / every.EVERYTHING[path]["recipe"]) in every.RECIPES, path
+        assert (path.parent / every.EVERYTHING[path]["recipe"]).resolve() in every.RECIPES, path
 
 
 def test_every_recipe_of_a_papers_folder_is_on_the_page():
