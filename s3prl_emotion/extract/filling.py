@@ -199,8 +199,8 @@ def predict_extraction(
 
 
 def shown_sizes(sizes: dict[str, int]) -> str:
-    """Return sizes (bytes) by what is kept, for people: ``23.10 GB of frames, 0.10 GB of means``."""
-    return ", ".join(f"{size / 1e9:.2f} GB of {kind}" for kind, size in sizes.items())
+    """Return sizes (bytes) by what is kept, for people: ``23.104 GB of frames, 0.102 GB of means``."""
+    return ", ".join(f"{size / 1e9:.3f} GB of {kind}" for kind, size in sizes.items())
 
 
 def _work(seconds: Sequence[float], max_duration: float | None, cut_eval: bool) -> list[_Part]:

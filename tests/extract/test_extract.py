@@ -23,6 +23,7 @@ from tiny_models import TINY
 
 import s3prl_emotion.cli
 from s3prl_emotion.audio import load_audio
+from s3prl_emotion.extract.filling import shown_sizes
 from s3prl_emotion.files.checkpoint import load_checkpoint
 from s3prl_emotion.store import store as store_module
 from s3prl_emotion.store import upkeep, utterance_key
@@ -378,6 +379,10 @@ def test_batches_hold_as_much_audio_as_was_asked_for(suite: Suite, tiny_corpus: 
         neighbours[file] = (len(waveform) / 16_000, round(extra.mean().item()))
     assert max(count for _, count in neighbours.values()) > 3
     assert all(seconds * (count + 1) <= 2 + 1e-6 for seconds, count in neighbours.values())
+
+
+def test_means_of_a_small_corpus_are_not_shown_as_nothing():
+    assert shown_sizes({"frames": 656_000_000, "means": 4_859_904}) == "0.656 GB of frames, 0.005 GB of means"
 
 
 def test_size_is_predicted(
