@@ -68,7 +68,7 @@ class RunnerSection(StrictSection):
     max_keep: int = Field(default=1, ge=1)
     """Number of ``states-N.ckpt`` to keep, the newest ones."""
     eval_dataloaders: list[str] = Field(default_factory=lambda: list(EVALUATED_SPLITS))
-    """Splits to evaluate during training."""
+    """Splits to evaluate during training; ``dev`` is left out where ``datarc.valid_ratio`` is 0."""
     train_dataloader: str = "train"
     """Split to train on."""
     evaluate_ratio: float = Field(default=1.0, gt=0, le=1)
@@ -172,8 +172,9 @@ class DataSection(StrictSection):
     own split lists, which ``labels`` must name."""
     fold_seed: int = Field(default=0, ge=0)
     """Seed of the drawn folds and of dev. Independent of ``--seed``: all seeds of a benchmark share their folds."""
-    valid_ratio: float = Field(default=0.2, gt=0, lt=1)
-    """Share of the training speakers that becomes dev, unless the table has its own dev partition."""
+    valid_ratio: float = Field(default=0.2, ge=0, lt=1)
+    """Share of the training speakers that becomes dev, unless the table has its own dev partition. 0: no dev split; the
+    weights of the last step count (``last.ckpt``), ``best_metric`` has no effect, and every output says so."""
     pre_load: bool = True
     """Keep all audio in memory."""
     train_batch_size: int = Field(ge=1)

@@ -25,7 +25,7 @@ from s3prl_emotion.recipe import DataSection, HeadSection, StrictSection
 from s3prl_emotion.store.means import MEANS
 
 from .analysis import latent_metrics, plot_latents
-from .fitting import fit_svc, standardisation
+from .fitting import fit_pairs, fit_svc, standardisation
 from .losses import UNKNOWN, LatentLoss, Outputs
 from .model import NO_CLASS, SAMPLE, LatentModel
 from .unlabelled import UnlabelledSection, check_unlabelled, with_unlabelled
@@ -52,6 +52,7 @@ class ModelSection(StrictSection):
     gamma: float = Field(default=1.0, ge=0)
     dimension: Literal["activation", "valence"] = "activation"
     cost: float = Field(default=1.0, gt=0)
+    multi_class: Literal["ovr", "ovo"] = "ovr"
     unlabelled: UnlabelledSection | None = None
 
 
@@ -123,7 +124,7 @@ class DownstreamExpert(CategoricalExpert):
 
     def build_model(self, modelrc: ModelSection, upstream_dim: int) -> nn.Module:
         """Return encoder, decoder and classifier."""
-        sizes = (modelrc.method, modelrc.hidden, modelrc.latent, modelrc.noise)
+        sizes = (modelrc.method, modelrc.hidden, modelrc.latent, modelrc.noise, modelrc.multi_class)
         return LatentModel(upstream_dim, len(self.classes), *sizes)
 
     def build_loss(self, modelrc: ModelSection) -> nn.Module:
@@ -181,10 +182,10 @@ class DownstreamExpert(CategoricalExpert):
             mean, _ = self.model.encode(self.model.standardise(self.training_rows))
         latents = mean.double().cpu().numpy()
         options = (self.training_classes, len(self.classes), self.data.class_weights, self.modelrc.cost)
-        coefficients, intercepts = fit_svc(latents, *options)
+        fit = fit_pairs if self.modelrc.multi_class == "ovo" else fit_svc
         model = self.model
-        model.classifier.coefficients.copy_(torch.from_numpy(coefficients))
-        model.classifier.intercepts.copy_(torch.from_numpy(intercepts))
+        for name, values in zip(("coefficients", "intercepts", "present"), fit(latents, *options), strict=False):
+            getattr(model.classifier, name).copy_(torch.from_numpy(values))
         model.center.copy_(torch.from_numpy(latents.mean(axis=0)))
         model.covariance.copy_(torch.from_numpy(np.atleast_2d(np.cov(latents, rowvar=False, ddof=0))))
         drawn = np.random.default_rng(0).permutation(len(latents))[:SAMPLE]
@@ -210,7 +211,7 @@ class DownstreamExpert(CategoricalExpert):
         return super().inputs(split, features, names)
 
     def logits(self, outputs: Outputs) -> Tensor:
-        """Return the SVC's decision values; their softmax ranks the classes, but is not calibrated."""
+        """Return the SVC's decision values, or votes (``ovo``); their softmax ranks the classes, uncalibrated."""
         return outputs.scores
 
     def targets(self, split: str, labels: Sequence[int], names: Sequence[str]) -> Tensor:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import combinations
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,9 +12,8 @@ from numpy.typing import NDArray
 from s3prl_emotion.errors import LabelError
 from s3prl_emotion.loading.class_balance import class_weights
 
-from .model import LIMIT
+from .model import ABSENT, LIMIT
 
-ABSENT = -1e4  # decision value of a class that the training split lacks, so that its probability is 0
 ITERATIONS = 10_000
 Rows = NDArray[np.float64]
 
@@ -64,18 +64,64 @@ def fit_svc(
     """
     from sklearn.svm import LinearSVC
 
-    present = sorted(set(classes))
-    if len(present) < 2:
-        raise LabelError("the SVC needs utterances of two classes or more")
-    weights = None
-    if balance != "none":
-        weights = dict(enumerate(class_weights(classes, num_classes, balance).tolist()))
+    present, weights = _present(classes), _weights(classes, num_classes, balance)
     svc = LinearSVC(dual=False, C=cost, class_weight=weights, max_iter=ITERATIONS, random_state=0)
     svc.fit(latents, list(classes))
     slopes, offsets = (svc.coef_, svc.intercept_) if len(present) > 2 else _both(svc.coef_, svc.intercept_)
     coefficients, intercepts = np.zeros((num_classes, latents.shape[1])), np.full(num_classes, ABSENT)
     coefficients[present], intercepts[present] = slopes, offsets
     return coefficients, intercepts
+
+
+def fit_pairs(
+    latents: Rows, classes: Sequence[int], num_classes: int, balance: str = "none", cost: float = 1.0
+) -> tuple[Rows, Rows, Rows]:
+    """Fit scikit-learn's ``SVC`` with a linear kernel to each two classes; deterministic.
+
+    Its loss is the hinge, its intercept is not penalised, and its time grows with the square of the utterances.
+
+    Args:
+        latents: of the training split, ``[U, E]``, finite
+        classes: indices, ``[U]``
+        num_classes: K
+        balance: ``datarc.class_weights``
+        cost: C of the SVC
+
+    Returns:
+        coefficients ``[P, E]`` and intercepts ``[P]`` of the pairs of :class:`.model.PairVotes`, in which a class that
+        does not occur loses; and whether each class occurs, ``[K]``
+
+    Raises:
+        LabelError: fewer than two classes
+    """
+    from sklearn.svm import SVC
+
+    present, weights = _present(classes), _weights(classes, num_classes, balance)
+    svc = SVC(kernel="linear", C=cost, class_weight=weights)
+    svc.fit(latents, list(classes))
+    slopes, offsets = np.asarray(svc.coef_), np.asarray(svc.intercept_)
+    if len(present) == 2:  # here a positive value is for the second class
+        slopes, offsets = -slopes, -offsets
+    occurs = np.isin(np.arange(num_classes), present).astype(np.float64)
+    pairs = list(combinations(range(num_classes), 2))
+    coefficients = np.zeros((len(pairs), latents.shape[1]))
+    intercepts = np.array([occurs[one] - occurs[other] for one, other in pairs])
+    fitted = [pairs.index(pair) for pair in combinations(present, 2)]
+    coefficients[fitted], intercepts[fitted] = slopes, offsets
+    return coefficients, intercepts, occurs
+
+
+def _present(classes: Sequence[int]) -> list[int]:
+    present = sorted(set(classes))
+    if len(present) < 2:
+        raise LabelError("the SVC needs utterances of two classes or more")
+    return present
+
+
+def _weights(classes: Sequence[int], num_classes: int, balance: str) -> dict[int, float] | None:
+    if balance == "none":
+        return None
+    return dict(enumerate(class_weights(classes, num_classes, balance).tolist()))
 
 
 def _both(slopes: Rows, offsets: Rows) -> tuple[Rows, Rows]:

@@ -7,7 +7,7 @@ those slides'.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import pairwise
+from itertools import combinations, pairwise
 
 import torch
 from torch import Tensor, nn
@@ -20,6 +20,7 @@ LIMIT = 10.0  # z-scores beyond it are outliers ("Evaluation": -10 > z > 10)
 LOG_VARIANCES = (-20.0, 20.0)  # limits that keep the exponential finite
 SAMPLE = 256  # training latents that a checkpoint keeps, for plots
 NO_CLASS = -1
+ABSENT = -1e4  # decision value of a class that the training split lacks, so that its probability is 0
 
 
 class LatentModel(nn.Module):
@@ -37,6 +38,7 @@ class LatentModel(nn.Module):
         hidden: widths of the encoder's hidden layers
         latent_dim: size of the latent, E
         noise: standard deviation of the noise on a DAE's standardised input in training
+        multi_class: ``ovr``, the classifier compares each class with all others; ``ovo``, each two classes
     """
 
     location: Tensor
@@ -55,6 +57,7 @@ class LatentModel(nn.Module):
         hidden: Sequence[int] = (),
         latent_dim: int = 4,
         noise: float = 0.1,
+        multi_class: str = "ovr",
     ) -> None:
         super().__init__()
         self.variational, self.coded = method.startswith("vae"), method != "none"
@@ -68,7 +71,7 @@ class LatentModel(nn.Module):
             ]  # the last: μ and log σ²
             self.encoder = perceptron(widths)
             self.decoder = perceptron([latent_dim, *reversed(widths[:-1])])
-        self.classifier = LinearScores(self.latent_dim, num_classes)
+        self.classifier = (PairVotes if multi_class == "ovo" else LinearScores)(self.latent_dim, num_classes)
         self.register_buffer("location", torch.zeros(input_dim))
         self.register_buffer("scale", torch.ones(input_dim))
         self.register_buffer("ready", torch.zeros(1, dtype=torch.int64))  # whether these two are fitted
@@ -127,6 +130,40 @@ class LinearScores(nn.Module):
     def forward(self, latent: Tensor) -> Tensor:
         """Return decision values ``[B, K]`` of latents ``[B, E]``."""
         return nn.functional.linear(latent, self.coefficients, self.intercepts)
+
+
+class PairVotes(nn.Module):
+    """Linear classifiers of each two classes, fitted elsewhere, which vote.
+
+    ``coefficients [P, E]`` and ``intercepts [P]`` are of the P = K (K - 1) / 2 pairs (0, 1), (0, 2), …, (1, 2), …; a
+    positive decision value is a vote for the first class of the pair. ``present [K]`` is 1 for the classes of the
+    training split; the others get no vote.
+    """
+
+    coefficients: Tensor
+    intercepts: Tensor
+    present: Tensor
+    votes: Tensor
+
+    def __init__(self, latent_dim: int, num_classes: int) -> None:
+        super().__init__()
+        pairs = list(combinations(range(num_classes), 2))
+        self.register_buffer("coefficients", torch.zeros(len(pairs), latent_dim))
+        self.register_buffer("intercepts", torch.zeros(len(pairs)))
+        self.register_buffer("present", torch.zeros(num_classes))
+        sides = nn.functional.one_hot(torch.tensor(pairs, dtype=torch.int64).reshape(-1, 2), num_classes).float()
+        self.register_buffer("sides", sides, persistent=False)  # [P, 2, K]
+
+    def forward(self, latent: Tensor) -> Tensor:
+        """Return the votes ``[B, K]`` for each class of latents ``[B, E]``; of equal ones the earlier class is ahead.
+
+        Equal votes differ by less than 1, so that the class with most votes has the highest value.
+        """
+        first, second = self.sides.unbind(dim=1)
+        wins = (nn.functional.linear(latent, self.coefficients, self.intercepts) > 0).to(first.dtype)
+        votes = wins @ first + (1 - wins) @ second
+        order = torch.arange(votes.shape[1], device=votes.device, dtype=votes.dtype) / (2 * votes.shape[1])
+        return torch.where(self.present > 0, votes - order, ABSENT)
 
 
 def perceptron(widths: Sequence[int]) -> nn.Sequential:

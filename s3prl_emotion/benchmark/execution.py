@@ -21,11 +21,11 @@ from s3prl_emotion.benchmark.records import read_json, write_json
 from s3prl_emotion.errors import CheckpointError, DamagedCheckpointError, LabelError, TrainingError
 from s3prl_emotion.files.checks import boolean, count, mapping, number, optional, record, text
 from s3prl_emotion.files.folders import PACKAGE
+from s3prl_emotion.files.locate import BEST, LAST, counted_checkpoint
 from s3prl_emotion.files.writing import write_text
 from s3prl_emotion.metrics.stored import read_metrics
 
 logger = logging.getLogger(__name__)
-BEST = "dev-best.ckpt"
 STATE = "state.json"
 LONGEST_WAIT = 120  # s; by then every process of a killed benchmark should have ended, also on other machines
 NOT_PER_SPLIT = {  # keys of a metrics file that a line holds once, or that would make it long
@@ -158,13 +158,14 @@ def _begin(run: Run, session: str) -> State:
 
 
 def best_damage(run: Run) -> str | None:
-    """Return how a run's best checkpoint is damaged; ``None`` if it is whole, or was removed to save room."""
+    """Return how the checkpoint that counts is damaged; ``None`` if it is whole, or was removed to save room."""
     from s3prl_emotion.files.checkpoint import load_checkpoint
 
-    if not (run.expdir / BEST).is_file():
+    path = counted_checkpoint(run.expdir)
+    if not path.is_file():
         return None
     try:
-        load_checkpoint(run.expdir / BEST, mmap=True)
+        load_checkpoint(path, mmap=True)
     except DamagedCheckpointError as error:
         return str(error).removesuffix("; use an older one")
     except CheckpointError:  # the evaluation says what is wrong
@@ -193,7 +194,8 @@ def _states(run: Run) -> bool:
 
 
 def _evaluate_command(run: Run, split: str, device: str | None) -> list[str]:
-    words = ["run_downstream.py", "-m", "evaluate", "-e", str(run.expdir / BEST), "-t", split, *run.store_flags]
+    checkpoint = counted_checkpoint(run.expdir)
+    words = ["run_downstream.py", "-m", "evaluate", "-e", str(checkpoint), "-t", split, *run.store_flags]
     words += run.statistics_flags
     for flag in ("-u", "-k", "-g", "--upstream_path"):  # a checkpoint does not choose files that can run code
         value = run.upstream_flag(flag)
@@ -206,14 +208,14 @@ def _seen_flag(run: Run) -> list[str]:
 
 
 def _best_metrics(expdir: Path, split: str) -> dict[str, Any] | None:
-    """Return the metrics of a split, if they were computed from the best checkpoint."""
+    """Return the metrics of a split, if they were computed from the checkpoint that counts."""
     for path in sorted(expdir.glob(f"{split}_*_metrics.json")):  # test_… also matches test_5dB_…
         try:
             metrics = read_metrics(path)
         except LabelError as error:
             logger.warning("%s", error)
             continue
-        if metrics.get("split") == split and Path(str(metrics.get("checkpoint"))).name == BEST:
+        if metrics.get("split") == split and Path(str(metrics.get("checkpoint"))).name in (BEST, LAST):
             predictions = path.with_name(path.name.replace("_metrics.json", "_predictions.csv"))
             return {**metrics, "predictions": predictions}
     return None

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from s3prl_emotion.corpora.protocol import DISJOINT, Protocol
+from s3prl_emotion.corpora.protocol import DISJOINT, NO_DEV, Protocol
 from s3prl_emotion.errors import LabelError
 
 DIMENSIONS = ("EmoAct", "EmoVal", "EmoDom")  # activation, valence, dominance, as the label table's columns
@@ -84,7 +85,7 @@ def known_speaker(name: object) -> str | None:
 
 @dataclass(frozen=True)
 class Corpus:
-    """Utterances of one fold; ``splits`` holds at least train, dev and test.
+    """Utterances of one fold; ``splits`` holds at least train, dev (empty if ``protocol.has_dev`` is false) and test.
 
     ``noisy`` maps the splits that are degraded on the fly (``datarc.degrade``) to their SNR range (dB);
     ``shared_speakers`` names the splits that share speakers with train on purpose; ``protocol`` says how it was split.
@@ -104,6 +105,15 @@ class Corpus:
         Raises:
             LabelError: no such split
         """
+        if name == "dev" and not self.protocol.has_dev:
+            raise LabelError(
+                f"{self.source}: {NO_DEV}, since datarc.valid_ratio is 0; evaluate other splits "
+                "(runner.eval_dataloaders, -t), or set valid_ratio: 0.2"
+            )
         if name not in self.splits:
             raise LabelError(f"{self.source}: no split {name!r}; there are: {', '.join(self.splits)}")
         return self.splits[name]
+
+    def existing(self, names: Iterable[str]) -> list[str]:
+        """Return splits without dev where ``datarc.valid_ratio: 0`` leaves none."""
+        return [name for name in names if name != "dev" or self.protocol.has_dev]

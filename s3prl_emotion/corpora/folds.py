@@ -83,6 +83,8 @@ def _by_partition(table: pd.DataFrame, path: Path, config: DataSection) -> tuple
     tests = [name for name in parts if name.lower().startswith("test")]
     if "train" not in parts or not tests:
         raise LabelError(f"{path}: Split_Set needs Train and a Test partition, has {', '.join(parts)}")
+    if "dev" in parts and not config.valid_ratio:
+        logger.warning("%s: datarc.valid_ratio: 0 has no effect, since Split_Set has a dev partition", path)
     if "dev" not in parts:
         parts["train"], parts["dev"] = _hold_out_dev(parts["train"], path, config)
     parts.setdefault("test", parts[tests[0]])
@@ -159,7 +161,9 @@ def shuffled(speakers: Iterable[str], seed: int, purpose: str) -> list[str]:
 
 
 def _hold_out_dev(rows: pd.DataFrame, path: Path, config: DataSection) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Hold out one of ``1 / valid_ratio`` groups of speakers for validation, drawn as folds are."""
+    """Hold out one of ``1 / valid_ratio`` groups of speakers for validation, drawn as folds are; none if that is 0."""
+    if not config.valid_ratio:
+        return rows, rows.iloc[:0]
     speakers = _speakers(rows, path)
     drawn = shuffled(speakers.unique(), config.fold_seed, "dev")
     if len(drawn) < 2:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 
@@ -64,6 +65,8 @@ def _load(config_json: str, needs: Needs) -> Corpus:
         from s3prl_emotion.corpora.extra_splits import with_extra_splits
 
         corpus = with_extra_splits(corpus, config, needs)
+    if not (config.valid_ratio or corpus.splits["dev"]):
+        corpus = replace(corpus, protocol=replace(corpus.protocol, has_dev=False))
     return _checked(corpus)
 
 
@@ -84,7 +87,7 @@ def _read(config: DataSection, needs: Needs) -> Corpus:
 
 def _checked(corpus: Corpus) -> Corpus:
     """Check what must hold for every corpus, however it was read."""
-    for name in ("train", "dev", "test"):
+    for name in corpus.existing(("train", "dev", "test")):
         if not corpus.splits.get(name):
             raise LabelError(
                 f"{corpus.source}: split {name!r} of {corpus.fold} has no utterances; check the fold and classes"
@@ -96,7 +99,7 @@ def _checked(corpus: Corpus) -> Corpus:
     for utterances in corpus.splits.values():
         _check_files(utterances, corpus.source)
     _warn_of_unknown_speakers(corpus)
-    sizes = ", ".join(f"{name} {len(utterances)}" for name, utterances in corpus.splits.items())
+    sizes = ", ".join(f"{name} {len(corpus.splits[name])}" for name in corpus.existing(corpus.splits))
     classes = f"; classes {', '.join(corpus.classes)}" if corpus.classes else ""
     logger.info("%s, %s: %s utterances%s", corpus.source, corpus.fold, sizes, classes)
     if corpus.protocol.note is not None:

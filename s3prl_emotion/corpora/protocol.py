@@ -15,16 +15,22 @@ from s3prl_emotion.recipe import DataSection
 SPEAKER_DISJOINT, RANDOM, SUPERB = "speaker_disjoint", "random", "superb"
 SPEAKER_DEPENDENT = "speaker-dependent"
 NOTE = f"{SPEAKER_DEPENDENT}: folds were drawn by utterance (datarc.protocol: random), so train and test share speakers"
+NO_DEV = "no dev split"
+NO_DEV_NOTE = f"{NO_DEV} (datarc.valid_ratio: 0): the weights of the last step count, not the best on dev"
 OF_MODEL = f"{SPEAKER_DEPENDENT}: trained with datarc.protocol random, so its scores are of speakers that it knows"
 
 
 @dataclass(frozen=True)
 class Protocol:
-    """How a corpus was split: ``datarc.protocol``, with the number and the seed of folds drawn by utterance."""
+    """How a corpus was split: ``datarc.protocol``, with the number and the seed of folds drawn by utterance.
+
+    ``has_dev`` is false where ``datarc.valid_ratio: 0`` leaves no dev split to pick a checkpoint.
+    """
 
     name: str = SPEAKER_DISJOINT
     folds: int | None = None
     seed: int | None = None
+    has_dev: bool = True
 
     @property
     def is_random(self) -> bool:
@@ -34,7 +40,7 @@ class Protocol:
     @property
     def note(self) -> str | None:
         """What every output says about it, if there is anything to say."""
-        return NOTE if self.is_random else None
+        return "; ".join([*([NOTE] if self.is_random else []), *([] if self.has_dev else [NO_DEV_NOTE])]) or None
 
     def shared_by(self, splits: Iterable[str]) -> frozenset[str]:
         """Return those of a corpus's own splits that share speakers with train on purpose."""
@@ -42,8 +48,9 @@ class Protocol:
 
     def to_metrics(self) -> dict[str, Any]:
         """Return the entry of a metrics file."""
-        drawn = {"folds": self.folds, "fold_seed": self.seed, "note": self.note} if self.is_random else {}
-        return {"name": self.name, **drawn}
+        drawn: dict[str, Any] = {"folds": self.folds, "fold_seed": self.seed} if self.is_random else {}
+        drawn |= {} if self.has_dev else {"dev": False}
+        return {"name": self.name, **drawn, **({} if self.note is None else {"note": self.note})}
 
 
 DISJOINT = Protocol()
@@ -72,6 +79,17 @@ def is_speaker_dependent(metrics: Mapping[str, Any]) -> bool:
     """Return whether the metrics of a split, as a metrics file has them, are of a training that shares speakers."""
     entry = metrics.get("protocol")
     return isinstance(entry, Mapping) and entry.get("name") == RANDOM
+
+
+def lacks_dev(metrics: Mapping[str, Any]) -> bool:
+    """Return whether the metrics of a split, as a metrics file has them, are of a training without a dev split."""
+    entry = metrics.get("protocol")
+    return isinstance(entry, Mapping) and entry.get("dev") is False
+
+
+def words_of(metrics: Mapping[str, Any]) -> list[str]:
+    """Return what is special about how the corpus was split, from the metrics of a split, in few words."""
+    return [*([SPEAKER_DEPENDENT] if is_speaker_dependent(metrics) else []), *([NO_DEV] if lacks_dev(metrics) else [])]
 
 
 def is_random(recipe: Any) -> bool:
@@ -128,7 +146,7 @@ def draw(names: Sequence[str], classes: Sequence[str], config: DataSection) -> l
     Args:
         names: of all utterances of the corpus, each once
         classes: class of each, as the corpus names it, ``""`` without one
-        config: ``num_folds``, ``fold_seed`` and ``valid_ratio``
+        config: ``num_folds``, ``fold_seed`` and ``valid_ratio``; without dev where that is 0
 
     Raises:
         LabelError: fewer utterances than folds
@@ -138,10 +156,11 @@ def draw(names: Sequence[str], classes: Sequence[str], config: DataSection) -> l
         raise LabelError(
             f"datarc.num_folds: {len(numbers)} folds cannot be drawn from {len(names)} utterances; ask for fewer"
         )
-    strata, turns = dict(zip(names, classes, strict=True)), max(2, round(1 / config.valid_ratio))
+    strata = dict(zip(names, classes, strict=True))
     folds = _dealt(strata, len(numbers), config.fold_seed, "random fold")
     dev: dict[str, set[int]] = {name: set() for name in names}
-    for number in numbers:
+    for number in numbers if config.valid_ratio else ():
+        turns = max(2, round(1 / config.valid_ratio))
         others = {name: stratum for name, stratum in strata.items() if folds[name] + 1 != number}
         for name, turn in _dealt(others, turns, config.fold_seed, f"random dev {number}").items():
             if turn == 0:

@@ -71,7 +71,7 @@ def read_corpora(config: DataSection, needs: Needs) -> Corpus:
     fold, configs = _choose_folds(parts, config)
     classes = _classes(config, parts)
     splits = _join(parts, configs, classes)
-    _refuse_lacking(splits, needs, classes)
+    _refuse_lacking(splits, needs, classes, ("train", "dev") if config.valid_ratio or splits["dev"] else ("train",))
     _refuse_shared_audio(splits)
     protocol = made_with(config)
     return Corpus(SOURCE, fold, classes, splits, shared_speakers=protocol.shared_by(splits), protocol=protocol)
@@ -185,8 +185,8 @@ def _refuse_same_table(parts: Iterable[Part]) -> None:
             raise LabelError(f"{part.where}: {part.path} is {other}'s label table too; name each once")
 
 
-def _refuse_lacking(splits: Splits, needs: Needs, classes: tuple[str, ...]) -> None:
-    """Raise if all corpora together have no label for one of the head's targets: every row would be masked."""
+def _refuse_lacking(splits: Splits, needs: Needs, classes: tuple[str, ...], needed: tuple[str, ...]) -> None:
+    """Raise if a needed split has no label for one of the head's targets in any corpus: every row would be masked."""
     kinds: list[tuple[bool, str, Callable[[Utterance], bool]]] = [
         (needs.classes, f"a class of {', '.join(classes)}", lambda item: item.label >= 0),
         (needs.dimensions, ", ".join(DIMENSIONS), lambda item: item.dimensions is not None),
@@ -194,7 +194,7 @@ def _refuse_lacking(splits: Splits, needs: Needs, classes: tuple[str, ...]) -> N
         (needs.shares, "classes to learn", lambda item: not math.isnan((item.target_shares or (math.nan,))[0])),
     ]
     for wanted, what, known in kinds:
-        for split in ("train", "dev") if wanted else ():
+        for split in needed if wanted else ():
             if not any(known(item) for item in splits[split]):
                 raise LabelError(f"{SOURCE}: no utterance of {split} has {what}, which this head learns; add a corpus")
 

@@ -47,6 +47,10 @@ def read_corpus(folder: Path, root: Path, config: DataSection) -> Corpus:
     shared = sorted({item.speaker or "" for item in listed} & {item.speaker or "" for item in test})
     if shared:
         raise LabelError(f"{session}: speaker {shared[0]} is in both the train list and the test list")
+    if not config.valid_ratio:
+        raise LabelError(
+            f"{folder}: SUPERB's protocol has a dev split, which datarc.valid_ratio: 0 leaves out; use its 0.2"
+        )
     train, dev = drawn_validation(len(listed), config.valid_ratio)
     splits = {
         "train": tuple(listed[index] for index in train),

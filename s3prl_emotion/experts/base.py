@@ -104,6 +104,9 @@ class EmotionExpert(nn.Module, ABC):
             downstream_expert["datarc"]["classes"] = list(self.classes)
         self.fold = self.corpus.fold if self.corpus else (self.data.test_fold or "fold1")
         self.loaders = Loaders(self.corpus, self.data, self.seed, superb_seeding) if self.corpus else None
+        if self.corpus and kwargs.get("mode") == "train" and not host.launched():  # ours has checked it before
+            for split in runner.get("eval_dataloaders", ()):
+                self.corpus.split(split)
         if self.attention_dir and not self.has_attention(modelrc):
             raise ConfigError(
                 f"downstream_expert.attention_dir: {self.head} has no attention with modelrc {modelrc}; leave it out"
@@ -413,7 +416,8 @@ class EmotionExpert(nn.Module, ABC):
         """Return the splits that this run trains on or evaluates."""
         if self.options.get("mode") == "evaluate":
             return [self.options["evaluate_split"]]
-        return [self.train_split, *dict(self.options.get("runner") or {}).get("eval_dataloaders", [])]
+        evaluated = dict(self.options.get("runner") or {}).get("eval_dataloaders", [])
+        return [self.train_split, *(self.corpus.existing(evaluated) if self.corpus else evaluated)]
 
     def training_counts(self, corpus: Corpus) -> NDArray[np.float64]:
         """Return how often each class stands in the training split ``[K]``: utterances, or the sum of their shares."""

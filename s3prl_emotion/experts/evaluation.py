@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from s3prl_emotion.corpora import DIMENSIONS, Utterance
-from s3prl_emotion.corpora.protocol import SPEAKER_DEPENDENT, is_speaker_dependent
+from s3prl_emotion.corpora.protocol import words_of
 from s3prl_emotion.errors import TrainingError
 from s3prl_emotion.metrics import results
 
@@ -190,12 +190,13 @@ def _dimension_columns(
 
 
 def _protocol_column(made_by: dict[str, Any], utterances: int) -> dict[str, Sequence[str]]:
-    """Return the column of predictions that says that train and test share speakers, where they do."""
-    return {"protocol": [SPEAKER_DEPENDENT] * utterances} if is_speaker_dependent(made_by) else {}
+    """Return the column of predictions that says that train and test share speakers, or that there was no dev split."""
+    words = words_of(made_by)
+    return {"protocol": ["; ".join(words)] * utterances} if words else {}
 
 
 def _protocol_words(made_by: dict[str, Any]) -> str:
-    return f", {SPEAKER_DEPENDENT}" if is_speaker_dependent(made_by) else ""
+    return "".join(f", {word}" for word in words_of(made_by))
 
 
 def _finite(values: Any, made_by: dict[str, Any]) -> NDArray[np.float64]:

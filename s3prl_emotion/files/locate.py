@@ -9,6 +9,7 @@ from s3prl_emotion.files.hub import downloaded, is_hub_id
 from s3prl_emotion.files.packed import CONFIG, KIND
 
 BEST = "dev-best.ckpt"
+LAST = "last.ckpt"  # of the last step, where the corpus has no dev split
 
 
 def packed_head(name: str) -> Path | None:
@@ -35,7 +36,8 @@ def find_head(name: str) -> Path:
     """Return the file of a trained head, for :func:`~s3prl_emotion.files.checkpoint.load_checkpoint`.
 
     Args:
-        name: a checkpoint, an experiment directory for its ``dev-best.ckpt``, a packed head, or an id on the hub
+        name: a checkpoint, an experiment directory for its ``dev-best.ckpt`` (or ``last.ckpt``), a packed head, or an
+            id on the hub
 
     Raises:
         CheckpointError: there is no such head, or it cannot be fetched
@@ -45,10 +47,20 @@ def find_head(name: str) -> Path:
         return packed
     path = Path(name).expanduser()
     if path.is_dir():
-        if not (path / BEST).is_file():
+        counted = counted_checkpoint(path)
+        if not counted.is_file():
             raise CheckpointError(f"{path}: holds no {BEST}; name a checkpoint file, or a folder that pack wrote")
-        return path / BEST
+        return counted
     return path
+
+
+def counted_checkpoint(folder: Path) -> Path:
+    """Return the checkpoint of an experiment that its results are of: the best on dev, or the last without a dev split.
+
+    Args:
+        folder: of the experiment; the checkpoint may not exist (yet)
+    """
+    return folder / LAST if (folder / LAST).is_file() and not (folder / BEST).is_file() else folder / BEST
 
 
 def _is_head(path: Path) -> bool:

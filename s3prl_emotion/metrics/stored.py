@@ -6,7 +6,19 @@ from pathlib import Path
 from typing import Any
 
 from s3prl_emotion.errors import LabelError
-from s3prl_emotion.files.checks import Check, count, integer, listing, mapping, must, number, optional, record, text
+from s3prl_emotion.files.checks import (
+    Check,
+    boolean,
+    count,
+    integer,
+    listing,
+    mapping,
+    must,
+    number,
+    optional,
+    record,
+    text,
+)
 from s3prl_emotion.files.plain_json import parse
 from s3prl_emotion.metrics import registry
 from s3prl_emotion.metrics.groups import N_BEST_KEYS
@@ -125,7 +137,7 @@ METRICS = record(
         "counts": optional(mapping(count)),
         "latent": optional(_latent),
         "layer_weights": optional(listing(SHARE)),
-        "protocol": optional(record({"name": text}, {"note": optional(text)})),
+        "protocol": optional(record({"name": text}, {"note": optional(text), "dev": optional(boolean)})),
         "seen": optional(record({}, {"note": optional(text)})),
         "versions": optional(mapping(text)),
         "upstream": optional(mapping()),

@@ -29,13 +29,12 @@ from s3prl_emotion.files.progress import progress
 from s3prl_emotion.files.values import restoring
 from s3prl_emotion.loading.means import Batch, joined
 from s3prl_emotion.processes import ending
-from s3prl_emotion.recipe import EVALUATED_SPLITS
 from s3prl_emotion.rng import restore_rng, rng_state
 from s3prl_emotion.store.means import FRAMES, MEANS
 from s3prl_emotion.training.curves import curves
 from s3prl_emotion.training.evaluation import AbandonedError
 from s3prl_emotion.training.own_arguments import TRUST_FLAGS
-from s3prl_emotion.training.run_folder import states_of
+from s3prl_emotion.training.run_folder import LAST, states_of
 from s3prl_emotion.training.statistics import KEY as STATISTICS
 from s3prl_emotion.upstreams.kept_identity import KEY
 
@@ -249,7 +248,7 @@ class Training:
                 )
             self.records, self.batch_ids = defaultdict(list), []
         if step % self.options["eval_step"] == 0 or self._is_end_of_epochs(step):
-            self.left = {"splits": list(self.options.get("eval_dataloaders", EVALUATED_SPLITS)), "names": []}
+            self.left = {"splits": list(self.runner.evaluated_splits), "names": []}
         self._evaluate_and_save(step)
         self.step, self.at_boundary = step, True
         self.bar.update(1)
@@ -271,9 +270,11 @@ class Training:
                 self._end(step)
             names, self.left = self.left["names"], None
             saves = self._count_unimproved(names) or saves
+        if self.runner.counts_last and step >= self.total_steps:
+            names.append(LAST)
         if saves:
             names.append(f"states-{step}.ckpt")
-        if evaluates or saves:
+        if evaluates or names:
             self._save(names, step)
 
     def _evaluate(self, left: dict[str, list[str]], step: int) -> None:

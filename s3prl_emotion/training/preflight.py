@@ -30,6 +30,7 @@ from s3prl_emotion.recipe import ALWAYS, EVALUATED_SPLITS, check_recipe, overrid
 from s3prl_emotion.store.segments import DTYPE_NAMES
 from s3prl_emotion.training import output_folder, run_folder
 from s3prl_emotion.training.argument_values import check_recipe_values
+from s3prl_emotion.training.no_dev import check_without_dev
 from s3prl_emotion.training.own_arguments import NEVER_RESTORED, RESTORED_UNLESS_GIVEN, mark_own, without_own
 from s3prl_emotion.training.resume import resumed_checkpoint
 from s3prl_emotion.training.run_name import made_folder
@@ -304,7 +305,9 @@ def check_head(args: Namespace, config: dict[str, Any], checkpoint: Path | None 
         with _asking_for_corpus(checkpoint):
             corpus = load_corpus(data, expert.required_labels(modelrc))
         runner = config["runner"]
-        splits = [runner.get("train_dataloader", "train"), *runner.get("eval_dataloaders", EVALUATED_SPLITS)]
+        check_without_dev(corpus, runner)
+        evaluated = corpus.existing(runner.get("eval_dataloaders", EVALUATED_SPLITS))
+        splits = [runner.get("train_dataloader", "train"), *evaluated]
         for split in splits if args.mode == "train" else [args.evaluate_split]:
             corpus.split(split)
 

@@ -8,7 +8,8 @@ from pathlib import Path
 
 from s3prl_emotion.errors import CheckpointError, DamagedCheckpointError
 from s3prl_emotion.files.checkpoint import load_checkpoint
-from s3prl_emotion.training.run_folder import BEST, states_of
+from s3prl_emotion.files.locate import BEST, counted_checkpoint
+from s3prl_emotion.training.run_folder import states_of
 
 logger = logging.getLogger(__name__)
 AGAIN = "train again: in another folder, or with --overwrite"
@@ -27,7 +28,7 @@ def resumed_checkpoint(args: Namespace, folder: Path) -> str | None:
     Raises:
         CheckpointError: all checkpoints are damaged, or the best one is
     """
-    states, best = states_of(folder)[::-1], folder / BEST
+    states, best = states_of(folder)[::-1], counted_checkpoint(folder)
     if not states and not any(folder.glob("states-*.ckpt.*")):  # none was set aside either
         return None
     damaged: list[Path] = []
@@ -37,7 +38,7 @@ def resumed_checkpoint(args: Namespace, folder: Path) -> str | None:
         damaged.append(path)
     else:
         raise CheckpointError(f"{folder}: none of its checkpoints is whole, so {AGAIN}")
-    if path != best and best.is_file() and _is_damaged(best):
+    if path != best and best.name == BEST and best.is_file() and _is_damaged(best):
         raise CheckpointError(f"{best}: is damaged, and with it the best weights of this run, so {AGAIN}")
     if not damaged:
         return str(path) if path == best else str(folder)

@@ -14,12 +14,12 @@ from types import TracebackType
 from s3prl_emotion.errors import CheckpointError, UsageError
 from s3prl_emotion.files.checkpoint import load_checkpoint
 from s3prl_emotion.files.leftovers import remove_left
+from s3prl_emotion.files.locate import BEST, LAST
 from s3prl_emotion.files.locks import locked
 from s3prl_emotion.files.outputs import missing_folders, remove_unused
 from s3prl_emotion.files.writing import name_aside, put_back, set_aside
 
 logger = logging.getLogger(__name__)
-BEST = "dev-best.ckpt"
 LOCK = ".lock"
 HOSTS_NOTES = re.compile(r".+_\d{4}(-\d\d){5}\..+")  # files that the host writes before it builds anything
 LEFT_BY_RUNS = ("*.ckpt", "log.log", "*_metrics.json", "*_predictions.csv", "*_predict.txt", "*_truth.txt")
@@ -164,9 +164,9 @@ def _set_later_aside(folder: Path, past: Path, step: int) -> None:
     later = [path for path in states_of(folder) if _step(path) > step and path.name != past.name]
     if not later:
         return
-    best = folder / BEST
-    if best.is_file() and best.name != past.name and _is_later(best, step):
-        later.append(best)
+    for counted in (folder / BEST, folder / LAST):
+        if counted.is_file() and counted.name != past.name and _is_later(counted, step):
+            later.append(counted)
     for path in later:
         set_aside(path)
     logger.warning("%s: resumes from step %s; %s set aside under names that end in .N", folder, step, _names(later))

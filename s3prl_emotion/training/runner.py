@@ -33,8 +33,9 @@ from s3prl_emotion.training.best import first_is_best
 from s3prl_emotion.training.evaluation import evaluate_split
 from s3prl_emotion.training.longest import check_longest
 from s3prl_emotion.training.loop import Training
+from s3prl_emotion.training.no_dev import warn_without_dev
 from s3prl_emotion.training.output_folder import attention_folder
-from s3prl_emotion.training.run_folder import BEST, remove_if_empty
+from s3prl_emotion.training.run_folder import BEST, LAST, remove_if_empty
 from s3prl_emotion.training.seen import SeenData
 from s3prl_emotion.training.statistics import reads_means
 from s3prl_emotion.training.summary import print_summary
@@ -209,6 +210,19 @@ class SuiteRunner(Runner):
             identity=self.cut.identity,
         )
 
+    @cached_property
+    def evaluated_splits(self) -> list[str]:
+        """The splits that training evaluates: ``runner.eval_dataloaders``, without dev where the corpus has none."""
+        names = list(self.config["runner"].get("eval_dataloaders", EVALUATED_SPLITS))
+        corpus = self.downstream.model.corpus if self.is_suite else None
+        return names if corpus is None else corpus.existing(names)
+
+    @property
+    def counts_last(self) -> bool:
+        """Whether the last checkpoint counts, since the corpus has no dev split."""
+        corpus = self.downstream.model.corpus if self.is_suite else None
+        return corpus is not None and not corpus.protocol.has_dev
+
     # --- the three modes -------------------------------------------------------------------------------------------
 
     @collection(True)
@@ -216,8 +230,8 @@ class SuiteRunner(Runner):
         """``-m train``: train, then evaluate the best checkpoint, whose predictions are kept."""
         with _no_empty_experiment(Path(self.args.expdir)):
             if self.seen is not None:
-                evaluated = self.config["runner"].get("eval_dataloaders", EVALUATED_SPLITS)
-                check_longest(self, [self.downstream.model.train_split, *evaluated])
+                warn_without_dev(self.downstream.model)
+                check_longest(self, [self.downstream.model.train_split, *self.evaluated_splits])
                 self.seen.before_training()
                 self.downstream.model.fit(partial(pooled_features, self))
             training = Training(self)
@@ -280,11 +294,11 @@ class SuiteRunner(Runner):
             return evaluate_split(self, split, writer, step, **options)
 
     def _evaluate_best(self) -> None:
-        """Write the predictions and metrics of the best checkpoint over those of the last step."""
-        path = Path(self.args.expdir) / BEST
-        splits = list(self.config["runner"].get("eval_dataloaders", EVALUATED_SPLITS))
+        """Write the predictions and metrics of the checkpoint that counts over those of the last step."""
+        path = Path(self.args.expdir) / (LAST if self.counts_last else BEST)
         if not leaders(path.is_file()):
-            logger.warning("%s: no %s, because dev was never evaluated (runner.eval_step)", self.args.expdir, BEST)
+            why = "it was removed" if self.counts_last else "because dev was never evaluated (runner.eval_step)"
+            logger.warning("%s: no %s, %s", self.args.expdir, path.name, why)
             return
         step = 0
         if is_leader_process():
@@ -296,11 +310,11 @@ class SuiteRunner(Runner):
         share_weights(entry.model for entry in self.all_entries if entry.trainable)
         with tempfile.TemporaryDirectory() as folder:
             writer = SummaryWriter(folder)
-            for split in splits:
-                self._evaluate_split(split, writer, step, checkpoint=BEST, keep_log=False)
+            for split in self.evaluated_splits:
+                self._evaluate_split(split, writer, step, checkpoint=path.name, keep_log=False)
             writer.close()
         if is_leader_process():
-            print_summary(self.downstream.model, splits)
+            print_summary(self.downstream.model, self.evaluated_splits)
 
 
 @contextmanager

@@ -21,7 +21,6 @@ from s3prl_emotion.corpora.seen import (
 )
 from s3prl_emotion.distributed import everyones
 from s3prl_emotion.errors import CheckpointError, LabelError
-from s3prl_emotion.recipe import EVALUATED_SPLITS
 
 logger = logging.getLogger(__name__)
 
@@ -38,7 +37,7 @@ class SeenData:
 
     def __init__(self, runner: Any) -> None:
         args = runner.args
-        self.expert, self.options = runner.downstream.model, runner.config["runner"]
+        self.expert, self.evaluated = runner.downstream.model, runner.evaluated_splits
         self.trains, self.allowed = args.mode == "train", bool(getattr(args, "allow_seen", False))
         self.resumes = self.trains and bool(args.past_exp)
         self.checkpoint = args.init_ckpt if runner.init_ckpt else None
@@ -63,7 +62,7 @@ class SeenData:
                     f"{self.checkpoint}: was trained on another train split ({new} utterances are new, {gone} are "
                     "gone); resume with its own labels and fold, or start from it with -i"
                 )
-        for split in self.options.get("eval_dataloaders", EVALUATED_SPLITS):
+        for split in self.evaluated:
             self.check(split)
 
     def check(self, split: str) -> None:
@@ -74,7 +73,7 @@ class SeenData:
         """
         if self._is_trained_on(split) or self.expert.corpus is None or not (self.trains or self.checkpoint):
             return
-        wanted = (self.expert.train_split, "dev", split) if self.trains else (split,)
+        wanted = (*self._seen_splits(), split) if self.trains else (split,)
         hashes = self._hashes(wanted)
         read = [int(np.count_nonzero(values)) for values in hashes.values()]
         if self.checked.get(split) == read:
@@ -92,12 +91,16 @@ class SeenData:
         """Return what a checkpoint keeps; all processes call it together."""
         if self.expert.corpus is None:
             return {}
-        return {KEY: self._now(self._hashes((self.expert.train_split, "dev"))).to_state()}
+        return {KEY: self._now(self._hashes(self._seen_splits())).to_state()}
 
     @cached_property
     def data(self) -> TrainingData:
         """What this run trains on."""
         return TrainingData(self.expert.corpus, self.expert.train_split)
+
+    def _seen_splits(self) -> tuple[str, ...]:
+        """Return the splits that a training sees."""
+        return tuple(self.expert.corpus.existing((self.expert.train_split, "dev")))
 
     def _is_trained_on(self, split: str) -> bool:
         return split in (self.expert.train_split, *SEEN_SPLITS)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.table import Table
 
-from s3prl_emotion.corpora.protocol import SPEAKER_DEPENDENT, is_speaker_dependent
+from s3prl_emotion.corpora.protocol import words_of
 from s3prl_emotion.errors import visible
 from s3prl_emotion.figures.split_plots import plot_confusion, plot_split
 from s3prl_emotion.metrics.registry import of_kind
@@ -28,8 +28,8 @@ def print_summary(expert: EmotionExpert, splits: Sequence[str]) -> None:
         path = expert.expdir / f"{split}_{expert.fold}_metrics.json"
         results[split] = json.loads(path.read_text(encoding="utf-8"))
         written += [path, expert.expdir / f"{split}_{expert.fold}_predictions.csv"]
-    dependent = [split for split, metrics in results.items() if is_speaker_dependent(metrics)]
-    protocol = f", {SPEAKER_DEPENDENT}" if dependent else ""
+    words = dict.fromkeys(word for metrics in results.values() for word in words_of(metrics))
+    protocol = "".join(f", {word}" for word in words)
     title = visible(f"{expert.head}, {expert.fold}{protocol}")
     classed = {split: metrics for split, metrics in results.items() if "confusion" in metrics}
     if classed:
@@ -45,11 +45,10 @@ def print_summary(expert: EmotionExpert, splits: Sequence[str]) -> None:
     rated = {split: metrics for split, metrics in results.items() if "CCC" in metrics}
     if rated:
         console.print(_dimension_scores(rated, title))
-    for split in dependent:
-        console.print(visible(f"{split}: {results[split]['protocol'].get('note')}"), soft_wrap=True)
-    for split, metrics in results.items():
-        if note := metrics.get("seen", {}).get("note"):
-            console.print(visible(f"{split}: {note}"), soft_wrap=True)
+    for key in ("protocol", "seen"):
+        for split, metrics in results.items():
+            if note := metrics.get(key, {}).get("note"):
+                console.print(visible(f"{split}: {note}"), soft_wrap=True)
     console.print("written:", *(visible(f"  {path}") for path in written), sep="\n", soft_wrap=True)
 
 

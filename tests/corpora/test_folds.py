@@ -80,6 +80,26 @@ def test_speakers_are_in_one_split_and_every_utterance_is_tested_once(folds: int
     assert tested == Counter(table["FileName"])
 
 
+@pytest.mark.parametrize("protocol", ["speaker_disjoint", "random"])
+def test_valid_ratio_0_trains_on_all_that_is_not_tested(protocol: str):
+    table = table_of(speakers=4, utterances=80)
+    parts = parts_of(table, num_folds=2, valid_ratio=0, protocol=protocol)
+    with_dev = parts_of(table, num_folds=2, protocol=protocol)
+    assert parts["dev"].empty
+    assert names(parts)["test"] == names(with_dev)["test"]
+    assert sorted(names(with_dev)["train"] + names(with_dev)["dev"]) == names(parts)["train"]
+
+
+def test_a_dev_partition_stays_where_valid_ratio_is_0(caplog: pytest.LogCaptureFixture):
+    sets = {"s0": "Test1", "s1": "Development"}
+    table = table_of(speakers=4, utterances=40).assign(Split_Set=lambda rows: rows["SpkrID"].map(sets).fillna("Train"))
+    assert set(parts_of(table, valid_ratio=0)["dev"]["SpkrID"]) == {"s1"}
+    assert "valid_ratio: 0 has no effect, since Split_Set has a dev partition" in caplog.text
+    parts = parts_of(table.replace({"Split_Set": {"Development": "Train"}}), valid_ratio=0)
+    assert parts["dev"].empty
+    assert set(parts["train"]["SpkrID"]) == {"s1", "s2", "s3"}
+
+
 def test_order_of_rows_does_not_matter():
     table = table_of()
     shuffled = table.sample(frac=1, random_state=7)

@@ -189,6 +189,20 @@ def test_labels_of_unlabelled_utterances_are_never_used(
             assert np.array_equal(value.numpy(), found[1][name].numpy()), name
 
 
+def test_votes_of_pairs_are_evaluated_from_the_checkpoint_and_no_other_classifier_is_loaded(
+    cli: Cli, tiny_corpus: TinyCorpus, quick: tuple[object, ...]
+):
+    steps = {"runner.total_steps": 1, "runner.eval_step": 1, "runner.save_step": 1}
+    three = {f"{DATA}.classes": ["ang", "neu", "sad"], f"{MODEL}.method": "none"}  # as many pairs as classes
+    train(cli, tiny_corpus, added=quick, **steps, **three, **{f"{MODEL}.multi_class": "ovo"})
+    assert metrics_of("exp")["UAR"] > 0.8
+    before = predictions_of("exp")
+    cli("-m", "evaluate", "-e", "exp/dev-best.ckpt", "-t", "test")
+    pd.testing.assert_frame_equal(before, predictions_of("exp"), atol=1e-6)
+    other = ("-m", "evaluate", "-e", "exp/dev-best.ckpt", "-t", "test", "-o", f"config.{MODEL}.multi_class='ovr'")
+    assert "model.classifier.present" in cli(*other, code=1).error
+
+
 def test_outliers_are_left_out_of_training(cli: Cli, tmp_path: Path, quick: tuple[object, ...]):
     """One utterance of 160 is far louder than the others: its energies have z-scores of about 12."""
     (tmp_path / "audio").mkdir()

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 from scipy import linalg, stats
-from sklearn.svm import LinearSVC
+from sklearn.svm import SVC, LinearSVC
 
 from s3prl_emotion import host
 from s3prl_emotion.corpora import Corpus, Utterance
@@ -143,6 +143,25 @@ def test_svc_is_scikit_learns(names: list[int], balance: str):
         theirs = LinearSVC(dual=False, random_state=0, class_weight=weights).fit(latents, classes)
         assert (scores.argmax(axis=1) == theirs.predict(latents)).mean() > 0.99
     probability = torch.softmax(torch.tensor(scores), dim=1).numpy()
+    assert (probability[:, [k for k in range(4) if k not in names]] == 0).all()
+
+
+@pytest.mark.parametrize("names", [[0, 1, 2, 3], [1, 3], [0, 2, 3]])
+def test_votes_of_pairs_are_scikit_learns(names: list[int]):
+    generator = np.random.default_rng(0)
+    classes = generator.choice(names, size=120)
+    latents = (generator.normal(size=(120, 3)) + classes[:, None] * [1, -1, 0]).astype(np.float32).astype(np.float64)
+    votes = model.PairVotes(3, 4)
+    for name, values in zip(
+        ("coefficients", "intercepts", "present"),
+        fitting.fit_pairs(latents, classes.tolist(), 4, cost=0.1),
+        strict=True,
+    ):
+        getattr(votes, name).copy_(torch.from_numpy(values))
+    scores = votes(torch.from_numpy(latents).float())
+    theirs = SVC(kernel="linear", C=0.1, decision_function_shape="ovo").fit(latents, classes)
+    assert scores.argmax(dim=1).tolist() == theirs.predict(latents).tolist()  # ties included: the earlier class
+    probability = torch.softmax(scores, dim=1)
     assert (probability[:, [k for k in range(4) if k not in names]] == 0).all()
 
 

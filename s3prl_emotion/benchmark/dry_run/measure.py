@@ -104,7 +104,7 @@ def work_of(run: Run, mean_seconds: float) -> Work:
         mean_seconds: mean duration of its utterances
     """
     corpus, runner, data = corpus_of(run), run.config["runner"], run.config["downstream_expert"]["datarc"]
-    during = list(runner.get("eval_dataloaders", EVALUATED_SPLITS))
+    during = corpus.existing(runner.get("eval_dataloaders", EVALUATED_SPLITS))
     sizes = {name: len(utterances) for name, utterances in corpus.splits.items()}
     steps = runner["total_steps"]
     if runner.get("epochs"):
@@ -133,10 +133,12 @@ def measure(run: Run, plan: Plan, scratch: Path, device: str | None) -> Measured
     """
     config = copy.deepcopy(run.config)
     data = config["downstream_expert"]["datarc"]
-    batches = math.ceil(len(corpus_of(run).split("dev")) / data["eval_batch_size"])
+    corpus = corpus_of(run)
+    evaluated = corpus.existing(("dev", "test"))[0]
+    batches = math.ceil(len(corpus.split(evaluated)) / data["eval_batch_size"])
     short = {
         "total_steps": STEPS, "eval_step": STEPS, "save_step": STEPS, "log_step": STEPS,
-        "eval_dataloaders": ["dev"], "evaluate_ratio": min(1.0, BATCHES / batches),
+        "eval_dataloaders": [evaluated], "evaluate_ratio": min(1.0, BATCHES / batches),
     }  # fmt: skip
     apply(config, {f"runner.{name}": value for name, value in short.items()}, "")
     write_text(scratch / "recipe.yaml", yaml.safe_dump(config, sort_keys=False, allow_unicode=True))

@@ -23,6 +23,7 @@ from s3prl_emotion.benchmark.records import (
 from s3prl_emotion.errors import LabelError, UsageError
 from s3prl_emotion.metrics.stored import read_metrics
 from s3prl_emotion.report.reading.searches import Search, end_warning, read_searches
+from s3prl_emotion.report.reading.without_dev import dev_warnings
 
 logger = logging.getLogger(__name__)
 RUN_KEYS = ("num_parameters", "model_size_mb", "git", "upstream_options", "head", "config_hash", "host")
@@ -192,7 +193,7 @@ def _of_benchmark(folder: Path) -> Study:
         runs=tuple(runs),
         published=tuple(_published(entry) for entry in about.get("published") or ()),
         missing=missing,
-        warnings=(*warnings, *_version_warnings(runs), *seen_warnings(runs), *([at_end] if at_end else [])),
+        warnings=(*warnings, *_run_warnings(runs), *([at_end] if at_end else [])),
         searches=searches,
         overrides={name: overrides or {} for name, overrides in described.items()},
     )
@@ -237,7 +238,7 @@ def _of_experiments(folders: list[Path]) -> Study:
         systems={name: str(folder) for name, folder in zip(names, folders, strict=True)},
         splits=tuple(tested),
         runs=tuple(runs),
-        warnings=(*damaged, *_version_warnings(runs), *seen_warnings(runs)),
+        warnings=(*damaged, *_run_warnings(runs)),
     )
 
 
@@ -302,6 +303,10 @@ def _version_warnings(runs: Sequence[RunResult]) -> list[str]:
     if len(revisions) > 1:
         warnings.append(f"runs were made from {len(revisions)} revisions of this suite: {', '.join(revisions)}")
     return warnings
+
+
+def _run_warnings(runs: Sequence[RunResult]) -> list[str]:
+    return [*_version_warnings(runs), *seen_warnings(runs), *dev_warnings(runs)]
 
 
 def seen_warnings(runs: Sequence[RunResult]) -> list[str]:

@@ -14,11 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from s3prl_emotion.errors import CheckpointError, ConfigError
+from s3prl_emotion.files.locate import counted_checkpoint
 from s3prl_emotion.report.reading.study import RunResult, expert_section
 
 logger = logging.getLogger(__name__)
 Array = NDArray[np.float64]
-BEST = "dev-best.ckpt"
 CURVES = re.compile(r"train-loss|dev-.+")  # follows the fold in a tag: emotion-fold1/dev-mean_CCC
 RECORD = struct.Struct("<QI")  # a record's length and that length's checksum
 CHECKSUM = 4  # bytes after a record
@@ -95,7 +95,7 @@ def learned_weights(run: RunResult) -> Array | None:
     if "layer_weights" in split.metrics:
         values = np.array(split.metrics["layer_weights"] or [], dtype=np.float64)
     else:
-        values = _weights_of_checkpoint(run, split.predictions.with_name(BEST))
+        values = _weights_of_checkpoint(run, counted_checkpoint(split.predictions.parent))
     return values if len(values) > 1 and np.isfinite(values).all() else None
 
 

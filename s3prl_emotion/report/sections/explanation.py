@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from s3prl_emotion.report.computing.scores import Analysis
+from s3prl_emotion.report.reading.without_dev import checkpoint_words
 from s3prl_emotion.report.sections.base import Section
 
 
@@ -22,11 +23,12 @@ class HowToRead(Section):
 def statements(analysis: Analysis) -> Iterator[str]:
     """Yield sentences that say what the numbers mean."""
     folds = {run.key for run in analysis.study.runs}
+    checkpoint = checkpoint_words(analysis.study.runs)
     yield (
-        "A score is the mean over runs (folds and seeds), each with its best dev checkpoint; ± is the standard "
+        f"A score is the mean over runs (folds and seeds), each with its {checkpoint}; ± is the standard "
         "deviation over runs (n − 1)."
         if len(folds) > 1
-        else "A score is that of one run with its best dev checkpoint."
+        else f"A score is that of one run with its {checkpoint}."
     )
     yield (
         "Brackets hold a 95 % interval of the score over the test predictions of all folds together (“pooled”; mean "
