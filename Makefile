@@ -68,6 +68,7 @@ benchmark: $(VENV)/.installed-test
 	$(BIN)/python benchmarks/training_step.py --size base
 	$(BIN)/python benchmarks/matrix.py --size base
 	$(BIN)/python benchmarks/report.py
+	$(BIN)/python benchmarks/peer.py --peer $(or $(PEER),none)
 
 $(VENV)/.installed: setup.cfg $(CONSTRAINTS)
 	$(PYTHON) -m venv $(VENV)

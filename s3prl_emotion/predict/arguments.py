@@ -10,7 +10,10 @@ from s3prl_emotion.errors import UsageError
 from s3prl_emotion.limits import shown
 from s3prl_emotion.training.own_arguments import add_trust_arguments
 
-HEADS = "checkpoint of a head, an experiment directory for its dev-best.ckpt, a packed head, or OWNER/NAME[@REVISION]"
+HEADS = (
+    "checkpoint of a head, an experiment directory for its dev-best.ckpt or last.ckpt, a packed head, or "
+    "OWNER/NAME[@REVISION]"
+)
 
 
 def add_model_arguments(parser: ArgumentParser) -> None:

@@ -117,7 +117,7 @@ def test_a_matrix_cannot_choose_a_learning_rate_without_dev(tiny_corpus: TinyCor
     check_plan(plan)
     run = plan.runs[0]
     assert work_of(run, 0.5).final == len(corpus_of(run).split("test"))
-    with pytest.raises(ConfigError, match="no dev split, since datarc.valid_ratio is 0"):
+    with pytest.raises(ConfigError, match="no dev split, since datarc"):
         check_plan(Plan(read_matrix(write_matrix(tmp_path, recipe, search=search)), tmp_path / "out"))
 
 
