@@ -8,9 +8,9 @@ nkululeko is another toolkit for speech emotions (PyPI). It runs in an environme
 Fold k tests the k-th of the sorted speakers and every fifth after it; there is no dev split. Features are standardised
 on the training part; the SVC is scikit-learn's with a linear kernel (one class against one). Compared are the UA of
 each fold, the predictions, the features, and the time of whole processes: of the first fold, which computes the
-features, and the median of the others, which find them, nkululeko in its own store, the suite in a feature store. nkululeko knows
-Whisper by the hub's name, so that its weights are put into a hub cache by hand, in float32, and the network is off. Its
-means are over all positions of Whisper's window of 30 s, the suite's over those of the audio.
+features, and the median of the others, which find them, nkululeko in its own store, the suite in a feature store.
+nkululeko knows Whisper by the hub's name, so that its weights are put into a hub cache by hand, in float32, and the
+network is off. Its means are over all positions of Whisper's window of 30 s, the suite's over those of the audio.
 """
 
 from __future__ import annotations
