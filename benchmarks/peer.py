@@ -16,6 +16,7 @@ network is off. Its means are over all positions of Whisper's window of 30 s, th
 from __future__ import annotations
 
 import csv
+import re
 import shutil
 import statistics
 import subprocess
@@ -125,7 +126,7 @@ class Ours:
     def __init__(
         self, way: str, flags: Sequence[str], folder: Path, audio: Path, rows: Sequence[Row], args: Any
     ) -> None:
-        self.flags, self.folder, self.audio, self.args = flags, folder / way.replace(": ", "-"), audio, args
+        self.flags, self.folder, self.audio, self.args = flags, folder / re.sub(r"\W+", "-", way), audio, args
         self.folder.mkdir()
         self.labels = self.folder / "labels.csv"
         with self.labels.open("w", newline="", encoding="utf-8") as file:

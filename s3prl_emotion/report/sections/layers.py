@@ -36,8 +36,8 @@ class Layers(TrainingSection):
         systems = self.details(place)
         if any(details.weights for details in systems.values()):
             caption = (
-                "Learned weights of the upstream's layers (softmax) in the best dev checkpoint: each run (faint) and "
-                "the mean over runs; dotted: equal weights."
+                "Learned weights of the upstream's layers (softmax) in the checkpoints that the scores are of: each "
+                "run (faint) and the mean over runs; dotted: equal weights."
             )
             panels = (Panel("weights of layers", partial(_draw_weights, systems)),)
             yield Figure(place.figure_name("layer_weights"), caption, tuple(systems), panels)
