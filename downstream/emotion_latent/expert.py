@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, ClassVar, Literal, cast
+from typing import Annotated, Any, ClassVar, Literal, cast
 
 import numpy as np
 import torch
@@ -27,7 +27,7 @@ from s3prl_emotion.store.means import MEANS
 from .analysis import latent_metrics, plot_latents
 from .fitting import fit_pairs, fit_svc, standardisation
 from .losses import UNKNOWN, LatentLoss, Outputs
-from .model import NO_CLASS, SAMPLE, LatentModel
+from .model import LIMIT, NO_CLASS, NO_LIMIT, SAMPLE, LatentModel
 from .unlabelled import UnlabelledSection, check_unlabelled, with_unlabelled
 
 logger = logging.getLogger(__name__)
@@ -53,7 +53,19 @@ class ModelSection(StrictSection):
     dimension: Literal["activation", "valence"] = "activation"
     cost: float = Field(default=1.0, gt=0)
     multi_class: Literal["ovr", "ovo"] = "ovr"
+    outliers: Literal["auto"] | Annotated[float, Field(gt=0)] | None = "auto"
     unlabelled: UnlabelledSection | None = None
+
+    @property
+    def limit(self) -> float:
+        """The z-score beyond which a feature makes an utterance an outlier.
+
+        ``auto`` is the paper's 10, but none for a plain SVC (``method: none`` with ``multi_class: ovo``), which is that
+        of other toolkits.
+        """
+        if self.outliers == "auto":
+            return NO_LIMIT if (self.method, self.multi_class) == ("none", "ovo") else LIMIT
+        return NO_LIMIT if self.outliers is None else self.outliers
 
 
 COLUMNS = {"activation": 0, "valence": 1}  # of DIMENSIONS
@@ -124,8 +136,8 @@ class DownstreamExpert(CategoricalExpert):
 
     def build_model(self, modelrc: ModelSection, upstream_dim: int) -> nn.Module:
         """Return encoder, decoder and classifier."""
-        sizes = (modelrc.method, modelrc.hidden, modelrc.latent, modelrc.noise, modelrc.multi_class)
-        return LatentModel(upstream_dim, len(self.classes), *sizes)
+        sizes = (modelrc.method, modelrc.hidden, modelrc.latent, modelrc.noise, modelrc.multi_class, modelrc.limit)
+        return LatentModel(upstream_dim, len(self.classes), *sizes, names=self.classes)
 
     def build_loss(self, modelrc: ModelSection) -> nn.Module:
         """Return eqs. 1-10; ``datarc.class_weights`` weighs the classes of the SVC alone."""
@@ -148,7 +160,7 @@ class DownstreamExpert(CategoricalExpert):
         if not torch.isfinite(rows).all():
             bad = names[int((~torch.isfinite(rows).all(dim=1)).nonzero()[0])]
             raise ConfigError(f"{bad}: the upstream's features are not finite")
-        fitted = standardisation(rows.double().numpy())
+        fitted = standardisation(rows.double().numpy(), self.modelrc.limit)
         kept = fitted.kept.tolist()
         targets = self._targets_of(self.train_split)
         classes = [int(targets[name][0]) for name in names]
@@ -181,10 +193,14 @@ class DownstreamExpert(CategoricalExpert):
         with torch.no_grad():
             mean, _ = self.model.encode(self.model.standardise(self.training_rows))
         latents = mean.double().cpu().numpy()
-        options = (self.training_classes, len(self.classes), self.data.class_weights, self.modelrc.cost)
-        fit = fit_pairs if self.modelrc.multi_class == "ovo" else fit_svc
+        balance, cost = self.data.class_weights, self.modelrc.cost
+        fitted: tuple[Any, ...] = (
+            fit_pairs(latents, self.training_classes, self.classes, balance, cost)
+            if self.modelrc.multi_class == "ovo"
+            else fit_svc(latents, self.training_classes, len(self.classes), balance, cost)
+        )
         model = self.model
-        for name, values in zip(("coefficients", "intercepts", "present"), fit(latents, *options), strict=False):
+        for name, values in zip(("coefficients", "intercepts", "present"), fitted, strict=False):
             getattr(model.classifier, name).copy_(torch.from_numpy(values))
         model.center.copy_(torch.from_numpy(latents.mean(axis=0)))
         model.covariance.copy_(torch.from_numpy(np.atleast_2d(np.cov(latents, rowvar=False, ddof=0))))

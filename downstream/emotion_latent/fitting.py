@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from s3prl_emotion.errors import LabelError
 from s3prl_emotion.loading.class_balance import class_weights
 
-from .model import ABSENT, LIMIT
+from .model import ABSENT, LIMIT, alphabetical_ranks
 
 ITERATIONS = 10_000
 Rows = NDArray[np.float64]
@@ -27,18 +27,19 @@ class Standard:
     kept: NDArray[np.bool_]
 
 
-def standardisation(rows: Rows) -> Standard:
+def standardisation(rows: Rows, limit: float = LIMIT) -> Standard:
     """Find outliers by the z-score ("Evaluation": -10 > z > 10), then mean and standard deviation of the others.
 
     Args:
         rows: features of the training split, ``[U, D]``, U >= 1, finite
+        limit: of the z-score
 
     Returns:
         population moments; a constant feature has standard deviation 1, so that it becomes 0
     """
     spread = rows.std(axis=0)
     scores = (rows - rows.mean(axis=0)) / np.where(spread > 0, spread, 1.0)
-    kept = (np.abs(scores) <= LIMIT).all(axis=1)
+    kept = (np.abs(scores) <= limit).all(axis=1)
     location, spread = rows[kept].mean(axis=0), rows[kept].std(axis=0)
     varies = spread > 1e-9 * np.maximum(1.0, np.abs(location))  # a smaller deviation is rounding of the mean
     return Standard(location, np.where(varies, spread, 1.0), kept)
@@ -74,16 +75,17 @@ def fit_svc(
 
 
 def fit_pairs(
-    latents: Rows, classes: Sequence[int], num_classes: int, balance: str = "none", cost: float = 1.0
+    latents: Rows, classes: Sequence[int], names: Sequence[str], balance: str = "none", cost: float = 1.0
 ) -> tuple[Rows, Rows, Rows]:
     """Fit scikit-learn's ``SVC`` with a linear kernel to each two classes; deterministic.
 
-    Its loss is the hinge, its intercept is not penalised, and its time grows with the square of the utterances.
+    Its loss is the hinge, its intercept is not penalised, and its time grows with the square of the utterances. Classes
+    are in alphabetical order, as where it is fitted to names, so that the order of ``datarc.classes`` changes nothing.
 
     Args:
         latents: of the training split, ``[U, E]``, finite
         classes: indices, ``[U]``
-        num_classes: K
+        names: of the classes, K
         balance: ``datarc.class_weights``
         cost: C of the SVC
 
@@ -96,19 +98,20 @@ def fit_pairs(
     """
     from sklearn.svm import SVC
 
-    present, weights = _present(classes), _weights(classes, num_classes, balance)
+    ranks = alphabetical_ranks(names)
+    targets = [ranks[label] for label in classes]
+    present, weights = _present(targets), _weights(targets, len(names), balance)
     svc = SVC(kernel="linear", C=cost, class_weight=weights)
-    svc.fit(latents, list(classes))
+    svc.fit(latents, targets)
     slopes, offsets = np.asarray(svc.coef_), np.asarray(svc.intercept_)
     if len(present) == 2:  # here a positive value is for the second class
         slopes, offsets = -slopes, -offsets
-    occurs = np.isin(np.arange(num_classes), present).astype(np.float64)
-    pairs = list(combinations(range(num_classes), 2))
+    pairs = list(combinations(range(len(names)), 2))
     coefficients = np.zeros((len(pairs), latents.shape[1]))
-    intercepts = np.array([occurs[one] - occurs[other] for one, other in pairs])
+    intercepts = np.array([float(one in present) - float(other in present) for one, other in pairs])
     fitted = [pairs.index(pair) for pair in combinations(present, 2)]
     coefficients[fitted], intercepts[fitted] = slopes, offsets
-    return coefficients, intercepts, occurs
+    return coefficients, intercepts, np.isin(ranks, present).astype(np.float64)
 
 
 def _present(classes: Sequence[int]) -> list[int]:

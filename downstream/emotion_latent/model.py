@@ -6,9 +6,11 @@ those slides'.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from itertools import combinations, pairwise
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -17,6 +19,7 @@ from s3prl_emotion.masking import frame_mask, without_padding
 from .losses import Outputs
 
 LIMIT = 10.0  # z-scores beyond it are outliers ("Evaluation": -10 > z > 10)
+NO_LIMIT = math.inf
 LOG_VARIANCES = (-20.0, 20.0)  # limits that keep the exponential finite
 SAMPLE = 256  # training latents that a checkpoint keeps, for plots
 NO_CLASS = -1
@@ -26,7 +29,7 @@ ABSENT = -1e4  # decision value of a class that the training split lacks, so tha
 class LatentModel(nn.Module):
     """Encodes the features of an utterance to a latent and decodes it again.
 
-    Frames are averaged (functionals have one), standardised and clipped to ``±LIMIT``. The encoder is a multilayer
+    Frames are averaged (functionals have one), standardised and clipped to ``±limit``. The encoder is a multilayer
     perceptron with ReLU between its layers, the decoder its mirror image; without ``hidden`` both are one linear layer.
     What is fitted rather than trained is in buffers, so that a checkpoint suffices: mean and standard deviation of the
     features, the classifier, and mean, covariance and a sample of the training latents.
@@ -39,6 +42,8 @@ class LatentModel(nn.Module):
         latent_dim: size of the latent, E
         noise: standard deviation of the noise on a DAE's standardised input in training
         multi_class: ``ovr``, the classifier compares each class with all others; ``ovo``, each two classes
+        limit: of z-scores
+        names: of the classes, whose alphabetical order ``ovo`` needs
     """
 
     location: Tensor
@@ -58,9 +63,12 @@ class LatentModel(nn.Module):
         latent_dim: int = 4,
         noise: float = 0.1,
         multi_class: str = "ovr",
+        limit: float = LIMIT,
+        names: Sequence[str] = (),
     ) -> None:
         super().__init__()
         self.variational, self.coded = method.startswith("vae"), method != "none"
+        self.limit = limit
         self.noise = noise if method.startswith("dae") else 0.0
         self.latent_dim = latent_dim if self.coded else input_dim
         if self.coded:
@@ -71,7 +79,9 @@ class LatentModel(nn.Module):
             ]  # the last: μ and log σ²
             self.encoder = perceptron(widths)
             self.decoder = perceptron([latent_dim, *reversed(widths[:-1])])
-        self.classifier = (PairVotes if multi_class == "ovo" else LinearScores)(self.latent_dim, num_classes)
+        self.classifier: nn.Module = LinearScores(self.latent_dim, num_classes)
+        if multi_class == "ovo":
+            self.classifier = PairVotes(self.latent_dim, names)
         self.register_buffer("location", torch.zeros(input_dim))
         self.register_buffer("scale", torch.ones(input_dim))
         self.register_buffer("ready", torch.zeros(1, dtype=torch.int64))  # whether these two are fitted
@@ -95,8 +105,8 @@ class LatentModel(nn.Module):
         return Outputs(inputs, reconstruction, mean, log_variance, latent, self.classifier(mean))
 
     def standardise(self, rows: Tensor) -> Tensor:
-        """Return features ``[B, D]`` as z-scores within ``±LIMIT``."""
-        return ((rows - self.location) / self.scale).clamp(-LIMIT, LIMIT)
+        """Return features ``[B, D]`` as z-scores within ``±limit``."""
+        return ((rows - self.location) / self.scale).clamp(-self.limit, self.limit)
 
     def encode(self, inputs: Tensor) -> tuple[Tensor, Tensor | None]:
         """Return mean and, of a VAE, log-variance ``[B, E]`` of the latent of standardised features ``[B, D]``."""
@@ -135,35 +145,43 @@ class LinearScores(nn.Module):
 class PairVotes(nn.Module):
     """Linear classifiers of each two classes, fitted elsewhere, which vote.
 
-    ``coefficients [P, E]`` and ``intercepts [P]`` are of the P = K (K - 1) / 2 pairs (0, 1), (0, 2), …, (1, 2), …; a
-    positive decision value is a vote for the first class of the pair. ``present [K]`` is 1 for the classes of the
-    training split; the others get no vote.
+    ``coefficients [P, E]`` and ``intercepts [P]`` are of the P = K (K - 1) / 2 pairs (0, 1), (0, 2), …, (1, 2), … of
+    the classes in alphabetical order; a positive decision value is a vote for the first class of the pair. ``present
+    [K]`` is 1 for the classes of the training split; the others get no vote.
+
+    Args:
+        latent_dim: E
+        classes: names, K
     """
 
     coefficients: Tensor
     intercepts: Tensor
     present: Tensor
+    sides: Tensor
+    places: Tensor
     votes: Tensor
 
-    def __init__(self, latent_dim: int, num_classes: int) -> None:
+    def __init__(self, latent_dim: int, classes: Sequence[str]) -> None:
         super().__init__()
-        pairs = list(combinations(range(num_classes), 2))
+        ranks = alphabetical_ranks(classes)
+        pairs = torch.tensor(list(combinations(np.argsort(ranks).tolist(), 2)), dtype=torch.int64).reshape(-1, 2)
         self.register_buffer("coefficients", torch.zeros(len(pairs), latent_dim))
         self.register_buffer("intercepts", torch.zeros(len(pairs)))
-        self.register_buffer("present", torch.zeros(num_classes))
-        sides = nn.functional.one_hot(torch.tensor(pairs, dtype=torch.int64).reshape(-1, 2), num_classes).float()
-        self.register_buffer("sides", sides, persistent=False)  # [P, 2, K]
+        self.register_buffer("present", torch.zeros(len(classes)))
+        self.register_buffer("sides", nn.functional.one_hot(pairs, len(classes)).float(), persistent=False)  # [P, 2, K]
+        self.register_buffer("places", torch.tensor(ranks) / (2.0 * len(classes)), persistent=False)  # [K], below 1
 
     def forward(self, latent: Tensor) -> Tensor:
-        """Return the votes ``[B, K]`` for each class of latents ``[B, E]``; of equal ones the earlier class is ahead.
-
-        Equal votes differ by less than 1, so that the class with most votes has the highest value.
-        """
+        """Return the votes ``[B, K]`` of latents ``[B, E]``; of equal ones, as in scikit-learn, the first name wins."""
         first, second = self.sides.unbind(dim=1)
         wins = (nn.functional.linear(latent, self.coefficients, self.intercepts) > 0).to(first.dtype)
         votes = wins @ first + (1 - wins) @ second
-        order = torch.arange(votes.shape[1], device=votes.device, dtype=votes.dtype) / (2 * votes.shape[1])
-        return torch.where(self.present > 0, votes - order, ABSENT)
+        return torch.where(self.present > 0, votes - self.places, ABSENT)
+
+
+def alphabetical_ranks(classes: Sequence[str]) -> list[int]:
+    """Return the place of each class in alphabetical order."""
+    return [sorted(classes).index(name) for name in classes]
 
 
 def perceptron(widths: Sequence[int]) -> nn.Sequential:

@@ -29,6 +29,9 @@ def part(name: str) -> ModuleType:
 model, losses, fitting, analysis, unlabelled = map(part, ("model", "losses", "fitting", "analysis", "unlabelled"))
 
 
+CLASSES = ["neu", "sad", "hap", "ang"]
+
+
 # --- network ----------------------------------------------------------------------------------------------------------
 
 
@@ -111,6 +114,29 @@ def test_outliers_leave_before_mean_and_deviation_are_taken():
     np.testing.assert_allclose(found.scale, others.std(axis=0))
 
 
+def test_outliers_stay_without_a_limit():
+    rows = np.random.default_rng(0).normal(size=(300, 2))
+    rows[7, 1] = 1e4
+    found = fitting.standardisation(rows, math.inf)
+    assert found.kept.all()
+    network = model.LatentModel(2, 4, "none", limit=math.inf)
+    network.location.copy_(torch.from_numpy(found.location))
+    network.scale.copy_(torch.from_numpy(found.scale))
+    expected = (rows[7] - rows.mean(axis=0)) / rows.std(axis=0)
+    np.testing.assert_allclose(network.standardise(torch.from_numpy(rows[7:8]).float()).numpy()[0], expected, rtol=1e-5)
+    assert expected[1] > 10
+
+
+@pytest.mark.parametrize(
+    ("method", "multi_class", "outliers", "limit"),
+    [("none", "ovr", "auto", 10), ("none", "ovo", "auto", math.inf), ("dae", "ovo", "auto", 10),
+     ("none", "ovo", 5.0, 5), ("dae", "ovr", None, math.inf)],
+)  # fmt: skip
+def test_limits_of_outliers(method: str, multi_class: str, outliers: float | str | None, limit: float):
+    section = part("expert").ModelSection(method=method, multi_class=multi_class, outliers=outliers)
+    assert section.limit == limit
+
+
 @pytest.mark.parametrize("value", [0.0, 0.1, 1e6])
 def test_features_that_do_not_vary_become_0(value: float):
     rows = np.column_stack([np.full(50, value), np.arange(50.0)])
@@ -146,23 +172,29 @@ def test_svc_is_scikit_learns(names: list[int], balance: str):
     assert (probability[:, [k for k in range(4) if k not in names]] == 0).all()
 
 
-@pytest.mark.parametrize("names", [[0, 1, 2, 3], [1, 3], [0, 2, 3]])
-def test_votes_of_pairs_are_scikit_learns(names: list[int]):
+@pytest.mark.parametrize("labels", [[0, 1, 2, 3], [1, 3], [0, 2, 3]])
+@pytest.mark.parametrize("balance", ["none", "balanced"])
+def test_votes_of_pairs_are_scikit_learns_of_the_names(labels: list[int], balance: str):
     generator = np.random.default_rng(0)
-    classes = generator.choice(names, size=120)
-    latents = (generator.normal(size=(120, 3)) + classes[:, None] * [1, -1, 0]).astype(np.float32).astype(np.float64)
-    votes = model.PairVotes(3, 4)
-    for name, values in zip(
-        ("coefficients", "intercepts", "present"),
-        fitting.fit_pairs(latents, classes.tolist(), 4, cost=0.1),
-        strict=True,
-    ):
+    classes = generator.choice(labels, size=150, p=np.arange(1, len(labels) + 1) / sum(range(len(labels) + 1)))
+    latents = (generator.normal(size=(150, 3)) + classes[:, None] * [0.5, -0.3, 0]).astype(np.float32).astype(float)
+    votes = model.PairVotes(3, CLASSES)
+    fitted = fitting.fit_pairs(latents, classes.tolist(), CLASSES, balance, 0.1)
+    for name, values in zip(("coefficients", "intercepts", "present"), fitted, strict=True):
         getattr(votes, name).copy_(torch.from_numpy(values))
     scores = votes(torch.from_numpy(latents).float())
-    theirs = SVC(kernel="linear", C=0.1, decision_function_shape="ovo").fit(latents, classes)
-    assert scores.argmax(dim=1).tolist() == theirs.predict(latents).tolist()  # ties included: the earlier class
-    probability = torch.softmax(scores, dim=1)
-    assert (probability[:, [k for k in range(4) if k not in names]] == 0).all()
+    names = np.array(CLASSES)[classes]
+    counts = Counter(names.tolist())
+    weights = {
+        name: len(counts) / count / sum(1 / other for other in counts.values()) for name, count in counts.items()
+    }
+    theirs = SVC(kernel="linear", C=0.1, class_weight=weights if balance == "balanced" else None).fit(latents, names)
+    found = np.array(CLASSES)[scores.argmax(dim=1)]
+    assert found.tolist() == theirs.predict(latents).tolist()  # ties included
+    if len(labels) == 4:
+        votes_alone = (scores + votes.places).sort(dim=1).values
+        assert (votes_alone[:, -1] == votes_alone[:, -2]).any()  # there are ties
+    assert (torch.softmax(scores, dim=1)[:, [k for k in range(4) if k not in labels]] == 0).all()
 
 
 def test_svc_draws_nothing_and_needs_two_classes():

@@ -75,7 +75,7 @@ def test_it_is_evaluated_predicts_resumes_and_is_reported(
     assert metrics_of(folder) == metrics_of(made[0])
     said = cli("-m", "evaluate", "-e", folder / "last.ckpt", "-t", "dev", "-o", place, code=1).error
     assert "no dev split, since datarc.valid_ratio is 0; evaluate other splits" in said
-    assert suite.main(["report", str(folder), "--out", str(tmp_path / "report"), "--resamples", "20"]) == 0
+    assert suite.main(["report", str(folder), "--out", str(tmp_path / "report")]) == 0
     text = (tmp_path / "report/report.md").read_text()
     assert f"**Note:** exp: {NO_DEV_NOTE}." in text
     assert "A score is that of one run with its last checkpoint, since there is no dev split." in text
