@@ -267,7 +267,7 @@ def test_renamed_key_is_called_unknown_rather_than_missing():
         ("num_folds: 2.5", r"^datarc\.num_folds"),
         ("num_folds: speaker", r"^datarc\.num_folds.*got 'speaker'"),
         ("test_fold: 1", r"^datarc\.test_fold: .*valid string, got 1"),
-        ("valid_ratio: 0", r"^datarc\.valid_ratio"),
+        ("valid_ratio: -0.1", r"^datarc\.valid_ratio"),
         ("valid_ratio: 1", r"^datarc\.valid_ratio"),
         ("train_batch_size: 0", r"^datarc\.train_batch_size"),
         ("num_workers: -1", r"^datarc\.num_workers"),
