@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 READ_TOGETHER = 64  # utterances whose waveforms are in memory at once
+READ_AT_ONCE = 16  # utterances that threads of the upstream compute together
 SHARE = 0.7  # of the free memory that the means of a split may take; the rest is left to the training
 _warned: set[str] = set()
 _held: WeakSet[MeansDataset] = WeakSet()  # those with a table
@@ -156,12 +157,18 @@ class MeansDataset(Dataset[Any]):
         """Read the audio of utterances that are needed for the first time; return their means ``[L, D]``."""
         new = [index for index in dict.fromkeys(indices) if self.keys[index] is None]
         means: dict[int, Tensor] = {}
+        together = READ_AT_ONCE if getattr(self.source.upstream, "concurrent", False) else 1
         with torch.autocast(self.source.device.type, enabled=False):  # as without a training around it
-            for index, waveform in zip(new, self._waveforms(new), strict=True):
-                self.keys[index] = utterance_key(waveform), len(waveform)
-                means[index] = next(self.source.means([torch.from_numpy(waveform)], [self.names[index]]))
-                if self.table is not None:
-                    self.table[index] = means[index]
+            waveforms = self._waveforms(new)
+            for begin in range(0, len(new), together):
+                part = new[begin : begin + together]
+                read = [next(waveforms) for _ in part]
+                found = self.source.means(list(map(torch.from_numpy, read)), [self.names[index] for index in part])
+                for index, waveform, mean in zip(part, read, found, strict=True):
+                    self.keys[index] = utterance_key(waveform), len(waveform)
+                    means[index] = mean
+                    if self.table is not None:
+                        self.table[index] = mean
         self.missing -= len(new)
         return means
 

@@ -114,14 +114,17 @@ class UpstreamSource:
             AudioError: the upstream fails on an utterance, or gives it no frame
             StoreError: no space on the disk, or the upstream is not deterministic
         """
-        for waveform, name in zip(waveforms, names or ["audio"] * len(waveforms), strict=True):
+        names = names or ["audio"] * len(waveforms)
+        together = self._computed_together(waveforms, names)
+        for number, (waveform, name) in enumerate(zip(waveforms, names, strict=True)):
             if self.store is None:
-                yield self._mean(self.compute(waveform, name), name)
+                stack = together[number] if number in together else self.compute(waveform, name)
+                yield self._mean(stack, name)
                 continue
             key, samples = utterance_key(waveform.cpu().numpy()), len(waveform)
             mean = self.stored_mean(key, samples, name)
             if mean is None:
-                stack = next(self.computed([waveform], [name]))
+                stack = together[number] if number in together else next(self.computed([waveform], [name]))
                 mean = self._mean(stack, name)
                 self.save(key, stack, samples, name, mean)
             yield mean
@@ -322,6 +325,27 @@ class UpstreamSource:
         self._check_layers("a batch")
         return [stack.cpu() for stack in stacks]
 
+    def _computed_together(self, waveforms: Sequence[Tensor], names: Sequence[str]) -> dict[int, Tensor]:
+        """Return the layers ``[L, T, D]`` that threads compute at once, by the number of the waveform.
+
+        They are those that must be computed, of an upstream whose threads share no state; the features are the same.
+        """
+        if not getattr(self.upstream, "concurrent", False) or len(waveforms) < 2:
+            return {}
+        needed = [number for number, wav in enumerate(waveforms) if self.store is None or self.lacks(_key_of(wav))]
+        if len(needed) < 2:
+            return {}
+        try:
+            for number in needed:
+                self.memory.check(len(waveforms[number]), names[number])
+            with torch.autocast(self.device.type, enabled=False):
+                if self.store is not None:
+                    self._check_determinism(waveforms[needed[0]], names[needed[0]])
+                stacks = self._compute_batch([waveforms[number] for number in needed])
+        except AudioError:  # computed alone, each says which it is
+            return {}
+        return dict(zip(needed, stacks, strict=True))
+
     def _check_determinism(self, waveform: Tensor, name: str) -> None:
         if self.is_deterministic:
             return
@@ -342,6 +366,10 @@ class UpstreamSource:
                 f"-u {self.spec.name}: gives {self.featurizer.available} layers for {name}, {self.layers} for others; "
                 "a weighted sum and -l need a fixed number: choose other features with -s"
             )
+
+
+def _key_of(waveform: Tensor) -> bytes:
+    return utterance_key(waveform.cpu().numpy())
 
 
 def check_store_dtype(dtype: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +52,8 @@ class UtteranceUpstream(torch.nn.Module, ABC):
 
     one_frame = False
     """Whether every utterance has exactly one frame."""
+    concurrent = False
+    """Whether :meth:`layers` runs without Python's lock and shares no state, so that threads compute a batch."""
 
     @abstractmethod
     def layers(self, wav: Tensor) -> list[Tensor]:
@@ -76,7 +79,12 @@ class UtteranceUpstream(torch.nn.Module, ABC):
         for wav in wavs:
             if wav.dim() != 1 or wav.numel() == 0:
                 raise AudioError(f"an upstream needs waveforms [N] with N >= 1 samples, got {list(wav.shape)}")
-        by_utterance = [self.layers(wav) for wav in wavs]
+        threads = min(len(wavs), torch.get_num_threads()) if self.concurrent else 1
+        if threads > 1:
+            with ThreadPoolExecutor(threads) as pool:
+                by_utterance = list(pool.map(self.layers, wavs))
+        else:
+            by_utterance = [self.layers(wav) for wav in wavs]
         hidden = tuple(pad_sequence(list(layer), batch_first=True) for layer in zip(*by_utterance, strict=True))
         return {"hidden_states": hidden, "last_hidden_state": hidden[-1]}
 

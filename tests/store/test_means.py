@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from s3prl_emotion.errors import AudioError
 from s3prl_emotion.store import upkeep, utterance_key
 from s3prl_emotion.store.means import BOTH, FRAMES, MEANS, mean_of
 from s3prl_emotion.upstreams.source import UpstreamSource
+from s3prl_emotion.upstreams.utterance import UtteranceUpstream
 
 
 def keys(waveforms: list[torch.Tensor]) -> list[bytes]:
@@ -196,3 +198,49 @@ def test_dropping_a_collection_drops_its_means(extract):
     freed = collection.bytes + collection.means_bytes["means"]
     assert upkeep.drop(Path("S"), collection.folder.name) == freed
     assert not collection.folder.exists()
+
+
+class Concurrent(UtteranceUpstream):
+    """An upstream whose utterances wait for each other: one alone would wait in vain."""
+
+    concurrent = True
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.meeting: threading.Barrier | None = None
+
+    def layers(self, wav: torch.Tensor) -> list[torch.Tensor]:
+        if self.meeting is not None:
+            self.meeting.wait(timeout=60)
+        return [wav[: len(wav) // 160 * 160].reshape(-1, 160).double().cumsum(dim=1).float()]
+
+    def get_downsample_rates(self, key: str | None = None) -> int:
+        return 160
+
+    def frames(self, samples: int) -> int:
+        return samples // 160
+
+    def identity(self) -> dict[str, int]:
+        return {"version": 1}
+
+
+def test_threads_compute_what_the_store_lacks_at_once(tmp_path: Path):
+    waveforms, before = speech(5), torch.get_num_threads()
+    names = [str(number) for number in range(5)]
+    alone = [next(source_of(None, Concurrent()).means([wav], ["a"])) for wav in waveforms]
+    upstream = Concurrent()
+    source = source_of(tmp_path, upstream)
+    source.keep_means()
+    next(source.means(waveforms[:1], names))  # checks that the upstream is deterministic
+    upstream.meeting = threading.Barrier(2)
+    torch.set_num_threads(2)
+    try:
+        found = list(source.means(waveforms, names))
+    finally:
+        torch.set_num_threads(before)
+    upstream.meeting = threading.Barrier(2)
+    again = list(source.means(waveforms, names))  # of the store
+    for rows in (found, again):
+        assert all(torch.equal(one, other) for one, other in zip(rows, alone, strict=True))
+    with pytest.raises(AudioError, match=r"^short"):
+        list(source.means([waveforms[0], torch.zeros(0)], ["whole", "short"]))

@@ -49,6 +49,8 @@ class UpstreamExpert(UtteranceUpstream):
         ConfigError: ``-g`` contains an option
     """
 
+    concurrent = True
+
     def __init__(
         self, ckpt: Any = None, model_config: Any = None, level: Literal["functionals", "lld"] = "functionals"
     ) -> None:
