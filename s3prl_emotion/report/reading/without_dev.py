@@ -3,27 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import Any
 
 from s3prl_emotion.corpora.protocol import NO_DEV_NOTE, lacks_dev
 
-if TYPE_CHECKING:
-    from s3prl_emotion.report.reading.study import RunResult
 
+def systems_without_dev(runs: Sequence[Any]) -> list[str]:
+    """Return the names of systems with a run that had no dev split, in the order of the runs.
 
-def systems_without_dev(runs: Sequence[RunResult]) -> list[str]:
-    """Return the names of systems with a run that had no dev split, in the order of the runs."""
+    Args:
+        runs: :class:`~s3prl_emotion.report.reading.study.RunResult`, whose module imports this one
+    """
     found = (run.system for run in runs if any(lacks_dev(split.metrics) for split in run.splits.values()))
     return list(dict.fromkeys(found))
 
 
-def dev_warnings(runs: Sequence[RunResult]) -> list[str]:
+def dev_warnings(runs: Sequence[Any]) -> list[str]:
     """Return what a report says at its top about systems without a dev split; nothing if there are none."""
     found = systems_without_dev(runs)
     return [f"{', '.join(found)}: {NO_DEV_NOTE}."] if found else []
 
 
-def checkpoint_words(runs: Sequence[RunResult]) -> str:
+def checkpoint_words(runs: Sequence[Any]) -> str:
     """Return which checkpoints the scores of a study are of."""
     without = systems_without_dev(runs)
     if not without:
