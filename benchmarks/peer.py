@@ -63,6 +63,7 @@ def main() -> None:
     parser.add_argument("--labels", default="demo", help="label table with SpkrID and EmoClass")
     parser.add_argument("--root", help="audio folder of the labels")
     parser.add_argument("--whisper", type=Path, help="folder with Whisper base; without it, only eGeMAPS is compared")
+    parser.add_argument("--whole_window", action="store_true", help="run the suite with Whisper's window of 30 s too")
     parser.add_argument("--only", choices=["egemaps", "whisper"], help="compare on these features alone")
     parser.add_argument("--cost", type=float, default=0.1, help="C of the SVC")
     args = parser.parse_args()
@@ -82,7 +83,8 @@ def main() -> None:
         top.mkdir(parents=True, exist_ok=True)
         (top / "window.yaml").write_text("window: audio\n")
         flags = ("-u", "hf_speech_custom", "-k", str(args.whisper.resolve()), "-s", "last_hidden_state")
-        ways = {"ours": flags, "ours, window: audio": (*flags, "-g", str(top / "window.yaml"))}
+        ways = {"ours, window: audio": (*flags, "-g", str(top / "window.yaml"))}
+        ways |= {"ours": flags} if args.whole_window else {}
         kinds.append(Kind("whisper", "whisper-base", ways))
     print(f"nkululeko {version}, {len(rows)} utterances, C = {args.cost}, {args.threads} threads")
     for kind in kinds:
@@ -228,7 +230,7 @@ class Peer:
 
     def features(self) -> dict[str, np.ndarray]:
         """Return the features ``[D]`` of each file, from the experiment's store."""
-        (stored,) = (self.folder / "exp" / "store").glob(f"speech_{self.kind.peer}.pkl")
+        (stored,) = (self.folder / "exp" / "store").glob(f"speech_{self.kind.peer}_all.pkl")
         path = self.folder / "features.csv"
         subprocess.run([self.args.peer, "-c", READ_STORE, stored, path], check=True, env=self.environment)
         with path.open(newline="", encoding="utf-8") as file:
