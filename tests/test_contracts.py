@@ -46,7 +46,7 @@ COMMANDS = (
     "prepare", "pretrain-rae", "report", "saliency", "serve", "store", "submit", "superb", "transcribe", "tsne",
     "unlink",
 )  # fmt: skip
-TARGETS = ("demo", "test", "test-full", "test-oldest", "lint", "benchmark", "clean")
+TARGETS = ("demo", "test", "test-full", "test-oldest", "test-all", "lint", "benchmark", "clean")
 NOWHERE = "no/such/labels.csv"
 DATA, MODEL = "downstream_expert.datarc", "downstream_expert.modelrc"
 SLIP = "x"  # appended to a key, it makes another that does not exist
