@@ -128,6 +128,11 @@ def test_pythons_that_do_not_start(tree: Path, make: Make):
     assert refusal(make("lint", "PYTHON=./python3.11")).startswith(".venv: its Python does not start; ")
 
 
+def pin_lines(name: str) -> list[str]:
+    lines = REPOSITORY.joinpath(name).read_text(encoding="utf-8").splitlines()
+    return [line for line in lines if not line.startswith("#")]
+
+
 def test_versions_stand_in_one_range_everywhere():
     setup = configparser.ConfigParser()
     setup.read(REPOSITORY / "setup.cfg")
@@ -145,11 +150,25 @@ def test_constraints_lie_in_the_ranges_of_setup(name: str):
     setup.read(REPOSITORY / "setup.cfg")
     wanted = setup["options"]["install_requires"].split("\n")
     wanted += [line for extra in setup["options.extras_require"].values() for line in extra.split("\n")]
-    lines = [line for line in REPOSITORY.joinpath(name).read_text(encoding="utf-8").splitlines() if line[:1] != "#"]
-    pins = [Requirement(line) for line in lines]
+    pins = [Requirement(line) for line in pin_lines(name)]
     for requirement in (Requirement(line) for line in wanted if line):
         found = [pin for pin in pins if canonicalize_name(pin.name) == canonicalize_name(requirement.name)]
         assert found, requirement
         for pin in found:
             (version,) = pin.specifier
             assert requirement.specifier.contains(version.version), f"{pin} is outside {requirement}"
+
+
+def test_versions_of_the_documentation_are_those_of_the_constraints():
+    text = REPOSITORY.joinpath("docs/howto/install.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| (`constraints.*?) \| (3\.\d+) \| (.*?) \|", text, flags=re.MULTILINE)
+    assert len(rows) == 5
+    for files, python, versions in rows:
+        for name in re.findall(r"`(.*?)`", files):
+            pins = [Requirement(line) for line in pin_lines(name)]
+            found = {
+                str(pin).split(";")[0]
+                for pin in pins
+                if not pin.marker or pin.marker.evaluate({"python_version": python})
+            }
+            assert {version.replace(" ", "==") for version in versions.split(", ")} <= found, (name, python)
