@@ -170,6 +170,9 @@ class DataSection(StrictSection):
     """``speaker_disjoint``: no speaker in train and test; ``random``: utterances are drawn into ``num_folds`` folds,
     each class in equal numbers, whoever speaks them, and every output says "speaker-dependent"; ``superb``: SUPERB's
     own split lists, which ``labels`` must name."""
+    partition: Literal["fold", "split_set"] | None = None
+    """Column that splits a table which has both ``Fold`` and ``Split_Set``; ``None``: ``Fold``, and every output says
+    so."""
     fold_seed: int = Field(default=0, ge=0)
     """Seed of the drawn folds and of dev. Independent of ``--seed``: all seeds of a benchmark share their folds."""
     valid_ratio: float = Field(default=0.2, ge=0, lt=1)
@@ -208,6 +211,10 @@ class DataSection(StrictSection):
         data = super().read(values, where)
         if data.labels is None and data.corpora is None:
             raise ConfigError(f"{where}.labels: this key is required")
+        if data.partition is not None and data.protocol != "speaker_disjoint":
+            raise ConfigError(
+                f"{where}.partition: does not go with protocol {data.protocol}, which reads no such column"
+            )
         return data
 
 

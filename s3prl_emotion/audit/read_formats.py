@@ -8,7 +8,7 @@ from s3prl_emotion.audit.listing import EMO_SUPERB, EMOBOX, FORMATS, SUPERB, TAB
 from s3prl_emotion.audit.read_lists import read_emobox, read_superb
 from s3prl_emotion.audit.read_tables import read_emo_superb, read_label_table
 from s3prl_emotion.audit.speakers import compile_pattern
-from s3prl_emotion.corpora.label_table import read_rows
+from s3prl_emotion.corpora.label_table import read_columns
 from s3prl_emotion.errors import LabelError, UsageError, nearest
 
 AUTO = "auto"
@@ -57,6 +57,6 @@ def _guess(source: Path) -> str:
         return EMOBOX
     if source.suffix == ".json":
         raise LabelError(f"{source}: name the folder that holds the lists, such as SUPERB's meta_data")
-    columns = [str(name) for name in read_rows(source, str).columns]
+    columns = read_columns(source)
     smoothed = "EmoClass" not in columns and "Fold" not in columns and source.name.startswith("labels_consensus_")
     return EMO_SUPERB if smoothed or columns[:1] == ["Unnamed: 0"] else TABLE

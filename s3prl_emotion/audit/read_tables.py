@@ -10,12 +10,14 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from s3prl_emotion.audit.check_values import check_columns, check_names, check_partitions
 from s3prl_emotion.audit.findings import ERROR, NOTE, WARNING, Finding, finding
 from s3prl_emotion.audit.listing import EMO_SUPERB, TABLE, Indices, Listing, RowCollector, class_names, complete_rows
 from s3prl_emotion.audit.speakers import iemocap_speakers, speakers_of
-from s3prl_emotion.corpora.folds import OFFICIAL, drawn_folds, natural_order
+from s3prl_emotion.corpora.folds import drawn_folds, natural_order
 from s3prl_emotion.corpora.grader_shares import consensus
 from s3prl_emotion.corpora.label_table import NUMBER_COLUMNS, TEXT_COLUMNS, read_rows, share_columns, spell_out_letters
+from s3prl_emotion.corpora.partitions import partition_of
 from s3prl_emotion.errors import LabelError, nearest
 from s3prl_emotion.recipe import DataSection
 
@@ -100,7 +102,7 @@ def _listing(
     findings: list[Finding] = []
     unnamed = table["FileName"].isna()
     if unnamed.any():
-        lines = [f"line {row + 2}" for row in np.flatnonzero(unnamed)]
+        lines = [f"line {row + 2}" for row in table.index[unnamed]]
         findings.append(
             finding(ERROR, "file-unnamed", "rows have no FileName", "name the file or remove the row", lines)
         )
@@ -109,6 +111,7 @@ def _listing(
     if table.empty:
         raise LabelError(f"{path}: no row has a FileName")
     table["EmoClass"] = spell_out_letters(table["EmoClass"].fillna(""))
+    findings += check_names(table)
     shares, wrong = _numbers(table, share_names)
     dimensions, more = _numbers(table, [name for name in NUMBER_COLUMNS if name in table])
     findings += wrong + more
@@ -192,7 +195,9 @@ def _folds(
             findings.append(
                 finding(ERROR, "split-empty", f"{column} is empty", fix, table["FileName"][empty], [column])
             )
-        names = table[column].fillna("").str.strip()
+        names = table[column].fillna("")
+        findings += check_columns(table) if column == "Fold" else check_partitions(names)
+        names = names.str.strip()
         return how, False, (_by_fold(names) if column == "Fold" else _by_partition(names)), findings
     return _drawn(rows, path)
 
@@ -209,7 +214,7 @@ def _by_fold(names: pd.Series) -> dict[str, dict[str, Indices]]:
 
 
 def _by_partition(names: pd.Series) -> dict[str, dict[str, Indices]]:
-    names = names.map(lambda name: OFFICIAL.get(name.lower(), name))
+    names = names.map(partition_of)
     parts = {
         name: np.flatnonzero(names == name).astype(np.int64) for name in sorted(set(names) - {""}, key=natural_order)
     }

@@ -88,7 +88,8 @@ class Corpus:
     """Utterances of one fold; ``splits`` holds at least train, dev (empty if ``protocol.has_dev`` is false) and test.
 
     ``noisy`` maps the splits that are degraded on the fly (``datarc.degrade``) to their SNR range (dB);
-    ``shared_speakers`` names the splits that share speakers with train on purpose; ``protocol`` says how it was split.
+    ``shared_speakers`` names the splits that share speakers with train on purpose; ``protocol`` says how it was split;
+    ``partition`` says which column holds where the table has both ``Fold`` and ``Split_Set``.
     """
 
     source: Path
@@ -98,6 +99,7 @@ class Corpus:
     noisy: dict[str, tuple[float, float]] = field(default_factory=dict)
     shared_speakers: frozenset[str] = frozenset()
     protocol: Protocol = DISJOINT
+    partition: str | None = None
 
     def split(self, name: str) -> tuple[Utterance, ...]:
         """Return the utterances of a split.

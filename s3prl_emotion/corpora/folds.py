@@ -19,13 +19,13 @@ import pandas as pd
 from s3prl_emotion.corpora import protocol
 from s3prl_emotion.corpora.corpus import UNKNOWN_SPEAKERS
 from s3prl_emotion.corpora.label_table import line_of
+from s3prl_emotion.corpora.partitions import check_partitions, chosen_column, partition_of
 from s3prl_emotion.errors import LabelError, nearest
 from s3prl_emotion.recipe import DataSection
 
 logger = logging.getLogger(__name__)
 
 PLACE = "place in folds drawn by utterance"  # column that is added to a table under datarc.protocol: random
-OFFICIAL = {"train": "train", "development": "dev", "dev": "dev", "validation": "dev", "valid": "dev"}
 
 
 def split_table(table: pd.DataFrame, path: Path, config: DataSection) -> tuple[str, dict[str, pd.DataFrame]]:
@@ -48,9 +48,10 @@ def split_table(table: pd.DataFrame, path: Path, config: DataSection) -> tuple[s
         )
     if config.protocol == protocol.RANDOM:
         return _at_random(with_drawn_folds(table, path, config), path, config)
-    if "Fold" in table:
+    column = chosen_column(table, path, config)
+    if column == "Fold":
         fold, parts = _by_fold(table, table["Fold"], path, config)
-    elif "Split_Set" in table:
+    elif column == "Split_Set":
         fold, parts = _by_partition(table, path, config)
     else:
         fold, parts = _by_fold(table, drawn_folds(table, path, config), path, config)
@@ -78,7 +79,8 @@ def _by_partition(table: pd.DataFrame, path: Path, config: DataSection) -> tuple
     fold = config.test_fold or "fold1"
     if fold != "fold1":
         raise LabelError(f"{path}: no fold {fold!r} (datarc.test_fold); its official partitions are one fold, fold1")
-    names = table["Split_Set"].map(lambda name: OFFICIAL.get(name.lower(), name))
+    check_partitions(table["Split_Set"].unique(), path)
+    names = table["Split_Set"].map(partition_of)
     parts = {name: table[names == name] for name in sorted(names.unique(), key=natural_order)}
     tests = [name for name in parts if name.lower().startswith("test")]
     if "train" not in parts or not tests:
@@ -127,9 +129,10 @@ def fold_names(table: pd.DataFrame, path: Path, config: DataSection) -> list[str
     """Return the names of a table's folds that ``datarc.test_fold`` can choose from, in order."""
     if config.protocol == protocol.RANDOM:
         return list(protocol.fold_numbers(config))
-    if "Split_Set" in table and "Fold" not in table:
+    column = chosen_column(table, path, config)
+    if column == "Split_Set":
         return ["fold1"]
-    folds = table["Fold"].dropna() if "Fold" in table else drawn_folds(table, path, config)
+    folds = table["Fold"].dropna() if column == "Fold" else drawn_folds(table, path, config)
     return sorted(folds.unique(), key=natural_order)
 
 

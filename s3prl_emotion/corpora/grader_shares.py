@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from s3prl_emotion.corpora.class_names import NO_AGREEMENT, NO_CLASS, spell_out
+from s3prl_emotion.corpora.class_spelling import refuse_classes_apart, warn_of_classes
 from s3prl_emotion.corpora.corpus import DIMENSIONS
 from s3prl_emotion.corpora.label_table import SOURCE_FILE, read_rows, share_columns, share_target
 from s3prl_emotion.errors import LabelError, nearest
@@ -44,6 +45,7 @@ def choose_shares(
         LabelError: no shares, an unknown class, or votes that do not fit the table
     """
     options = config.distribution or DistributionSection()
+    warn_of_classes(table["EmoClass"], path)
     merge = {spell_out(old): spell_out(new) for old, new in config.merge.items()}
     named = share_columns(table)  # before merging: columns are named after the table's own classes
     table = table.assign(EmoClass=table["EmoClass"].map(spell_out).replace(merge))
@@ -51,7 +53,9 @@ def choose_shares(
         table, shares = _from_votes(table, path, options)
     else:
         shares = _from_columns(table, named or share_columns(table), path, required=options.source == "shares")
-    shares = shares.T.groupby(lambda name: merge.get(spell_out(name), spell_out(name)), sort=False).sum().T
+    own = {name.casefold(): name for name in set(table["EmoClass"]) - NO_CLASS}  # columns may be in another case
+    names = {name: merge.get(spell_out(name), spell_out(name)) for name in shares.columns}
+    shares = shares.T.groupby(lambda name: own.get(names[name].casefold(), names[name]), sort=False).sum().T
     known = tuple(shares.columns) or tuple(sorted(set(table["EmoClass"]) - NO_CLASS))
     classes = tuple(spell_out(name) for name in config.classes) if config.classes else known
     if len(set(classes)) < len(classes) or len(classes) < 2:
@@ -59,6 +63,7 @@ def choose_shares(
     for name in classes:
         if name not in known and not partial:
             raise LabelError(f"{path}: no shares of class {name!r} of datarc.classes{nearest(name, known)}")
+    refuse_classes_apart(set(table["EmoClass"]), classes, path)
     if shares.empty:
         return _keep(table, table["EmoClass"].isin({*classes, *NO_CLASS}), path), classes
     chosen = shares.reindex(columns=list(classes), fill_value=0.0)

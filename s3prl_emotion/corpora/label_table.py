@@ -2,24 +2,41 @@
 
 from __future__ import annotations
 
-import zipfile
-import zlib
-from collections.abc import Mapping
+import io
+import logging
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pandas as pd
 
 from s3prl_emotion.corpora.class_names import MSP_LETTERS, SHARE_NAMES, spell_out
+from s3prl_emotion.corpora.class_spelling import warn_of_no_values
+from s3prl_emotion.corpora.table_file import DECIMAL_COMMA, TableFile, open_table
+from s3prl_emotion.corpora.table_values import (
+    number_columns,
+    refuse_same_files,
+    refuse_spelt_apart,
+    spelt_apart,
+    tidy,
+)
 from s3prl_emotion.errors import LabelError, nearest
+from s3prl_emotion.limits import shown
+
+logger = logging.getLogger(__name__)
 
 TEXT_COLUMNS = ("FileName", "EmoClass", "SpkrID", "Gender", "Split_Set", "Fold", "Text")
 NUMBER_COLUMNS = ("EmoAct", "EmoVal", "EmoDom", "EmoActStd", "EmoValStd", "EmoDomStd", "Duration")
 SOURCE_FILE = "SourceFile"  # in tables of degraded copies: the FileName that the row is a copy of
 SHARE_TOLERANCE = 1e-3  # how far a row of grader shares may sum from 1
+# Known columns in other letter case are taken for them; Duration is not, which other tools write as a time of the clock
+CASELESS = {name.casefold(): name for name in (*TEXT_COLUMNS, *NUMBER_COLUMNS, SOURCE_FILE) if name != "Duration"}
 
 
 def read_table(path: Path, classes: bool = True) -> pd.DataFrame:
     """Read and check a label table; unknown columns are kept. MSP's one-letter classes become names.
+
+    Names that differ in letter case alone are refused in ``SpkrID``, ``Gender`` and ``Fold``; classes are not, which a
+    recipe may merge (:func:`~s3prl_emotion.corpora.class_spelling.refuse_classes_apart`).
 
     Args:
         path: a CSV file, compressed or not
@@ -38,32 +55,114 @@ def read_table(path: Path, classes: bool = True) -> pd.DataFrame:
             raise LabelError(f"{path} line {line_of(table[column].isna())}: {column} is empty")
     if table.empty:
         raise LabelError(f"{path}: the table has no rows")
-    repeated = table["FileName"].duplicated()
-    if repeated.any():
-        raise LabelError(f"{path} line {line_of(repeated)}: {table['FileName'][repeated].iloc[0]} is listed twice")
+    refuse_same_files(table["FileName"], path)
+    for column in ("SpkrID", "Gender", "Fold"):
+        if column in table:
+            refuse_spelt_apart(table[column], path)
+            warn_of_no_values(table[column], path)
     _check_numbers(table, path)
     table["EmoClass"] = spell_out_letters(table["EmoClass"])
     _check_shares(table, path)
     return table
 
 
-def read_rows(path: Path, types: Mapping[str, type] | type[str]) -> pd.DataFrame:
+def read_rows(
+    path: Path, types: Mapping[str, type] | type[str], expected: Sequence[str] = ("FileName",), quiet: bool = False
+) -> pd.DataFrame:
     """Read a CSV file, compressed or not, without checking its values; empty cells are NaN.
+
+    Encoding, separator and decimal commas are recognised, and logged where they are not the usual ones. Spaces around
+    names, Unicode forms, Windows' separators and the letter case of known columns are brought into one form.
 
     Args:
         path: the file
         types: ``str`` for all columns, or types of columns by name
+        expected: columns by one of which the separator is recognised
+        quiet: whether to log nothing
+
+    Returns:
+        the rows; their index is the number of their line in the file, less two
 
     Raises:
-        LabelError: not readable as CSV, or rows with more fields than the header names
+        LabelError: not readable as CSV, a stray quotation mark, a column twice, or rows with more fields than the
+            header names
     """
+    file = open_table(path, expected)
+    columns, notes = _columns(file)
     try:
-        table = pd.read_csv(path, dtype=types, keep_default_na=False, na_values=[""])
-    except (OSError, ValueError, EOFError, zlib.error, zipfile.BadZipFile) as error:  # the last: damaged .gz, .zip
+        table = pd.read_csv(
+            io.BytesIO(file.data), sep=file.separator, header=0, names=columns, dtype=types, keep_default_na=False,
+            na_values=[""], encoding="utf-8",
+        )  # fmt: skip
+    except (OSError, ValueError) as error:
         raise LabelError(f"{path}: not readable as CSV: {' '.join(str(error).split())}") from error
     if not isinstance(table.index, pd.RangeIndex):  # pandas takes surplus fields as row names and shifts the columns
         raise LabelError(f"{path}: its rows have more fields than its header names; quote texts that hold commas")
+    table.index, short = _lines(file, len(table), len(columns), table.index)
+    classes = [name for name in table.get("EmoClass", pd.Series(dtype=str)).unique() if isinstance(name, str)]
+    numbers = number_columns(columns, NUMBER_COLUMNS, classes)
+    table, changed = tidy(table, numbers)
+    for name in numbers if types is not str else ():
+        if not pd.api.types.is_numeric_dtype(table[name]) and f"{name}: decimal commas" in changed:
+            table[name] = pd.to_numeric(table[name])
+    if not quiet:
+        for note in (*file.notes, *notes, *changed):
+            logger.info("%s: %s", path, note)
+        if short:
+            logger.warning(
+                "%s line %d: has fewer cells than the header (%d rows); those missing are empty", path, *short
+            )
     return table
+
+
+def read_columns(path: Path) -> list[str]:
+    """Return the names of a CSV file's columns, as :func:`read_rows` names them.
+
+    Raises:
+        LabelError: as :func:`read_rows`
+    """
+    return _columns(open_table(path))[0]
+
+
+def _columns(file: TableFile) -> tuple[list[str], list[str]]:
+    """Return the names of the columns, blank ones as pandas names them, and which were taken for known ones.
+
+    Raises:
+        LabelError: two names of one known column
+    """
+    columns = [name or f"Unnamed: {place}" for place, name in enumerate(file.header)]
+    notes = []
+    for place, name in enumerate(columns):
+        known = CASELESS.get(name.casefold(), name)
+        if known == name:
+            continue
+        if known in columns:
+            raise LabelError(
+                f"{file.path}: the columns {shown(known)} and {shown(name)} differ in letter case alone; rename or "
+                "remove one"
+            )
+        columns[place] = known
+        notes.append(f"column {name} is read as {known}")
+    return columns, notes
+
+
+def _lines(file: TableFile, rows: int, width: int, index: pd.Index) -> tuple[pd.Index, tuple[int, int] | None]:
+    """Return each row's line, less two, and the line of the first row that lacks cells with the number of such rows.
+
+    The plain index is kept for a file with one line a row, so that nothing has to be looked up there.
+    """
+    is_plain = file.first_line == 1 and file.breaks == rows + 1
+    is_whole = file.cells() == (rows + 1) * (width - 1)
+    if is_plain and is_whole:
+        return index, None
+    lines, short = [], []
+    for line, row in file.rows():
+        lines.append(line - 2)
+        if len(row) < width:
+            short.append(line)
+    if len(lines) != rows:
+        return index, None
+    return index if is_plain else pd.Index(lines), (short[0], len(short)) if short else None
 
 
 def line_of(wrong: pd.Series) -> int:
@@ -100,9 +199,9 @@ def _check_numbers(table: pd.DataFrame, path: Path) -> None:
             numbers = pd.to_numeric(table[column], errors="coerce")
             wrong = (numbers.isna() & table[column].notna()) | numbers.isin([float("inf"), float("-inf")])
             if wrong.any():
-                raise LabelError(
-                    f"{path} line {line_of(wrong)}: {column} is not a number: {str(table[column][wrong].iloc[0])!r}"
-                )
+                cell = str(table[column][wrong].iloc[0])
+                mixed = "; other rows have a decimal point" if DECIMAL_COMMA.fullmatch(cell) else ""
+                raise LabelError(f"{path} line {line_of(wrong)}: {column} is not a number: {cell!r}{mixed}")
             table[column] = numbers
 
 
@@ -110,6 +209,10 @@ def _check_shares(table: pd.DataFrame, path: Path) -> None:
     named = share_columns(table)
     if not named:
         return
+    for group in spelt_apart(named):
+        raise LabelError(
+            f"{path}: the columns {' and '.join(map(shown, group))} differ in letter case alone; remove one"
+        )
     shares = table[named].apply(pd.to_numeric, errors="coerce")
     wrong = shares.isna().any(axis=1) | (shares < 0).any(axis=1) | ((shares.sum(axis=1) - 1).abs() > SHARE_TOLERANCE)
     if wrong.any():

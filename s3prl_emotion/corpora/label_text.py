@@ -10,10 +10,12 @@ from pathlib import Path
 import pandas as pd
 
 from s3prl_emotion.corpora import superb
+from s3prl_emotion.corpora.audio_files import none_found
 from s3prl_emotion.corpora.corpus import UNKNOWN_SPEAKERS
-from s3prl_emotion.corpora.folds import OFFICIAL, natural_order
+from s3prl_emotion.corpora.folds import natural_order
 from s3prl_emotion.corpora.label_table import read_rows, read_table
 from s3prl_emotion.corpora.locate import locate
+from s3prl_emotion.corpora.partitions import check_partitions, partition_of
 from s3prl_emotion.errors import AudioError, LabelError, nearest
 from s3prl_emotion.recipe import DataSection
 
@@ -28,7 +30,8 @@ class Labels:
     Attributes:
         path: the table, or SUPERB's ``meta_data`` folder
         root: audio folder
-        rows: every row, each value exactly as the table has it
+        rows: every row, each value as the table has it, but for the spaces and separators that its reader brings into
+            one form
         digest: SHA-256 of the table
     """
 
@@ -65,16 +68,17 @@ class Labels:
         Raises:
             LabelError: no such partition
         """
-        if "Fold" in self.rows or "Split_Set" not in self.rows:  # Fold takes precedence, as in training
+        if "Split_Set" not in self.rows or ("Fold" in self.rows and split in (None, TEST)):  # as in training
             if split not in (None, TEST):
                 raise LabelError(
                     f"{self.path}: --split {split}: has no official partitions, all is degraded; leave --split out"
                 )
             return TEST, self.rows
-        names = self.rows["Split_Set"].map(lambda name: OFFICIAL.get(name.lower(), name))
+        check_partitions(self.rows["Split_Set"].unique(), self.path)
+        names = self.rows["Split_Set"].map(partition_of)
         known = sorted(names.unique(), key=natural_order)
         tests = [name for name in known if name.lower().startswith(TEST)]
-        wanted = OFFICIAL.get(split.lower(), split) if split else TEST
+        wanted = partition_of(split) if split else TEST
         if wanted == TEST and tests and TEST not in known:
             return TEST, self.rows[names == tests[0]]
         if wanted not in known:
@@ -89,6 +93,9 @@ class Labels:
         """
         for name in names:
             if not (self.root / name).is_file():
+                every = self.names
+                if len(every) > 1 and not any((self.root / other).is_file() for other in every):
+                    raise AudioError(none_found(self.root, every, self.path, "--root"))
                 raise AudioError(f"{self.root / name}: no such audio file, though {self.path} lists it; check --root")
 
 
@@ -107,7 +114,8 @@ def read_labels(labels: str, root: str | None) -> Labels:
     if path.is_dir():
         return _read_superb(path, folder)
     read_table(path, classes=False)  # checks it; what is written must be the text as it is, such as 007 and 3.10
-    return Labels(path, folder, read_rows(path, str).fillna(""), hashlib.sha256(path.read_bytes()).hexdigest())
+    rows = read_rows(path, str, quiet=True).fillna("")
+    return Labels(path, folder, rows, hashlib.sha256(path.read_bytes()).hexdigest())
 
 
 def _read_superb(folder: Path, root: Path) -> Labels:

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
 from dataclasses import replace
 from functools import lru_cache
-from pathlib import Path
 
 from s3prl_emotion.corpora import superb
+from s3prl_emotion.corpora.audio_files import with_audio
 from s3prl_emotion.corpora.audio_names import check_below
 from s3prl_emotion.corpora.corpus import CLASSES_ONLY, Corpus, Needs, Utterance, known_speaker
 from s3prl_emotion.corpora.locate import locate
-from s3prl_emotion.errors import AudioError, LabelError
+from s3prl_emotion.errors import LabelError
 from s3prl_emotion.recipe import DataSection
 
 # Modules that read label tables are imported where they are needed: pandas takes half a second.
@@ -53,8 +52,7 @@ def list_utterances(config: DataSection) -> list[Utterance]:
             check_below(table["FileName"], source)
         listed = list(to_utterances(table, root, {}))
     utterances = sorted({item.name: item for item in listed}.values(), key=lambda item: item.name)
-    _check_files(utterances, source)
-    return utterances
+    return list(with_audio(utterances, source))
 
 
 @lru_cache(maxsize=4)
@@ -96,12 +94,16 @@ def _checked(corpus: Corpus) -> Corpus:
     shared = [item.name for name in ("train", "dev") for item in corpus.splits[name] if item.name in held_out]
     if shared:
         raise LabelError(f"{corpus.source}: {shared[0]} is both in test and in train or dev of {corpus.fold}")
-    for utterances in corpus.splits.values():
-        _check_files(utterances, corpus.source)
+    every = [item for utterances in corpus.splits.values() for item in utterances]
+    found = {name: tuple(with_audio(items, corpus.source, every)) for name, items in corpus.splits.items()}
+    if any(found[name] is not items for name, items in corpus.splits.items()):
+        corpus = replace(corpus, splits=found)
     _warn_of_unknown_speakers(corpus)
     sizes = ", ".join(f"{name} {len(corpus.splits[name])}" for name in corpus.existing(corpus.splits))
     classes = f"; classes {', '.join(corpus.classes)}" if corpus.classes else ""
     logger.info("%s, %s: %s utterances%s", corpus.source, corpus.fold, sizes, classes)
+    if corpus.partition is not None:
+        logger.warning("%s: %s", corpus.source, corpus.partition)
     if corpus.protocol.note is not None:
         logger.warning("%s: %s", corpus.source, corpus.protocol.note)
     return corpus
@@ -117,9 +119,3 @@ def _warn_of_unknown_speakers(corpus: Corpus) -> None:
                 "and each counts as a speaker of its own in intervals",
                 *(corpus.source, unknown, len(utterances), name),
             )
-
-
-def _check_files(utterances: Iterable[Utterance], source: Path) -> None:
-    for utterance in utterances:
-        if not utterance.path.is_file():
-            raise AudioError(f"{utterance.path}: no such audio file, though {source} lists it; check datarc.root")

@@ -30,6 +30,7 @@ import pandas as pd
 from s3prl_emotion.corpora.corpus import DIMENSIONS, Corpus, Needs, Utterance, consensus_shares
 from s3prl_emotion.corpora.folds import fold_names, split_table
 from s3prl_emotion.corpora.label_table import share_target
+from s3prl_emotion.corpora.partitions import note_of_splits
 from s3prl_emotion.corpora.protocol import made_with
 from s3prl_emotion.corpora.several_part import SOURCE, Part, on_one_scale, read_part
 from s3prl_emotion.corpora.utterances import to_utterances
@@ -74,7 +75,11 @@ def read_corpora(config: DataSection, needs: Needs) -> Corpus:
     _refuse_lacking(splits, needs, classes, ("train", "dev") if config.valid_ratio or splits["dev"] else ("train",))
     _refuse_shared_audio(splits)
     protocol = made_with(config)
-    return Corpus(SOURCE, fold, classes, splits, shared_speakers=protocol.shared_by(splits), protocol=protocol)
+    both = {part.name: note_of_splits(part.rows, configs[part.name]) for part in parts}
+    note = "; ".join(f"{name}: {said}" for name, said in both.items() if said is not None) or None
+    return Corpus(
+        SOURCE, fold, classes, splits, shared_speakers=protocol.shared_by(splits), protocol=protocol, partition=note
+    )
 
 
 # --- splits -----------------------------------------------------------------------------------------------------------

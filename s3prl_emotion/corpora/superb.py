@@ -31,6 +31,8 @@ def read_corpus(folder: Path, root: Path, config: DataSection) -> Corpus:
     """
     if config.merge:
         raise LabelError(f"{folder}: SUPERB's split lists fix the classes; leave datarc.merge out")
+    if config.partition is not None:
+        raise LabelError(f"{folder}: SUPERB's split lists have no columns; leave datarc.partition out")
     if config.protocol == RANDOM:
         return _read_at_random(folder, root, config)
     fold = config.test_fold or "fold1"

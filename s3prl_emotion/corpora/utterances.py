@@ -10,10 +10,12 @@ import pandas as pd
 
 from s3prl_emotion.corpora.audio_names import check_below
 from s3prl_emotion.corpora.class_names import MSP_LETTERS, NO_AGREEMENT
+from s3prl_emotion.corpora.class_spelling import refuse_classes_apart, warn_of_classes
 from s3prl_emotion.corpora.corpus import CLASSES_ONLY, DIMENSIONS, NO_CONSENSUS, Corpus, Needs, Utterance
 from s3prl_emotion.corpora.folds import split_table, with_drawn_folds
 from s3prl_emotion.corpora.grader_shares import choose_shares
 from s3prl_emotion.corpora.label_table import line_of, read_table, share_target
+from s3prl_emotion.corpora.partitions import note_of_splits
 from s3prl_emotion.corpora.protocol import made_with
 from s3prl_emotion.errors import LabelError, nearest
 from s3prl_emotion.recipe import DataSection
@@ -33,7 +35,10 @@ def read_corpus(path: Path, root: Path, config: DataSection, needs: Needs = CLAS
     index = {name: number for number, name in enumerate(classes)}
     splits = {name: to_utterances(part, root, index) for name, part in parts.items()}
     protocol = made_with(config)
-    return Corpus(path, fold, classes, splits, shared_speakers=protocol.shared_by(splits), protocol=protocol)
+    note = note_of_splits(table, config)
+    return Corpus(
+        path, fold, classes, splits, shared_speakers=protocol.shared_by(splits), protocol=protocol, partition=note
+    )
 
 
 def read_labelled_rows(
@@ -108,12 +113,14 @@ def choose_classes(
         logger.warning("%s: no utterance has class %r of datarc.merge%s", path, name, nearest(name, own))
     table = table.assign(EmoClass=table["EmoClass"].replace(merge))
     present = sorted(set(table["EmoClass"]))
+    warn_of_classes(table["EmoClass"], path)
     if config.classes is not None:
         classes = tuple(_name(name, own) for name in config.classes)
     else:
         classes = tuple(name for name in present if name != NO_AGREEMENT)
     if len(set(classes)) < len(classes) or len(classes) < 2:
         raise LabelError(f"datarc.classes: name at least two classes, each once, got {list(classes)}")
+    refuse_classes_apart(present, classes, path)
     for name in classes:
         if name not in present and not partial:
             raise LabelError(f"{path}: no utterance has class {name!r} of datarc.classes{nearest(name, present)}")

@@ -34,7 +34,7 @@ from s3prl_emotion.experts.outputs import map_tensors
 from s3prl_emotion.experts.records import Records, log_split
 from s3prl_emotion.figures.embeddings import EmbeddingTap
 from s3prl_emotion.files.terminal import say
-from s3prl_emotion.loading.class_balance import absent_classes, class_counts
+from s3prl_emotion.loading.class_balance import absent_classes, class_counts, warn_of_single_speakers
 from s3prl_emotion.loading.dataset import STAND_IN
 from s3prl_emotion.loading.loaders import Loaders, draw_as_superb
 from s3prl_emotion.masking import pad_features
@@ -432,6 +432,8 @@ class EmotionExpert(nn.Module, ABC):
                 self.train_split,
                 ", ".join(absent),
             )
+        if rank() == 0:
+            warn_of_single_speakers(self.classes, corpus.split(self.train_split), self.train_split)
 
     def _needs_corpus(self, modelrc: Any) -> bool:
         if self.options.get("mode") != "inference":

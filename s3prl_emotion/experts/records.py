@@ -59,6 +59,8 @@ def log_split(
                 logger.warning("dev at step %d: %s is undefined; it is the best so far", step, expert.best_metric)
     if expert.corpus and expert.corpus.protocol.note is not None and not expert.is_training_on(split):
         lines.append(f"{split}: {expert.corpus.protocol.note}\n")
+    if expert.corpus and expert.corpus.partition is not None and not expert.is_training_on(split):
+        lines.append(f"{split}: {expert.corpus.partition}\n")
     if split in expert.overlaps and expert.overlaps[split].note is not None:
         lines.append(f"{split}: {expert.overlaps[split].note}\n")
     append(expert.expdir / "log.log", "".join(lines), TrainingError, REMEDY)
@@ -78,6 +80,8 @@ def write_split(expert: Any, split: str, records: Records, step: int, checkpoint
     made_by["loss"] = expert.split_loss(records)
     if expert.corpus and expert.corpus.protocol != DISJOINT:
         made_by["protocol"] = expert.corpus.protocol.to_metrics()
+    if expert.corpus and expert.corpus.partition is not None:
+        made_by["partition"] = {"note": expert.corpus.partition}
     overlap = expert.overlaps.get(split)
     if overlap is not None and (overlap.note or overlap.duplicates):
         made_by["seen"] = overlap.to_metrics()

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+
+from s3prl_emotion.corpora import Utterance
+from s3prl_emotion.corpora.corpus import known_speaker
+
+logger = logging.getLogger(__name__)
 
 EFFECTIVE_BETA = 0.999  # Cui et al. 2019, section 5: between 0.9 and 0.9999; corpora of some thousand utterances
 
@@ -44,6 +50,33 @@ def weights_of_counts(counts: NDArray[np.float64], kind: str) -> Tensor:
 def absent_classes(classes: Sequence[str], counts: NDArray[np.float64]) -> list[str]:
     """Return the classes of which there is no utterance, from the counts or sums of shares ``[K]`` of all classes."""
     return [name for name, count in zip(classes, counts, strict=True) if not count > 0]
+
+
+def warn_of_single_speakers(classes: Sequence[str], utterances: Sequence[Utterance], split: str) -> None:
+    """Warn of classes all of whose utterances are of one speaker, whom a head may learn in place of the class.
+
+    Args:
+        classes: by index
+        utterances: of the training split; unknown speakers count as several
+        split: its name
+    """
+    speakers: dict[int, set[str | None]] = {}
+    for item in utterances:
+        speakers.setdefault(item.label, set()).add(item.speaker)
+    single = {classes[label]: _only(found) for label, found in speakers.items() if label >= 0}
+    everyone = _only(set().union(*speakers.values()))
+    said = [f"{name} (speaker {speaker})" for name, speaker in sorted(single.items()) if speaker is not None]
+    if said:
+        logger.warning(
+            "%s holds only one speaker of %s, whom the head may learn in place of the class; change the split "
+            "(datarc.test_fold) or datarc.classes",
+            *(split, ", ".join(said) if everyone is None else f"all classes (speaker {everyone})"),
+        )
+
+
+def _only(speakers: set[str | None]) -> str | None:
+    """Return the only speaker, if that one is known."""
+    return known_speaker(next(iter(speakers))) if len(speakers) == 1 else None
 
 
 def sampling_weights(labels: Sequence[int]) -> Tensor:

@@ -138,6 +138,7 @@ METRICS = record(
         "latent": optional(_latent),
         "layer_weights": optional(listing(SHARE)),
         "protocol": optional(record({"name": text}, {"note": optional(text), "dev": optional(boolean)})),
+        "partition": optional(record({}, {"note": optional(text)})),
         "seen": optional(record({}, {"note": optional(text)})),
         "versions": optional(mapping(text)),
         "upstream": optional(mapping()),

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-import csv
-import io
+import logging
 import os
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import zip_longest
 from pathlib import Path
 
 from s3prl_emotion.corpora.prepare.preparer import Clip, Expected, Prepared, wrong_layout
+from s3prl_emotion.corpora.table_file import DECIMAL_COMMA, open_table
 from s3prl_emotion.errors import LabelError
 
+logger = logging.getLogger(__name__)
 # What prepare writes
 LABELS, VOTES, RATINGS, ABOUT = "labels.csv", "votes.csv", "ratings.csv", "prepare.json"
 Named = list[tuple[Path, re.Match[str]]]
@@ -135,25 +137,22 @@ def read_text(path: Path) -> str:
 
 
 def read_csv(path: Path, needed: Sequence[str]) -> list[dict[str, str]]:
-    """Read the rows of a CSV file as :func:`read_text` decodes it; missing cells are empty.
+    """Read the rows of a CSV file, whose encoding and separator are recognised; missing cells are empty.
 
     Args:
         path: the file
         needed: columns that it must have
 
     Raises:
-        LabelError: unreadable, or a column is missing
+        LabelError: unreadable, a stray quotation mark, or a column is missing or there twice
     """
-    reader = csv.DictReader(io.StringIO(read_text(path)), restval="")
-    try:
-        rows = list(reader)
-    except csv.Error as error:
-        raise LabelError(f"{path} line {reader.line_num}: not readable as CSV: {error}") from error
-    columns = [name or "" for name in reader.fieldnames or []]
-    missing = [name for name in needed if name not in columns]
+    file = open_table(path, needed)
+    for note in file.notes:
+        logger.info("%s: %s", path, note)
+    missing = [name for name in needed if name not in file.header]
     if missing:
-        raise LabelError(f"{path}: no column {missing[0]}; has {', '.join(columns) or 'none'}")
-    return [{(name or "").strip(): value or "" for name, value in row.items() if name is not None} for row in rows]
+        raise LabelError(f"{path}: no column {missing[0]}; has {', '.join(file.header) or 'none'}")
+    return [dict(zip_longest(file.header, row[: len(file.header)], fillvalue="")) for _, row in file.rows()]
 
 
 def first_file(root: Path, *names: str) -> Path | None:
@@ -177,9 +176,9 @@ def _entries(folder: Path) -> list[Path]:
 
 
 def number(text: str) -> float | None:
-    """Parse a number; ``None`` if the cell is empty, NaN or no number."""
+    """Parse a number, with a decimal point or comma; ``None`` if the cell is empty, NaN or no number."""
     try:
-        value = float(text.strip())
+        value = float(text.replace(",", ".") if DECIMAL_COMMA.fullmatch(text) else text)
     except ValueError:
         return None
     return value if value == value and abs(value) != float("inf") else None

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from s3prl_emotion.corpora.audio_files import none_found
 from s3prl_emotion.corpora.corpus import DIMENSIONS
 from s3prl_emotion.corpora.prepare.circumplex import with_points
 from s3prl_emotion.corpora.prepare.preparer import Clip, Levels, Prepared, Rating, Vote
@@ -117,6 +118,9 @@ def _with_audio(prepared: Prepared, skip_missing: bool) -> tuple[list[Clip], dic
         logger.error("%s", line)
     if len(faulty) > SHOWN:
         logger.error("… and %d more", len(faulty) - SHOWN)
+    if faulty and not skip_missing and not any(path.is_file() for path in paths):
+        names = [file_name(path, prepared.root) for path in paths]
+        raise AudioError(f"{none_found(prepared.root, names, 'the table or the list', 'ROOT')}; nothing was written")
     if faulty and not skip_missing:
         raise AudioError(
             f"{len(faulty)} of {len(paths)} audio files are missing or unreadable, the first: {faulty[0]}; fix "
@@ -217,13 +221,15 @@ def _validate(text: str, path: Path) -> None:
     Raises:
         LabelError: the table is malformed
     """
+    from s3prl_emotion.corpora.class_spelling import refuse_classes_apart
     from s3prl_emotion.corpora.label_table import read_table
 
     with tempfile.TemporaryDirectory() as folder:
         trial = Path(folder) / path.name
         try:
             trial.write_text(text, encoding="utf-8")
-            read_table(trial)
+            classes = read_table(trial)["EmoClass"].unique()
+            refuse_classes_apart(classes, classes, trial)
         except LabelError as error:
             message = str(error).replace(str(trial), str(path))
             raise LabelError(f"{message} (the table was not written)") from error

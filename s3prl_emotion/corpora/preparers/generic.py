@@ -17,13 +17,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from s3prl_emotion.corpora.audio_files import in_other_form
 from s3prl_emotion.corpora.corpus import DIMENSIONS
 from s3prl_emotion.corpora.prepare.preparer import Clip, Levels, Prepared, Preparer, flag, wrong_layout
 from s3prl_emotion.corpora.prepare.source_files import audio_files, gender, named_files, number, read_csv
+from s3prl_emotion.corpora.table_file import tidy_file
 from s3prl_emotion.errors import LabelError, UsageError, nearest
 
 TITLE = "a corpus"
 LAYOUT = "a folder for each class with audio files in it; else give --pattern, or --csv with --columns"
+LEVELS = [f"{name}{suffix}" for suffix in ("", "Std") for name in DIMENSIONS]
 GROUPS = ("emotion", "speaker", "gender", "fold", "split", "text")
 COLUMNS = (
     "FileName", "EmoClass", "SpkrID", "Gender", "Fold", "Split_Set", "Text", "EmoAct", "EmoVal", "EmoDom", "EmoActStd",
@@ -134,7 +137,7 @@ def _from_table(root: Path, path: Path, options: Options) -> Prepared:
     if not rows:
         raise LabelError(f"{path}: the table has no rows")
     used = set(theirs.values())
-    clips = []
+    clips, notes = [], []
     for line, row in enumerate(rows, start=2):
         cells = {name: row.get(column, "").strip() for name, column in theirs.items()}
         if not cells["FileName"] or not cells["EmoClass"]:
@@ -142,7 +145,10 @@ def _from_table(root: Path, path: Path, options: Options) -> Prepared:
             raise LabelError(f"{path} line {line}: {empty} is empty")
         more = {name: value for name, value in row.items() if name not in used and name and value}
         clips.append(_clip(root, path, line, cells, more))
-    return Prepared(root, clips)
+    commas = [name for name in LEVELS if any("," in row.get(theirs[name], "") for row in rows)]
+    if commas:
+        notes.append(f"decimal commas are read in {', '.join(theirs[name] for name in commas)}")
+    return Prepared(root, clips, notes=notes)
 
 
 def _clip(root: Path, source: Path, line: int, cells: dict[str, str], more: dict[str, str]) -> Clip:
@@ -154,9 +160,9 @@ def _clip(root: Path, source: Path, line: int, cells: dict[str, str], more: dict
                 raise LabelError(f"{source} line {line}: {text!r} is not a number")
         return (values[0], values[1], values[2]) if any(given) else None
 
-    file = Path(cells["FileName"])
+    name = tidy_file(cells["FileName"])
     return Clip(
-        file if file.is_absolute() else root / file,
+        in_other_form(root, root / name) or root / name,
         cells["EmoClass"],
         cells["SpkrID"] or None,
         gender(cells["Gender"]) or cells["Gender"] or None,
