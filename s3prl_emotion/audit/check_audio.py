@@ -13,6 +13,7 @@ from s3prl_emotion.audit.association import association
 from s3prl_emotion.audit.findings import ERROR, NOTE, WARNING, Finding, finding
 from s3prl_emotion.audit.listing import SEEN, Listing
 from s3prl_emotion.audit.waveform import EMPTY, MISSING, NOT_FINITE, OUTSIDE, UNREADABLE, Waveform, measure
+from s3prl_emotion.corpora.audio_files import contents, in_other_form
 from s3prl_emotion.corpora.audio_names import is_below
 from s3prl_emotion.corpora.class_names import NO_CLASS
 from s3prl_emotion.files.progress import progress
@@ -55,15 +56,15 @@ def _measure(root: Path, key: tuple[str, float | None, float | None], allow_outs
     name, start, end = key
     if not (allow_outside or is_below(name)):
         return Waveform(OUTSIDE, "outside of the audio folder")
-    return measure(root / name, start, end)
+    return measure(in_other_form(root, root / name) or root / name, start, end)
 
 
-def check_audio(listing: Listing, waves: Sequence[Waveform]) -> list[Finding]:
-    """Run all checks of audio; ``waves`` is the result of :func:`read_audio`."""
+def check_audio(listing: Listing, waves: Sequence[Waveform], root: Path) -> list[Finding]:
+    """Run all checks of audio; ``waves`` is the result of :func:`read_audio` on the folder ``root``."""
     cases = list(dict(zip(listing.files, waves, strict=True)).items())
     usable = [(name, wave) for name, wave in cases if not wave.problem]
     return [
-        *_unusable(cases),
+        *_unusable(cases, root),
         *_levels(usable),
         *_formats(listing, waves, usable),
         *_lengths(listing, waves, usable),
@@ -71,9 +72,11 @@ def check_audio(listing: Listing, waves: Sequence[Waveform]) -> list[Finding]:
     ]
 
 
-def _unusable(cases: Sequence[Case]) -> list[Finding]:
+def _unusable(cases: Sequence[Case], root: Path) -> list[Finding]:
+    all_missing = len(cases) > 1 and all(wave.problem == MISSING for _, wave in cases)
+    folder = f"check --root (it holds {contents(root)})" if all_missing else "check --root"
     texts = {
-        MISSING: ("audio-missing", "files that are listed are not there", "check --root, or remove the rows"),
+        MISSING: ("audio-missing", "files that are listed are not there", f"{folder}, or remove the rows"),
         OUTSIDE: (
             "audio-outside",
             "paths that lead out of the audio folder, which no command reads",

@@ -50,7 +50,7 @@ def audit(listing: Listing, root: Path | None = None, jobs: int = 1, allow_outsi
     waves = read_audio(listing, root, jobs, allow_outside) if root is not None else []
     findings = [*listing.findings, *check_splits(listing), *check_labels(listing, ties)]
     if root is not None:
-        findings += check_audio(listing, waves)
+        findings += check_audio(listing, waves, root)
     speakers, genders = listing.column("speaker"), listing.column("gender")
     facts = {
         "utterances": len(set(listing.files)),

@@ -136,8 +136,7 @@ def _bytes(path: Path) -> bytes:
         from pandas.io.common import get_handle
 
         with get_handle(path, "rb", compression="infer", is_text=False) as opened:
-            content: bytes = opened.handle.read()  # type: ignore[assignment]
-            return content
+            return bytes(opened.handle.read())
     except (OSError, ValueError, EOFError, ImportError, zlib.error, zipfile.BadZipFile) as error:
         raise LabelError(f"{path}: not readable as CSV: {' '.join(str(error).split())}") from error
 
@@ -256,7 +255,7 @@ def check_quotes(data: bytes, separator: str, path: Path, first_line: int = 1) -
     if len(marks) % 2:
         line = _line(data, int(marks[-1])) + first_line - 1
         raise LabelError(f"{path} line {line}: not readable as CSV: a quotation mark opens a cell that never closes")
-    _refuse_swallowed_rows(data, text, opening, closing, path, first_line)
+    _refuse_swallowed_rows(data, text, opening, closing, separator, path, first_line)
 
 
 def _raise_stray(data: bytes, marks: NDArray[np.int64], fault: int, path: Path, first_line: int) -> None:
@@ -280,14 +279,16 @@ def _refuse_swallowed_rows(
     text: NDArray[np.uint8],
     opening: NDArray[np.int64],
     closing: NDArray[np.int64],
+    separator: str,
     path: Path,
     first_line: int,
 ) -> None:
-    """Raise if a cell holds lines that name audio files."""
+    """Raise if a cell holds lines of several cells that name audio files."""
     breaks = np.flatnonzero(text == ord("\n"))
     several = np.searchsorted(breaks, opening) != np.searchsorted(breaks, closing)
     for start, end in zip(opening[several].tolist(), closing[several].tolist(), strict=True):
-        if A_ROW.search(data[start:end].decode("utf-8", "ignore").partition("\n")[2]):
+        below = data[start:end].decode("utf-8", "ignore").split("\n")[1:]
+        if any(A_ROW.search(line) and separator in line for line in below):
             lines = [_line(data, place) + first_line - 1 for place in (start, end)]
             raise LabelError(
                 f"{path} line {lines[0]}: not readable as CSV: a quotation mark opens a cell that holds the rows up to "

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -47,7 +47,7 @@ def tidy(table: pd.DataFrame, numbers: Iterable[str]) -> tuple[pd.DataFrame, lis
             value: clean(value) for value in table[column].unique() if isinstance(value, str) and clean(value) != value
         }
         if renamed:
-            changed[column] = _with(table[column], renamed.get)
+            changed[column] = _with(table[column], renamed)
             example = next(iter(renamed))
             notes.append(f"{column}: {shown(example)} is read as {shown(renamed[example])}{_more(renamed)}")
     for column in (name for name in numbers if name in table):
@@ -87,16 +87,16 @@ def _tidy_files(column: pd.Series) -> tuple[pd.Series, list[str]]:
         said.append(f"spaces around {shown(spaced[0])} are left out{_more(spaced)}")
     if windows:
         said.append(f"Windows' separators of {shown(windows[0])} are read as /{_more(windows)}")
-    return _with(column, renamed.get), said
+    return _with(column, renamed), said
 
 
 def _is_untidy(name: str) -> bool:
     return "\\" in name or name[:1].isspace() or name[-1:].isspace()
 
 
-def _with(column: pd.Series, renamed: Callable[[object, object], object]) -> pd.Series:
+def _with(column: pd.Series, renamed: Mapping[str, str]) -> pd.Series:
     """Return the column with values replaced; a cell of blanks alone becomes an empty one."""
-    values = [renamed(value, value) or None for value in column.tolist()]
+    values = [renamed.get(value, value) or None for value in column.tolist()]
     return pd.Series(values, index=column.index, dtype=column.dtype)
 
 

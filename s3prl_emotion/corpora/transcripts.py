@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import csv
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 
 from s3prl_emotion.corpora.corpus import Utterance
+from s3prl_emotion.corpora.table_file import open_table, tidy_file
 from s3prl_emotion.errors import LabelError, nearest
 
+logger = logging.getLogger(__name__)
 COLUMNS = ("FileName", "Text")
 FIX = "run s3prl-emotion transcribe for all of them"
 
@@ -20,41 +22,35 @@ def read_transcripts(path: str | Path) -> dict[str, str]:
     transcript. Other columns are ignored.
 
     Args:
-        path: UTF-8, with a header that names ``FileName`` (as in the label table) and ``Text``
+        path: with a header that names ``FileName`` (as in the label table) and ``Text``; encoding and separator are
+            recognised
 
     Returns:
         text by file name, in the order of the rows
 
     Raises:
-        LabelError: no such file, not UTF-8 or CSV, a column is missing, a file is listed twice or has no name
+        LabelError: no such file, not CSV, a column is missing, a file is listed twice or has no name
     """
     path = Path(path).expanduser()
     texts: dict[str, str] = {}
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:  # spreadsheets write a byte-order mark
-            rows = csv.reader(file, strict=True)
-            header = next(rows, [])
-            name_at, text_at = _columns(path, header)
-            for row in rows:
-                if not row:  # an empty line
-                    continue
-                if len(row) != len(header):
-                    raise LabelError(
-                        f"{path} line {rows.line_num}: {len(row)} fields, its header names {len(header)}; quote texts"
-                        " that hold commas"
-                    )
-                name, text = row[name_at], row[text_at]
-                if not name:
-                    raise LabelError(f"{path} line {rows.line_num}: FileName is empty")
-                if name in texts:
-                    raise LabelError(f"{path} line {rows.line_num}: {name} is listed twice")
-                texts[name] = text
-    except UnicodeDecodeError as error:
-        raise LabelError(f"{path}: not UTF-8 (byte {error.start}: {error.reason}); save it as UTF-8") from error
-    except csv.Error as error:
-        raise LabelError(f"{path} line {rows.line_num}: not readable as CSV: {error}") from error
-    except OSError as error:
-        raise LabelError(f"{path}: cannot be read as a file of transcripts ({error.strerror}); {FIX}") from error
+    if not path.is_file():
+        raise LabelError(f"{path}: cannot be read as a file of transcripts (no such file); {FIX}")
+    file = open_table(path, COLUMNS)
+    name_at, text_at = _columns(path, file.header)
+    for line, row in file.rows():
+        if len(row) != len(file.header):
+            raise LabelError(
+                f"{path} line {line}: {len(row)} fields, its header names {len(file.header)}; quote texts that hold "
+                "commas"
+            )
+        name, text = tidy_file(row[name_at]), row[text_at]
+        if not name:
+            raise LabelError(f"{path} line {line}: FileName is empty")
+        if name in texts:
+            raise LabelError(f"{path} line {line}: {name} is listed twice")
+        texts[name] = text
+    for note in file.notes:
+        logger.info("%s: %s", path, note)
     return texts
 
 
@@ -99,6 +95,4 @@ def _columns(path: Path, header: Sequence[str]) -> tuple[int, int]:
     for column in COLUMNS:
         if column not in header:
             raise LabelError(f"{path}: no column {column}{nearest(column, header)}")
-        if header.count(column) > 1:
-            raise LabelError(f"{path}: two columns {column}")
     return header.index(COLUMNS[0]), header.index(COLUMNS[1])

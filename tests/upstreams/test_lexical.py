@@ -490,17 +490,17 @@ def test_transcripts_are_read(tmp_path: Path):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"", "no column FileName"),
+        (b"", "not readable as CSV: the file is empty"),
         (b"FileName,Txt\na.wav,x\n", "no column Text; nearest: Txt"),
         (b"Name,Text\na.wav,x\n", "no column FileName; nearest: Name"),
-        (b"FileName,Text,Text\na.wav,x,y\n", "two columns Text"),
+        (b"FileName,Text,Text\na.wav,x,y\n", "the column 'Text' is there twice"),
         (b"FileName,Text\na.wav,x\na.wav,y\n", "line 3: a.wav is listed twice"),
         (b"FileName,Text\na.wav\n", "line 2: 1 fields, its header names 2"),
         (b"FileName,Text\na.wav,yes, no\n", "line 2: 3 fields"),
         (b"FileName,Text\n,x\n", "line 2: FileName is empty"),
         (b'FileName,Text\na.wav,"x\n', "not readable as CSV"),
-        (b"FileName,Text\na.wav,caf\xe9\n", "not UTF-8"),
-        (b"\xff\xfeF\x00", "not UTF-8"),
+        (b"FileName,Text\na.wav,caf\x81\xe9\n", "neither UTF-8 nor cp1252"),
+        (b"\xff\xfeF\x00", "no column FileName"),
         (b"FileName,Text\na.wav," + b"x" * 200_000 + b"\n", "not readable as CSV"),
     ],
 )
