@@ -56,6 +56,33 @@ def test_training_names_them(said: Any, lopsided: Path, tiny_corpus: TinyCorpus)
     assert said("emotion_corr_attn", tiny_corpus.root, tiny_corpus.labels) == []
 
 
+@pytest.mark.parametrize(
+    ("others", "words"),
+    [
+        (lambda row: row["EmoClass"] != "ang", ["ang (speaker s4)"]),
+        (lambda row: row["EmoClass"] not in ("ang", "hap"), ["ang (speaker s4)", "hap (speaker s4)"]),
+        (lambda row: False, ["all classes (speaker s4)"]),
+        (lambda row: True, []),
+    ],
+)
+def test_training_names_classes_of_one_speaker(
+    tiny_corpus: TinyCorpus, tmp_path: Path, caplog: pytest.LogCaptureFixture, others: Any, words: list[str]
+):
+    with tiny_corpus.labels.open(newline="") as file:
+        rows = [row for row in csv.DictReader(file) if row["SpkrID"] not in ("s3", "s5") or others(row)]
+    partition = {"s0": "Test", "s1": "Test", "s2": "Dev"}
+    rows = [{**row, "Split_Set": partition.get(row["SpkrID"], "Train")} for row in rows]
+    with (tmp_path / "labels.csv").open("w", newline="") as file:
+        writer = csv.DictWriter(file, [name for name in rows[0] if name != "Fold"], extrasaction="ignore")
+        writer.writeheader()
+        writer.writerows(rows)
+    build("emotion_corr_attn", tiny_corpus.root, tmp_path / "labels.csv")
+    said = [record.getMessage() for record in caplog.records if "only one speaker" in record.getMessage()]
+    assert len(said) == bool(words)
+    for line in said:
+        assert line.startswith(f"train holds only one speaker of {', '.join(words)}, whom the head may learn in place")
+
+
 @pytest.mark.parametrize("smoothing", [0.0, 0.2])
 def test_smoothing_is_no_utterance(said: Any, lopsided: Path, tiny_corpus: TinyCorpus, smoothing: float):
     consensus = {"source": "consensus", "smoothing": smoothing}

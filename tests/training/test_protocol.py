@@ -68,6 +68,21 @@ def test_its_checkpoint_is_evaluated_and_resumed_under_the_same_protocol_only(
 
 
 @pytest.mark.usefixtures("cli")
+def test_a_table_with_both_columns_says_which_of_them_holds(cli: Cli, own_tiny_corpus: TinyCorpus, tmp_path: Path):
+    header, *rows = own_tiny_corpus.labels.read_text().splitlines()
+    partition = {"s0": "Test1", "s1": "Development"}
+    lines = [f"{row},{next((part for who, part in partition.items() if f',{who},' in row), 'Train')}" for row in rows]
+    own_tiny_corpus.labels.write_text("\n".join([f"{header},Split_Set", *lines]) + "\n")
+    for key, tested, said in ((None, 16, "Fold holds; datarc.partition"), ("split_set", 8, "Split_Set holds")):
+        exp = tmp_path / str(key)
+        chosen = {f"{DATA}.partition": key} if key else {}
+        cli("-m", "train", *CORR, "-p", exp, "-o", own_tiny_corpus.overrides(**STEPS, **chosen))
+        metrics = json.loads((exp / "test_fold1_metrics.json").read_text())
+        assert said in metrics["partition"]["note"]
+        assert f"test: {metrics['partition']['note']}" in (exp / "log.log").read_text().splitlines()
+        assert sum(map(sum, metrics["confusion"])) == tested
+
+
 def test_its_predictions_say_it(made: tuple[Path, str], tiny_corpus: TinyCorpus, capfd: pytest.CaptureFixture[str]):
     best, audio = made[0] / "dev-best.ckpt", tiny_corpus.root / "s0_ang_0.wav"
     assert s3prl_emotion.load(best).about.notes == (OF_MODEL,)
