@@ -29,8 +29,9 @@ def add_arguments(parser: ArgumentParser) -> None:
         "paths",
         nargs="+",
         metavar="FILES",
-        help="audio files, folders with audio, or - for a list on standard input",
+        help="audio files, folders with audio, label tables (.csv, .tsv), or - for a list on standard input",
     )
+    add("--root", type=Path, metavar="DIR", help="audio folder of the label tables (default: each table's own)")
     add("--out", type=Path, metavar="FILE", help=".csv, .json or .jsonl (default: CSV on standard output)")
     add("--format", metavar="FORMAT", help="csv, json or jsonl (default: by the suffix of --out)")
     add("--nbest", type=int, metavar="N", help="also write the N most probable classes, by rank")
@@ -61,7 +62,7 @@ def run(args: Namespace) -> int:
 def _predict(args: Namespace) -> int:
     from s3prl_emotion.predict.inputs import collect
 
-    files = collect(args.paths, sys.stdin)
+    files = collect(args.paths, sys.stdin, args.root)
     _check(args, [file.path for file in files])
     from s3prl_emotion.corpora.seen import examples_of
     from s3prl_emotion.predict.files import Options, check_attention, longest_samples
@@ -120,4 +121,4 @@ def _check(args: Namespace, files: Sequence[str]) -> None:
         raise UsageError(
             f"--out {args.out}: is named as audio, which a later predict would read; name it .csv or .json"
         )
-    check_not_read(args.out, [*files, args.ckpt, args.upstream_ckpt, args.upstream_model_config], "--out")
+    check_not_read(args.out, [*files, *args.paths, args.ckpt, args.upstream_ckpt, args.upstream_model_config], "--out")

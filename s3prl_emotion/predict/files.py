@@ -60,13 +60,13 @@ def predict_files(predictor: Predictor, files: Sequence[AudioFile], options: Opt
     predictions = predictor.stream(_read(files), options.windows, attends, options.batch_size, options.longest)
     for file, result in zip(files, predictions, strict=True):
         if isinstance(result, AudioError):
-            yield FileResult(file.path, error=str(result).removeprefix(visible(f"{file.path}: ", keep="\n\t")))
+            yield FileResult(file.name, error=str(result).removeprefix(visible(f"{file.path}: ", keep="\n\t")))
             continue
         written = None
         if options.attention is not None:
             path = attention_file(options.attention, file)
             written = str(_write_attention(path, result, predictor.about.frame_shift))
-        yield FileResult(file.path, _without_attention(result), attention=written)
+        yield FileResult(file.name, _without_attention(result), attention=written)
 
 
 def longest_samples(files: Iterable[AudioFile]) -> float:

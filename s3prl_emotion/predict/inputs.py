@@ -1,4 +1,4 @@
-"""Collect the audio files to predict: files, all audio in folders, and lists on standard input."""
+"""Collect the audio files to predict: files, all audio in folders, what label tables list, lists on standard input."""
 
 from __future__ import annotations
 
@@ -9,9 +9,12 @@ from pathlib import Path
 from typing import TextIO
 
 from s3prl_emotion.audio import SUFFIXES
-from s3prl_emotion.errors import UsageError
+from s3prl_emotion.corpora.audio_files import in_other_form, none_found
+from s3prl_emotion.corpora.audio_names import check_below
+from s3prl_emotion.errors import AudioError, UsageError
 
 STDIN = "-"
+TABLES = (".csv", ".tsv", ".csv.gz")
 
 
 @dataclass(frozen=True)
@@ -21,27 +24,37 @@ class AudioFile:
     Attributes:
         path: as the user wrote it, or below the folder that the user wrote
         relative: path below that folder; the file's name if the user wrote the file itself
+        listed: its name in the label table that lists it
     """
 
     path: str
     relative: str
+    listed: str | None = None
+
+    @property
+    def name(self) -> str:
+        """What the file is called in the results."""
+        return self.listed or self.path
 
 
-def collect(words: Sequence[str], stdin: TextIO) -> list[AudioFile]:
+def collect(words: Sequence[str], stdin: TextIO, root: Path | None = None) -> list[AudioFile]:
     """Return the audio files that the words name, each once, in the order of the words and sorted within a folder.
 
     A file is returned whatever its suffix, and even if it does not exist: reading it reports that. Folders yield the
     files with suffixes of audio formats, except hidden ones (``.name``). Links are followed.
 
     Args:
-        words: files, folders, or ``-`` for lines of them on ``stdin``
+        words: files, folders, label tables (.csv, .tsv), or ``-`` for lines of them on ``stdin``
         stdin: standard input
+        root: audio folder of the label tables; ``None``: the table's own folder
 
     Raises:
         UsageError: the words name no audio file
+        LabelError: a label table is malformed
+        AudioError: none of the files that a label table lists is there
     """
     files: dict[str, AudioFile] = {}
-    for file in _files(words, stdin):
+    for file in _files(words, stdin, root):
         files.setdefault(os.path.abspath(file.path), file)
     if not files:
         raise UsageError(
@@ -51,16 +64,31 @@ def collect(words: Sequence[str], stdin: TextIO) -> list[AudioFile]:
     return list(files.values())
 
 
-def _files(words: Iterable[str], stdin: TextIO) -> Iterator[AudioFile]:
+def _files(words: Iterable[str], stdin: TextIO, root: Path | None) -> Iterator[AudioFile]:
     for word in words:
         if word == STDIN:
             lines = (line.rstrip("\r\n") for line in stdin)
-            yield from _files((line for line in lines if line.strip() and line != STDIN), stdin)
+            yield from _files((line for line in lines if line.strip() and line != STDIN), stdin, root)
         elif os.path.isdir(word):
             for relative in _inside(word, "", frozenset()):
                 yield AudioFile(os.path.join(word, relative), Path(relative).as_posix())
+        elif word.lower().endswith(TABLES) and os.path.isfile(word):
+            yield from _listed(Path(word), root)
         else:
             yield AudioFile(word, os.path.basename(word))
+
+
+def _listed(table: Path, root: Path | None) -> Iterator[AudioFile]:
+    """Yield the files that a label table lists."""
+    from s3prl_emotion.corpora.label_table import read_table  # deferred: pandas takes half a second to import
+
+    folder = root if root is not None else table.parent
+    names = read_table(table, classes=False)["FileName"].tolist()
+    check_below(names, table, fix="")
+    if not any((folder / name).is_file() for name in names):
+        raise AudioError(none_found(folder, names, table, "--root"))
+    for name in names:
+        yield AudioFile(str(in_other_form(folder, folder / name) or folder / name), name, name)
 
 
 def _inside(root: str, folder: str, above: frozenset[str]) -> Iterator[str]:

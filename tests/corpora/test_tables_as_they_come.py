@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import logging
 import shutil
 import unicodedata
@@ -26,6 +27,7 @@ from s3prl_emotion.corpora.preparers.generic import read as read_generic
 from s3prl_emotion.corpora.transcripts import read_transcripts
 from s3prl_emotion.corpora.utterances import read_corpus
 from s3prl_emotion.errors import AudioError, ConfigError, EmotionError, LabelError
+from s3prl_emotion.predict.inputs import collect
 from s3prl_emotion.recipe import DataSection
 
 Row = dict[str, str]
@@ -557,3 +559,18 @@ def test_transcripts_are_read_alike(tmp_path: Path):
 def test_rows_to_copy_have_tidy_names(labels: Path):
     labels.write_text(text_of(rows_of()).replace("sub/", " sub\\"), encoding="utf-8")
     assert read_labels(str(labels), str(labels.parent)).names == [row["FileName"] for row in rows_of()]
+
+
+def test_predict_reads_the_same_tables(own_tiny_corpus: TinyCorpus):
+    root, path = own_tiny_corpus.root, own_tiny_corpus.labels
+    names = [row["FileName"] for row in csv.DictReader(path.read_text().splitlines())]
+    path.write_bytes(path.read_text().replace(",", ";").encode("utf-16"))
+    files = collect([str(path)], io.StringIO(), root)
+    assert [(file.path, file.relative, file.name) for file in files] == [(str(root / n), n, n) for n in names]
+    assert [file.path for file in collect(["-"], io.StringIO(f"{path}\n"), root)] == [str(root / n) for n in names]
+    (root / "more").mkdir()
+    with refused(r"none of the 48 audio files that .*labels\.csv lists .*; check --root", AudioError):
+        collect([str(path)], io.StringIO(), root / "more")
+    path.write_text("FileName\n../a.wav\n")
+    with refused(r"labels\.csv: FileName '\.\./a\.wav' must be a path below the audio folder"):
+        collect([str(path)], io.StringIO(), root)
