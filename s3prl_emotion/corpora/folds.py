@@ -188,7 +188,7 @@ def _refuse_shared_speakers(parts: dict[str, pd.DataFrame], path: Path, fold: st
     if "SpkrID" not in parts["train"]:
         logger.warning("%s: no column SpkrID, so speakers may be in both train and test unnoticed", path)
         return
-    speakers = {name: set(rows["SpkrID"].dropna()) for name, rows in parts.items()}
+    speakers = {name: set(rows["SpkrID"].dropna().unique()) for name, rows in parts.items()}
     for name, others in speakers.items():
         if name in ("train", "dev"):
             continue

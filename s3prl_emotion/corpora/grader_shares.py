@@ -53,17 +53,19 @@ def choose_shares(
         table, shares = _from_votes(table, path, options)
     else:
         shares = _from_columns(table, named or share_columns(table), path, required=options.source == "shares")
-    own = {name.casefold(): name for name in set(table["EmoClass"]) - NO_CLASS}  # columns may be in another case
+    own = {
+        name.casefold(): name for name in set(table["EmoClass"].unique()) - NO_CLASS
+    }  # columns may be in another case
     names = {name: merge.get(spell_out(name), spell_out(name)) for name in shares.columns}
     shares = shares.T.groupby(lambda name: own.get(names[name].casefold(), names[name]), sort=False).sum().T
-    known = tuple(shares.columns) or tuple(sorted(set(table["EmoClass"]) - NO_CLASS))
+    known = tuple(shares.columns) or tuple(sorted(set(table["EmoClass"].unique()) - NO_CLASS))
     classes = tuple(spell_out(name) for name in config.classes) if config.classes else known
     if len(set(classes)) < len(classes) or len(classes) < 2:
         raise LabelError(f"datarc.classes: name at least two classes, each once, got {list(classes)}")
     for name in classes:
         if name not in known and not partial:
             raise LabelError(f"{path}: no shares of class {name!r} of datarc.classes{nearest(name, known)}")
-    refuse_classes_apart(set(table["EmoClass"]), classes, path)
+    refuse_classes_apart(table["EmoClass"].unique(), classes, path)
     if shares.empty:
         return _keep(table, table["EmoClass"].isin({*classes, *NO_CLASS}), path), classes
     chosen = shares.reindex(columns=list(classes), fill_value=0.0)

@@ -7,6 +7,7 @@ import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from s3prl_emotion.corpora.class_names import MSP_LETTERS, SHARE_NAMES, spell_out
@@ -98,7 +99,7 @@ def read_rows(
         raise LabelError(f"{path}: not readable as CSV: {' '.join(str(error).split())}") from error
     if not isinstance(table.index, pd.RangeIndex):  # pandas takes surplus fields as row names and shifts the columns
         raise LabelError(f"{path}: its rows have more fields than its header names; quote texts that hold commas")
-    table.index, short = _lines(file, len(table), len(columns), table.index)
+    table.index, short = _lines(file, table)
     classes = [name for name in table.get("EmoClass", pd.Series(dtype=str)).unique() if isinstance(name, str)]
     numbers = number_columns(columns, NUMBER_COLUMNS, classes)
     table, changed = tidy(table, numbers)
@@ -146,23 +147,23 @@ def _columns(file: TableFile) -> tuple[list[str], list[str]]:
     return columns, notes
 
 
-def _lines(file: TableFile, rows: int, width: int, index: pd.Index) -> tuple[pd.Index, tuple[int, int] | None]:
+def _lines(file: TableFile, table: pd.DataFrame) -> tuple[pd.Index, tuple[int, int] | None]:
     """Return each row's line, less two, and the line of the first row that lacks cells with the number of such rows.
 
     The plain index is kept for a file with one line a row, so that nothing has to be looked up there.
     """
+    rows, width = table.shape
     is_plain = file.first_line == 1 and file.breaks == rows + 1
-    is_whole = file.cells() == (rows + 1) * (width - 1)
-    if is_plain and is_whole:
-        return index, None
+    if is_plain and not (table.iloc[:, -1].isna().any() and file.cells() < (rows + 1) * (width - 1)):
+        return table.index, None
     lines, short = [], []
     for line, row in file.rows():
         lines.append(line - 2)
         if len(row) < width:
             short.append(line)
     if len(lines) != rows:
-        return index, None
-    return index if is_plain else pd.Index(lines), (short[0], len(short)) if short else None
+        return table.index, None
+    return table.index if is_plain else pd.Index(lines), (short[0], len(short)) if short else None
 
 
 def line_of(wrong: pd.Series) -> int:
@@ -197,6 +198,9 @@ def _check_numbers(table: pd.DataFrame, path: Path) -> None:
     for column in NUMBER_COLUMNS:
         if column in table:
             numbers = pd.to_numeric(table[column], errors="coerce")
+            if np.isfinite(numbers).all():
+                table[column] = numbers
+                continue
             wrong = (numbers.isna() & table[column].notna()) | numbers.isin([float("inf"), float("-inf")])
             if wrong.any():
                 cell = str(table[column][wrong].iloc[0])

@@ -49,7 +49,7 @@ def list_utterances(config: DataSection) -> list[Utterance]:
 
         table = read_table(source, classes=False)
         if not config.allow_outside:
-            check_below(table["FileName"], source)
+            check_below(table["FileName"].tolist(), source)
         listed = list(to_utterances(table, root, {}))
     utterances = sorted({item.name: item for item in listed}.values(), key=lambda item: item.name)
     return list(with_audio(utterances, source))

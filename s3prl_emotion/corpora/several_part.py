@@ -74,7 +74,7 @@ def read_part(name: str, section: CorpusSection, config: DataSection, needs: Nee
         raise LabelError(f"{where}.labels: {path} is a folder; name a label table, as s3prl-emotion prepare writes it")
     table = with_drawn_folds(read_table(path, classes=False), path, config)
     if not config.allow_outside:
-        check_below(table["FileName"], path)
+        check_below(table["FileName"].tolist(), path)
     _check_merge(section.merge, config, where)
     distribution = _distribution(section, config, table, where) if needs.shares else None
     if needs.shares:

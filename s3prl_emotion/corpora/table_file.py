@@ -60,8 +60,9 @@ class TableFile:
         """Yield the rows below the header, each with the number of its first line; lines of blanks are skipped.
 
         Raises:
-            LabelError: a cell that the csv module refuses
+            LabelError: a cell that holds rows, or that the csv module refuses
         """
+        refuse_swallowed_rows(self.data, self.separator, self.path, self.first_line)
         lines = csv.reader(io.StringIO(self.data.decode(), newline=""), delimiter=self.separator, strict=True)
         is_header, before = True, 0
         try:
@@ -78,7 +79,8 @@ class TableFile:
     @cached_property
     def breaks(self) -> int:
         """Number of lines."""
-        return self.data.count(b"\n") + (not self.data.endswith(b"\n"))
+        lines = int(np.count_nonzero(np.frombuffer(self.data, np.uint8) == ord("\n")))
+        return lines + (not self.data.endswith(b"\n"))
 
     def cells(self) -> int:
         """Return the number of separators outside of quotation marks."""
@@ -130,9 +132,12 @@ def tidy_file(name: str) -> str:
 
 
 def _bytes(path: Path) -> bytes:
-    try:
-        if path.suffix.lower() not in COMPRESSED:
+    if path.suffix.lower() not in COMPRESSED:
+        try:
             return path.read_bytes()
+        except OSError as error:
+            raise LabelError(f"{path}: cannot be read ({error.strerror})") from error
+    try:
         from pandas.io.common import get_handle
 
         with get_handle(path, "rb", compression="infer", is_text=False) as opened:
@@ -232,7 +237,7 @@ def _refuse_twice(header: Sequence[str], path: Path) -> None:
 
 
 def check_quotes(data: bytes, separator: str, path: Path, first_line: int = 1) -> None:
-    """Raise unless quotation marks enclose whole cells, those within a cell are doubled, and no cell swallows rows.
+    """Raise unless quotation marks enclose whole cells, and those within a cell are doubled.
 
     Readers of CSV take a stray mark for the beginning of a cell that lasts until the next mark, some rows below.
 
@@ -244,18 +249,16 @@ def check_quotes(data: bytes, separator: str, path: Path, first_line: int = 1) -
     text = np.frombuffer(data, np.uint8)
     marks = np.flatnonzero(text == QUOTE)
     opening, closing = marks[0::2], marks[1::2]
-    around = np.array([ord(separator), ord("\n"), ord("\r"), QUOTE], np.uint8)  # a doubled mark closes and opens
-    before = text[np.maximum(opening - 1, 0)]
-    wrong_open = (opening > 0) & ~np.isin(before, around)
-    after = text[np.minimum(closing + 1, len(text) - 1)]
-    wrong_close = (closing < len(text) - 1) & ~np.isin(after, around)
+    may_stand_beside = np.zeros(256, bool)
+    may_stand_beside[[ord(separator), ord("\n"), ord("\r"), QUOTE]] = True  # a doubled mark closes and opens
+    wrong_open = ~may_stand_beside[text[np.maximum(opening - 1, 0)]] & (opening > 0)
+    wrong_close = ~may_stand_beside[text[np.minimum(closing + 1, len(text) - 1)]] & (closing < len(text) - 1)
     faults = [int(places[wrong][0]) for places, wrong in ((opening, wrong_open), (closing, wrong_close)) if wrong.any()]
     if faults:
         _raise_stray(data, marks, min(faults), path, first_line)
     if len(marks) % 2:
         line = _line(data, int(marks[-1])) + first_line - 1
         raise LabelError(f"{path} line {line}: not readable as CSV: a quotation mark opens a cell that never closes")
-    _refuse_swallowed_rows(data, text, opening, closing, separator, path, first_line)
 
 
 def _raise_stray(data: bytes, marks: NDArray[np.int64], fault: int, path: Path, first_line: int) -> None:
@@ -274,17 +277,20 @@ def _raise_stray(data: bytes, marks: NDArray[np.int64], fault: int, path: Path, 
     )
 
 
-def _refuse_swallowed_rows(
-    data: bytes,
-    text: NDArray[np.uint8],
-    opening: NDArray[np.int64],
-    closing: NDArray[np.int64],
-    separator: str,
-    path: Path,
-    first_line: int,
-) -> None:
-    """Raise if a cell holds lines of several cells that name audio files."""
-    breaks = np.flatnonzero(text == ord("\n"))
+def refuse_swallowed_rows(data: bytes, separator: str, path: Path, first_line: int = 1) -> None:
+    """Raise if a cell holds lines of several cells that name audio files, since a quotation mark is missing.
+
+    Args:
+        data: in which :func:`check_quotes` found no stray marks
+
+    Raises:
+        LabelError: names the lines
+    """
+    if b'"' not in data:
+        return
+    text = np.frombuffer(data, np.uint8)
+    marks, breaks = np.flatnonzero(text == QUOTE), np.flatnonzero(text == ord("\n"))
+    opening, closing = marks[0::2], marks[1::2]
     several = np.searchsorted(breaks, opening) != np.searchsorted(breaks, closing)
     for start, end in zip(opening[several].tolist(), closing[several].tolist(), strict=True):
         below = data[start:end].decode("utf-8", "ignore").split("\n")[1:]

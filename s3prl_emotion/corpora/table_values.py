@@ -77,6 +77,8 @@ def number_columns(columns: Iterable[str], known: Sequence[str], classes: Iterab
 
 def _tidy_files(column: pd.Series) -> tuple[pd.Series, list[str]]:
     names = column.tolist()
+    if _are_tidy(names):
+        return column, []
     renamed = {name: tidy_file(name) for name in names if isinstance(name, str) and _is_untidy(name)}
     if not renamed:
         return column, []
@@ -88,6 +90,16 @@ def _tidy_files(column: pd.Series) -> tuple[pd.Series, list[str]]:
     if windows:
         said.append(f"Windows' separators of {shown(windows[0])} are read as /{_more(windows)}")
     return _with(column, renamed), said
+
+
+def _are_tidy(names: Sequence[object]) -> bool:
+    """Return whether no name needs a change, from all of them at once, of which there may be a million."""
+    try:
+        text = "\n".join(["", *names, ""])  # type: ignore[list-item]
+    except TypeError:  # an empty cell
+        return False
+    spaces = " \t\r" if text.isascii() else None
+    return spaces is not None and "\\" not in text and not any(f"\n{c}" in text or f"{c}\n" in text for c in spaces)
 
 
 def _is_untidy(name: str) -> bool:
@@ -133,8 +145,12 @@ def refuse_same_files(files: pd.Series, path: Path) -> None:
     Raises:
         LabelError: names the line and the file
     """
+    names = files.tolist()
+    is_ascii = "".join(names).isascii()
+    if is_ascii and len(set(names)) == len(names):
+        return
     repeated = files.duplicated()
-    if not repeated.any() and any(not name.isascii() for name in files.tolist()):
+    if not repeated.any() and not is_ascii:
         repeated = files.map(lambda name: unicodedata.normalize("NFC", name)).duplicated()
     if repeated.any():
         line = int(files.index[repeated][0]) + 2
