@@ -23,7 +23,7 @@ SEPARATORS = {",": "comma", ";": "semicolon", "\t": "tab", "|": "vertical bar"}
 COMPRESSED = (".gz", ".bz2", ".zip", ".xz", ".zst", ".tar", ".tgz")
 DECIMAL_COMMA = re.compile(r"\s*[+-]?\d*,\d+\s*")
 QUOTE = ord('"')
-HEAD = 1 << 20  # bytes in which the header is looked for
+HEAD = 1 << 16  # bytes in which the header is looked for
 SEPARATOR_LINE = re.compile(rb'"?sep=(.)"?\r?\n')  # Excel's own first line
 BINARY = re.compile(rb"[\x00-\x08\x0e-\x1f\x7f]")
 A_ROW = re.compile(r"\.(wav|flac|mp3|ogg|opus|m4a|aac|mp4|sph|aiff?)\b", re.IGNORECASE)  # within a text: a lost row
@@ -105,7 +105,7 @@ def open_table(path: Path, expected: Sequence[str] = ("FileName",)) -> TableFile
         first_line, separator, data = 2, named[1].decode("utf-8", "replace"), data[named.end() :]
     if b"\r" in data and b"\n" not in data:  # lines as the Macintosh ended them
         data = data.replace(b"\r", b"\n")
-    head = data[:HEAD].decode("utf-8", "ignore")
+    head = data[: max(HEAD, data.find(b"\n") + 1)].decode("utf-8", "ignore")
     separator = separator if separator in SEPARATORS else _separator(head, expected)
     if separator != ",":
         notes = [*notes, f"separated by {SEPARATORS[separator]}"]

@@ -98,8 +98,9 @@ def _are_tidy(names: Sequence[object]) -> bool:
         text = "\n".join(["", *names, ""])  # type: ignore[list-item]
     except TypeError:  # an empty cell
         return False
-    spaces = " \t\r" if text.isascii() else None
-    return spaces is not None and "\\" not in text and not any(f"\n{c}" in text or f"{c}\n" in text for c in spaces)
+    if not text.isascii() or "\\" in text:
+        return False
+    return not any(c in text and (f"\n{c}" in text or f"{c}\n" in text) for c in " \t\r\v\f")
 
 
 def _is_untidy(name: str) -> bool:
