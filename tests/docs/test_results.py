@@ -34,7 +34,7 @@ def test_tables_are_those_of_the_results(tables: ModuleType):
 
 
 def test_a_changed_figure_is_seen(tables: ModuleType):
-    results, text = tables.read_results(), (DOCS.parent / "README.md").read_text(encoding="utf-8")
+    results, text = tables.read_results(), (DOCS / "results.md").read_text(encoding="utf-8")
     results["emodb-leaderboard"]["rows"][0]["ua"]["value"] = Decimal("54.5")
     assert tables.with_tables(text, results) != text
 
