@@ -58,7 +58,7 @@ COMMANDS = {
     "superb": Command(
         "superb.command", "score an upstream on SUPERB's emotion task: features, learning rate, five folds, submission"
     ),
-    "submit": Command("submit.command", "write SUPERB's or EMO-SUPERB's submission files, checked against its lists"),
+    "submit": Command("submit.command", "write checked submission files: SUPERB, EMO-SUPERB, MSP-Podcast's challenges"),
 }
 
 NEEDS_LESS = {  # what to do where memory does not suffice

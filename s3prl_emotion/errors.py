@@ -50,6 +50,10 @@ class LabelError(EmotionError):
     """A label table or a split list is missing, malformed or inconsistent."""
 
 
+class NoFoldsError(LabelError):
+    """A label table has no folds, and none can be drawn: nothing can be tested, though all rows can be used."""
+
+
 class AudioError(EmotionError):
     """An audio file is missing, unreadable or empty, or has samples that are not finite."""
 

@@ -164,8 +164,9 @@ class DataSection(StrictSection):
     """Joins classes, for example ``{exc: hap}``."""
     test_fold: str | None = None
     """Fold to test on; ``None``: ``-v``, or the first fold."""
-    num_folds: int | Literal["speakers"] = 5
-    """Number of folds to draw if the table has none; ``speakers`` leaves one speaker out."""
+    num_folds: int | Literal["auto", "speakers"] = "auto"
+    """Number of folds to draw if the table has none: ``auto`` draws 5, or as many as there are speakers if fewer;
+    ``speakers`` leaves one speaker out. ``random`` draws 5 by default."""
     protocol: Literal["speaker_disjoint", "random", "superb"] = "speaker_disjoint"
     """``speaker_disjoint``: no speaker in train and test; ``random``: utterances are drawn into ``num_folds`` folds,
     each class in equal numbers, whoever speaks them, and every output says "speaker-dependent"; ``superb``: SUPERB's
@@ -178,6 +179,9 @@ class DataSection(StrictSection):
     valid_ratio: float = Field(default=0.2, ge=0, lt=1)
     """Share of the training speakers that becomes dev, unless the table has its own dev partition. 0: no dev split; the
     weights of the last step count (``last.ckpt``), ``best_metric`` has no effect, and every output says so."""
+    valid_from: Literal["auto", "speakers", "utterances"] = "auto"
+    """``speakers``: dev's speakers are not in train; ``utterances``: dev is drawn from train's utterances, class by
+    class, and every output says so; ``auto``: ``utterances`` if the corpus has two speakers, else ``speakers``."""
     pre_load: bool = True
     """Keep all audio in memory."""
     train_batch_size: int = Field(ge=1)
@@ -281,12 +285,18 @@ def check_recipe(recipe: dict[str, Any]) -> None:
             raise ConfigError(f"{key}.name: this key is required, a name from s3prl/{key}s.py, got {shown(name)}")
 
 
-def override(text: str, args: Namespace, config: dict[str, Any]) -> None:
+def override(text: str, args: Namespace, config: dict[str, Any], flag: str = "-o") -> None:
     """Apply ``-o`` in s3prl's notation: ``args.key=value`` and ``config.a.b=value``, separated by ``,,``.
 
     It differs from the host's in two ways: only the first ``=`` of a part separates key and value, and values are
     literals (numbers, strings, lists, ``None``/``null``, ``True``/``true``) that are never evaluated as code. Other
     words are strings, as in the host.
+
+    Args:
+        text: value of the flag
+        args: command line, changed in place
+        config: recipe, changed in place
+        flag: the flag's name, for messages
 
     Raises:
         UsageError: a part without ``=``, or a key that starts with neither ``args.`` nor ``config.``
@@ -298,9 +308,10 @@ def override(text: str, args: Namespace, config: dict[str, Any]) -> None:
         first, *rest = key.strip().split(".")
         depth = len(rest) == 1 if first == "args" else len(rest) >= 1
         if len(rest) > DEEPEST:
-            raise UsageError(f"-o: {shown(key)}: more than {DEEPEST} levels; no recipe has so many")
+            raise UsageError(f"{flag}: {shown(key)}: more than {DEEPEST} levels; no recipe has so many")
         if not equals or first not in ("args", "config") or not depth or not all(rest):
-            raise UsageError(f"-o: {shown(part.strip())} is not of the form args.KEY=VALUE or config.SECTION.KEY=VALUE")
+            form = "args.KEY=VALUE or config.SECTION.KEY=VALUE"
+            raise UsageError(f"{flag}: {shown(part.strip())} is not of the form {form}")
         value = _literal(value_text.strip())
         if first == "args":
             setattr(args, rest[0], value)
@@ -309,15 +320,17 @@ def override(text: str, args: Namespace, config: dict[str, Any]) -> None:
         for name in rest[:-1]:
             target = target.setdefault(name, {})
             if not isinstance(target, dict):
-                raise UsageError(f"-o: {key.strip()}: {name!r} holds a value, not a section")
+                raise UsageError(f"{flag}: {key.strip()}: {name!r} holds a value, not a section")
         target[rest[-1]] = value
 
 
-def overridden(text: str | None, args: Namespace, config: dict[str, Any]) -> tuple[Namespace, dict[str, Any]]:
+def overridden(
+    text: str | None, args: Namespace, config: dict[str, Any], flag: str = "-o"
+) -> tuple[Namespace, dict[str, Any]]:
     """Return copies of ``args`` and ``config`` with ``-o`` applied."""
     args, config = copy.copy(args), copy.deepcopy(config)
     if text is not None and text.lower() != "none":
-        override(text, args, config)
+        override(text, args, config, flag)
     return args, config
 
 

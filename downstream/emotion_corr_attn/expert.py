@@ -17,13 +17,13 @@ from s3prl_emotion.masking import pad_features
 from s3prl_emotion.recipe import StrictSection
 from s3prl_emotion.store.means import FRAMES, MEANS
 
-from .model import CorrAttnModel
+from .model import ATTENTIVE, CorrAttnModel
 
 
 class ModelSection(StrictSection):
     """``modelrc``; the defaults are the paper's best setting (section 5: p_d = p_l = 0.25, H = 4, d_v = 256)."""
 
-    pooling: Literal["mean", "mean_std", "corr", "corr_attn"] = "corr_attn"
+    pooling: Literal["mean", "mean_std", "corr", "corr_attn", "attn_stats"] = "corr_attn"
     projector_dim: int | None = Field(default=256, ge=1, le=MOST_WIDTH)
     num_heads: int = Field(default=4, ge=1, le=MOST_HEADS)
     channel_dropout: float = Field(default=0.25, ge=0, lt=1)
@@ -62,8 +62,8 @@ class DownstreamExpert(CategoricalExpert):
         return self.model.classifier
 
     def has_attention(self, modelrc: ModelSection) -> bool:
-        """Return whether the pooling is attentive, the only one that weighs frames (eq. 7)."""
-        return modelrc.pooling == "corr_attn"
+        """Return whether the pooling is attentive, and so weighs frames (eq. 7)."""
+        return modelrc.pooling in ATTENTIVE
 
     def attention_weights(self, features: Sequence[Tensor], names: Sequence[str]) -> list[NDArray[np.float32]]:
         """Return the attention weights ``[T_b]`` of each utterance, eq. 7."""

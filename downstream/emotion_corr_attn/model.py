@@ -106,12 +106,49 @@ class AttentiveCorrelationPooling(CorrelationPooling):
         return (pooled, weights) if return_weights else pooled
 
 
+class AttentiveStatisticsPooling(MeanStdPooling):
+    """Mean and standard deviation over frames under an attention; Okabe et al. 2018, eqs. 2-6. ``output_dim`` = 2 D.
+
+    K. Okabe, T. Koshinaka, K. Shinoda, "Attentive statistics pooling for deep speaker embedding", Interspeech 2018.
+    ``attention.weight [D, D]`` and ``attention.bias [D]`` are W and b, ``score.weight [1, D]`` is v; the paper's k is
+    left out, since it changes no weight. f is tanh, as in the baselines of the MSP-Podcast challenges.
+    """
+
+    def __init__(self, input_dim: int) -> None:
+        super().__init__(input_dim)
+        self.attention = nn.Linear(input_dim, input_dim)
+        self.score = nn.Linear(input_dim, 1, bias=False)
+
+    def forward(  # type: ignore[override]  # returns the weights too, on demand
+        self, features: Tensor, lengths: Tensor, return_weights: bool = False
+    ) -> Tensor | tuple[Tensor, Tensor]:
+        """Pool ``features [B, T, D]`` with ``lengths [B]`` to ``[B, 2 D]``.
+
+        Returns:
+            the pooled features; with ``return_weights`` also the weights ``[B, T]``, in [0, 1], each row summing to 1
+        """
+        inside = frame_mask(lengths, features.shape[1])
+        features = without_padding(features, inside)
+        scores = self.score(torch.tanh(self.attention(features))).squeeze(-1)  # e_t, [B, T], eq. 2
+        with full_precision(features) as cast:
+            features = cast(features)
+            weights = torch.softmax(cast(scores).masked_fill(~inside, -torch.inf), dim=-1)  # alpha_t, [B, T], eq. 3
+            rows = weights.unsqueeze(1)  # [B, 1, T]
+            mean = torch.bmm(rows, features)  # mu, [B, 1, D], eq. 4
+            mean = mean + torch.bmm(rows, features - mean)  # corrects its rounding, else a constant seems to vary
+            variance = torch.bmm(rows, (features - mean).square())  # eq. 6, which subtracts squares, loses digits
+            pooled = torch.cat([mean, guarded_sqrt(variance)], dim=-1).squeeze(1)
+        return (pooled, weights) if return_weights else pooled
+
+
 POOLINGS: dict[str, Callable[..., MeanPooling | CorrelationPooling]] = {
     "mean": MeanPooling,
     "mean_std": MeanStdPooling,
     "corr": CorrelationPooling,
     "corr_attn": AttentiveCorrelationPooling,
+    "attn_stats": AttentiveStatisticsPooling,
 }
+ATTENTIVE = ("corr_attn", "attn_stats")
 
 
 class CorrAttnModel(nn.Module):
@@ -120,7 +157,7 @@ class CorrAttnModel(nn.Module):
     Args:
         input_dim: channels of the upstream
         num_classes: emotion classes, K
-        pooling: mean, mean_std, corr or corr_attn (Table 1)
+        pooling: mean, mean_std, corr or corr_attn (Table 1), or attn_stats, which is not of this paper
         projector_dim: d_v of section 3.3 (256); ``None`` pools the upstream's own channels, as eqs. 2-3 read
         num_heads: H of eq. 8, for corr_attn
         channel_dropout: p_d of section 3.3, the probability that a channel of an utterance is dropped
@@ -158,7 +195,7 @@ class CorrAttnModel(nn.Module):
         return self.classifier(self.pooling(self.channels(features), lengths))
 
     def attention(self, features: Tensor, lengths: Tensor) -> Tensor:
-        """Return the weights of the frames ``[B, T]``, eq. 7; only for ``corr_attn``."""
+        """Return the weights of the frames ``[B, T]``, eq. 7; only for :data:`ATTENTIVE` poolings."""
         return self.pooling(self.channels(features), lengths, return_weights=True)[1]
 
     def channels(self, features: Tensor) -> Tensor:

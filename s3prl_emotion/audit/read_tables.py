@@ -18,6 +18,7 @@ from s3prl_emotion.corpora.folds import drawn_folds, natural_order
 from s3prl_emotion.corpora.grader_shares import consensus
 from s3prl_emotion.corpora.label_table import NUMBER_COLUMNS, TEXT_COLUMNS, read_rows, share_columns, spell_out_letters
 from s3prl_emotion.corpora.partitions import partition_of
+from s3prl_emotion.corpora.protocol import FOLDS
 from s3prl_emotion.errors import LabelError, nearest
 from s3prl_emotion.recipe import DataSection
 
@@ -25,7 +26,6 @@ OURS = {
     "FileName": "file", "EmoClass": "emotion", "SpkrID": "speaker", "Gender": "gender", "Text": "text",
     "Duration": "duration",
 }  # fmt: skip
-MOST_DRAWN = 5  # folds that are drawn if a table has none: the default in training
 
 
 def read_label_table(path: Path, pattern: re.Pattern[str] | None) -> Listing:
@@ -225,13 +225,13 @@ def _by_partition(names: pd.Series) -> dict[str, dict[str, Indices]]:
 def _drawn(rows: pd.DataFrame, path: Path) -> tuple[str, bool, dict[str, dict[str, Indices]], list[Finding]]:
     """Draw folds as training does for a table without any."""
     speakers = set(rows["speaker"])
-    if "" in speakers or len(speakers) < 3:
+    if "" in speakers or len(speakers) < 2:
         what = "there are no splits, and none that are speaker-disjoint can be drawn: "
-        what += "speakers are not known" if "" in speakers else f"{len(speakers)} speaker(s), of three at least"
+        what += "speakers are not known" if "" in speakers else f"{len(speakers)} speaker(s), of two at least"
         cases = rows["file"][rows["speaker"] == ""]
         fix = "add the columns SpkrID, and Fold or Split_Set where the corpus has official ones"
         return "none", True, {}, [finding(ERROR, "no-splits", what, fix, cases)]
-    number = min(MOST_DRAWN, len(speakers))
+    number = min(FOLDS, len(speakers))
     config = DataSection(labels=str(path), num_folds=number, train_batch_size=1, eval_batch_size=1)
     frame = rows.rename(columns={"emotion": "EmoClass", "speaker": "SpkrID", "file": "FileName"})
     how = f"none in the table: {number} speaker-disjoint folds as training draws them"

@@ -13,6 +13,7 @@ from typing import Any
 
 from s3prl_emotion.benchmark.expansion import Cell, Expansion, apply, needs_of, placeholders_in, slug, steps_named_in
 from s3prl_emotion.benchmark.matrix import LEARNING_RATE, Matrix, ResourcesSection
+from s3prl_emotion.corpora.protocol import FOLDS
 from s3prl_emotion.recipe import ALWAYS, AUTO
 
 OTHER_CORPORA = ("corpora", "extra_tests")  # sections of datarc whose entries have labels and votes of their own
@@ -158,7 +159,7 @@ class Plan:
         symbolic_config = symbolic.config()
         content = {
             "head": head,
-            "config": symbolic_config,
+            "config": _with_number_of_folds(symbolic_config),
             "upstream": [*symbolic.upstream_flags()],
             "store": [*symbolic.store_flags()] if stores else [],
             "seed": cell.seed,
@@ -231,7 +232,7 @@ class Plan:
         uses_recipe = "recipe" in placeholders_in(section.commands)
         content = {
             "commands": symbolic.commands(name),
-            "recipe": symbolic.step_recipe(name) if uses_recipe else None,
+            "recipe": _with_number_of_folds(symbolic.step_recipe(name)) if uses_recipe else None,
             "needs": [self._step(other, ours, symbolic).definition for other in sorted(needs_of(section))],
         }
         return Step(name, ours.step_folder(name), ours.commands(name), ours.step_recipe(name), digest(content))
@@ -241,6 +242,20 @@ def is_superb(config: Mapping[str, Any]) -> bool:
     """Return whether a recipe keeps SUPERB's order of the data, which has neither store nor exact resume."""
     runner = config.get("runner")
     return isinstance(runner, dict) and runner.get("seeding") == "superb"
+
+
+def _with_number_of_folds(config: dict[str, Any]) -> dict[str, Any]:
+    """Return a recipe as it defines a run: ``num_folds: auto`` is the 5 of earlier versions, whose runs stay valid.
+
+    The two differ only for corpora of fewer speakers, which cannot be split into 5 folds.
+    """
+    section = config.get("downstream_expert")
+    data = section.get("datarc") if isinstance(section, dict) else None
+    if not isinstance(data, dict) or data.get("num_folds") != "auto":
+        return config
+    config = copy.deepcopy(config)
+    config["downstream_expert"]["datarc"]["num_folds"] = FOLDS
+    return config
 
 
 def digest(content: Any) -> str:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
-from s3prl_emotion.corpora.protocol import DISJOINT, NO_DEV, Protocol
+from s3prl_emotion.corpora.protocol import DISJOINT, FOLDS, NO_DEV, SPEAKERS, Protocol
 from s3prl_emotion.errors import LabelError
 
 DIMENSIONS = ("EmoAct", "EmoVal", "EmoDom")  # activation, valence, dominance, as the label table's columns
@@ -89,7 +90,8 @@ class Corpus:
 
     ``noisy`` maps the splits that are degraded on the fly (``datarc.degrade``) to their SNR range (dB);
     ``shared_speakers`` names the splits that share speakers with train on purpose; ``protocol`` says how it was split;
-    ``partition`` says which column holds where the table has both ``Fold`` and ``Split_Set``.
+    ``partition`` says which column holds where the table has both ``Fold`` and ``Split_Set``; ``fitted`` has the values
+    of ``datarc`` that stood in for ``auto``. A corpus that was loaded without folds has the one split ``all``.
     """
 
     source: Path
@@ -100,6 +102,15 @@ class Corpus:
     shared_speakers: frozenset[str] = frozenset()
     protocol: Protocol = DISJOINT
     partition: str | None = None
+    fitted: Mapping[str, Any] = field(default_factory=dict)
+
+    def keep_fitted(self, datarc: dict[str, Any]) -> None:
+        """Write into a recipe's ``datarc`` what stood in for ``auto``, so that its checkpoint splits alike later on.
+
+        A recipe without ``num_folds`` stays without it where 5 folds are drawn, the number that it always meant.
+        """
+        usual = {"num_folds": FOLDS, "valid_from": SPEAKERS}
+        datarc |= {key: value for key, value in self.fitted.items() if key in datarc or value != usual[key]}
 
     def split(self, name: str) -> tuple[Utterance, ...]:
         """Return the utterances of a split.

@@ -1,9 +1,11 @@
 """Split a label table into train, dev and test: by its folds, its official partitions, or folds drawn by speaker.
 
-No speaker is in two splits, unless the table does not know its speakers or ``datarc.protocol`` is ``random``. What is
-drawn follows from the set of speakers and ``datarc.fold_seed`` alone: every machine and every ``--seed`` gets the same
-folds, and a table with some rows fewer too, as long as each speaker has a row left. Under ``random``, it follows from
-all utterances and their classes instead.
+No speaker is in two splits, unless the table does not know its speakers, ``datarc.protocol`` is ``random``, or dev is
+drawn from train's utterances (``datarc.valid_from``), as it is where a corpus has two speakers.
+
+What is drawn follows from the set of speakers and ``datarc.fold_seed`` alone: every machine and every ``--seed`` gets
+the same folds, and a table with some rows fewer too, as long as each speaker has a row left. Under ``random``, it
+follows from all utterances and their classes instead.
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ import logging
 import re
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -20,7 +23,7 @@ from s3prl_emotion.corpora import protocol
 from s3prl_emotion.corpora.corpus import UNKNOWN_SPEAKERS
 from s3prl_emotion.corpora.label_table import line_of
 from s3prl_emotion.corpora.partitions import check_partitions, chosen_column, partition_of
-from s3prl_emotion.errors import LabelError, nearest
+from s3prl_emotion.errors import LabelError, NoFoldsError, nearest
 from s3prl_emotion.recipe import DataSection
 
 logger = logging.getLogger(__name__)
@@ -34,7 +37,7 @@ def split_table(table: pd.DataFrame, path: Path, config: DataSection) -> tuple[s
     Args:
         table: checked label table, classes already chosen
         path: the table's path, for messages
-        config: ``test_fold``, ``num_folds``, ``fold_seed`` and ``valid_ratio``
+        config: ``test_fold``, ``num_folds``, ``fold_seed``, ``valid_from`` and ``valid_ratio``
 
     Returns:
         the fold's name, and the rows of each split
@@ -42,6 +45,7 @@ def split_table(table: pd.DataFrame, path: Path, config: DataSection) -> tuple[s
     Raises:
         LabelError: unknown fold, too few speakers, a speaker in more than one split, or SUPERB's protocol
     """
+    config = fitted(table, path, config)
     if config.protocol == protocol.SUPERB:
         raise LabelError(
             f"{path}: datarc.protocol superb needs SUPERB's own split lists (its meta_data folder) as labels"
@@ -55,8 +59,47 @@ def split_table(table: pd.DataFrame, path: Path, config: DataSection) -> tuple[s
         fold, parts = _by_partition(table, path, config)
     else:
         fold, parts = _by_fold(table, drawn_folds(table, path, config), path, config)
-    _refuse_shared_speakers(parts, path, fold)
+    _refuse_shared_speakers(parts, path, fold, dev_is_apart=config.valid_from != protocol.UTTERANCES)
     return fold, parts
+
+
+def fitted(table: pd.DataFrame, path: Path, config: DataSection) -> DataSection:
+    """Return ``datarc`` with a number of folds and a source of dev in place of ``auto``, and log what is unusual.
+
+    Args:
+        table: checked label table, classes already chosen
+        path: the table's path, for messages
+        config: ``num_folds``, ``valid_from``, ``protocol`` and ``test_fold``
+    """
+    new: dict[str, int | str] = {}
+    is_disjoint = config.protocol == protocol.SPEAKER_DISJOINT
+    speakers = table["SpkrID"].nunique() if "SpkrID" in table else 0
+    column = chosen_column(table, path, config)
+    has_dev = column == "Split_Set" and "dev" in {partition_of(name) for name in table[column].dropna().unique()}
+    if config.num_folds == "auto":
+        draws = is_disjoint and column is None
+        new["num_folds"] = folds = _most_folds(speakers) if draws and speakers > 1 else protocol.FOLDS
+        if folds < protocol.FOLDS:
+            logger.info("%s: %d speakers, so %d folds (datarc.num_folds: auto)", path, speakers, folds)
+    if config.valid_from == "auto" and is_disjoint:
+        shares = speakers == 2 and bool(config.valid_ratio) and not has_dev
+        new["valid_from"] = protocol.UTTERANCES if shares else protocol.SPEAKERS
+    elif config.valid_from == protocol.UTTERANCES and (has_dev or not config.valid_ratio):
+        reason = "valid_ratio is 0" if not config.valid_ratio else "it has a dev partition of its own"
+        logger.warning("%s: datarc.valid_from: utterances has no effect, since %s", path, reason)
+        new["valid_from"] = protocol.SPEAKERS
+    return config.model_copy(update=new)
+
+
+def _most_folds(speakers: int) -> int:
+    """Return the number of folds that ``datarc.num_folds: auto`` draws."""
+    return min(protocol.FOLDS, speakers)
+
+
+def replaced(given: DataSection, config: DataSection) -> dict[str, Any]:
+    """Return the values of a fitted ``datarc`` that stand in for ``auto``."""
+    keys = [key for key in ("num_folds", "valid_from") if getattr(given, key) == "auto"]
+    return {key: getattr(config, key) for key in keys if getattr(config, key) != "auto"}
 
 
 def _by_fold(
@@ -68,6 +111,8 @@ def _by_fold(
     fold = config.test_fold or known[0]
     if fold not in known:
         raise LabelError(f"{path}: no fold {fold!r} (datarc.test_fold){nearest(fold, known, most=5)}")
+    if len(known) == 1:
+        raise NoFoldsError(f"{path}: {known[0]} is the only Fold, so no speaker is left to train on; check the column")
     rest = table[folds != fold]
     train, dev = _hold_out_dev(rest, path, config)
     return fold, {"train": train, "dev": dev, "test": table[folds == fold]}
@@ -140,16 +185,35 @@ def drawn_folds(table: pd.DataFrame, path: Path, config: DataSection) -> pd.Seri
     """Assign every row to a speaker-disjoint fold, fold1, fold2, …, whose numbers of speakers differ by at most one.
 
     Raises:
-        LabelError: no or empty SpkrID, or fewer speakers than folds
+        LabelError: no or empty SpkrID, one speaker, or fewer speakers than folds
     """
-    speakers = _speakers(table, path)
+    speakers = _speakers(table, path, NoFoldsError)
     known = sorted(speakers.unique(), key=natural_order)
+    if len(known) == 1:
+        raise NoFoldsError(
+            f"{path}: only one speaker, {known[0]}, so no folds can be speaker-disjoint; datarc.protocol: random draws "
+            "folds by utterance"
+        )
     if config.num_folds == "speakers":
-        return speakers.map({speaker: f"fold{number}" for number, speaker in enumerate(known, start=1)})
-    if not 2 <= config.num_folds <= len(known):
-        raise LabelError(f"{path}: datarc.num_folds must lie in 2..{len(known)} (its speakers), got {config.num_folds}")
-    drawn = shuffled(known, config.fold_seed, "folds")
-    return speakers.map({speaker: f"fold{turn % config.num_folds + 1}" for turn, speaker in enumerate(drawn)})
+        return speakers.map({speaker: f"fold{turn}" for turn, speaker in enumerate(known, start=1)})
+    number = _most_folds(len(known)) if config.num_folds == "auto" else config.num_folds
+    if not 2 <= number <= len(known):
+        raise LabelError(
+            f"{path}: datarc.num_folds must lie in 2..{len(known)} (its speakers) or be auto, got {number}"
+        )
+    return speakers.map(speaker_folds(known, number, config.fold_seed))
+
+
+def speaker_folds(speakers: Iterable[str], number: int, seed: int = 0) -> dict[str, str]:
+    """Return the fold of each speaker, fold1, fold2, …, as training draws them.
+
+    Args:
+        speakers: each once, in any order
+        number: of folds
+        seed: ``datarc.fold_seed``
+    """
+    drawn = shuffled(speakers, seed, "folds")
+    return {speaker: f"fold{turn % number + 1}" for turn, speaker in enumerate(drawn)}
 
 
 def shuffled(speakers: Iterable[str], seed: int, purpose: str) -> list[str]:
@@ -164,27 +228,37 @@ def shuffled(speakers: Iterable[str], seed: int, purpose: str) -> list[str]:
 
 
 def _hold_out_dev(rows: pd.DataFrame, path: Path, config: DataSection) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Hold out one of ``1 / valid_ratio`` groups of speakers for validation, drawn as folds are; none if that is 0."""
+    """Hold out one of ``1 / valid_ratio`` groups of speakers for validation, drawn as folds are, or of utterances.
+
+    None is held out if ``valid_ratio`` is 0.
+    """
     if not config.valid_ratio:
         return rows, rows.iloc[:0]
+    if config.valid_from == protocol.UTTERANCES:
+        dev = protocol.drawn_dev(rows["FileName"].tolist(), rows["EmoClass"].tolist(), config)
+        is_dev = rows["FileName"].isin(dev)
+        return rows[~is_dev], rows[is_dev]
     speakers = _speakers(rows, path)
     drawn = shuffled(speakers.unique(), config.fold_seed, "dev")
     if len(drawn) < 2:
-        raise LabelError(f"{path}: only one speaker is left to train and validate on; speakers must not be in both")
+        raise LabelError(
+            f"{path}: only one speaker is left to train and validate on; datarc.valid_from: utterances draws dev from "
+            "train's utterances"
+        )
     groups = min(max(2, round(1 / config.valid_ratio)), len(drawn))
     held_out = speakers.isin(drawn[::groups])
     return rows[~held_out], rows[held_out]
 
 
-def _speakers(table: pd.DataFrame, path: Path) -> pd.Series:
+def _speakers(table: pd.DataFrame, path: Path, lacking: type[LabelError] = LabelError) -> pd.Series:
     if "SpkrID" not in table:
-        raise LabelError(f"{path}: no column SpkrID, without which splits cannot be speaker-disjoint; add it")
+        raise lacking(f"{path}: no column SpkrID, without which splits cannot be speaker-disjoint; add it")
     if table["SpkrID"].isna().any():
         raise LabelError(f"{path}: SpkrID is empty for {table.loc[table['SpkrID'].isna(), 'FileName'].iloc[0]}")
     return table["SpkrID"]
 
 
-def _refuse_shared_speakers(parts: dict[str, pd.DataFrame], path: Path, fold: str) -> None:
+def _refuse_shared_speakers(parts: dict[str, pd.DataFrame], path: Path, fold: str, dev_is_apart: bool = True) -> None:
     if "SpkrID" not in parts["train"]:
         logger.warning("%s: no column SpkrID, so speakers may be in both train and test unnoticed", path)
         return
@@ -197,7 +271,7 @@ def _refuse_shared_speakers(parts: dict[str, pd.DataFrame], path: Path, fold: st
             if shared:
                 raise LabelError(f"{path}: speaker {shared[0]} is in both {seen} and {name} of {fold}")
     shared = sorted(item for item in speakers["train"] & speakers["dev"] if item.lower() not in UNKNOWN_SPEAKERS)
-    if shared:
+    if shared and dev_is_apart:
         raise LabelError(f"{path}: speaker {shared[0]} is in both train and dev of {fold}")
 
 

@@ -8,8 +8,7 @@ from functools import lru_cache
 
 from s3prl_emotion.corpora import superb
 from s3prl_emotion.corpora.audio_files import with_audio
-from s3prl_emotion.corpora.audio_names import check_below
-from s3prl_emotion.corpora.corpus import CLASSES_ONLY, Corpus, Needs, Utterance, known_speaker
+from s3prl_emotion.corpora.corpus import CLASSES_ONLY, Corpus, Needs, known_speaker
 from s3prl_emotion.corpora.locate import locate
 from s3prl_emotion.errors import LabelError
 from s3prl_emotion.recipe import DataSection
@@ -31,28 +30,6 @@ def load_corpus(config: DataSection, needs: Needs = CLASSES_ONLY) -> Corpus:
         AudioError: missing audio root or files
     """
     return _load(config.model_dump_json(), needs)
-
-
-def list_utterances(config: DataSection) -> list[Utterance]:
-    """Return every utterance that ``datarc.labels`` lists, of any class and split, sorted by name.
-
-    Raises:
-        LabelError: missing or malformed labels
-        AudioError: missing audio root or files
-    """
-    source, root = locate(config.labels, config.root)
-    if source.is_dir():
-        listed = [item for part in _read(config, CLASSES_ONLY).splits.values() for item in part]
-    else:
-        from s3prl_emotion.corpora.label_table import read_table
-        from s3prl_emotion.corpora.utterances import to_utterances
-
-        table = read_table(source, classes=False)
-        if not config.allow_outside:
-            check_below(table["FileName"].tolist(), source)
-        listed = list(to_utterances(table, root, {}))
-    utterances = sorted({item.name: item for item in listed}.values(), key=lambda item: item.name)
-    return list(with_audio(utterances, source))
 
 
 @lru_cache(maxsize=4)

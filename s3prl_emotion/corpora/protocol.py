@@ -17,12 +17,18 @@ SPEAKER_DEPENDENT = "speaker-dependent"
 NOTE = f"{SPEAKER_DEPENDENT}: folds were drawn by utterance (datarc.protocol: random), so train and test share speakers"
 NO_DEV = "no dev split"
 NO_DEV_NOTE = f"{NO_DEV} (datarc.valid_ratio: 0): the weights of the last step count, not the best on dev"
+FOLDS = 5  # of datarc.num_folds: auto
+SPEAKERS, UTTERANCES = "speakers", "utterances"  # of datarc.valid_from
+DEV_NOTE = (
+    "dev was drawn from train's utterances (datarc.valid_from: utterances), so dev's speakers were trained on; test's "
+    "were not"
+)
 OF_MODEL = f"{SPEAKER_DEPENDENT}: trained with datarc.protocol random, so its scores are of speakers that it knows"
 
 
 @dataclass(frozen=True)
 class Protocol:
-    """How a corpus was split: ``datarc.protocol``, with the number and the seed of folds drawn by utterance.
+    """How a corpus was split: ``datarc.protocol`` and ``valid_from``, with number and seed of folds by utterance.
 
     ``has_dev`` is false where ``datarc.valid_ratio: 0`` leaves no dev split to pick a checkpoint.
     """
@@ -31,6 +37,7 @@ class Protocol:
     folds: int | None = None
     seed: int | None = None
     has_dev: bool = True
+    valid_from: str = SPEAKERS
 
     @property
     def is_random(self) -> bool:
@@ -40,15 +47,24 @@ class Protocol:
     @property
     def note(self) -> str | None:
         """What every output says about it, if there is anything to say."""
-        return "; ".join([*([NOTE] if self.is_random else []), *([] if self.has_dev else [NO_DEV_NOTE])]) or None
+        said = [NOTE] if self.is_random else [DEV_NOTE] if self.shares_dev else []
+        return "; ".join([*said, *([] if self.has_dev else [NO_DEV_NOTE])]) or None
+
+    @property
+    def shares_dev(self) -> bool:
+        """Whether train and dev, but not test, share speakers."""
+        return self.has_dev and not self.is_random and self.valid_from == UTTERANCES
 
     def shared_by(self, splits: Iterable[str]) -> frozenset[str]:
         """Return those of a corpus's own splits that share speakers with train on purpose."""
-        return frozenset(splits) if self.is_random else frozenset()
+        if self.is_random:
+            return frozenset(splits)
+        return frozenset({"dev"} if self.shares_dev else ()) & frozenset(splits)
 
     def to_metrics(self) -> dict[str, Any]:
         """Return the entry of a metrics file."""
         drawn: dict[str, Any] = {"folds": self.folds, "fold_seed": self.seed} if self.is_random else {}
+        drawn |= {"valid_from": self.valid_from} if self.shares_dev else {}
         drawn |= {} if self.has_dev else {"dev": False}
         return {"name": self.name, **drawn, **({} if self.note is None else {"note": self.note})}
 
@@ -58,21 +74,26 @@ DISJOINT = Protocol()
 
 def made_with(config: DataSection) -> Protocol:
     """Return the protocol of a label table that was split as ``datarc`` says."""
-    return random_protocol(config) if config.protocol == RANDOM else Protocol(config.protocol)
+    if config.protocol == RANDOM:
+        return random_protocol(config)
+    return Protocol(config.protocol, valid_from=UTTERANCES if config.valid_from == UTTERANCES else SPEAKERS)
 
 
 def random_protocol(config: DataSection) -> Protocol:
     """Return the protocol of folds drawn by utterance.
 
     Raises:
-        LabelError: ``num_folds`` is no number of folds
+        LabelError: ``num_folds`` is no number of folds, or dev is to have speakers of its own
     """
-    if not isinstance(config.num_folds, int) or config.num_folds < 2:
+    if config.valid_from == SPEAKERS:
+        raise LabelError("datarc.valid_from: speakers contradicts protocol random, which draws dev by utterance")
+    folds = FOLDS if config.num_folds == "auto" else config.num_folds
+    if not isinstance(folds, int) or folds < 2:
         raise LabelError(
             f"datarc.num_folds: protocol random draws utterances into a number of folds, 2 or more, got "
             f"{config.num_folds}; give a number"
         )
-    return Protocol(RANDOM, config.num_folds, config.fold_seed)
+    return Protocol(RANDOM, folds, config.fold_seed)
 
 
 def is_speaker_dependent(metrics: Mapping[str, Any]) -> bool:
@@ -166,6 +187,18 @@ def draw(names: Sequence[str], classes: Sequence[str], config: DataSection) -> l
             if turn == 0:
                 dev[name].add(number)
     return [Drawn(folds[name] + 1, frozenset(dev[name])) for name in names]
+
+
+def drawn_dev(names: Sequence[str], classes: Sequence[str], config: DataSection) -> set[str]:
+    """Return the utterances of a training set that become dev: one in ``1 / valid_ratio``, class by class.
+
+    Args:
+        names: each once
+        classes: class of each, ``""`` without one
+        config: ``fold_seed`` and ``valid_ratio``
+    """
+    strata, turns = dict(zip(names, classes, strict=True)), max(2, round(1 / config.valid_ratio))
+    return {name for name, turn in _dealt(strata, turns, config.fold_seed, "dev utterances").items() if turn == 0}
 
 
 def split_of(place: Drawn, number: int) -> str:

@@ -24,14 +24,15 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
 from s3prl_emotion.corpora.corpus import DIMENSIONS, Corpus, Needs, Utterance, consensus_shares
-from s3prl_emotion.corpora.folds import fold_names, split_table
+from s3prl_emotion.corpora.folds import fitted, fold_names, replaced, split_table
 from s3prl_emotion.corpora.label_table import share_target
 from s3prl_emotion.corpora.partitions import note_of_splits
-from s3prl_emotion.corpora.protocol import made_with
+from s3prl_emotion.corpora.protocol import UTTERANCES, made_with
 from s3prl_emotion.corpora.several_part import SOURCE, Part, on_one_scale, read_part
 from s3prl_emotion.corpora.utterances import to_utterances
 from s3prl_emotion.errors import ConfigError, LabelError, nearest
@@ -63,23 +64,50 @@ def read_corpora(config: DataSection, needs: Needs) -> Corpus:
             scale, or the same audio in train and test
         AudioError: a missing audio folder
     """
-    _check_config(config)
-    if (needs.classes or needs.shares) and config.classes is None:
-        raise ConfigError("datarc.classes: name the classes, in order, to which each corpus's merge maps its own")
-    parts = [read_part(name, section, config, needs) for name, section in (config.corpora or {}).items()]
-    _refuse_same_table(parts)
-    parts = on_one_scale(parts, required=needs.dimensions)
+    parts = _read_parts(config, needs)
     fold, configs = _choose_folds(parts, config)
     classes = _classes(config, parts)
     splits = _join(parts, configs, classes)
     _refuse_lacking(splits, needs, classes, ("train", "dev") if config.valid_ratio or splits["dev"] else ("train",))
     _refuse_shared_audio(splits)
-    protocol = made_with(config)
+    alike = _fitted_alike(config, configs.values())
+    shares = any(own.valid_from == UTTERANCES for own in configs.values())
+    protocol = made_with(config.model_copy(update={"valid_from": UTTERANCES}) if shares else config)
     both = {part.name: note_of_splits(part.rows, configs[part.name]) for part in parts}
     note = "; ".join(f"{name}: {said}" for name, said in both.items() if said is not None) or None
-    return Corpus(
-        SOURCE, fold, classes, splits, shared_speakers=protocol.shared_by(splits), protocol=protocol, partition=note
-    )
+    return Corpus(SOURCE, fold, classes, splits, {}, protocol.shared_by(splits), protocol, note, alike)
+
+
+def list_corpora(config: DataSection, needs: Needs) -> tuple[list[Utterance], tuple[str, ...]]:
+    """Read every label table of ``datarc.corpora`` without splitting it.
+
+    Returns:
+        the utterances that have one of the labels in ``needs``, and the classes
+
+    Raises:
+        ConfigError: as in :func:`read_corpora`
+        LabelError: malformed labels, an unknown class, or a missing scale
+        AudioError: a missing audio folder
+    """
+    parts = _read_parts(config, needs)
+    classes = _classes(config, parts)
+    return [item for part in parts for item in _utterances(part, part.rows, classes)], classes
+
+
+def _read_parts(config: DataSection, needs: Needs) -> list[Part]:
+    """Read the corpora, on one scale."""
+    _check_config(config)
+    if (needs.classes or needs.shares) and config.classes is None:
+        raise ConfigError("datarc.classes: name the classes, in order, to which each corpus's merge maps its own")
+    parts = [read_part(name, section, config, needs) for name, section in (config.corpora or {}).items()]
+    _refuse_same_table(parts)
+    return on_one_scale(parts, required=needs.dimensions)
+
+
+def _fitted_alike(config: DataSection, configs: Iterable[DataSection]) -> dict[str, Any]:
+    """Return what stood in for ``auto`` in all corpora alike."""
+    every = [replaced(config, own) for own in configs]
+    return {key: value for key, value in every[0].items() if all(own[key] == value for own in every)}
 
 
 # --- splits -----------------------------------------------------------------------------------------------------------
@@ -99,7 +127,7 @@ def _choose_folds(parts: list[Part], config: DataSection) -> tuple[str, dict[str
         if own != fold:
             logger.warning("%s: %s has no fold %s; its own %s is tested on", part.where, part.path, fold, own)
         configs[part.name] = part.config.model_copy(update={"test_fold": own})
-    return fold, configs
+    return fold, {part.name: fitted(part.rows, part.path, configs[part.name]) for part in parts}
 
 
 def _classes(config: DataSection, parts: list[Part]) -> tuple[str, ...]:

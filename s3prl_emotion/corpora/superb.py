@@ -9,7 +9,7 @@ from typing import Any
 
 from s3prl_emotion.corpora.audio_names import check_below
 from s3prl_emotion.corpora.corpus import Corpus, Utterance
-from s3prl_emotion.corpora.protocol import RANDOM, SUPERB, Protocol, draw, fold_numbers, made_with, split_of
+from s3prl_emotion.corpora.protocol import RANDOM, SPEAKERS, SUPERB, Protocol, draw, fold_numbers, made_with, split_of
 from s3prl_emotion.errors import LabelError, nearest
 from s3prl_emotion.recipe import DataSection
 
@@ -33,6 +33,8 @@ def read_corpus(folder: Path, root: Path, config: DataSection) -> Corpus:
         raise LabelError(f"{folder}: SUPERB's split lists fix the classes; leave datarc.merge out")
     if config.partition is not None:
         raise LabelError(f"{folder}: SUPERB's split lists have no columns; leave datarc.partition out")
+    if config.valid_from == SPEAKERS:
+        raise LabelError(f"{folder}: SUPERB draws dev from train's utterances; leave datarc.valid_from out")
     if config.protocol == RANDOM:
         return _read_at_random(folder, root, config)
     fold = config.test_fold or "fold1"

@@ -12,7 +12,7 @@ from s3prl_emotion.corpora.audio_names import check_below
 from s3prl_emotion.corpora.class_names import MSP_LETTERS, NO_AGREEMENT
 from s3prl_emotion.corpora.class_spelling import refuse_classes_apart, warn_of_classes
 from s3prl_emotion.corpora.corpus import CLASSES_ONLY, DIMENSIONS, NO_CONSENSUS, Corpus, Needs, Utterance
-from s3prl_emotion.corpora.folds import split_table, with_drawn_folds
+from s3prl_emotion.corpora.folds import fitted, replaced, split_table, with_drawn_folds
 from s3prl_emotion.corpora.grader_shares import choose_shares
 from s3prl_emotion.corpora.label_table import line_of, read_table, share_target
 from s3prl_emotion.corpora.partitions import note_of_splits
@@ -31,14 +31,13 @@ def read_corpus(path: Path, root: Path, config: DataSection, needs: Needs = CLAS
             and test
     """
     table, classes = read_labelled_rows(path, config, needs)
+    config, given = fitted(table, path, config), config
     fold, parts = split_table(table, path, config)
     index = {name: number for number, name in enumerate(classes)}
     splits = {name: to_utterances(part, root, index) for name, part in parts.items()}
     protocol = made_with(config)
-    note = note_of_splits(table, config)
-    return Corpus(
-        path, fold, classes, splits, shared_speakers=protocol.shared_by(splits), protocol=protocol, partition=note
-    )
+    note, shared = note_of_splits(table, config), protocol.shared_by(splits)
+    return Corpus(path, fold, classes, splits, {}, shared, protocol, note, replaced(given, config))
 
 
 def read_labelled_rows(

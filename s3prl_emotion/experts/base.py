@@ -99,6 +99,8 @@ class EmotionExpert(nn.Module, ABC):
         self.best_metric = section.best_metric or self.selection_metrics[0]
         self.attention_dir = section.attention_dir
         self.corpus = load_corpus(self.data, self.required_labels(modelrc)) if self._needs_corpus(modelrc) else None
+        if self.corpus:
+            self.corpus.keep_fitted(downstream_expert["datarc"])
         self.classes = self.corpus.classes if self.corpus else tuple(self.data.classes or ())
         if self.classes:  # so that checkpoints know them without the corpus
             downstream_expert["datarc"]["classes"] = list(self.classes)

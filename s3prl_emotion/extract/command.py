@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from argparse import ArgumentParser, Namespace
 from collections.abc import Sequence
@@ -11,20 +12,22 @@ import torch
 
 from s3prl_emotion.corpora import Utterance, list_utterances
 from s3prl_emotion.errors import UsageError
+from s3prl_emotion.extract.corpus_arguments import add_corpus_arguments, read_recipe_arguments
 from s3prl_emotion.extract.filling import extract, free_space, predict_extraction
 from s3prl_emotion.files.terminal import say
 from s3prl_emotion.processes.processors import check_workers
-from s3prl_emotion.recipe import DataSection
 from s3prl_emotion.store.means import BOTH, FRAMES, KEEP, MEANS
 from s3prl_emotion.upstreams.build import add_store_arguments, add_upstream_arguments, build_source
 from s3prl_emotion.upstreams.source import UpstreamSource, check_store_dtype
+
+logger = logging.getLogger(__name__)
 
 
 def add_arguments(parser: ArgumentParser) -> None:
     """Declare the command's arguments."""
     add_upstream_arguments(parser)
     add_store_arguments(parser, required=True)
-    add_corpus_arguments(parser)
+    add_corpus_arguments(parser, recipe=True, short="-o")
     parser.add_argument(
         "--batch_seconds",
         type=float,
@@ -55,21 +58,14 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--dry-run", action="store_true", help="print the size of frames and of means; store nothing")
 
 
-def add_corpus_arguments(parser: ArgumentParser) -> None:
-    """Declare the corpus's flags, named as in ``datarc``."""
-    parser.add_argument("--labels", required=True, help="label table, SUPERB's meta_data folder, or demo")
-    parser.add_argument("--root", help="audio folder")
-    parser.add_argument("--allow_outside", action="store_true", help="read also files that lie outside of --root")
-
-
-def read_corpus_arguments(args: Namespace) -> DataSection:
-    """Return the flags as ``datarc``."""
-    options = {"labels": args.labels, "root": args.root, "allow_outside": args.allow_outside}
-    return DataSection(**options, train_batch_size=1, eval_batch_size=1)
-
-
 def run(args: Namespace) -> int:
     """Extract, and print what was done."""
+    args, data = read_recipe_arguments(args, add_arguments, "-o")
+    args.max_duration = data.max_duration if args.max_duration is None else args.max_duration
+    args.cut_eval = args.cut_eval or (data.cut_eval and args.max_duration is not None)
+    args.num_workers = args.num_workers or data.num_workers
+    if data.degrade is not None:
+        logger.warning("-c %s: noise that datarc.degrade adds on the fly is not stored", args.config)
     for name in ("batch_seconds", "max_duration"):
         value = getattr(args, name)
         if value is not None and not 0 < value < math.inf:
@@ -81,7 +77,7 @@ def run(args: Namespace) -> int:
         raise UsageError(
             "--upstream_feature_normalize: changes means alone, and --keep frames stores none; leave one of them out"
         )
-    utterances = list_utterances(read_corpus_arguments(args))
+    utterances = list_utterances(data)
     if args.dry_run:
         return _predict(args, utterances)
     source = build_source(args, batched=args.batch_seconds is not None)

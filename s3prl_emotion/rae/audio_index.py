@@ -21,8 +21,8 @@ import soundfile
 from numpy.typing import NDArray
 
 from s3prl_emotion.audio import SAMPLE_RATE
-from s3prl_emotion.corpora.load import list_utterances
 from s3prl_emotion.corpora.locate import locate
+from s3prl_emotion.corpora.whole import list_utterances
 from s3prl_emotion.errors import AudioError, UsageError
 from s3prl_emotion.rae.layouts import Listed, list_audio
 from s3prl_emotion.rae.stm import Cut

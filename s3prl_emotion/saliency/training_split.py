@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from s3prl_emotion import host
-from s3prl_emotion.corpora import Corpus, Needs, load_corpus
+from s3prl_emotion.corpora import Corpus, Needs
+from s3prl_emotion.corpora.whole import load_to_train
 from s3prl_emotion.errors import UsageError, nearest
 from s3prl_emotion.recipe import DataSection, HeadSection, check_recipe, overridden, read_recipe
 from s3prl_emotion.saliency.targets import Words, labels_for, targets_of
@@ -75,7 +76,7 @@ def load_training_corpus(
     if data.test_fold is None and fold:
         data = data.model_copy(update={"test_fold": fold})
     needs = labels_for(words, _learnt_labels(recipe, head, fold))
-    corpus = load_corpus(data, needs)
+    corpus = load_to_train(data, needs)
     return data, corpus, targets_of(words, corpus.classes, needs.dimensions)
 
 

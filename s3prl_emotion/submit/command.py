@@ -1,4 +1,4 @@
-"""``s3prl-emotion submit``: write predictions in the formats of SUPERB or EMO-SUPERB, checked against their lists."""
+"""``s3prl-emotion submit``: write predictions as SUPERB, EMO-SUPERB or a challenge has them, checked against lists."""
 
 from __future__ import annotations
 
@@ -16,17 +16,35 @@ if TYPE_CHECKING:
 
 ARCHIVE = "predict.zip"  # as s3prl's own submit.py names it
 FOLDER = "emo_superb"
+CHALLENGES = ("odyssey2024", "is2025")
 
 
 def add_arguments(parser: ArgumentParser) -> None:
     """Declare the command's arguments."""
     add = parser.add_argument
-    add("folders", type=Path, nargs="*", metavar="DIR", help="a benchmark's directory, or experiment directories")
+    add(
+        "folders",
+        type=Path,
+        nargs="*",
+        metavar="DIR",
+        help="a benchmark's directory, or experiment directories; for a challenge, CSV files of predict",
+    )
     add("--fold", action="append", default=[], metavar="FOLD=DIR", help="a fold and its experiment directory")
     add("--system", help="which one to submit, of a benchmark with several")
     add("--upstream", help="which one to submit, of a benchmark with several")
     add("--seed", type=int, help="which one to submit, of a benchmark with several")
-    add("--format", choices=("superb", "emo-superb"), default="superb", help="(default: superb)")
+    add(
+        "--format",
+        choices=("superb", "emo-superb", *CHALLENGES),
+        default="superb",
+        help="(default: superb); odyssey2024 and is2025 are the MSP-Podcast challenges",
+    )
+    add(
+        "--test_list",
+        type=Path,
+        metavar="LIST",
+        help="of a challenge: its folder of audio (files with test3 in their names), a label table, or a text file",
+    )
     add(
         "--meta_data",
         type=Path,
@@ -49,6 +67,10 @@ def run(args: Namespace) -> int:
     from s3prl_emotion.corpora.protocol import SPEAKER_DEPENDENT, is_speaker_dependent
     from s3prl_emotion.submit.sources import Wanted, find_runs, missing_runs
 
+    if args.format in CHALLENGES:
+        return _challenge(args)
+    if args.test_list is not None:
+        raise UsageError(f"--test_list: is for --format {' or '.join(CHALLENGES)}; leave it out")
     if args.meta_data is not None and not args.meta_data.is_dir():
         raise UsageError(f"--meta_data {args.meta_data}: no such folder; give one with SUPERB's or EMO-SUPERB's lists")
     named = _named(args.fold)
@@ -113,6 +135,34 @@ def _emo_superb(runs: Sequence[FoldRun], args: Namespace) -> int:
         say(f"{fold.fold}: {fold.utterances} utterances, {score}: {out / fold.name}")
     say(f"mean of the folds: {files.macro_f1:.4f}")
     say("EMO-SUPERB documents no format of predictions; these files have the columns of its label tables")
+    return 0
+
+
+def _challenge(args: Namespace) -> int:
+    from s3prl_emotion.submit.msp_challenge import challenge_files
+
+    unused = ("fold", "system", "upstream", "seed", "meta_data")
+    given = next((name for name in unused if getattr(args, name) not in (None, [])), None)
+    if given is not None:
+        raise UsageError(f"--{given}: does not go with --format {args.format}; leave it out")
+    if not args.folders:
+        raise UsageError(f"--format {args.format}: name CSV files of predictions, which s3prl-emotion predict writes")
+    if args.test_list is None:
+        raise UsageError(
+            f"--test_list is required for --format {args.format}: the challenge's folder of audio, or a list"
+        )
+    out = args.out or Path(args.format)
+    check_folder(out)
+    files = challenge_files(args.folders, args.test_list)
+    for file in files:
+        _write(out / f"{file.task}.csv", file.text.encode())
+    for file in files:
+        scores = "".join(f", {name} {value:.4f}" for name, value in file.scores.items())
+        say(f"{file.task}: {file.utterances} utterances{scores}: {out / file.task}.csv")
+        for note in file.notes:
+            say(f"note: {file.task}: {note}")
+    if any(file.task == "categorical" for file in files):
+        say("the organisers publish no code that writes the categorical file; docs/howto/superb.md says what is known")
     return 0
 
 

@@ -48,22 +48,23 @@ def check_values(args: Namespace, actions: Sequence[Action]) -> None:
         raise UsageError(f"-g {options}: no such file; it holds the upstream's options")  # some upstreams ignore it
 
 
-def check_overrides(args: Namespace, actions: Sequence[Action]) -> None:
+def check_overrides(args: Namespace, actions: Sequence[Action], flag: str = "-o") -> None:
     """Check names and types of the arguments that ``-o args.NAME=VALUE`` sets.
 
     Args:
         args: parsed flags; ``override`` is the value of ``-o``
         actions: of the parser, which know the type of each flag
+        flag: name of ``-o``, for messages
 
     Raises:
         UsageError: no such argument, or a value of another type
     """
-    effective, _ = overridden(args.override, args, {})
+    effective, _ = overridden(args.override, args, {}, flag)
     known = {action.dest: action for action in actions if not isinstance(action, _HelpAction)}
     for name in _overridden(args.override):
         if name not in known:
-            raise UsageError(f"-o args.{name}: there is no such argument{nearest(name, known)}")
-        _check_type(name, known[name], getattr(effective, name))
+            raise UsageError(f"{flag} args.{name}: there is no such argument{nearest(name, known)}")
+        _check_type(name, known[name], getattr(effective, name), flag)
 
 
 def check_recipe_values(config: dict[str, Any]) -> None:
@@ -93,7 +94,7 @@ def _overridden(override: str | None) -> list[str]:
     return [key.removeprefix("args.") for key in keys if key.startswith("args.")]
 
 
-def _check_type(name: str, action: Action, value: Any) -> None:
+def _check_type(name: str, action: Action, value: Any, flag: str) -> None:
     if value is None and action.default is None:
         return
     if action.choices is not None:
@@ -110,7 +111,7 @@ def _check_type(name: str, action: Action, value: Any) -> None:
         fits = isinstance(value, str) or (isinstance(value, bool) and isinstance(action.default, bool))
         wanted = "a text; quote it" if isinstance(value, (int, float)) else "a text"
     if not fits:
-        raise UsageError(f"-o args.{name}={shown(value)}: must be {wanted}")
+        raise UsageError(f"{flag} args.{name}={shown(value)}: must be {wanted}")
 
 
 def _check_name(name: str) -> None:

@@ -13,7 +13,7 @@ import torch
 from s3prl_emotion.audio import load_audio
 from s3prl_emotion.corpora import Utterance, list_utterances
 from s3prl_emotion.devices import check_device
-from s3prl_emotion.extract.command import add_corpus_arguments, read_corpus_arguments
+from s3prl_emotion.extract.corpus_arguments import add_corpus_arguments, read_corpus_arguments
 from s3prl_emotion.extract.filling import durations
 from s3prl_emotion.files.progress import progress
 from s3prl_emotion.files.terminal import say

@@ -12,7 +12,6 @@ import pytest
 import torch
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
-from s3prl.downstream.emotion_corr_attn.correlation import weighted_correlation
 from torch import Tensor, nn
 
 import s3prl_emotion
@@ -20,9 +19,11 @@ from s3prl_emotion.errors import ConfigError
 
 s3prl_emotion.register()
 
+from s3prl.downstream.emotion_corr_attn.correlation import weighted_correlation  # noqa: E402
 from s3prl.downstream.emotion_corr_attn.expert import DownstreamExpert, ModelSection  # noqa: E402
 from s3prl.downstream.emotion_corr_attn.model import (  # noqa: E402
     AttentiveCorrelationPooling,
+    AttentiveStatisticsPooling,
     CorrAttnModel,
     CorrelationPooling,
     MeanPooling,
@@ -35,6 +36,7 @@ POOLINGS = {
     "mean_std": MeanStdPooling,
     "corr": CorrelationPooling,
     "corr_attn": AttentiveCorrelationPooling,
+    "attn_stats": AttentiveStatisticsPooling,
 }
 NAMES = tuple(POOLINGS)
 CORRELATIONS = ("corr", "corr_attn")
@@ -94,6 +96,20 @@ def equations_7_and_8(frames: list[Tensor], w_att: Tensor, q: Tensor, b: Tensor)
     return powers.sum(dim=1) / powers.sum()
 
 
+def okabe_equations_2_to_6(frames: list[Tensor], w: Tensor, b: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+    """Attentive statistics of Okabe et al. 2018 and their weights; eq. 6 with differences in place of squares."""
+    scores = torch.stack([v @ torch.tanh(w @ h + b) for h in frames])  # eq. 2
+    powers = (scores - scores.max().detach()).exp()
+    alpha = powers / powers.sum()  # eq. 3
+    mu = sum((a * h for a, h in zip(alpha, frames, strict=True)), torch.zeros_like(frames[0]))  # eq. 4
+    squares = sum((a * (h - mu) ** 2 for a, h in zip(alpha, frames, strict=True)), torch.zeros_like(frames[0]))
+    return torch.cat([mu, torch.stack([root(square) for square in squares])]), alpha
+
+
+def okabe_parameters(pooling: nn.Module) -> tuple[Tensor, Tensor, Tensor]:
+    return pooling.attention.weight, pooling.attention.bias, pooling.score.weight[0]
+
+
 def reference(name: str, features: Tensor, lengths: list[int], pooling: nn.Module) -> Tensor:
     """Pool float64 ``features`` one utterance at a time, with ``pooling``'s parameters where it has any."""
     rows = []
@@ -105,6 +121,8 @@ def reference(name: str, features: Tensor, lengths: list[int], pooling: nn.Modul
             rows.append(equation_3(frames))
         elif name == "corr":
             rows.append(equations_5_and_6(frames, [1 / length] * length))
+        elif name == "attn_stats":
+            rows.append(okabe_equations_2_to_6(frames, *okabe_parameters(pooling))[0])
         else:
             weights = equations_7_and_8(frames, pooling.attention.weight, pooling.heads.weight, pooling.heads.bias)
             rows.append(equations_5_and_6(frames, list(weights)))
@@ -281,7 +299,9 @@ def test_pairs_are_the_upper_triangle_row_by_row(name: str) -> None:
         assert output[place].item() == pytest.approx(1.0, abs=1e-5)
 
 
-@pytest.mark.parametrize(("name", "size"), [("mean", 6), ("mean_std", 12), ("corr", 15), ("corr_attn", 15)])
+@pytest.mark.parametrize(
+    ("name", "size"), [("mean", 6), ("mean_std", 12), ("corr", 15), ("corr_attn", 15), ("attn_stats", 12)]
+)
 def test_output_dim_is_the_width_of_the_output(name: str, size: int) -> None:
     pooling = make(name, 6)
     assert pooling.output_dim == size
@@ -386,9 +406,10 @@ def test_one_frame_has_no_correlations(name: str) -> None:
     assert all_finite(gradient, *(parameter.grad for parameter in pooling.parameters()))
 
 
-def test_one_frame_is_its_own_mean_without_deviation() -> None:
+@pytest.mark.parametrize("name", ["mean_std", "attn_stats"])
+def test_one_frame_is_its_own_mean_without_deviation(name: str) -> None:
     features = draw(2, 1, 4)
-    output, gradient = gradients(make("mean_std", 4), features, torch.tensor([1, 1]))
+    output, gradient = gradients(make(name, 4), features, torch.tensor([1, 1]))
     assert torch.equal(output[:, :4], features[:, 0])
     assert not output[:, 4:].any()
     assert all_finite(gradient)
@@ -421,7 +442,8 @@ def test_constant_utterance_is_finite(name: str, level: float) -> None:
     assert all_finite(output, gradient, *(parameter.grad for parameter in pooling.parameters()))
     close(output[0], expected[0], 1e-6)
     close(gradient[0], slope[0], 1e-6)
-    still = {"mean": [level] * 4, "mean_std": [level] * 4 + [0.0] * 4}.get(name, [0.0] * 6)
+    moments = [level] * 4 + [0.0] * 4
+    still = {"mean": moments[:4], "mean_std": moments, "attn_stats": moments}.get(name, [0.0] * 6)
     close(output[1], torch.tensor(still), 1e-6)
 
 
@@ -501,9 +523,21 @@ def test_attention_weights_follow_both_forms_of_equations_7_and_8(dtype: torch.d
         close(weights[row, :length], over_heads_and_frames, TOLERANCE[dtype])
 
 
+@each_dtype
+def test_attentive_statistics_weigh_frames_as_okabe_equation_3(dtype: torch.dtype) -> None:
+    pooling = make("attn_stats", 5, dtype)
+    features = 2 * draw(len(LENGTHS), 12, 5, dtype=dtype)
+    _, weights = pooling(features, torch.tensor(LENGTHS), return_weights=True)
+    mirror = twin(pooling, "attn_stats", 5)
+    for row, length in enumerate(LENGTHS):
+        expected = okabe_equations_2_to_6(list(features[row, :length].double()), *okabe_parameters(mirror))[1]
+        close(weights[row, :length], expected, TOLERANCE[dtype])
+
+
+@pytest.mark.parametrize("name", ["corr_attn", "attn_stats"])
 @pytest.mark.parametrize("value", PADDINGS)
-def test_attention_weights_are_a_distribution_over_the_frames(value: float) -> None:
-    pooling = make("corr_attn", 4)
+def test_attention_weights_are_a_distribution_over_the_frames(value: float, name: str) -> None:
+    pooling = make(name, 4)
     lengths = torch.tensor(LENGTHS)
     _, weights = pooling(pad(draw(5, 12, 4), LENGTHS, value), lengths, return_weights=True)
     assert weights.shape == (5, 12)
@@ -516,8 +550,9 @@ def test_attention_weights_are_a_distribution_over_the_frames(value: float) -> N
         assert weights[row, :length].all()
 
 
-def test_return_weights_adds_them_and_changes_nothing() -> None:
-    pooling = make("corr_attn", 4)
+@pytest.mark.parametrize("name", ["corr_attn", "attn_stats"])
+def test_return_weights_adds_them_and_changes_nothing(name: str) -> None:
+    pooling = make(name, 4)
     features, lengths = draw(2, 6, 4), torch.tensor([6, 3])
     plain = pooling(features, lengths)
     both = pooling(features, lengths, return_weights=True)
@@ -534,9 +569,17 @@ def test_attention_without_preference_is_plain_correlation() -> None:
     close(pooling(features, lengths), make("corr", 4)(features, lengths), 1e-6)
 
 
-def test_model_gives_the_attention_of_its_pooling() -> None:
+def test_attentive_statistics_without_preference_are_plain_statistics() -> None:
+    pooling = make("attn_stats", 4)
+    nn.init.zeros_(pooling.score.weight)
+    features, lengths = draw(3, 8, 4), torch.tensor([8, 5, 2])
+    close(pooling(features, lengths), make("mean_std", 4)(features, lengths), 1e-6)
+
+
+@pytest.mark.parametrize("name", ["corr_attn", "attn_stats"])
+def test_model_gives_the_attention_of_its_pooling(name: str) -> None:
     torch.manual_seed(0)
-    model = CorrAttnModel(6, 4, projector_dim=3).eval()
+    model = CorrAttnModel(6, 4, pooling=name, projector_dim=3).eval()
     features, lengths = draw(2, 7, 6), torch.tensor([7, 4])
     expected = model.pooling(model.projector(features), lengths, return_weights=True)[1]
     assert torch.equal(model.attention(features, lengths), expected)
@@ -546,7 +589,7 @@ def test_model_gives_the_attention_of_its_pooling() -> None:
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=["float32", "bfloat16"])
-@pytest.mark.parametrize("name", ["mean_std", "corr", "corr_attn"])
+@pytest.mark.parametrize("name", ["mean_std", "corr", "corr_attn", "attn_stats"])
 def test_second_order_statistics_stay_in_float32_under_autocast(name: str, dtype: torch.dtype) -> None:
     pooling = make(name, 8)
     lengths = torch.tensor([200, 120])
@@ -558,7 +601,7 @@ def test_second_order_statistics_stay_in_float32_under_autocast(name: str, dtype
     output.sum().backward()
     assert output.dtype == torch.float32
     # W_att and the heads run in bfloat16, which moves the weights a little; statistics alone move nothing
-    close(output, expected, 1e-2 if name == "corr_attn" else 1e-6)
+    close(output, expected, 1e-2 if name in ("corr_attn", "attn_stats") else 1e-6)
     assert leaf.grad.dtype == dtype
     assert all_finite(leaf.grad)
 

@@ -2,7 +2,8 @@
 
 Licence: CC BY-NC-SA 4.0.
 Source: https://zenodo.org/record/1188976 (Audio_Speech_Actors_01-24.zip)
-Official split: none.
+Official split: none; the column Fold has the six groups of four actors that EmoBox tests on (data/ravdess/fold_1 to
+    fold_6 of https://github.com/emo-box/EmoBox).
 Expected: 1,440 utterances of 24 actors, 60 each: neutral 96, the other seven classes 192. The count with songs
     (``--songs``) is not checked.
 Known faults: odd actors are men, even ones women; neutral has only one intensity; second copies of a file in
@@ -27,7 +28,14 @@ CODES = {
     "08": "surprise",
 }  # fmt: skip
 STATEMENTS = {"01": "Kids are talking by the door.", "02": "Dogs are sitting by the door."}
-EXPECTED = Expected(1440, {name: 96 if name == "neutral" else 192 for name in CODES.values()}, speakers=24)
+ACTORS = {
+    "fold1": ("01", "11", "20", "21"), "fold2": ("04", "10", "12", "14"), "fold3": ("08", "09", "19", "23"),
+    "fold4": ("03", "05", "07", "24"), "fold5": ("02", "15", "16", "18"), "fold6": ("06", "13", "17", "22"),
+}  # fmt: skip
+FOLDS = {actor: fold for fold, group in ACTORS.items() for actor in group}
+EXPECTED = Expected(
+    1440, {name: 96 if name == "neutral" else 192 for name in CODES.values()}, 24, dict.fromkeys(ACTORS, 240)
+)
 _NAME = re.compile(r"03-(0[12])-(0[1-8])-(0[12])-(0[12])-(0[12])-(\d\d)")
 
 
@@ -54,7 +62,7 @@ def read(root: Path, options: Options) -> Prepared:
         more = {"Intensity": "normal" if intensity == "01" else "strong"}
         if options.songs:
             more["Channel"] = "speech" if channel == "01" else "song"
-        clips.append(Clip(path, CODES[emotion], actor, gender, text=STATEMENTS[statement], more=more))
+        clips.append(Clip(path, CODES[emotion], actor, gender, FOLDS.get(actor), text=STATEMENTS[statement], more=more))
     sung = len(files) - len(clips)
     if sung:
         notes.append(f"{sung} sung utterances are left out; --songs takes them")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -311,12 +311,18 @@ def _run_warnings(runs: Sequence[RunResult]) -> list[str]:
 
 def seen_warnings(runs: Sequence[RunResult]) -> list[str]:
     """Return warnings about splits that hold what was trained on, or whose runs do not know what that was."""
-    warnings: dict[str, list[str]] = {}
+    warnings: dict[str, dict[str, None]] = {}
     for run in runs:
+        name = ", ".join(word for word in (run.upstream, run.system, run.fold) if word)
         for split, result in run.splits.items():
-            seen = result.metrics.get("seen")
-            note = seen.get("note") if isinstance(seen, dict) else None
-            if note:
-                name = ", ".join(word for word in (run.upstream, run.system, run.fold) if word)
-                warnings.setdefault(f"{split}: {note}", []).append(name)
+            for note in _notes(split, result.metrics):
+                warnings.setdefault(note, {})[name] = None
     return [f"{note}: {'; '.join(names)}" for note, names in warnings.items()]
+
+
+def _notes(split: str, metrics: Mapping[str, Any]) -> Iterator[str]:
+    seen, protocol = metrics.get("seen"), metrics.get("protocol")
+    if isinstance(seen, dict) and seen.get("note"):
+        yield f"{split}: {seen['note']}"
+    if isinstance(protocol, dict) and protocol.get("valid_from"):
+        yield str(protocol.get("note"))
