@@ -36,6 +36,7 @@ def misspelt(counts: Mapping[str, int]) -> dict[str, str]:
     found = {}
     for name, count in counts.items():
         frequent = [other for other, number in counts.items() if number >= RARER * count and other not in NO_CLASS]
+        frequent = [other for other in frequent if other.casefold() != name.casefold()]  # refused elsewhere
         close = difflib.get_close_matches(name, frequent, n=1, cutoff=ALIKE) if name not in NO_CLASS else []
         if close:
             found[name] = close[0]
