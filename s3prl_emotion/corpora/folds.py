@@ -125,7 +125,7 @@ def _by_partition(table: pd.DataFrame, path: Path, config: DataSection) -> tuple
     if fold != "fold1":
         raise LabelError(f"{path}: no fold {fold!r} (datarc.test_fold); its official partitions are one fold, fold1")
     check_partitions(table["Split_Set"].unique(), path)
-    names = table["Split_Set"].map(partition_of)
+    names = table["Split_Set"].map({name: partition_of(name) for name in table["Split_Set"].unique()})
     parts = {name: table[names == name] for name in sorted(names.unique(), key=natural_order)}
     tests = [name for name in parts if name.lower().startswith("test")]
     if "train" not in parts or not tests:
