@@ -51,7 +51,7 @@ def _list(args: Namespace) -> int:
         means = ", ".join(f"{number}{name.removeprefix(MEANS)}" for name, number in item.means.items())
         words = (item.folder.name, ckpt, item.shape, dtype, what, str(item.utterances), size, item.about["made"], means)
         table.add_row(*(escape(visible(word)) for word in words))
-    Console(width=160, soft_wrap=True).print(table)
+    Console(width=10_000, soft_wrap=True).print(table)  # columns as wide as their texts: a long path cuts none
     return 0
 
 
