@@ -124,7 +124,7 @@ def _f1_of_split(counts: Array) -> Array:
     hits, true, guessed = _parts(counts)
     with np.errstate(invalid="ignore"):  # a class that is never predicted
         precision, recall = hits / guessed, hits / true
-        return np.where(hits > 0, (2 * precision * recall) / (precision + recall), 0.0).mean()
+        return np.asarray(np.where(hits > 0, (2 * precision * recall) / (precision + recall), 0.0).mean())
 
 
 def _parts(counts: Array) -> tuple[Array, Array, Array]:

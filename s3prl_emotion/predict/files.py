@@ -125,7 +125,7 @@ def is_text(name: str) -> bool:
 
 def _write_attention(path: Path, prediction: Prediction, frame_shift: float) -> Path:
     """Write ``frame_shift`` (s) and ``weights [T]``; with windows ``weights_1 [T]``, … and ``start``, ``end`` (s)."""
-    arrays: dict[str, NDArray[Any]] = {"frame_shift": np.float64(frame_shift)}
+    arrays: dict[str, NDArray[Any]] = {"frame_shift": np.asarray(frame_shift, dtype=np.float64)}
     if prediction.windows:
         for number, window in enumerate(prediction.windows, 1):
             arrays[f"weights_{number}"] = np.asarray(window.prediction.attention)

@@ -82,7 +82,7 @@ def _short(number: int) -> str:
 def _hypotheses(details: SplitDetails) -> list[Matrix]:
     """Return first and second hypothesis of each true class; Mitra et al. 2025, Fig. 5."""
     counts = {name: pairs for name, pairs in details.hypotheses.items() if len(pairs) > 1}
-    shares = {name: pairs / max(pairs.sum(), 1) for name, pairs in counts.items()}
+    shares = {name: pairs / max(int(pairs.sum()), 1) for name, pairs in counts.items()}
     top = max((float(values.max()) for values in shares.values()), default=1.0) or 1.0
     panels = []
     for name, values in shares.items():
