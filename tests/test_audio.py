@@ -7,15 +7,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
-import torch
+import soxr
 from conftest import RATE, tone
-from torchaudio.transforms import Resample
 
-from s3prl_emotion import audio
-from s3prl_emotion.audio import load_audio
+from s3prl_emotion.audio import Resampler, faults, load_audio, resample, resampled_length
 from s3prl_emotion.errors import AudioError
 
 RATES = [8_000, 11_025, 22_050, 44_100, 48_000]
+ODD_RATES = [1_000, 15_991, 24_414, 44_099, 44_101, 384_000, 768_000]  # 24,414 Hz: TESS
 
 
 def sine(pitch: float, seconds: float, rate: int) -> np.ndarray:
@@ -80,7 +79,7 @@ def test_channels_are_averaged(tmp_path: Path, channels: int):
 def test_channels_are_averaged_before_resampling(tmp_path: Path):
     samples = np.stack([tone(200.0, 0.1, 1, 44_100), tone(300.0, 0.1, 2, 44_100)], axis=1)
     soundfile.write(tmp_path / "a.wav", samples, 44_100, subtype="FLOAT")
-    expected = Resample(44_100, RATE)(torch.from_numpy(samples.mean(axis=1))).numpy()
+    expected = resample(samples.mean(axis=1), 44_100)
     np.testing.assert_allclose(load_audio(tmp_path / "a.wav"), expected, atol=1e-6)
 
 
@@ -116,14 +115,29 @@ def test_resampled_tone_keeps_its_pitch_length_and_level(tmp_path: Path, rate: i
     assert np.abs(loaded[100:-100]).max() == pytest.approx(0.5, rel=0.02)
 
 
-@pytest.mark.parametrize("rate", RATES)
-@pytest.mark.parametrize("length", [1001, 4410])
-def test_resampling_is_torchaudios(tmp_path: Path, rate: int, length: int):
+@pytest.mark.parametrize("rate", [*RATES, *ODD_RATES])
+@pytest.mark.parametrize("length", [1, 1001, 4410])
+def test_resampling_does_not_depend_on_blocks_and_keeps_the_duration(rate: int, length: int):
     samples = np.random.default_rng(rate).uniform(-0.5, 0.5, length).astype(np.float32)
-    soundfile.write(tmp_path / "a.wav", samples, rate, subtype="FLOAT")
-    loaded = load_audio(tmp_path / "a.wav")
-    assert np.array_equal(loaded, Resample(rate, RATE)(torch.from_numpy(samples)).numpy())
-    assert len(loaded) == -(-length * RATE // rate)
+    whole, blocks = resample(samples, rate), Resampler(rate)
+    parts = [blocks.add(samples[at : at + 333]) for at in range(0, length, 333)]
+    np.testing.assert_array_equal(np.concatenate([*parts, blocks.end()]), whole)
+    assert len(whole) == -(-length * RATE // rate) == resampled_length(length, rate)
+
+
+@pytest.mark.parametrize("rate", [*RATES, *ODD_RATES])
+def test_resampling_is_soxrs(rate: int):
+    samples = np.random.default_rng(rate).uniform(-0.5, 0.5, rate // 5).astype(np.float32)
+    expected = soxr.resample(samples, rate, RATE, quality="HQ")
+    np.testing.assert_allclose(resample(samples, rate)[: len(expected) - 1], expected[:-1], atol=1e-6)
+
+
+@pytest.mark.parametrize("rate", [44_100, 48_000, 24_414])
+def test_the_pass_band_is_flat_to_7_khz_and_nothing_above_9_khz_is_left(rate: int):
+    for pitch, lowest, highest in ((1000, -0.02, 0.02), (7000, -0.02, 0.02), (7300, -0.02, 0.02), (9000, -999, -100)):
+        found = resample(sine(pitch, 0.5, rate), rate)[1000:-1000].astype(np.float64)
+        level = 20 * np.log10(np.sqrt(np.mean(found**2)) / (0.5 / np.sqrt(2)) + 1e-9)
+        assert lowest <= level <= highest, (rate, pitch, level)
 
 
 def test_what_16_khz_cannot_hold_is_filtered_out(tmp_path: Path):
@@ -175,10 +189,21 @@ def test_samples_that_are_not_finite_are_refused(tmp_path: Path, value: float, r
     assert_refused(tmp_path / "a.wav", r"audio holds NaN or infinite samples; replace the file")
 
 
-@pytest.mark.parametrize("rate", [44_101, 15_991, 384_000])
+@pytest.mark.parametrize("rate", ODD_RATES)
+def test_any_rate_is_resampled(tmp_path: Path, rate: int):
+    soundfile.write(tmp_path / "a.wav", sine(300.0, 1.0, rate), rate, subtype="FLOAT")
+    loaded = load_audio(tmp_path / "a.wav")
+    assert len(loaded) == RATE
+    assert peak(loaded) == pytest.approx(300.0, abs=1.0)
+
+
+@pytest.mark.parametrize("rate", [999, 768_001])
 def test_a_rate_that_cannot_be_resampled_is_refused(tmp_path: Path, rate: int):
     soundfile.write(tmp_path / "a.wav", np.zeros(160, np.float32), rate)
-    assert_refused(tmp_path / "a.wav", rf"a\.wav: a sampling rate of {rate} Hz is not supported; resample it to")
+    assert_refused(
+        tmp_path / "a.wav",
+        rf"a\.wav: a sampling rate of {rate} Hz is not supported \(1000 to 768000 Hz are\); resample it to",
+    )
 
 
 @pytest.mark.parametrize("channels", [1, 2])
@@ -207,14 +232,14 @@ def said_of_scale(caplog: pytest.LogCaptureFixture) -> list[str]:
 def test_a_file_far_beyond_full_scale_is_warned_of_once(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(audio, "_warned", set())
+    monkeypatch.setattr(faults, "_warned", {})
     integers = (tone(300, 0.2, 1) * 32768).astype(np.float32)
-    for number in range(audio.NAMED + 3):
+    for number in range(faults.NAMED + 3):
         soundfile.write(tmp_path / f"{number}.wav", integers, RATE, subtype="FLOAT")
-    loaded = [load_audio(tmp_path / f"{number}.wav") for number in range(audio.NAMED + 3) for _ in range(2)]
+    loaded = [load_audio(tmp_path / f"{number}.wav") for number in range(faults.NAMED + 3) for _ in range(2)]
     np.testing.assert_array_equal(loaded[0], integers)  # what is read is as before
     lines = said_of_scale(caplog)
-    assert len(lines) == audio.NAMED
+    assert len(lines) == faults.NAMED
     assert lines[0].startswith(f"{tmp_path / '0.wav'}: samples reach 1.")
     assert "divide 16-bit samples by 32768" in lines[0]
     assert lines[-1].endswith("; further files are not named")

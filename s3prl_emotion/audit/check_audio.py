@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from s3prl_emotion.audio.faults import CANCELS, SCALE, TRUNCATED
 from s3prl_emotion.audit.association import association
 from s3prl_emotion.audit.findings import ERROR, NOTE, WARNING, Finding, finding
 from s3prl_emotion.audit.listing import SEEN, Listing
@@ -115,7 +116,22 @@ def _levels(usable: Sequence[Case]) -> list[Finding]:
     def percent(wave: Waveform) -> float:
         return 100 * wave.clipped
 
+    def faulty(kind: str) -> list[str]:
+        return [f"{name}: {fault.text}" for name, wave in usable for fault in wave.faults if fault.kind == kind]
+
     return [
+        *_some(
+            WARNING, "audio-truncated", "files that end before their header says, or have damaged parts",
+            "fetch or export them again, or remove the rows: what is left of them is used", faulty(TRUNCATED),
+        ),
+        *_some(
+            ERROR, "audio-scale", "files with samples far beyond full scale",
+            "divide integers that are stored as floats by 32768 (16 bits)", faulty(SCALE),
+        ),
+        *_some(
+            ERROR, "audio-cancels", "files whose channels cancel when they are averaged",
+            "set datarc.channel: left (--channel left), which reads one of them", faulty(CANCELS),
+        ),
         *_some(ERROR, "audio-silent", "utterances without sound (below -60 dBFS)", "remove the rows", silent),
         *_some(
             WARNING, "audio-clipped", f"utterances with {CLIPPED_MUCH:.1%} or more of their samples clipped",

@@ -6,11 +6,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import soundfile
 import xxhash
 from numpy.typing import NDArray
 
-BLOCK = 1 << 18  # frames read at a time, so that hours of audio take no more memory than seconds
+from s3prl_emotion.audio import Fault, Sound, opened
+from s3prl_emotion.audio.waveform import Mixer
+from s3prl_emotion.errors import AudioError
+
 RUN = 3  # consecutive samples at full scale that count as clipped: a single one may be a peak
 FULL_SCALE = 1 - 2.0**-15  # the greatest 16-bit sample; close enough for more bits and floats too
 FULL_SCALE_8_BITS = 1 - 2.0**-7
@@ -33,6 +35,8 @@ class Waveform:
         clipped: share of samples in runs of at least :data:`RUN` samples at full scale, in [0, 1]
         digest: hash of the samples, averaged over channels
         core: the same hash without zeros at both ends
+        faults: what is wrong with the file though it can be read: kinds of :class:`s3prl_emotion.audio.Fault` with a
+            sentence
     """
 
     problem: str = ""
@@ -45,6 +49,7 @@ class Waveform:
     clipped: float = 0.0
     digest: str = ""
     core: str = ""
+    faults: tuple[Fault, ...] = ()
 
 
 def measure(path: Path, start: float | None = None, end: float | None = None) -> Waveform:
@@ -52,27 +57,24 @@ def measure(path: Path, start: float | None = None, end: float | None = None) ->
     if not path.is_file():
         return Waveform(MISSING, "no such file")
     try:
-        with soundfile.SoundFile(str(path)) as file:
-            first = 0 if start is None else max(0, int(start * file.samplerate))
-            last = file.frames if end is None else min(file.frames, int(end * file.samplerate))
-            file.seek(min(first, file.frames))
-            return _read(file, max(0, last - first))
-    except (soundfile.SoundFileError, OSError, RuntimeError, TypeError) as error:  # TypeError: headerless, .raw
-        return Waveform(UNREADABLE, " ".join(str(error).split()))
+        with opened(path, remedy="") as file:
+            first = 0 if start is None else max(0, int(start * file.rate))
+            return _read(file, first, None if end is None else max(first, int(end * file.rate)))
+    except AudioError as error:
+        return Waveform(UNREADABLE, str(error).removeprefix(f"{path}: ").removesuffix("; "))
 
 
-def _read(file: soundfile.SoundFile, frames: int) -> Waveform:
+def _read(file: Sound, first: int, last: int | None) -> Waveform:
     meter = _Meter(file.channels, FULL_SCALE_8_BITS if file.subtype in ("PCM_U8", "PCM_S8") else FULL_SCALE)
-    while meter.frames < frames:
-        block = file.read(min(BLOCK, frames - meter.frames), dtype="float32", always_2d=True)
-        if not len(block):  # the header promises more frames than the file has
-            break
+    mixer = Mixer(file.name, file.channels)
+    for block in file.blocks(first, last):
         if not np.isfinite(block).all():
-            return Waveform(NOT_FINITE, "samples are NaN or infinite", file.samplerate, file.channels)
-        meter.add(block)
+            return Waveform(NOT_FINITE, "samples are NaN or infinite", file.rate, file.channels)
+        meter.add(block, mixer.add(block))
     if not meter.frames:
-        return Waveform(EMPTY, "0 samples", file.samplerate, file.channels)
-    return meter.result(file.samplerate)
+        return Waveform(EMPTY, "0 samples", file.rate, file.channels)
+    whole = first == 0 and last is None
+    return meter.result(file.rate, (*(file.faults() if whole else ()), *mixer.faults()))
 
 
 class _Meter:
@@ -89,14 +91,14 @@ class _Meter:
             0,
         )  # zeros so far after the last nonzero sample; part of the core only if another follows
 
-    def add(self, block: NDArray[np.float32]) -> None:
+    def add(self, block: NDArray[np.float32], mono: NDArray[np.float32]) -> None:
         self.frames += len(block)
         self._low, self._high = min(self._low, float(block.min())), max(self._high, float(block.max()))
         self._sum += float(block.sum(dtype=np.float64))
         full = np.abs(block) >= self._full_scale
         for channel in range(full.shape[1]):
             self._count_runs(full[:, channel], channel)
-        mono = block.mean(axis=1, dtype=np.float32) + np.float32(0.0)  # -0.0 becomes 0.0
+        mono = mono + np.float32(0.0)  # -0.0 becomes 0.0
         self._all.update(mono.tobytes())
         self._add_core(mono)
 
@@ -128,7 +130,7 @@ class _Meter:
         self._core.update(mono[first : last + 1].tobytes())
         self._begun, self._zeros = True, len(mono) - last - 1
 
-    def result(self, rate: int) -> Waveform:
+    def result(self, rate: int, faults: tuple[Fault, ...]) -> Waveform:
         samples = self.frames * len(self._runs)
         clipped = self._clipped + int(self._runs[self._runs >= RUN].sum())
         return Waveform(
@@ -140,4 +142,5 @@ class _Meter:
             clipped=clipped / samples,
             digest=self._all.hexdigest(),
             core=self._core.hexdigest(),
+            faults=faults,
         )

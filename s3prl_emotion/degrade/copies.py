@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import metadata
@@ -13,7 +12,7 @@ import pandas as pd
 import torch
 from torch.utils.data import Dataset
 
-from s3prl_emotion.audio import SAMPLE_RATE, load_audio
+from s3prl_emotion.audio import SAMPLE_RATE, load_audio, resampled_length
 from s3prl_emotion.corpora.audio_names import check_apart, check_below
 from s3prl_emotion.corpora.degradation_levels import NO_REVERB, SIMULATED, DegradationSpec, level_names
 from s3prl_emotion.corpora.label_text import Labels
@@ -219,7 +218,7 @@ def _recordings(folder: Path, files: Sequence[str]) -> Record:
 
 def _versions() -> dict[str, str]:
     known = versions()
-    for name in ("scipy", "soundfile", "pyroomacoustics"):
+    for name in ("scipy", "soundfile", "soxr", "pyroomacoustics"):
         try:
             known[name] = metadata.version(name)
         except metadata.PackageNotFoundError:
@@ -241,7 +240,7 @@ def _samples(path: Path) -> int:
     with opened(path) as file:
         if first_audible(file, path) is None:
             raise AudioError(SILENT.format(path))
-        return math.ceil(file.frames * SAMPLE_RATE / file.samplerate)
+        return resampled_length(file.length(), file.rate)
 
 
 def _make_all(copies: _Copies, output: Output, workers: int) -> None:

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 import soundfile
 
-from s3prl_emotion.audio import SAMPLE_RATE
-from s3prl_emotion.errors import UsageError
+from s3prl_emotion.audio import SAMPLE_RATE, header
+from s3prl_emotion.errors import AudioError, UsageError
 from s3prl_emotion.files import leftovers, writing
 from s3prl_emotion.files.outputs import append, check_folder, make_folder
 from s3prl_emotion.loading.degradation.degrader import Waveform
@@ -92,11 +92,11 @@ class Output:
         if record is None:
             return None
         try:
-            info = soundfile.info(str(self.folder / file))
+            found = header(self.folder / file)
             size = (self.folder / file).stat().st_size
-        except (soundfile.SoundFileError, OSError, RuntimeError):
+        except (AudioError, OSError):
             return None
-        whole = (size, info.samplerate, info.frames) == (record["bytes"], SAMPLE_RATE, record["samples"])
+        whole = (size, found.rate, found.frames) == (record["bytes"], SAMPLE_RATE, record["samples"])
         return record if whole else None
 
     def add(self, records: Sequence[Record]) -> None:

@@ -11,12 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import soundfile
 import torch
 
-from s3prl_emotion.audio import SAMPLE_RATE
+from s3prl_emotion.audio import SAMPLE_RATE, header
 from s3prl_emotion.corpora import Corpus, Utterance
-from s3prl_emotion.errors import AudioError, StoreError
+from s3prl_emotion.errors import StoreError
 from s3prl_emotion.files.progress import progress
 from s3prl_emotion.loading.dataset import UtteranceDataset, collate
 from s3prl_emotion.loading.reading import modules_for
@@ -51,21 +50,12 @@ def all_utterances(corpus: Corpus) -> list[Utterance]:
 
 
 def durations(utterances: Sequence[Utterance]) -> list[float]:
-    """Return the length (s) of each audio file, from its header.
+    """Return the length (s) of each audio file, from its header, or by decoding where that does not know it.
 
     Raises:
         AudioError: not readable as audio
     """
-    seconds = []
-    for utterance in utterances:
-        try:
-            header = soundfile.info(str(utterance.path))
-        except (soundfile.SoundFileError, OSError, RuntimeError, TypeError) as error:
-            raise AudioError(
-                f"{utterance.path}: unreadable audio ({error}); replace the file or leave it out of the labels"
-            ) from error
-        seconds.append(header.frames / header.samplerate)
-    return seconds
+    return [header(utterance.path).seconds for utterance in utterances]
 
 
 def predicted_sizes(

@@ -6,10 +6,10 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import soundfile
 from numpy.typing import NDArray
 
-from s3prl_emotion.audio import SAMPLE_RATE, load_audio, waveform_hash
+from s3prl_emotion.audio import SAMPLE_RATE, header, load_audio, waveform_hash
+from s3prl_emotion.errors import AudioError
 
 if TYPE_CHECKING:
     from s3prl_emotion.corpora import Utterance
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 Waveform = NDArray[np.float32]
 Item = tuple[Waveform, int, str]
 STAND_IN = -1  # label of an utterance that a process without a share of the batch computes in its place
-RESAMPLING = "torchaudio.transforms"
+RESAMPLING = "soxr"
 DEGRADING = "s3prl_emotion.loading.degradation.degrader"
 
 
@@ -89,7 +89,7 @@ def modules_for(utterances: Sequence[Utterance], degrade: bool = False) -> tuple
     """Return the modules that loader processes need in order to read utterances, judged by the first one's rate."""
     modules = [__name__]
     try:
-        resample = bool(utterances) and soundfile.info(str(utterances[0].path)).samplerate != SAMPLE_RATE
-    except (soundfile.SoundFileError, OSError, RuntimeError, TypeError):
+        resample = bool(utterances) and header(utterances[0].path).rate != SAMPLE_RATE
+    except AudioError:
         resample = False  # reading it says why
     return (*modules, *([RESAMPLING] if resample else []), *([DEGRADING] if degrade else []))

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import soundfile
 from numpy.typing import NDArray
 
-from s3prl_emotion.audio import SAMPLE_RATE, UNKNOWN_LENGTH, load_audio
+from s3prl_emotion.audio import header, load_audio
 from s3prl_emotion.errors import AudioError, UsageError, visible
 from s3prl_emotion.files.writing import write_arrays
 from s3prl_emotion.predict.inputs import AudioFile
@@ -70,15 +68,13 @@ def predict_files(predictor: Predictor, files: Sequence[AudioFile], options: Opt
 
 
 def longest_samples(files: Iterable[AudioFile]) -> float:
-    """Return how many samples the longest file has at 16 kHz, by the headers; infinity where one does not say."""
+    """Return how many samples the longest file has at 16 kHz, by the headers."""
     longest = 0.0
     for file in files:
         try:
-            header = soundfile.info(file.path)
-        except (soundfile.SoundFileError, OSError, RuntimeError, TypeError, ValueError):  # reading it reports that
+            longest = max(longest, header(file.path).samples)
+        except AudioError:  # reading it reports that
             continue
-        frames = header.frames if header.frames < UNKNOWN_LENGTH else math.inf
-        longest = max(longest, frames * SAMPLE_RATE / header.samplerate)
     return longest
 
 

@@ -17,10 +17,9 @@ from itertools import islice, pairwise
 from pathlib import Path
 
 import numpy as np
-import soundfile
 from numpy.typing import NDArray
 
-from s3prl_emotion.audio import SAMPLE_RATE
+from s3prl_emotion.audio import SAMPLE_RATE, header
 from s3prl_emotion.corpora.locate import locate
 from s3prl_emotion.corpora.whole import list_utterances
 from s3prl_emotion.errors import AudioError, UsageError
@@ -30,7 +29,6 @@ from s3prl_emotion.recipe import DataSection
 
 AT_ONCE = 256  # headers that are read at a time
 THREADS = 8
-LONGEST = 2**40  # samples; a header with more does not know the length
 UNREADABLE, EMPTY, SHORT, NOT_FINITE = "unreadable", "empty", "shorter than a window", "NaN or infinite"
 
 
@@ -200,15 +198,12 @@ def _checked(roots: Sequence[Path]) -> list[Path]:
 
 def _header(file: Listed) -> tuple[int, int] | str:
     """Return the samples and the rate of a file, or why its header cannot be read."""
-    path = file.path
     try:
-        info = soundfile.info(str(path))
-    except (soundfile.SoundFileError, OSError, RuntimeError, TypeError) as error:
-        how = "; convert it with sph2pipe or sox" if path.suffix.lower() == ".sph" else ""
-        return f"{path}: {' '.join(str(error).split())}{how}"
-    if info.frames > LONGEST:
-        return f"{path}: its header does not say how long it is"
-    return info.frames, info.samplerate
+        found = header(file.path)
+    except AudioError as error:
+        how = "; convert it with sph2pipe or sox" if file.path.suffix.lower() == ".sph" else ""
+        return f"{error}{how}"
+    return found.frames, found.rate
 
 
 def _add(

@@ -7,14 +7,13 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
-import soundfile
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import Dataset
 
-from s3prl_emotion.audio import SAMPLE_RATE, to_16k_mono
+from s3prl_emotion.audio import SAMPLE_RATE, opened, waveform_of
 from s3prl_emotion.errors import AudioError
 from s3prl_emotion.processes.loaders import Loader
 from s3prl_emotion.rae.adapter import MelSpectrogramDb, SpectrogramSection
@@ -102,15 +101,10 @@ class Spectrograms(Dataset[Tensor | tuple[int, str, str]]):
         path = self.index.path(number)
         start, stop = self.index.start[number], self.index.stop[number]
         try:
-            samples, rate = soundfile.read(str(path), start=start, stop=stop, dtype="float32", always_2d=True)
-        except (soundfile.SoundFileError, OSError, RuntimeError, TypeError) as error:
-            return number, UNREADABLE, f"{path}: {' '.join(str(error).split())}"
-        if not len(samples):
-            return number, UNREADABLE, f"{path}: nothing to read at sample {start}, where its header says there is"
-        try:
-            wav = to_16k_mono(samples, rate, str(path))
+            with opened(path) as sound:
+                wav = waveform_of(sound, start=start, stop=stop).waveform
         except AudioError as error:
-            return number, NOT_FINITE, str(error)
+            return number, NOT_FINITE if "NaN" in str(error) else UNREADABLE, str(error)
         if len(wav) < self.spectrogram.window:
             seconds = len(wav) / SAMPLE_RATE
             return number, UNREADABLE, f"{path}: ends before its header says, {seconds:.3f} s past sample {start}"

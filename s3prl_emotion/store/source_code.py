@@ -20,7 +20,7 @@ from s3prl_emotion.store.contents import file_hash, files_in, folder_hash
 
 HOST, SUITE = "s3prl", "s3prl_emotion"
 OF_HOST = ("s3prl.upstream.", "s3prl.utility.")  # the rest of s3prl downloads, trains or evaluates
-NOT_OF_SUITE = ("errors", "recipe", "yaml_files", "host", "files", "store")  # read, report or plug in
+NOT_OF_SUITE = ("audio", "errors", "recipe", "yaml_files", "host", "files", "store")  # read, report or plug in
 LIBRARIES = {"torch", "torchaudio", "transformers", "numpy", "scipy"}  # known by their versions, also from a checkout
 SEARCHED = "submodule_search_locations"
 PACKAGES = {"site-packages", "dist-packages"}

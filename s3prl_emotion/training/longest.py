@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-import soundfile
 import torch
 
-from s3prl_emotion.audio import SAMPLE_RATE, UNKNOWN_LENGTH
+from s3prl_emotion.audio import SAMPLE_RATE, header
 from s3prl_emotion.corpora import Utterance
+from s3prl_emotion.errors import AudioError
 
 HEADERS = 4  # of a split's largest files are read: the length of every file would cost a pass over the corpus
 
@@ -46,8 +46,6 @@ def _longest(utterances: Iterable[Utterance]) -> Iterator[tuple[Utterance, int]]
             continue
     for _, _, utterance in sorted(sized, key=lambda item: item[:2], reverse=True)[:HEADERS]:
         try:
-            header = soundfile.info(str(utterance.path))
-        except (soundfile.SoundFileError, OSError, RuntimeError, TypeError):  # likewise
+            yield utterance, header(utterance.path).samples
+        except AudioError:  # likewise
             continue
-        if header.frames < UNKNOWN_LENGTH:
-            yield utterance, round(header.frames * SAMPLE_RATE / header.samplerate)

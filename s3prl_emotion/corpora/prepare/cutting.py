@@ -5,8 +5,10 @@ from __future__ import annotations
 import io
 from pathlib import Path
 
+import numpy as np
 import soundfile
 
+from s3prl_emotion.audio import opened
 from s3prl_emotion.errors import UsageError
 from s3prl_emotion.files.writing import write_bytes
 
@@ -24,17 +26,15 @@ def cut_segment(source: Path, target: Path, start: float, end: float) -> bool:
         whether the part has any sample; if not, nothing is written
 
     Raises:
-        soundfile.SoundFileError: the recording cannot be read
+        AudioError: the recording cannot be read
         UsageError: the file cannot be written
     """
-    with soundfile.SoundFile(source) as recording:
-        first, last = round(start * recording.samplerate), min(round(end * recording.samplerate), recording.frames)
-        if first >= last:
-            return False
-        recording.seek(first)
-        samples = recording.read(last - first, dtype="int16")
-        rate = recording.samplerate
-    data = io.BytesIO()
-    soundfile.write(data, samples, rate, subtype="PCM_16", format="FLAC")
+    with opened(source) as recording:
+        rate = recording.rate
+        samples = recording.read(round(start * rate), round(end * rate))
+    if not len(samples):
+        return False
+    data, steps = io.BytesIO(), np.clip(np.rint(samples * 32768.0), -32768, 32767).astype(np.int16)
+    soundfile.write(data, steps, rate, subtype="PCM_16", format="FLAC")
     write_bytes(target, data.getvalue(), UsageError, parents=True)
     return True

@@ -135,17 +135,17 @@ def _with_audio(prepared: Prepared, skip_missing: bool) -> tuple[list[Clip], dic
 
 def _length(path: Path) -> float | str:
     """Return the length of an audio file (s), or the reason why it cannot be used."""
-    import soundfile
+    from s3prl_emotion.audio import REMEDY, header
 
     if not path.is_file():
         return "no such audio file"
     try:
-        info = soundfile.info(str(path))
-    except (soundfile.SoundFileError, OSError, RuntimeError, TypeError) as error:
+        found = header(path)
+    except AudioError as error:
         if _starts_as_pointer(path):
             return "a Git LFS pointer instead of audio: git lfs pull fetches it"
-        return f"unreadable audio ({' '.join(str(error).split())})"
-    return info.frames / info.samplerate if info.frames else "audio has 0 samples"
+        return str(error).removeprefix(f"{path}: ").removesuffix(f"; {REMEDY}")
+    return found.seconds if found.frames else "audio has 0 samples"
 
 
 def _starts_as_pointer(path: Path) -> bool:

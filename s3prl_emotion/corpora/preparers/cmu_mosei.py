@@ -32,7 +32,7 @@ from s3prl_emotion.corpora.prepare.source_files import (
     tables,
 )
 from s3prl_emotion.corpora.prepare.votes import plurality, shares_of
-from s3prl_emotion.errors import LabelError
+from s3prl_emotion.errors import AudioError, LabelError
 
 TITLE = "CMU-MOSEI"
 LAYOUT = (
@@ -182,8 +182,6 @@ def _cut(
     raw: Path, folder: Path, segments: Segments, ratings: Ratings, notes: list[str]
 ) -> dict[tuple[str, str], Path]:
     """Write each rated utterance as 16-bit FLAC at its video's rate; existing files are kept."""
-    import soundfile
-
     from s3prl_emotion.corpora.prepare.cutting import cut_segment
 
     videos = by_stem(audio_files(raw / "Audio" / "Full"))
@@ -196,7 +194,7 @@ def _cut(
             if not path.is_file() and not cut_segment(videos[video], path, start, end):
                 beyond += 1
                 continue
-        except (soundfile.SoundFileError, OSError) as error:
+        except AudioError as error:
             raise LabelError(f"{videos[video]}: cannot be cut to {path} ({error}); check the file and --cut") from error
         paths[video, clip] = path
     if beyond:

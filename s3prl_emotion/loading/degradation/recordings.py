@@ -10,12 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import soundfile
-import torch
 from numpy.typing import NDArray
-from torchaudio.functional import resample
 
-from s3prl_emotion.audio import SAMPLE_RATE, SUFFIXES
+from s3prl_emotion import audio
+from s3prl_emotion.audio import SAMPLE_RATE, SUFFIXES, Sound, check_rate, mean_of_channels, resample
 from s3prl_emotion.errors import AudioError, UsageError
 
 Samples = NDArray[np.float64]
@@ -23,7 +21,7 @@ Floats = NDArray[np.floating[Any]]
 SILENT_PEAK = 1e-5  # -100 dB relative to full scale, a third of the smallest 16-bit step
 LONGEST_RESPONSE = 20.0  # s; a longer file is a recording, not an impulse response
 _SHORTEST = SAMPLE_RATE // 10  # samples that are read at least: less may fall into a pause of the recording
-_BLOCK = 1 << 14  # frames read at a time
+REMEDY = "replace or remove the file"
 
 
 def is_silent(samples: Floats) -> bool:
@@ -78,19 +76,17 @@ def audio_files(folder: Path, flag: str) -> list[str]:
 
 
 @contextmanager
-def opened(path: Path) -> Iterator[soundfile.SoundFile]:
+def opened(path: Path) -> Iterator[Sound]:
     """Open an audio file for reading.
 
     Raises:
         AudioError: missing, unreadable or without samples, even if that only shows while reading
     """
-    try:
-        with soundfile.SoundFile(path) as file:
-            if file.frames == 0:
-                raise AudioError(f"{path}: audio has 0 samples; remove the file")
-            yield file
-    except (soundfile.SoundFileError, OSError, RuntimeError, TypeError) as error:  # TypeError: headerless, .raw
-        raise AudioError(f"{path}: unreadable audio ({error}); replace or remove the file") from error
+    with audio.opened(path, remedy=REMEDY) as file:
+        if file.length() == 0:
+            raise AudioError(f"{path}: audio has 0 samples; remove the file")
+        check_rate(file.rate, str(path))
+        yield file
 
 
 def recorded_part(path: Path, fraction: float, length: int) -> tuple[Samples, float]:
@@ -109,7 +105,7 @@ def recorded_part(path: Path, fraction: float, length: int) -> tuple[Samples, fl
         AudioError: unreadable or silent, or with NaN or infinite samples
     """
     with opened(path) as file:
-        rate, start = file.samplerate, int(fraction * file.frames)
+        rate, start = file.rate, int(fraction * file.length())
         wanted = math.ceil(max(length, _SHORTEST) * rate / SAMPLE_RATE)
         part = _read(file, path, start, wanted)
         if is_silent(part):
@@ -124,11 +120,10 @@ def recorded_part(path: Path, fraction: float, length: int) -> tuple[Samples, fl
     return excerpt(part, 0, length), start / rate
 
 
-def first_audible(file: soundfile.SoundFile, path: Path) -> int | None:
+def first_audible(file: Sound, path: Path) -> int | None:
     """Return the first frame that is not silent, or ``None`` if all are; decodes no more than needed."""
-    file.seek(0)
     before = 0
-    while len(block := file.read(_BLOCK, dtype="float32", always_2d=True)):
+    for block in file.blocks():
         mono = _mono(block, path)
         if not is_silent(mono):
             return before + _first_loud(mono)
@@ -146,12 +141,12 @@ def impulse_response(path: Path) -> tuple[Samples, int]:
         AudioError: unreadable, silent or too long, or with NaN or infinite samples
     """
     with opened(path) as file:
-        rate, seconds = file.samplerate, file.frames / file.samplerate
+        rate, seconds = file.rate, file.length() / file.rate
         if seconds > LONGEST_RESPONSE:
             raise AudioError(
                 f"{path}: lasts {seconds:.0f} s, an impulse response at most {LONGEST_RESPONSE:g} s; cut or remove it"
             )
-        samples = _checked(file.read(dtype="float32", always_2d=True)[:, 0], path)
+        samples = _checked(file.read()[:, 0], path)
     if not is_silent(samples):
         samples = samples / np.abs(samples).max()  # its level has no meaning, but a low one must not count as silence
     response = _to_16khz(samples, rate).astype(np.float64)
@@ -168,33 +163,28 @@ def fingerprint(paths: Iterable[tuple[str, Path]]) -> str:
     return digest.hexdigest()
 
 
-def _read(file: soundfile.SoundFile, path: Path, start: int, frames: int) -> Floats:
+def _read(file: Sound, path: Path, start: int, frames: int) -> Floats:
     """Read ``frames`` frames from ``start`` on, averaged over channels, wrapping around at the end."""
-    if frames >= file.frames:
-        file.seek(0)
-        return np.resize(np.roll(_mono(file.read(dtype="float32", always_2d=True), path), -start), frames)
-    file.seek(start)
-    parts = [file.read(frames, dtype="float32", always_2d=True)]
+    if frames >= file.length():
+        return np.resize(np.roll(_mono(file.read(), path), -start), frames)
+    parts = [file.read(start, start + frames)]
     missing = frames - len(parts[0])
     if missing:
-        file.seek(0)
-        parts.append(file.read(missing, dtype="float32", always_2d=True))
+        parts.append(file.read(0, missing))
     return np.resize(_mono(np.concatenate(parts), path), frames)
 
 
-def _mono(samples: Floats, path: Path) -> Floats:
-    return _checked(samples.mean(axis=1), path)
+def _mono(samples: NDArray[np.float32], path: Path) -> Floats:
+    return _checked(mean_of_channels(samples), path)
 
 
 def _checked(samples: Floats, path: Path) -> Floats:
     if samples.size == 0:
-        raise AudioError(f"{path}: unreadable audio (it ends before its header says); replace or remove the file")
+        raise AudioError(f"{path}: unreadable audio (it ends before its header says); {REMEDY}")
     if not np.isfinite(samples).all():
-        raise AudioError(f"{path}: audio holds NaN or infinite samples; replace or remove the file")
+        raise AudioError(f"{path}: audio holds NaN or infinite samples; {REMEDY}")
     return samples
 
 
 def _to_16khz(samples: Floats, rate: int) -> Floats:
-    if rate == SAMPLE_RATE:
-        return samples
-    return resample(torch.from_numpy(np.ascontiguousarray(samples, np.float32)), rate, SAMPLE_RATE).numpy()
+    return resample(samples, rate)
