@@ -154,6 +154,8 @@ class DataSection(StrictSection):
     """A label table (CSV), a folder with SUPERB's ``meta_data``, or ``demo``."""
     allow_outside: bool = False
     """Read also files that lie outside of ``root``: absolute paths, and paths with ``..``."""
+    channel: Literal["mean", "left", "right"] | Annotated[int, Field(ge=1)] = "mean"
+    """Of audio with several channels: their mean, the left or right one, or the channel of this number, from 1."""
     corpora: dict[str, CorpusSection] | None = None
     """Several corpora by name, instead of ``labels`` and ``root``."""
     classes: list[str] | None = None

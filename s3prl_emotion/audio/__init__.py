@@ -1,12 +1,20 @@
 """Open and decode audio of any format and rate: every command reads audio through this package."""
 
 from s3prl_emotion.audio.faults import Fault, FaultCounts, warn_of
-from s3prl_emotion.audio.formats import MEDIA_EXTRA, MEDIA_SUFFIXES, SAMPLE_RATE, SUFFIXES, readable_suffixes
+from s3prl_emotion.audio.formats import (
+    MEDIA_EXTRA,
+    MEDIA_SUFFIXES,
+    SAMPLE_RATE,
+    SUFFIXES,
+    readable_suffixes,
+    say_passed_over,
+)
 from s3prl_emotion.audio.opening import Header, header, opened
 from s3prl_emotion.audio.resampling import HIGHEST_RATE, LOWEST_RATE, Resampler, check_rate, resample, resampled_length
 from s3prl_emotion.audio.sound import REMEDY, Sound
 from s3prl_emotion.audio.waveform import (
     Audio,
+    channel,
     load_audio,
     mean_of_channels,
     read_audio,
@@ -17,7 +25,7 @@ from s3prl_emotion.audio.waveform import (
 
 __all__ = [
     "HIGHEST_RATE", "LOWEST_RATE", "MEDIA_EXTRA", "MEDIA_SUFFIXES", "REMEDY", "SAMPLE_RATE", "SUFFIXES", "Audio",
-    "Fault", "FaultCounts", "Header", "Resampler", "Sound", "check_rate", "header", "load_audio", "mean_of_channels",
-    "opened", "read_audio", "readable_suffixes", "resample", "resampled_length", "to_16k_mono", "warn_of",
-    "waveform_hash", "waveform_of",
+    "Fault", "FaultCounts", "Header", "Resampler", "Sound", "channel", "check_rate", "header", "load_audio",
+    "mean_of_channels", "opened", "read_audio", "readable_suffixes", "resample", "resampled_length",
+    "say_passed_over", "to_16k_mono", "warn_of", "waveform_hash", "waveform_of",
 ]  # fmt: skip

@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import logging
+from collections import Counter
+from collections.abc import Iterable
 from functools import lru_cache
+from pathlib import PurePath
+
+logger = logging.getLogger(__name__)
 
 SAMPLE_RATE = 16_000  # Hz, of every upstream in s3prl
 SUFFIXES = frozenset({
@@ -14,6 +20,7 @@ MEDIA_SUFFIXES = frozenset({
     ".ac3", ".avi", ".flv", ".spx", ".wv", ".ape", ".tta",
 })  # fmt: skip
 MEDIA_EXTRA = 'pip install "s3prl-emotion[media]"'
+SHOWN = 3  # files and suffixes named in a message
 MAGIC = (  # offset and bytes that a file begins with, and the name of its demuxer in FFmpeg
     (4, b"ftyp", "mov"), (4, b"moov", "mov"), (4, b"mdat", "mov"), (4, b"wide", "mov"), (4, b"skip", "mov"),
     (0, b"\x1a\x45\xdf\xa3", "matroska"),
@@ -50,3 +57,28 @@ def has_media() -> bool:
 def readable_suffixes() -> frozenset[str]:
     """Return the suffixes of files that a search of a folder finds: those of media only with the extra."""
     return SUFFIXES | MEDIA_SUFFIXES if has_media() else SUFFIXES
+
+
+def say_passed_over(where: str, names: Iterable[str]) -> None:
+    """Log which files of a folder are not read: media without the extra as a warning, others as information.
+
+    Args:
+        where: the folder, for messages
+        names: of all files that were passed over
+    """
+    suffixes, media = Counter[str](), []
+    for name in names:
+        suffix = PurePath(name).suffix.lower()
+        if suffix in MEDIA_SUFFIXES:
+            media.append(name)
+        else:
+            suffixes[suffix or "without suffix"] += 1
+    if media:
+        some = ", ".join(media[:SHOWN]) + (", …" if len(media) > SHOWN else "")
+        logger.warning(
+            "%s: %d audio or video files are passed over (%s): %s reads them", where, len(media), some, MEDIA_EXTRA
+        )
+    if suffixes:
+        kinds = ", ".join(f"{count} {suffix}" for suffix, count in suffixes.most_common(SHOWN))
+        more = f", … ({len(suffixes)} kinds)" if len(suffixes) > SHOWN else ""
+        logger.info("%s: %d files are no audio and are passed over: %s%s", where, suffixes.total(), kinds, more)

@@ -37,7 +37,7 @@ class Header:
         return resampled_length(self.frames, self.rate)
 
 
-def header(path: str | Path) -> Header:
+def header(path: str | Path | BinaryIO) -> Header:
     """Read a file's header; nothing is decoded unless the header does not know the length.
 
     Raises:

@@ -145,6 +145,19 @@ def waveform_hash(waveform: Mono) -> int:
     return int.from_bytes(xxhash.xxh3_64_digest(samples.data), "big", signed=True) or 1
 
 
+def channel(text: str) -> str | int:
+    """Read ``--channel``: mean, left, right, or a number from 1.
+
+    Raises:
+        ValueError: another word
+    """
+    if text in (MEAN, *CHANNELS):
+        return text
+    if not text.isdecimal() or int(text) < 1:
+        raise ValueError(text)
+    return int(text)
+
+
 class Mixer:
     """Makes one channel of several, block by block, and measures what may be wrong with them.
 

@@ -59,6 +59,8 @@ class Utterance:
     """Key of its corpus in ``datarc.corpora`` or ``datarc.extra_tests``, which may stand before ``name``."""
     source: str | None = None
     """Of a degraded copy: the name of the utterance that it is a copy of."""
+    channel: str | int = "mean"
+    """``datarc.channel``: which channel of the file to read."""
 
 
 def consensus_shares(label: int, width: int, smoothing: float) -> tuple[float, ...]:

@@ -42,7 +42,20 @@ def _load(config_json: str, needs: Needs) -> Corpus:
         corpus = with_extra_splits(corpus, config, needs)
     if not (config.valid_ratio or corpus.splits["dev"]):
         corpus = replace(corpus, protocol=replace(corpus.protocol, has_dev=False))
+    if config.channel != "mean":
+        corpus = replace(corpus, splits={name: with_channel(part, config) for name, part in corpus.splits.items()})
     return _checked(corpus)
+
+
+def with_channel(utterances: Iterable[Utterance], config: DataSection) -> tuple[Utterance, ...]:
+    """Set which channel to read, but of degraded copies, which have one."""
+    copies = None if config.degraded is None else Path(config.degraded).expanduser()
+    return tuple(
+        item
+        if item.source is not None or (copies is not None and copies in item.path.parents)
+        else replace(item, channel=config.channel)
+        for item in utterances
+    )
 
 
 def _read(config: DataSection, needs: Needs) -> Corpus:

@@ -19,7 +19,7 @@ import torch
 import xxhash
 from numpy.typing import NDArray
 
-from s3prl_emotion.audio import load_audio, waveform_hash
+from s3prl_emotion.audio import read_audio, waveform_hash
 from s3prl_emotion.corpora.corpus import UNKNOWN_SPEAKERS, Corpus, Utterance
 from s3prl_emotion.errors import AudioError, CheckpointError
 
@@ -378,11 +378,11 @@ def _is_moved(trace: Trace, items: Iterable[Utterance]) -> bool:
     known = {name: sound for name, sound in trace.utterances().tolist() if sound != NOT_READ}
     named = {name_hash(item): item for item in items if item.source is None}
     compared = sorted(known.keys() & named.keys())[:COMPARED_FILES]
-    return any(_hash_of_file(named[name].path) == known[name] for name in compared)
+    return any(_hash_of_file(named[name]) == known[name] for name in compared)
 
 
-def _hash_of_file(path: Path) -> int:
+def _hash_of_file(item: Utterance) -> int:
     try:
-        return waveform_hash(load_audio(path))
+        return waveform_hash(read_audio(item.path, item.channel).waveform)
     except AudioError:  # evaluating it will say so
         return NOT_READ

@@ -11,7 +11,7 @@ from s3prl_emotion.corpora import superb
 from s3prl_emotion.corpora.audio_files import with_audio
 from s3prl_emotion.corpora.audio_names import check_below
 from s3prl_emotion.corpora.corpus import CLASSES_ONLY, Corpus, Needs, Utterance
-from s3prl_emotion.corpora.load import load_corpus
+from s3prl_emotion.corpora.load import load_corpus, with_channel
 from s3prl_emotion.corpora.locate import locate
 from s3prl_emotion.corpora.protocol import SPEAKER_DISJOINT
 from s3prl_emotion.errors import LabelError, NoFoldsError
@@ -40,7 +40,7 @@ def list_utterances(config: DataSection) -> list[Utterance]:
         own = _of_superb(config, source, folder)[0] if source.is_dir() else _of_table(config, source, folder)
         own = list(with_audio(sorted({item.name: item for item in own}.values(), key=lambda item: item.name), source))
         listed += [replace(item, name=f"{prefix}/{item.name}") for item in own] if prefix else own
-    return sorted({item.name: item for item in listed}.values(), key=lambda item: item.name)
+    return sorted({item.name: item for item in with_channel(listed, config)}.values(), key=lambda item: item.name)
 
 
 def load_whole(config: DataSection, needs: Needs = CLASSES_ONLY) -> Corpus:
@@ -65,7 +65,7 @@ def load_whole(config: DataSection, needs: Needs = CLASSES_ONLY) -> Corpus:
 
             rows, classes = read_labelled_rows(source, config, needs)
             utterances = list(to_utterances(rows, root, {name: number for number, name in enumerate(classes)}))
-    return Corpus(source, ALL, classes, {ALL: tuple(with_audio(utterances, source))})
+    return Corpus(source, ALL, classes, {ALL: with_channel(with_audio(utterances, source), config)})
 
 
 def load_to_train(config: DataSection, needs: Needs = CLASSES_ONLY) -> Corpus:

@@ -357,7 +357,7 @@ class EmotionExpert(nn.Module, ABC):
 
     def load_audio(self, path: Path) -> Tensor:
         """Read a file for ``-m inference``: waveform ``[N]`` at 16 kHz."""
-        self.waveform = np.ascontiguousarray(load_audio(path))
+        self.waveform = np.ascontiguousarray(load_audio(path, self.data.channel))
         return torch.from_numpy(self.waveform)
 
     def inference(self, features: Sequence[Tensor], names: Sequence[str]) -> list[dict[str, float]]:

@@ -47,12 +47,16 @@ def soundfile_load(
     backend: str | None = None,
 ) -> tuple[Any, int]:
     """Read audio as ``torchaudio.load`` does: float32 ``[C, N]`` (``[N, C]`` unless ``channels_first``), rate in Hz."""
-    import soundfile
+    import numpy as np
     import torch
 
-    samples, rate = soundfile.read(
-        uri, start=frame_offset, frames=num_frames, dtype="float32" if normalize else "int16", always_2d=True
-    )
+    from s3prl_emotion.audio import opened
+
+    with opened(uri) as sound:
+        samples = sound.read(frame_offset, None if num_frames < 0 else frame_offset + num_frames)
+        rate = sound.rate
+    if not normalize:
+        samples = np.clip(np.rint(samples * 32768.0), -32768, 32767).astype(np.int16)
     waveform = torch.from_numpy(samples)
     return (waveform.t().contiguous() if channels_first else waveform), rate
 
@@ -61,10 +65,10 @@ def soundfile_info(uri: Any, format: str | None = None, buffer_size: int = 4096,
     """Read a header as ``torchaudio.info`` does: ``sample_rate`` (Hz), ``num_frames`` and ``num_channels``."""
     from types import SimpleNamespace
 
-    import soundfile
+    from s3prl_emotion.audio import header
 
-    header = soundfile.info(uri)
-    return SimpleNamespace(sample_rate=header.samplerate, num_frames=header.frames, num_channels=header.channels)
+    found = header(uri)
+    return SimpleNamespace(sample_rate=found.rate, num_frames=found.frames, num_channels=found.channels)
 
 
 def _decodes_by_torchcodec(torchaudio: ModuleType) -> bool:

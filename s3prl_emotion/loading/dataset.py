@@ -5,16 +5,17 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from threading import Lock
 
 import torch
 from torch.utils.data import Dataset, RandomSampler, Sampler
 
-from s3prl_emotion.audio import SAMPLE_RATE
+from s3prl_emotion.audio import SAMPLE_RATE, FaultCounts
 from s3prl_emotion.corpora import Utterance
 from s3prl_emotion.corpora.seen import NOT_READ
 from s3prl_emotion.distributed import leaders, rank
 from s3prl_emotion.files.progress import progress
-from s3prl_emotion.loading.reading import STAND_IN, Item, UtteranceReader, Waveform, collate
+from s3prl_emotion.loading.reading import STAND_IN, Item, Note, UtteranceReader, Waveform, collate
 
 __all__ = ["STAND_IN", "EpochBatches", "Item", "UtteranceDataset", "Waveform", "collate"]
 DECODING_THREADS = 4
@@ -28,6 +29,7 @@ class UtteranceDataset(Dataset[Item]):
         pre_load: decode all audio now and keep it in memory
         max_duration: length to which audio is cut (s), or ``None``
         degrade: adds noise or reverberation to the waveform ``[N]`` of an utterance, given its name; or ``None``
+        where: name of the split, for messages
 
     Attributes:
         hashes: of the waveforms as they were read, before degrading and cutting, ``[U]``, int64; 0: not read yet
@@ -39,11 +41,14 @@ class UtteranceDataset(Dataset[Item]):
         pre_load: bool,
         max_duration: float | None,
         degrade: Callable[[Waveform, str], Waveform] | None = None,
+        where: str = "the corpus",
     ) -> None:
         self.utterances, self.degrade = utterances, degrade
         self.limit = None if max_duration is None else max(1, round(max_duration * SAMPLE_RATE))
         self.reader = UtteranceReader(utterances, self.limit, degrade)
         self.hashes = torch.full((len(utterances),), NOT_READ, dtype=torch.int64)
+        self.where, self.unread, self.faults = where, len(utterances), FaultCounts()
+        self._lock = Lock()  # of the notes: several threads decode
         self.waveforms: list[Waveform] | None = self._decode_all() if pre_load else None
 
     def __len__(self) -> int:
@@ -62,17 +67,35 @@ class UtteranceDataset(Dataset[Item]):
         """Return what loader processes read with."""
         return self.reader
 
-    def add_notes(self, notes: list[tuple[int, int]]) -> None:
-        """Add the hashes ``(index, hash)`` of what a loader process read."""
-        for index, value in notes:
-            self.hashes[index] = value
+    def add_notes(self, notes: list[Note]) -> None:
+        """Add the hashes and faults of what a loader process read."""
+        for note in notes:
+            self._note(*note)
+
+    def say_faults(self) -> None:
+        """Warn once of the faulty files among those that were read, by count."""
+        if rank() == 0:
+            self.faults.say(self.where, len(self))
+
+    def _note(self, index: int, value: int, faults: tuple[str, ...]) -> None:
+        """Keep a waveform's hash and its file's faults; when all were read for the first time, warn of the faults."""
+        if int(self.hashes[index]) != NOT_READ:
+            return
+        self.hashes[index] = value
+        if faults:
+            self.faults.add(self.utterances[index].name, faults)
+        self.unread -= 1
+        if not self.unread:
+            self.say_faults()
 
     def name_of(self, index: int) -> str:
         """Return the path of an utterance."""
         return str(self.utterances[max(index, ~index)].path)
 
     def _decode(self, index: int) -> Waveform:
-        waveform, self.hashes[index] = self.reader.read(index)
+        waveform, value, faults = self.reader.read(index)
+        with self._lock:
+            self._note(index, value, faults)
         return waveform
 
     def _decode_all(self) -> list[Waveform]:

@@ -87,13 +87,18 @@ class Loaders:
                 hashes = np.where(hashes == NOT_READ, dataset.hashes.numpy(), hashes)
         return hashes
 
+    def say_faults(self) -> None:
+        """Warn of faulty audio of splits of which this process has not read every file."""
+        for dataset in self.datasets.values():
+            (dataset.dataset if isinstance(dataset, MeansDataset) else dataset).say_faults()
+
     def _dataset(self, split: str, limit: float | None) -> UtteranceDataset | MeansDataset:
         if (split, limit) not in self.datasets:
             utterances, degrader, pre_load = self.corpus.split(split), self._degrader(split), self.data.pre_load
             if self.source is None:
-                self.datasets[split, limit] = UtteranceDataset(utterances, pre_load, limit, degrader)
+                self.datasets[split, limit] = UtteranceDataset(utterances, pre_load, limit, degrader, split)
             else:
-                read = UtteranceDataset(utterances, False, limit, degrader)
+                read = UtteranceDataset(utterances, False, limit, degrader, split)
                 self.datasets[split, limit] = MeansDataset(read, self.source, split, pre_load)
         return self.datasets[split, limit]
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from s3prl_emotion.audio import SAMPLE_RATE, header, load_audio, waveform_hash
+from s3prl_emotion.audio import SAMPLE_RATE, header, read_audio, waveform_hash
 from s3prl_emotion.errors import AudioError
 
 if TYPE_CHECKING:
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 Waveform = NDArray[np.float32]
 Item = tuple[Waveform, int, str]
+Note = tuple[int, int, tuple[str, ...]]  # index, hash of the waveform, kinds of faults of its file
 STAND_IN = -1  # label of an utterance that a process without a share of the batch computes in its place
 RESAMPLING = "soxr"
 DEGRADING = "s3prl_emotion.loading.degradation.degrader"
@@ -36,29 +37,30 @@ class UtteranceReader:
     def __init__(
         self, utterances: Sequence[Utterance], limit: int | None, degrade: Callable[[Waveform, str], Waveform] | None
     ) -> None:
-        self.items = [(item.name, str(item.path), item.label) for item in utterances]
+        self.items = [(item.name, str(item.path), item.label, item.channel) for item in utterances]
         self.limit, self.degrade = limit, degrade
         self.modules = modules_for(utterances, degrade is not None)
-        self.notes: list[tuple[int, int]] = []
+        self.notes: list[Note] = []
 
     def __getitem__(self, index: int) -> Item:
         """Return waveform, label and name; the label of a stand-in (``~index``) is :data:`STAND_IN`."""
-        name, _, label = self.items[max(index, ~index)]
-        waveform, value = self.read(max(index, ~index))
-        self.notes.append((max(index, ~index), value))
+        name, _, label, _ = self.items[max(index, ~index)]
+        waveform, value, faults = self.read(max(index, ~index))
+        self.notes.append((max(index, ~index), value, faults))
         return waveform, STAND_IN if index < 0 else label, name
 
-    def read(self, index: int) -> tuple[Waveform, int]:
-        """Return a waveform, degraded and cut, and the hash of what was read."""
-        name, path, _ = self.items[index]
-        waveform = load_audio(path)
+    def read(self, index: int) -> tuple[Waveform, int, tuple[str, ...]]:
+        """Return a waveform, degraded and cut, the hash of what was read, and the kinds of faults of the file."""
+        name, path, _, channel = self.items[index]
+        audio = read_audio(path, channel)
+        waveform = audio.waveform
         value = waveform_hash(waveform)
         if self.degrade is not None:
             waveform = self.degrade(waveform, name)
-        return waveform[: self.limit], value
+        return waveform[: self.limit], value, tuple(fault.kind for fault in audio.faults)
 
-    def take_notes(self) -> list[tuple[int, int]]:
-        """Return index and hash of the waveforms read since the last call."""
+    def take_notes(self) -> list[Note]:
+        """Return index, hash and kinds of faults of the waveforms read since the last call."""
         notes, self.notes = self.notes, []
         return notes
 

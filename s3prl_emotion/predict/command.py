@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from s3prl_emotion.audio import SUFFIXES
+from s3prl_emotion.audio import MEDIA_SUFFIXES, SUFFIXES, channel
 from s3prl_emotion.errors import PROGRAM, AudioError, UsageError, visible
 from s3prl_emotion.files.outputs import check_file, check_folder
 from s3prl_emotion.files.progress import progress
@@ -36,6 +36,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     add("--format", metavar="FORMAT", help="csv, json or jsonl (default: by the suffix of --out)")
     add("--nbest", type=int, metavar="N", help="also write the N most probable classes, by rank")
     add("--attention", type=Path, metavar="DIR", help="write the attention weights of each file to a .npz in DIR")
+    add("--channel", type=channel, metavar="C", help="mean, left, right or a number from 1 (default: as in training)")
     add("--batch_size", type=int, metavar="N", help="utterances or windows per batch of the head (default: 8)")
     add("--jobs", type=int, default=1, metavar="N", help="number of processes, each with its own copy of the model")
 
@@ -75,7 +76,7 @@ def _predict(args: Namespace) -> int:
     kind, windows = read_format(args.format, args.out), Windows.read(args.window, args.hop)
     if args.attention is not None:
         check_attention(args.attention, files)
-    options = Options(windows, args.attention, args.batch_size or BATCH_SIZE)
+    options = Options(windows, args.attention, args.batch_size or BATCH_SIZE, channel=args.channel)
     most = longest_samples(files) if windows is None else 0
     failed, trained_on = 0, []
     with workers(ModelArguments.of(args), args.jobs) as worker:
@@ -117,7 +118,7 @@ def _check(args: Namespace, files: Sequence[str]) -> None:
         check_file(args.out)
     if args.attention is not None:
         check_folder(args.attention, "--attention ")
-    if args.out is not None and args.out.suffix.lower() in SUFFIXES:
+    if args.out is not None and args.out.suffix.lower() in SUFFIXES | MEDIA_SUFFIXES:
         raise UsageError(
             f"--out {args.out}: is named as audio, which a later predict would read; name it .csv or .json"
         )

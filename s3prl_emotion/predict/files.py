@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from s3prl_emotion.audio import header, load_audio
+from s3prl_emotion.audio import Fault, header, read_audio, warn_of
 from s3prl_emotion.errors import AudioError, UsageError, visible
 from s3prl_emotion.files.writing import write_arrays
 from s3prl_emotion.predict.inputs import AudioFile
@@ -29,22 +29,28 @@ class Options:
         attention: folder for the attention weights; ``None`` for no weights
         batch_size: utterances or windows per batch of the head
         longest: most samples to compute at once, see :meth:`.Predictor.stream`
+        channel: which channel to read, see :func:`s3prl_emotion.audio.load_audio`; ``None``: as in training
     """
 
     windows: Windows | None = None
     attention: Path | None = None
     batch_size: int = BATCH_SIZE
     longest: float | None = None
+    channel: str | int | None = None
 
 
 @dataclass(frozen=True)
 class FileResult:
-    """The prediction for a file or the reason why there is none, and the file with its attention weights."""
+    """The prediction for a file or the reason why there is none, and the file with its attention weights.
+
+    ``warning`` says what is wrong with a file that could be read.
+    """
 
     name: str
     prediction: Prediction | None = None
     error: str | None = None
     attention: str | None = None
+    warning: str | None = None
 
 
 def predict_files(predictor: Predictor, files: Sequence[AudioFile], options: Options) -> Iterator[FileResult]:
@@ -55,16 +61,23 @@ def predict_files(predictor: Predictor, files: Sequence[AudioFile], options: Opt
         TrainingError: attention cannot be written
     """
     attends = options.attention is not None
-    predictions = predictor.stream(_read(files), options.windows, attends, options.batch_size, options.longest)
-    for file, result in zip(files, predictions, strict=True):
+    faults: list[tuple[Fault, ...]] = []  # of the files that were read, which may be more than were predicted
+    channel = predictor.channel if options.channel is None else options.channel
+    predictions = predictor.stream(
+        _read(files, channel, faults), options.windows, attends, options.batch_size, options.longest
+    )
+    for number, (file, result) in enumerate(zip(files, predictions, strict=True)):
+        warning = "; ".join(fault.text for fault in faults[number]) or None
         if isinstance(result, AudioError):
-            yield FileResult(file.name, error=str(result).removeprefix(visible(f"{file.path}: ", keep="\n\t")))
+            yield FileResult(
+                file.name, error=str(result).removeprefix(visible(f"{file.path}: ", keep="\n\t")), warning=warning
+            )
             continue
         written = None
         if options.attention is not None:
             path = attention_file(options.attention, file)
             written = str(_write_attention(path, result, predictor.about.frame_shift))
-        yield FileResult(file.name, _without_attention(result), attention=written)
+        yield FileResult(file.name, _without_attention(result), attention=written, warning=warning)
 
 
 def longest_samples(files: Iterable[AudioFile]) -> float:
@@ -99,14 +112,20 @@ def check_attention(folder: Path, files: Iterable[AudioFile]) -> None:
             )
 
 
-def _read(files: Sequence[AudioFile]) -> Iterator[Utterance]:
+def _read(files: Sequence[AudioFile], channel: str | int, faults: list[tuple[Fault, ...]]) -> Iterator[Utterance]:
+    """Yield names and waveforms; append to ``faults`` what is wrong with each file."""
     for file in files:
+        found: tuple[Fault, ...] = ()
         try:
             if not is_text(file.path):
                 raise AudioError(f"{file.path}: soundfile opens no file whose name is not UTF-8; rename it")
-            waveform: NDArray[np.float32] | AudioError = load_audio(file.path)
+            audio = read_audio(file.path, channel)
+            waveform: NDArray[np.float32] | AudioError = audio.waveform
+            found = audio.faults
+            warn_of(file.path, found)
         except AudioError as error:
             waveform = error
+        faults.append(found)
         yield file.path, waveform
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TextIO
 
-from s3prl_emotion.audio import SUFFIXES
+from s3prl_emotion.audio import readable_suffixes, say_passed_over
 from s3prl_emotion.corpora.audio_files import in_other_form, none_found
 from s3prl_emotion.corpora.audio_names import check_below
 from s3prl_emotion.errors import AudioError, UsageError
@@ -54,23 +54,29 @@ def collect(words: Sequence[str], stdin: TextIO, root: Path | None = None) -> li
         AudioError: none of the files that a label table lists is there
     """
     files: dict[str, AudioFile] = {}
-    for file in _files(words, stdin, root):
+    passed: dict[str, list[str]] = {}
+    for file in _files(words, stdin, root, passed):
         files.setdefault(os.path.abspath(file.path), file)
+    for folder, names in passed.items():
+        say_passed_over(folder, names)
     if not files:
         raise UsageError(
             f"{' '.join(words[:3])}{' …' if len(words) > 3 else ''}: no audio file there "
-            f"({', '.join(sorted(SUFFIXES))})"
+            f"({', '.join(sorted(readable_suffixes()))})"
         )
     return list(files.values())
 
 
-def _files(words: Iterable[str], stdin: TextIO, root: Path | None) -> Iterator[AudioFile]:
+def _files(
+    words: Iterable[str], stdin: TextIO, root: Path | None, passed: dict[str, list[str]]
+) -> Iterator[AudioFile]:
+    """Yield the files that the words name; add to ``passed`` what is left out of each folder."""
     for word in words:
         if word == STDIN:
             lines = (line.rstrip("\r\n") for line in stdin)
-            yield from _files((line for line in lines if line.strip() and line != STDIN), stdin, root)
+            yield from _files((line for line in lines if line.strip() and line != STDIN), stdin, root, passed)
         elif os.path.isdir(word):
-            for relative in _inside(word, "", frozenset()):
+            for relative in _inside(word, "", frozenset(), passed.setdefault(word, [])):
                 yield AudioFile(os.path.join(word, relative), Path(relative).as_posix())
         elif word.lower().endswith(TABLES) and os.path.isfile(word):
             yield from _listed(Path(word), root)
@@ -91,7 +97,7 @@ def _listed(table: Path, root: Path | None) -> Iterator[AudioFile]:
         yield AudioFile(str(in_other_form(folder, folder / name) or folder / name), name, name)
 
 
-def _inside(root: str, folder: str, above: frozenset[str]) -> Iterator[str]:
+def _inside(root: str, folder: str, above: frozenset[str], passed: list[str]) -> Iterator[str]:
     """Yield the audio files in a folder below ``root``, sorted; ``above`` holds the real folders above it."""
     joined = os.path.join(root, folder)
     real = os.path.realpath(joined)
@@ -102,6 +108,8 @@ def _inside(root: str, folder: str, above: frozenset[str]) -> Iterator[str]:
         if name.startswith("."):
             continue
         if os.path.isdir(os.path.join(root, path)):
-            yield from _inside(root, path, above | {real})
-        elif Path(name).suffix.lower() in SUFFIXES:
+            yield from _inside(root, path, above | {real}, passed)
+        elif Path(name).suffix.lower() in readable_suffixes():
             yield path
+        else:
+            passed.append(path)

@@ -76,7 +76,7 @@ class CsvWriter(Writer):
         columns = ["FileName", *(["window"] if layout.windows else []), "start", "end"]
         columns += ["prediction"] if about.classes else []
         columns += [*self.ranks, *(f"p_{name}" for name in about.classes), *(f"{n}_pred" for n in about.dimensions)]
-        columns += [*(["attention"] if layout.attention else []), "error"]
+        columns += [*(["attention"] if layout.attention else []), "error", "warning"]
         columns += ["note"] if about.notes or layout.notes else []
         self.columns = columns
         self.table.writerow(columns)
@@ -84,6 +84,7 @@ class CsvWriter(Writer):
     def write(self, result: FileResult) -> None:
         """Write the file's row and those of its windows."""
         common = {"FileName": shown(result.name), "error": result.error or "", "attention": result.attention or ""}
+        common |= {"warning": result.warning or ""}
         common |= {"note": "; ".join(self.layout.notes_of(result))}
         if result.prediction is None:
             self._row(common)
@@ -119,6 +120,8 @@ class JsonLinesWriter(Writer):
     def record(self, result: FileResult) -> dict[str, Any]:
         """Return a result as plain data."""
         record: dict[str, Any] = {"file": shown(result.name), "error": result.error}
+        if result.warning is not None:
+            record["warning"] = result.warning
         if notes := self.layout.notes_of(result):
             record["note"] = "; ".join(notes)
         if result.prediction is None:

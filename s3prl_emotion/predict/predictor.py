@@ -161,6 +161,11 @@ class Predictor:
         return self.about.upstream
 
     @property
+    def channel(self) -> str | int:
+        """Which channel of a file with several it was trained on: ``datarc.channel`` of its recipe."""
+        return self._expert.data.channel
+
+    @property
     def training_is_known(self) -> bool:
         """Whether the checkpoint keeps what it was trained on, so that its training audio is recognised."""
         return self._model.seen_data.is_complete

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 from typing import BinaryIO
 
-import numpy as np
-from numpy.typing import NDArray
-
-from s3prl_emotion.audio import opened, warn_of, waveform_of
+from s3prl_emotion.audio import Audio, opened, warn_of, waveform_of
 from s3prl_emotion.errors import AudioError
 from s3prl_emotion.predict.waveforms import plain
 from s3prl_emotion.serve.limits import Limits
@@ -16,8 +13,8 @@ REMEDY = "send WAV, FLAC, Ogg, Opus, MP3 or AIFF"
 NAME = "the audio"  # the file's name in messages, since the client's name is shown beside them
 
 
-def read_audio(file: BinaryIO, limits: Limits) -> NDArray[np.float32]:
-    """Return the waveform ``[N]`` at 16 kHz, as :func:`s3prl_emotion.audio.load_audio` reads it from a file.
+def read_audio(file: BinaryIO, limits: Limits, channel: str | int = "mean") -> Audio:
+    """Return the waveform ``[N]`` at 16 kHz, as :func:`s3prl_emotion.audio.read_audio` reads it from a file.
 
     Channels are averaged block by block, so that memory holds one channel of at most ``limits.seconds``.
 
@@ -29,11 +26,11 @@ def read_audio(file: BinaryIO, limits: Limits) -> NDArray[np.float32]:
     file.seek(0)
     try:
         with opened(file, NAME, REMEDY) as sound:
-            audio = waveform_of(sound, longest=limits.seconds)
+            audio = waveform_of(sound, channel, longest=limits.seconds)
     except AudioError as error:
         raise AudioError(short_message(error)) from error
     warn_of(NAME, audio.faults, again=True)
-    return audio.waveform
+    return audio
 
 
 def short_message(error: AudioError) -> str:

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from s3prl_emotion import __version__
-from s3prl_emotion.audio import SAMPLE_RATE
+from s3prl_emotion.audio import SAMPLE_RATE, Audio
 from s3prl_emotion.predict.files import FileResult
 from s3prl_emotion.predict.output import JsonLinesWriter, Layout, rounded
 from s3prl_emotion.predict.prediction import Prediction
@@ -41,16 +41,14 @@ def failed(name: str, line: str) -> dict[str, Any]:
     return {"file": name, "error": line}
 
 
-def predicted(
-    name: str, predictor: Predictor, prediction: Prediction, waveform: NDArray[np.float32], windowed: bool
-) -> dict[str, Any]:
+def predicted(name: str, predictor: Predictor, prediction: Prediction, audio: Audio, windowed: bool) -> dict[str, Any]:
     """Return the response for a file.
 
     Args:
         name: name of the file, as it is shown
         predictor: the model
         prediction: its prediction for the file
-        waveform: ``[N]`` at 16 kHz
+        audio: its waveform at 16 kHz, and what is wrong with the file
         windowed: whether the file was split into windows
 
     Returns:
@@ -58,8 +56,9 @@ def predicted(
         and, for heads with attention, ``attention``: the mean weight in each of at most 600 equal spans, relative to
         uniform weights (1)
     """
+    warning = "; ".join(fault.text for fault in audio.faults) or None
     writer = JsonLinesWriter(io.StringIO(), Layout(predictor.about, windows=windowed))
-    record = writer.record(FileResult(name, prediction)) | {"waveform": _outline(waveform)}
+    record = writer.record(FileResult(name, prediction, warning=warning)) | {"waveform": _outline(audio.waveform)}
     weights = _relative_weights(prediction)
     if weights is not None:
         record["attention"] = [rounded(value) for value in weights]

@@ -99,11 +99,11 @@ class Worker:
         return failed(name, "the model failed on this audio; the server's log says why")
 
     def _predict(self, name: str, file: BinaryIO) -> dict[str, Any]:
-        waveform = read_audio(file, self.limits)
+        audio = read_audio(file, self.limits, self.predictor.channel)
         attends = self.predictor.about.attends
-        prediction = next(iter(self.predictor.stream([(NAME, waveform)], self.windows, attends)))
+        prediction = next(iter(self.predictor.stream([(NAME, audio.waveform)], self.windows, attends)))
         if isinstance(prediction, AudioError):
             raise prediction
         if prediction.was_trained_on:  # the client's name for it is not logged
             logger.warning("an uploaded file is audio that the checkpoint was trained on")
-        return predicted(name, self.predictor, prediction, waveform, self.windows is not None)
+        return predicted(name, self.predictor, prediction, audio, self.windows is not None)

@@ -236,6 +236,8 @@ class SuiteRunner(Runner):
                 self.downstream.model.fit(partial(pooled_features, self))
             training = Training(self)
         training.run()
+        if self.is_suite and self.downstream.model.loaders is not None:
+            self.downstream.model.loaders.say_faults()
         if self.args.push_to_hf_hub:
             self.push_to_huggingface_hub()
         if not self.host_order:

@@ -84,7 +84,9 @@ def _transcribe(recogniser: Recogniser, utterances: Sequence[Utterance], record:
         done, cut = 0.0, 0
         for start in range(0, len(order), size):
             batch = order[start : start + size]
-            texts = recogniser.transcribe([load_audio(utterances[index].path) for index in batch])
+            texts = recogniser.transcribe(
+                [load_audio(utterances[index].path, utterances[index].channel) for index in batch]
+            )
             for index in recogniser.cut[: max(0, MOST_NAMED - cut)]:
                 logger.warning(
                     "%s: its transcript ends at the model's limit of %d tokens; words may be missing behind it",

@@ -42,10 +42,24 @@ def tables(folder: Path) -> list[Path]:
 
 
 def audio_files(root: Path) -> list[Path]:
-    """Return every audio file below a folder, sorted."""
-    from s3prl_emotion.audio import SUFFIXES  # deferred: imports torch
+    """Return every audio file below a folder that soundfile can read, sorted.
+
+    Published corpora have their audio so; films beside it (RAVDESS, CREMA-D) are no further utterances.
+    """
+    from s3prl_emotion.audio import SUFFIXES
 
     return [path for path in walk(root) if path.suffix.lower() in SUFFIXES]
+
+
+def all_audio_files(root: Path) -> list[Path]:
+    """Return every audio file below a folder, media included where the extra is installed; log what is passed over."""
+    from s3prl_emotion.audio import readable_suffixes, say_passed_over
+
+    readable, found, passed = readable_suffixes(), [], []
+    for path in walk(root):
+        (found if path.suffix.lower() in readable else passed).append(path)
+    say_passed_over(str(root), (path.relative_to(root).as_posix() for path in passed))
+    return found
 
 
 def by_stem(paths: Sequence[Path]) -> dict[str, Path]:
@@ -54,7 +68,12 @@ def by_stem(paths: Sequence[Path]) -> dict[str, Path]:
 
 
 def named_files(
-    root: Path, pattern: re.Pattern[str], title: str, layout: str, key: Callable[[Path], str] | None = None
+    root: Path,
+    pattern: re.Pattern[str],
+    title: str,
+    layout: str,
+    key: Callable[[Path], str] | None = None,
+    search: Callable[[Path], list[Path]] = audio_files,
 ) -> tuple[Named, list[str]]:
     """Find the audio files whose names fit a pattern, each utterance once.
 
@@ -64,6 +83,7 @@ def named_files(
         title: the corpus's, for messages
         layout: the expected files, for messages
         key: what identifies an utterance; by default the stem. Some releases hold copies of themselves in subfolders
+        search: returns the audio files below a folder
 
     Returns:
         the files with their matches, sorted by path, and notes on skipped files
@@ -74,7 +94,7 @@ def named_files(
     key = key or (lambda path: path.stem)
     files: dict[str, tuple[Path, re.Match[str]]] = {}
     strangers, copies = [], []
-    for path in sorted(audio_files(root), key=lambda path: (len(path.parts), path)):
+    for path in sorted(search(root), key=lambda path: (len(path.parts), path)):
         match = pattern.fullmatch(path.stem)
         if match is None:
             strangers.append(path)

@@ -20,7 +20,7 @@ from pathlib import Path
 from s3prl_emotion.corpora.audio_files import in_other_form
 from s3prl_emotion.corpora.corpus import DIMENSIONS
 from s3prl_emotion.corpora.prepare.preparer import Clip, Levels, Prepared, Preparer, flag, wrong_layout
-from s3prl_emotion.corpora.prepare.source_files import audio_files, gender, named_files, number, read_csv
+from s3prl_emotion.corpora.prepare.source_files import all_audio_files, gender, named_files, number, read_csv
 from s3prl_emotion.corpora.table_file import tidy_file
 from s3prl_emotion.errors import LabelError, UsageError, nearest
 
@@ -90,7 +90,7 @@ def read(root: Path, options: Options) -> Prepared:
 def _from_folders(root: Path, options: Options) -> Prepared:
     clips, notes = [], []
     loose = 0
-    for path in audio_files(root):
+    for path in all_audio_files(root):
         first, *rest = path.relative_to(root).parts
         if not rest:
             loose += 1
@@ -115,7 +115,12 @@ def _from_names(root: Path, text: str, options: Options) -> Prepared:
     if "emotion" not in pattern.groupindex:
         raise UsageError("--pattern needs a group (?P<emotion>…)")
     files, notes = named_files(
-        root, pattern, TITLE, f"file stems that fit {text!r}", key=lambda path: str(path.relative_to(root))
+        root,
+        pattern,
+        TITLE,
+        f"file stems that fit {text!r}",
+        key=lambda path: str(path.relative_to(root)),
+        search=all_audio_files,
     )
     clips = []
     for path, match in files:
