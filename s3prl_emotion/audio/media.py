@@ -67,7 +67,7 @@ class MediaSound(Sound):
                 if first < last:
                     yield block[first:last]
                 at += len(block)
-                if stop is not None and at >= stop:
+                if stop is not None and at >= stop and (self.frames is None or stop < self.frames):
                     return
         except ERRORS as error:
             raise self.unreadable(error) from error

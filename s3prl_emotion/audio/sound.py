@@ -104,7 +104,7 @@ class SoundFileSound(Sound):
     def _blocks(self, start: int, stop: int | None) -> Iterator[Block]:
         self._go_to(start)
         promised = self.frames if stop is None else min(stop, self.frames if self.frames is not None else stop)
-        whole, first = start == 0 and stop is None, self._at
+        whole = start == 0 and (stop is None or (self.frames is not None and stop >= self.frames))
         while promised is None or self._at < promised:
             size = max(1, BLOCK // self.channels)
             size = size if promised is None else min(size, promised - self._at)
@@ -114,7 +114,7 @@ class SoundFileSound(Sound):
             self._at += len(block)
             yield block
         if whole:
-            self.decoded = self._at - first
+            self.decoded = self._at
 
     def _go_to(self, frame: int) -> None:
         """Move to a frame: by seeking where the format can, else by decoding what stands before it."""
@@ -137,7 +137,7 @@ class SoundFileSound(Sound):
     def faults(self) -> list[Fault]:
         """Return whether the audio ends early, or has damaged pages (Ogg)."""
         promised = self.frames
-        if self._file.format in ("WAV", "WAVEX") and isinstance(self.source, Path) and self.frames:
+        if self._file.format in ("WAV", "WAVEX") and self.frames:
             promised = promised_frames(self.source, self.frames)
         tolerance = LOSSY_TOLERANCE if "MPEG" in self.subtype else 0.0
         if promised is not None and promised - self.decoded > tolerance * self.rate:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import xxhash
@@ -31,8 +31,7 @@ CHANNELS = {"left": 1, "right": 2}
 Mono = NDArray[np.float32]
 
 
-@dataclass(frozen=True)
-class Audio:
+class Audio(NamedTuple):
     """A waveform ``[N]`` at 16 kHz, and what is wrong with the file that it was read from."""
 
     waveform: Mono
@@ -89,7 +88,7 @@ def waveform_of(
     check_rate(sound.rate, sound.name)
     mixer = Mixer(sound.name, sound.channels, channel)
     waveform = _resampled(map(mixer.add, _limited(sound, start, stop, longest)), sound.rate)
-    whole = start == 0 and stop is None
+    whole = start == 0 and (stop is None or (sound.frames is not None and stop >= sound.frames))
     return Audio(_checked(waveform, sound.name), (*(sound.faults() if whole else ()), *mixer.faults()))
 
 

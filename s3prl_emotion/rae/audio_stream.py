@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import Dataset
 
-from s3prl_emotion.audio import SAMPLE_RATE, opened, waveform_of
+from s3prl_emotion.audio import SAMPLE_RATE, opened, warn_of, waveform_of
 from s3prl_emotion.errors import AudioError
 from s3prl_emotion.processes.loaders import Loader
 from s3prl_emotion.rae.adapter import MelSpectrogramDb, SpectrogramSection
@@ -102,7 +102,8 @@ class Spectrograms(Dataset[Tensor | tuple[int, str, str]]):
         start, stop = self.index.start[number], self.index.stop[number]
         try:
             with opened(path) as sound:
-                wav = waveform_of(sound, start=start, stop=stop).waveform
+                wav, faults = waveform_of(sound, start=start, stop=stop)
+            warn_of(str(path), faults)
         except AudioError as error:
             return number, NOT_FINITE if "NaN" in str(error) else UNREADABLE, str(error)
         if len(wav) < self.spectrogram.window:

@@ -413,7 +413,7 @@ def test_csv(predict: Predict, trained: Trained, shelf: Path):
     outcome = predict("--ckpt", ckpt, shelf / "audio", "--nbest", "2")
     table, predictor = rows(outcome.out), s3prl_emotion.load(ckpt)
     ranks, shares = ["top_1", "top_2"], [f"p_{name}" for name in CLASSES]
-    assert list(table[0]) == ["FileName", "start", "end", "prediction", *ranks, *shares, "error"]
+    assert list(table[0]) == ["FileName", "start", "end", "prediction", *ranks, *shares, "error", "warning"]
     assert [row["FileName"] for row in table] == [str(shelf / f"audio/{number}.wav") for number in range(6)]
     for row in table:
         found = predictor.predict(soundfile.read(row["FileName"], dtype="float32")[0])
@@ -456,7 +456,8 @@ def test_dimensions_alone_have_no_classes_to_name(predict: Predict, trained: Tra
     ckpt = trained("tcgru")
     table = rows(predict("--ckpt", ckpt, shelf / "audio/0.wav").out)
     spreads = [f"{name}Std" for name in NAMES]
-    assert list(table[0]) == ["FileName", "start", "end", *(f"{name}_pred" for name in [*NAMES, *spreads]), "error"]
+    predicted = [f"{name}_pred" for name in [*NAMES, *spreads]]
+    assert list(table[0]) == ["FileName", "start", "end", *predicted, "error", "warning"]
     outcome = predict("--ckpt", ckpt, shelf / "audio/0.wav", "--nbest", "1", "--out", "a.csv", code=1)
     assert "--nbest 1: emotion_tcgru has 0 classes" in errors(outcome)[0]
     assert not Path("a.csv").exists()
@@ -722,16 +723,16 @@ def test_names_that_are_odd(predict: Predict, trained: Trained, shelf: Path):
 def test_interrupted_and_failing_runs_leave_the_old_file(
     predict: Predict, trained: Trained, shelf: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    ckpt, calls, original = trained("corr_attn"), [], files.load_audio
+    ckpt, calls, original = trained("corr_attn"), [], files.read_audio
 
-    def read(path: str) -> Any:
+    def read(path: str, channel: str) -> Any:
         calls.append(path)
         if len(calls) > 3:
             raise KeyboardInterrupt
-        return original(path)
+        return original(path, channel)
 
     Path("found.csv").write_text("old\n")
-    monkeypatch.setattr(files, "load_audio", read)
+    monkeypatch.setattr(files, "read_audio", read)
     outcome = predict("--ckpt", ckpt, shelf / "audio", "--out", "found.csv", "--batch_size", "1", code=130)
     assert errors(outcome) == ["s3prl-emotion: error: interrupted; found.csv is not written"]
     assert Path("found.csv").read_text() == "old\n"

@@ -26,8 +26,8 @@ import soundfile
 from conftest import RATE, TinyCorpus, tone, write_graded_corpus
 
 import s3prl_emotion
-from s3prl_emotion import audio as audio_files
 from s3prl_emotion import cli as suite
+from s3prl_emotion.audio import sound as audio_files
 from s3prl_emotion.errors import AudioError, UsageError
 from s3prl_emotion.predict import Prediction, Predictor, SpanPrediction, Window
 from s3prl_emotion.predict.windows import Windows
@@ -202,7 +202,7 @@ def test_answers_are_those_of_predict(
         truth.pop("attention", None)
         drawn, weights = found.pop("waveform"), found.pop("attention", None)
         assert found == {**truth, "file": name}
-        wave = decoding.read_audio(io.BytesIO((tmp_path / name).read_bytes()), LIMITS)
+        wave = decoding.read_audio(io.BytesIO((tmp_path / name).read_bytes()), LIMITS).waveform
         assert (min(drawn["low"]), max(drawn["high"])) == pytest.approx((wave.min(), wave.max()), abs=1e-4)
         if kind == "attends" and window is None:
             kept = np.load(tmp_path / f"weights/{name}.npz")["weights"]
@@ -338,7 +338,7 @@ def test_reading_stops_at_the_limit_whatever_the_header_says(monkeypatch: pytest
         read_audio(io.BytesIO(flac_of(60 * RATE, 0)), Limits(seconds=2))
     assert sum(read) <= 2 * RATE + 8000
     stereo = np.random.default_rng(1).uniform(-0.5, 0.5, (30_000, 3)).astype(np.float32)
-    whole = read_audio(io.BytesIO(audio(stereo, subtype="FLOAT")), Limits())
+    whole = read_audio(io.BytesIO(audio(stereo, subtype="FLOAT")), Limits()).waveform
     assert whole == pytest.approx(stereo.mean(axis=1), abs=1e-7)
 
 
