@@ -11,6 +11,7 @@ from s3prl_emotion.audio.formats import SAMPLE_RATE
 from s3prl_emotion.errors import AudioError
 
 LOWEST_RATE, HIGHEST_RATE = 1_000, 768_000  # Hz
+AT_ONCE = 1 << 17  # samples given to soxr at once: with minutes at once it takes several times as long
 QUALITY = "HQ"  # flat to 7.3 kHz at 16 kHz, 20 bits; docs/how-to/audio.md compares it
 
 
@@ -52,7 +53,9 @@ class Resampler:
         self.taken += len(block)
         if self._stream is None:
             return block
-        return self._limited(self._stream.resample_chunk(np.ascontiguousarray(block)))
+        block = np.ascontiguousarray(block)
+        parts = [self._stream.resample_chunk(block[at : at + AT_ONCE]) for at in range(0, len(block), AT_ONCE)]
+        return self._limited(parts[0] if len(parts) == 1 else np.concatenate(parts))
 
     def end(self) -> NDArray[np.float32]:
         """Return the samples that are left, so that there are :func:`resampled_length` samples in all."""

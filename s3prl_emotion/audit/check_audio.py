@@ -31,7 +31,9 @@ SIGNIFICANT = 0.01
 Case = tuple[str, Waveform]
 
 
-def read_audio(listing: Listing, root: Path, jobs: int, allow_outside: bool = False) -> list[Waveform]:
+def read_audio(
+    listing: Listing, root: Path, jobs: int, allow_outside: bool = False, channel: str | int = "mean"
+) -> list[Waveform]:
     """Read the audio of every row, several files at a time; rows with the same audio share the result.
 
     Args:
@@ -39,6 +41,7 @@ def read_audio(listing: Listing, root: Path, jobs: int, allow_outside: bool = Fa
         root: audio folder
         jobs: number of threads
         allow_outside: read also files that lie outside of ``root``
+        channel: ``datarc.channel``
     """
     rows = listing.rows
     keys = [
@@ -47,17 +50,19 @@ def read_audio(listing: Listing, root: Path, jobs: int, allow_outside: bool = Fa
     ]
     wanted = list(dict.fromkeys(keys))
     with ThreadPoolExecutor(jobs) as pool:  # decoding and hashing let other threads run
-        measured = pool.map(lambda key: _measure(root, key, allow_outside), wanted)
+        measured = pool.map(lambda key: _measure(root, key, allow_outside, channel), wanted)
         shown = progress(measured, "audio", "files", total=len(wanted), leave=False)
         known = dict(zip(wanted, shown, strict=True))
     return [known[key] for key in keys]
 
 
-def _measure(root: Path, key: tuple[str, float | None, float | None], allow_outside: bool) -> Waveform:
+def _measure(
+    root: Path, key: tuple[str, float | None, float | None], allow_outside: bool, channel: str | int
+) -> Waveform:
     name, start, end = key
     if not (allow_outside or is_below(name)):
         return Waveform(OUTSIDE, "outside of the audio folder")
-    return measure(in_other_form(root, root / name) or root / name, start, end)
+    return measure(in_other_form(root, root / name) or root / name, start, end, channel)
 
 
 def check_audio(listing: Listing, waves: Sequence[Waveform], root: Path) -> list[Finding]:

@@ -6,6 +6,7 @@ import sys
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
+from s3prl_emotion.audio import channel
 from s3prl_emotion.audit.read_formats import read_listing
 from s3prl_emotion.audit.report import as_json, print_report
 from s3prl_emotion.audit.run import audit
@@ -26,6 +27,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     add("labels", metavar="LABELS", help="a label table, SUPERB's meta_data, EmoBox's or EMO-SUPERB's lists; or demo")
     add("--root", type=Path, metavar="DIR", help="folder with the audio")
     add("--allow_outside", action="store_true", help="read also files that lie outside of --root")
+    add("--channel", type=channel, default="mean", metavar="C", help="channel to check: mean, left, right or a number")
     add("--no_audio", action="store_true", help="check only labels and splits")
     add("--format", default="auto", metavar="FORMAT", help="auto (default), table, superb, emobox or emo-superb")
     add(
@@ -57,7 +59,8 @@ def run(args: Namespace) -> int:
     check_workers(args.jobs, "--jobs", each=THREADS_EACH)
     source, root = _locate(args)
     check_not_read(args.json, [source], "--json")
-    result = audit(read_listing(source, args.format, args.speaker_pattern), root, args.jobs, args.allow_outside)
+    listing = read_listing(source, args.format, args.speaker_pattern)
+    result = audit(listing, root, args.jobs, args.allow_outside, args.channel)
     if out is not None:
         write_json(out, as_json(result, args.strict), UsageError, ensure_ascii=False)
     print_report(result, args.strict)

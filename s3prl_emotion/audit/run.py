@@ -37,7 +37,13 @@ class Audit:
         return not any(item.severity == ERROR or (strict and item.severity == WARNING) for item in self.findings)
 
 
-def audit(listing: Listing, root: Path | None = None, jobs: int = 1, allow_outside: bool = False) -> Audit:
+def audit(
+    listing: Listing,
+    root: Path | None = None,
+    jobs: int = 1,
+    allow_outside: bool = False,
+    channel: str | int = "mean",
+) -> Audit:
     """Check a corpus.
 
     Args:
@@ -45,9 +51,10 @@ def audit(listing: Listing, root: Path | None = None, jobs: int = 1, allow_outsi
         root: audio folder; ``None``: audio is not read
         jobs: number of threads that read audio
         allow_outside: read also files that lie outside of ``root``
+        channel: ``datarc.channel``
     """
     ties = associations(listing)
-    waves = read_audio(listing, root, jobs, allow_outside) if root is not None else []
+    waves = read_audio(listing, root, jobs, allow_outside, channel) if root is not None else []
     findings = [*listing.findings, *check_splits(listing), *check_labels(listing, ties)]
     if root is not None:
         findings += check_audio(listing, waves, root)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -52,29 +52,32 @@ class Waveform:
     faults: tuple[Fault, ...] = ()
 
 
-def measure(path: Path, start: float | None = None, end: float | None = None) -> Waveform:
-    """Read a file, or the segment from ``start`` to ``end`` (s), once."""
+def measure(path: Path, start: float | None = None, end: float | None = None, channel: str | int = "mean") -> Waveform:
+    """Read a file, or the segment from ``start`` to ``end`` (s), once: all its channels, or one of them."""
     if not path.is_file():
         return Waveform(MISSING, "no such file")
     try:
         with opened(path, remedy="") as file:
             first = 0 if start is None else max(0, int(start * file.rate))
-            return _read(file, first, None if end is None else max(first, int(end * file.rate)))
+            return _read(file, first, None if end is None else max(first, int(end * file.rate)), channel)
     except AudioError as error:
         return Waveform(UNREADABLE, str(error).removeprefix(f"{path}: ").removesuffix("; "))
 
 
-def _read(file: Sound, first: int, last: int | None) -> Waveform:
-    meter = _Meter(file.channels, FULL_SCALE_8_BITS if file.subtype in ("PCM_U8", "PCM_S8") else FULL_SCALE)
-    mixer = Mixer(file.name, file.channels)
+def _read(file: Sound, first: int, last: int | None, channel: str | int) -> Waveform:
+    mixer = Mixer(file.name, file.channels, channel)
+    full_scale = FULL_SCALE_8_BITS if file.subtype in ("PCM_U8", "PCM_S8") else FULL_SCALE
+    meter = _Meter(file.channels if mixer.chosen is None else 1, full_scale)
     for block in file.blocks(first, last):
-        if not np.isfinite(block).all():
+        used = block if mixer.chosen is None else block[:, mixer.chosen : mixer.chosen + 1]
+        if not np.isfinite(used).all():
             return Waveform(NOT_FINITE, "samples are NaN or infinite", file.rate, file.channels)
-        meter.add(block, mixer.add(block))
+        meter.add(used, mixer.add(block))
     if not meter.frames:
         return Waveform(EMPTY, "0 samples", file.rate, file.channels)
     whole = first == 0 and last is None
-    return meter.result(file.rate, (*(file.faults() if whole else ()), *mixer.faults()))
+    faults = (*(file.faults() if whole else ()), *mixer.faults())
+    return replace(meter.result(file.rate, faults), channels=file.channels)
 
 
 class _Meter:

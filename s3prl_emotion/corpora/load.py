@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterable
 from dataclasses import replace
 from functools import lru_cache
+from pathlib import Path
 
 from s3prl_emotion.corpora import superb
 from s3prl_emotion.corpora.audio_files import with_audio
-from s3prl_emotion.corpora.corpus import CLASSES_ONLY, Corpus, Needs, known_speaker
+from s3prl_emotion.corpora.corpus import CLASSES_ONLY, Corpus, Needs, Utterance, known_speaker
 from s3prl_emotion.corpora.locate import locate
 from s3prl_emotion.errors import LabelError
 from s3prl_emotion.recipe import DataSection

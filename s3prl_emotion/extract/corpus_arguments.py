@@ -5,6 +5,7 @@ from __future__ import annotations
 from argparse import ArgumentParser, Namespace
 from typing import Any
 
+from s3prl_emotion.audio import channel
 from s3prl_emotion.errors import UsageError
 from s3prl_emotion.recipe import DataSection, HeadSection, check_recipe, overridden, read_recipe
 
@@ -22,6 +23,9 @@ def add_corpus_arguments(parser: ArgumentParser, recipe: bool = False, short: st
     parser.add_argument("--labels", required=not recipe, help="label table, SUPERB's meta_data folder, or demo")
     parser.add_argument("--root", help="audio folder")
     parser.add_argument("--allow_outside", action="store_true", help="read also files that lie outside of --root")
+    parser.add_argument(
+        "--channel", type=channel, metavar="C", help="mean, left, right or a number from 1 (default: mean)"
+    )
     if recipe:
         parser.add_argument(
             "-c",
@@ -40,6 +44,7 @@ def add_corpus_arguments(parser: ArgumentParser, recipe: bool = False, short: st
 def read_corpus_arguments(args: Namespace) -> DataSection:
     """Return the flags as ``datarc``."""
     options = {"labels": args.labels, "root": args.root, "allow_outside": args.allow_outside}
+    options["channel"] = "mean" if args.channel is None else args.channel
     return DataSection(**options, train_batch_size=1, eval_batch_size=1)
 
 
@@ -81,4 +86,6 @@ def read_recipe_arguments(args: Namespace, add_arguments: Any, flag: str = OVERR
         )
     if args.allow_outside:
         given["allow_outside"] = True
+    if args.channel is not None:
+        given["channel"] = args.channel
     return args, data.model_copy(update=given)

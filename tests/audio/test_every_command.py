@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import logging
+import sys
 from collections.abc import Callable, Iterator
 from importlib.util import find_spec
 from pathlib import Path
@@ -73,11 +74,10 @@ def nothing_warned_of(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def without_media(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def without_media(monkeypatch: pytest.MonkeyPatch) -> None:
     """The media extra is not installed."""
     for module in (formats, opening):
         monkeypatch.setattr(module, "has_media", lambda: False)
-    yield
 
 
 # --- the table ---------------------------------------------------------------------------------------------------
@@ -210,7 +210,8 @@ def test_all_commands_answer_all_cases_alike(
                 wrong.append(f"{command}, {name}: {seconds} s, right: {case.seconds} s")
         table.append((name, row))
     with capsys.disabled():
-        print("\n" + "\n".join(f"{name:<22}" + " | ".join(row) for name, row in [("", COMMANDS), *table]))
+        lines = [f"{name:<22}" + " | ".join(row) for name, row in [("", COMMANDS), *table]]
+        sys.stdout.write("\n".join(["", *lines, ""]))
     assert not wrong, "\n".join(wrong)
 
 
@@ -306,12 +307,14 @@ def test_a_header_of_unknown_size_is_no_fault(tmp_path: Path):
 def test_a_file_that_changes_while_it_is_read_is_refused(tmp_path: Path):
     path = tmp_path / "a.wav"
     soundfile.write(path, speech(), RATE)
-    with (
-        pytest.raises(AudioError, match=r"a\.wav: changed while it was read; run the command again"),
-        opened(path) as sound,
-    ):
-        sound.read()
-        soundfile.write(path, speech(3.0), RATE)
+
+    def read_while_it_grows() -> None:
+        with opened(path) as sound:
+            sound.read()
+            soundfile.write(path, speech(3.0), RATE)
+
+    with pytest.raises(AudioError, match=r"a\.wav: changed while it was read; run the command again"):
+        read_while_it_grows()
 
 
 # --- channels ----------------------------------------------------------------------------------------------------
