@@ -114,9 +114,10 @@ def _worst(usable: Iterable[Case], value: Callable[[Waveform], float], text: str
 
 def _levels(usable: Sequence[Case]) -> list[Finding]:
     silent = [f"{name}: {_dbfs(wave.swing)}" for name, wave in usable if wave.swing < SILENT]
-    clipped = [case for case in usable if case[1].clipped >= CLIPPED_MUCH]
-    touched = [case for case in usable if 0 < case[1].clipped < CLIPPED_MUCH]
-    offset = [case for case in usable if abs(case[1].offset) > OFFSET and case[1].swing >= SILENT]
+    scaled = [case for case in usable if all(fault.kind != SCALE for fault in case[1].faults)]
+    clipped = [case for case in scaled if case[1].clipped >= CLIPPED_MUCH]
+    touched = [case for case in scaled if 0 < case[1].clipped < CLIPPED_MUCH]
+    offset = [case for case in scaled if abs(case[1].offset) > OFFSET and case[1].swing >= SILENT]
 
     def percent(wave: Waveform) -> float:
         return 100 * wave.clipped

@@ -16,7 +16,7 @@ import pytest
 import soundfile
 import torch
 from audio_cases import CASES, FAR, NEAR, READS, REFUSES, Case, make_cases, speech, write_m4a
-from conftest import RATE
+from conftest import RATE, TinyCorpus
 
 from s3prl_emotion.audio import (
     Sound,
@@ -32,10 +32,11 @@ from s3prl_emotion.audio import (
 )
 from s3prl_emotion.audio.riff import promised_frames
 from s3prl_emotion.audit.waveform import measure
+from s3prl_emotion.corpora import list_utterances, load_corpus
 from s3prl_emotion.corpora.corpus import Utterance
 from s3prl_emotion.corpora.prepare.write import _length
 from s3prl_emotion.degrade.copies import _samples
-from s3prl_emotion.errors import AudioError, EmotionError
+from s3prl_emotion.errors import AudioError, ConfigError, EmotionError
 from s3prl_emotion.experts.base import EmotionExpert
 from s3prl_emotion.extract.filling import durations
 from s3prl_emotion.host import soundfile_info, soundfile_load
@@ -46,10 +47,12 @@ from s3prl_emotion.predict.pipeline import _utterance
 from s3prl_emotion.rae.adapter import SpectrogramSection
 from s3prl_emotion.rae.audio_index import index_audio
 from s3prl_emotion.rae.audio_stream import Spectrograms
+from s3prl_emotion.recipe import DataSection
 from s3prl_emotion.serve import decoding
 from s3prl_emotion.serve.limits import Limits
 from s3prl_emotion.training.longest import _longest
 
+DATA: dict[str, object] = {"labels": "a.csv", "train_batch_size": 1, "eval_batch_size": 1}
 MEDIA = find_spec("av") is not None
 SHARED = Path(__file__).resolve().parents[2].parent / "shared/cases/audio"
 Answer = tuple[str, tuple[str, ...] | None, float | None]  # reads or refuses; kinds of faults; length (s), if said
@@ -412,6 +415,21 @@ def test_a_channel_travels_with_the_utterance(folder: Path, cases: dict[str, Cas
     item = Utterance("antiphase.wav", folder / "antiphase.wav", 0, channel="left")
     wave = UtteranceDataset([item], pre_load=False, max_duration=None)[0][0]
     np.testing.assert_allclose(wave, speech(), atol=1e-4)
+
+
+@pytest.mark.parametrize(("channel", "match"), [(0, "greater than or equal to 1"), ("middle", "'mean', 'left' or")])
+def test_a_channel_that_cannot_be_is_refused_in_the_recipe(channel: object, match: str):
+    with pytest.raises(ConfigError, match=match):
+        DataSection.read(DATA | {"channel": channel}, "datarc")
+
+
+def test_the_recipes_channel_is_that_of_every_utterance_but_copies(tiny_corpus: TinyCorpus):
+    values = DATA | {"labels": str(tiny_corpus.labels), "root": str(tiny_corpus.root)}
+    for channel in ("mean", "left", 2):
+        data = DataSection.read(values | {"channel": channel}, "datarc")
+        corpus = load_corpus(data)
+        assert {item.channel for items in corpus.splits.values() for item in items} == {channel}
+        assert {item.channel for item in list_utterances(data)} == {channel}
 
 
 # --- memory ------------------------------------------------------------------------------------------------------

@@ -22,7 +22,8 @@ from hypothesis import strategies as st
 from sklearn.metrics import mutual_info_score
 from sklearn.metrics.cluster import expected_mutual_information
 
-from s3prl_emotion.audit import Audit, audit, read_listing, waveform
+from s3prl_emotion.audio import sound
+from s3prl_emotion.audit import Audit, audit, read_listing
 from s3prl_emotion.audit.association import association
 from s3prl_emotion.audit.speakers import PATTERNS, compile_pattern, speakers_of
 from s3prl_emotion.audit.waveform import measure
@@ -133,6 +134,18 @@ AUDIO_FAULTS: dict[str, tuple[Callable[[Mini], Any], set[str]]] = {
     "a low rate": (lambda mini: mini.write(FIRST, mini.wave(FIRST), 8000), {"audio-rates", "audio-narrow"}),
     "one in stereo": (lambda mini: in_stereo(mini, FIRST), {"audio-channels"}),
     "all in stereo": (lambda mini: [in_stereo(mini, row["FileName"]) for row in mini.rows], {"audio-stereo"}),
+    "cut off": (
+        lambda mini: (mini.root / FIRST).write_bytes((mini.root / FIRST).read_bytes()[:-4000]),
+        {"audio-truncated"},
+    ),
+    "integers as floats": (
+        lambda mini: mini.write(FIRST, 32767 * mini.wave(FIRST), subtype="FLOAT"),
+        {"audio-scale"},
+    ),
+    "channels that cancel": (
+        lambda mini: mini.write(FIRST, np.stack([mini.wave(FIRST), -mini.wave(FIRST)], axis=1)),
+        {"audio-channels", "audio-cancels"},
+    ),
     "short": (lambda mini: longer(mini, 0.05), {"audio-short"}),
     "long": (lambda mini: longer(mini, 30.5), {"audio-long"}),
     "another length": (lambda mini: mini.rows[0].update(Duration="7.5"), {"audio-length"}),
@@ -165,6 +178,15 @@ def test_fault_of_the_audio_is_found_and_nothing_else(mini: Mini, fault: str) ->
     assert codes(found) == expected
     assert all(item.count >= 1 for item in found.findings if item.code not in ("audio-stereo",))
     assert found.is_clean() == (not any(item.severity == "error" for item in found.findings))
+
+
+def test_the_channel_that_training_reads_is_checked(mini: Mini) -> None:
+    for row in mini.rows:
+        mini.write(row["FileName"], np.stack([mini.wave(row["FileName"]), -mini.wave(row["FileName"])], axis=1))
+    assert codes(mini.audit()) == {"audio-stereo", "audio-cancels"}
+    found = audit(read_listing(mini.labels), mini.root, jobs=2, channel="left")
+    assert codes(found) == {"audio-stereo"}
+    assert found.is_clean()
 
 
 def test_audio_is_not_read_without_a_root(mini: Mini) -> None:
@@ -214,7 +236,7 @@ def test_measures_do_not_depend_on_the_blocks(
     soundfile.write(path, table, RATE, subtype="PCM_16")
     whole = measure(path)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(waveform, "BLOCK", block)
+        patch.setattr(sound, "BLOCK", block)
         assert measure(path) == whole
     count = 0
     for column in table.T:

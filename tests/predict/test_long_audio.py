@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import soundfile
 import torch
-from conftest import RATE, Cli, TinyCorpus, tone
+from conftest import RATE, Cli, Run, TinyCorpus, tone
 
 import s3prl_emotion
 from s3prl_emotion import cli as suite
@@ -280,3 +280,35 @@ def test_a_process_with_little_memory_goes_on(cli: Cli, tiny_corpus: TinyCorpus,
     (result,) = [json.loads(line) for line in done.stdout.splitlines()]
     assert result["note"] == NOTE.replace("32 s", "90 s")
     assert len(result["windows"]) == 5
+
+
+MEASURE = """
+import resource, sys
+import s3prl_emotion
+from s3prl_emotion.predict.files import Options, predict_files
+from s3prl_emotion.predict.inputs import AudioFile
+from s3prl_emotion.predict.windows import Windows
+ckpt, short, long = sys.argv[1:]
+predictor, options = s3prl_emotion.load(ckpt, device="cpu"), Options(Windows(30.0, 30.0))
+peaks = []
+for path in (short, long):
+    (result,) = predict_files(predictor, [AudioFile(path, path)], options)
+    assert result.error is None, result.error
+    peaks.append(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+sys.stdout.write(f"{len(result.prediction.windows)} {(peaks[1] - peaks[0]) * 1024}\\n")
+"""
+
+
+@pytest.mark.full
+def test_an_hour_of_stereo_takes_less_than_1_gb_beyond_the_model(ckpt: Path, shelf: Path, tmp_path: Path, run: Run):
+    seconds, rate, path = 3600, 48_000, tmp_path / "hour.wav"
+    soundfile.write(path, tone(300, 1.0, 1, rate)[:, None].repeat(2, axis=1), rate)
+    content = path.read_bytes()
+    size = seconds * rate * 4
+    header = content[:4] + (size + 36).to_bytes(4, "little") + content[8:40] + size.to_bytes(4, "little")
+    path.write_bytes(header + content[44:])
+    os.truncate(path, 44 + size)  # the rest is silence, which takes no room on the disk
+    done = run(sys.executable, "-c", MEASURE, ckpt, shelf / "short.wav", path)
+    windows, more = map(int, done.stdout.split())
+    assert windows == seconds // 30
+    assert more < 1e9

@@ -606,6 +606,30 @@ def test_unreadable_files_are_reported_and_skipped(name: str, predict: Predict, 
     assert records["g_good"]["error"] is None
 
 
+def test_damaged_files_are_predicted_with_a_warning(predict: Predict, trained: Trained):
+    ckpt, wave = trained("corr_attn"), tone(200, 0.4, 0)
+    Path("in").mkdir()
+    soundfile.write("in/good.wav", wave, RATE)
+    soundfile.write("in/integers.wav", wave * 32767, RATE, subtype="FLOAT")
+    soundfile.write("in/cancel.wav", np.stack([wave, -wave], axis=1), RATE)
+    Path("in/cut.wav").write_bytes(Path("in/good.wav").read_bytes()[:9000])
+    truth = {"good": "", "integers": "full scale is 1", "cancel": "2 channels cancel", "cut": "its header says 0.40 s"}
+    outcome = predict("--ckpt", ckpt, "in")
+    for row in rows(outcome.out):
+        expected = truth[Path(row["FileName"]).stem]
+        assert bool(row["warning"]) == bool(expected)
+        assert expected in row["warning"]
+        assert row["error"] == ""
+        assert expected in outcome.err
+    records = [json.loads(line) for line in predict("--ckpt", ckpt, "in", "--format", "jsonl").out.splitlines()]
+    assert {Path(record["file"]).stem for record in records if "warning" in record} == {"integers", "cancel", "cut"}
+    left = rows(predict("--ckpt", ckpt, "in/cancel.wav", "in/good.wav", "--channel", "left").out)
+    assert [row["warning"] for row in left] == ["", ""]
+    assert left[0]["p_ang"] == left[1]["p_ang"]
+    outcome = predict("--ckpt", ckpt, "in/good.wav", "--channel", "2", code=1)
+    assert rows(outcome.out)[0]["error"].startswith("has 1 channel, so there is no channel 2")
+
+
 @pytest.mark.parametrize(
     ("words", "match"),
     [
