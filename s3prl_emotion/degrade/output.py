@@ -9,10 +9,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import soundfile
 
-from s3prl_emotion.audio import SAMPLE_RATE, header
+from s3prl_emotion.audio import SAMPLE_RATE, header, opened
 from s3prl_emotion.errors import AudioError, UsageError
 from s3prl_emotion.files import leftovers, writing
 from s3prl_emotion.files.outputs import append, check_folder, make_folder
@@ -43,8 +42,8 @@ def encode(waveform: Waveform, subtype: str) -> bytes:
 
 def decode(content: bytes) -> Waveform:
     """Decode the waveform ``[N]`` of a WAV file."""
-    samples, _ = soundfile.read(io.BytesIO(content), dtype="float32")
-    return np.asarray(samples, np.float32)
+    with opened(io.BytesIO(content), "the copy") as sound:
+        return sound.read()[:, 0]
 
 
 def write_bytes(path: Path, content: bytes) -> None:
