@@ -87,6 +87,13 @@ def _as_range(snr: Any) -> Any:
     return [snr, snr] if isinstance(snr, (int, float)) and not isinstance(snr, bool) else snr
 
 
+def _as_channel(channel: Any) -> Any:
+    """Check ``datarc.channel``."""
+    if channel in ("mean", "left", "right") or (type(channel) is int and channel >= 1):
+        return channel
+    raise ValueError("must be mean, left, right, or the number of a channel, from 1")
+
+
 class DegradeSection(StrictSection):
     """``datarc.degrade:`` — options of ``s3prl-emotion degrade``, to degrade test audio on the fly, without copies."""
 
@@ -154,7 +161,7 @@ class DataSection(StrictSection):
     """A label table (CSV), a folder with SUPERB's ``meta_data``, or ``demo``."""
     allow_outside: bool = False
     """Read also files that lie outside of ``root``: absolute paths, and paths with ``..``."""
-    channel: Literal["mean", "left", "right"] | Annotated[int, Field(ge=1)] = "mean"
+    channel: Annotated[str | int, BeforeValidator(_as_channel)] = "mean"
     """Of audio with several channels: their mean, the left or right one, or the channel of this number, from 1."""
     corpora: dict[str, CorpusSection] | None = None
     """Several corpora by name, instead of ``labels`` and ``root``."""

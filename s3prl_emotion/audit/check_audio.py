@@ -226,7 +226,8 @@ def _duplicates(listing: Listing, waves: Sequence[Waveform]) -> list[Finding]:
     """Check for the same audio under several names; rows with the same name are a finding of their own."""
     groups: dict[str, list[int]] = defaultdict(list)
     for row, wave in enumerate(waves):
-        if not wave.problem and wave.swing >= SILENT:
+        cancels = any(fault.kind == CANCELS for fault in wave.faults)  # such files are alike in their mean: silence
+        if not wave.problem and wave.swing >= SILENT and not cancels:
             groups[wave.core].append(row)
     files = listing.files
     kinds: dict[str, list[str]] = {"leak": [], "labels": [], "plain": []}

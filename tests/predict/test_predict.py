@@ -606,7 +606,9 @@ def test_unreadable_files_are_reported_and_skipped(name: str, predict: Predict, 
     assert records["g_good"]["error"] is None
 
 
-def test_damaged_files_are_predicted_with_a_warning(predict: Predict, trained: Trained):
+def test_damaged_files_are_predicted_with_a_warning(
+    predict: Predict, trained: Trained, caplog: pytest.LogCaptureFixture
+):
     ckpt, wave = trained("corr_attn"), tone(200, 0.4, 0)
     Path("in").mkdir()
     soundfile.write("in/good.wav", wave, RATE)
@@ -620,7 +622,7 @@ def test_damaged_files_are_predicted_with_a_warning(predict: Predict, trained: T
         assert bool(row["warning"]) == bool(expected)
         assert expected in row["warning"]
         assert row["error"] == ""
-        assert expected in outcome.err
+        assert expected in caplog.text
     records = [json.loads(line) for line in predict("--ckpt", ckpt, "in", "--format", "jsonl").out.splitlines()]
     assert {Path(record["file"]).stem for record in records if "warning" in record} == {"integers", "cancel", "cut"}
     left = rows(predict("--ckpt", ckpt, "in/cancel.wav", "in/good.wav", "--channel", "left").out)

@@ -283,8 +283,8 @@ BROKEN = {
     "two hours": (audio(np.zeros(7200 * 8000, np.float32), 8000, "FLAC"), "audio is longer than 30 s (7200 s); cut it"),
     "says two hours": (flac_of(RATE, 7200 * RATE), "audio is longer than 30 s (7200 s); cut it"),
     "says nothing": (flac_of(60 * RATE, 0), "audio is longer than 30 s"),
-    "prime rate": (audio(SPEECH, 44_101), "a sampling rate of 44101 Hz is not supported; resample it to 16000 Hz"),
-    "high rate": (audio(SPEECH, 384_000), "a sampling rate of 384000 Hz is not supported"),
+    "low rate": (audio(SPEECH[:500], 999), "a sampling rate of 999 Hz is not supported (1000 to 768000 Hz are)"),
+    "high rate": (audio(SPEECH, 768_001), "a sampling rate of 768001 Hz is not supported"),
 }
 
 
@@ -471,6 +471,7 @@ class Slow:
     """A predictor that waits for permission."""
 
     label_moments: dict[str, tuple[float, float]] = {}  # noqa: RUF012
+    channel = "mean"
 
     def __init__(self, predictor: Predictor) -> None:
         self.about, self.predictor = predictor.about, predictor
