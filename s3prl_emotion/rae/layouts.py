@@ -13,11 +13,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from s3prl_emotion.audio import SUFFIXES
+from s3prl_emotion.audio import readable_suffixes
 from s3prl_emotion.errors import UsageError
 from s3prl_emotion.rae.stm import Cut, read_stm
 
-READABLE = SUFFIXES | {".sph"}
 LIBRISPEECH = re.compile(r"(\d+)-\d+-\d+\.flac")
 TALKS = (".sph", ".wav", ".flac")  # TED-LIUM's own format first, then formats that it may have been converted to
 NO_AUDIO, BAD_LINE, MISNAMED = "STM without audio", "STM line unreadable", "not named as LibriSpeech's"
@@ -74,7 +73,7 @@ def _files(root: Path) -> Iterator[Path]:
 
 
 def _audio_files(root: Path) -> Iterator[Path]:
-    return (path for path in _files(root) if path.suffix.lower() in READABLE)
+    return (path for path in _files(root) if path.suffix.lower() in readable_suffixes())
 
 
 def _stm_files(root: Path) -> Iterator[Path]:

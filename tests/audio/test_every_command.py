@@ -120,7 +120,8 @@ class Commands:
 
     def inference(self, path: Path) -> Answer:
         expert = SimpleNamespace(data=SimpleNamespace(channel="mean"))
-        return READS, self.warned(), len(EmotionExpert.load_audio(expert, path)) / RATE  # type: ignore[arg-type]
+        waveform = EmotionExpert.load_audio(expert, path)  # type: ignore[arg-type]
+        return READS, self.warned(), len(waveform) / RATE
 
     def predict(self, path: Path) -> Answer:
         found: list[Any] = []
@@ -148,8 +149,8 @@ class Commands:
     def extract(self, path: Path) -> Answer:
         durations([Utterance(path.name, path, 0)])
         item = Utterance(path.name, path, 0)
-        dataset = UtteranceDataset([item], pre_load=False, max_duration=None)
-        return READS, self.warned(), len(dataset[0][0]) / RATE
+        waveform = UtteranceDataset([item], pre_load=False, max_duration=None)[0][0]
+        return READS, self.warned(), len(waveform) / RATE
 
     def degrade(self, path: Path) -> Answer:
         try:
