@@ -55,7 +55,9 @@ def all_audio_files(root: Path) -> list[Path]:
     """Return every audio file below a folder, media included where the extra is installed; log what is passed over."""
     from s3prl_emotion.audio import readable_suffixes, say_passed_over
 
-    readable, found, passed = readable_suffixes(), [], []
+    found: list[Path] = []
+    passed: list[Path] = []
+    readable = readable_suffixes()
     for path in walk(root):
         (found if path.suffix.lower() in readable else passed).append(path)
     say_passed_over(str(root), (path.relative_to(root).as_posix() for path in passed))
