@@ -67,9 +67,7 @@ def collect(words: Sequence[str], stdin: TextIO, root: Path | None = None) -> li
     return list(files.values())
 
 
-def _files(
-    words: Iterable[str], stdin: TextIO, root: Path | None, passed: dict[str, list[str]]
-) -> Iterator[AudioFile]:
+def _files(words: Iterable[str], stdin: TextIO, root: Path | None, passed: dict[str, list[str]]) -> Iterator[AudioFile]:
     """Yield the files that the words name; add to ``passed`` what is left out of each folder."""
     for word in words:
         if word == STDIN:
