@@ -131,7 +131,7 @@ def test_predictions_as_csv():
     layout = Layout(about)  # type: ignore[arg-type]
     CsvWriter(file, layout).write(FileResult(HOSTILE, None, "unreadable \x1b"))
     assert list(csv.reader(io.StringIO(file.getvalue())))[1] == [
-        ESCAPED.replace("\\udc80", "\\x80"), "", "", r"unreadable \x1b",
+        ESCAPED.replace("\\udc80", "\\x80"), "", "", r"unreadable \x1b", "",
     ]  # fmt: skip
 
 
