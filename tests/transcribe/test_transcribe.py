@@ -699,7 +699,7 @@ def test_errors_of_the_command(suite: Suite, own_tiny_corpus: TinyCorpus, folder
 # --- the record ----------------------------------------------------------------------------------------------------
 
 MADE = {"weights": "w", "chunk": 30.0}
-NAMES = ["ü/1.wav", 'quo"te,\n2.wav', "3.wav", "\r4.wav"]
+NAMES = ["ü/1.wav", 'quo"te,\n2.wav', "3.wav", "x\r4.wav"]  # spaces around a name are not part of it
 TEXTS = ["HELLO", "", 'A "quoted", text', "日本"]
 
 

@@ -22,7 +22,8 @@ from s3prl_emotion.recipe import DataSection, StrictSection
 s3prl_emotion.register()
 DATA = {"labels": "demo", "train_batch_size": 1, "eval_batch_size": 1}
 ANY_NUMBER = {
-    "seed", "layer", "components", "train_batch_size", "eval_batch_size", "min_utterances", "num_folds", "fold_seed"
+    "seed", "layer", "components", "train_batch_size", "eval_batch_size", "min_utterances", "num_folds", "fold_seed",
+    "channel",
 }  # fmt: skip
 
 
