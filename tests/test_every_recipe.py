@@ -261,7 +261,9 @@ def flag_of(overrides: dict[str, Any]) -> str:
 
 
 def resolved(recipe: Recipe, metrics: dict[str, Any]) -> Recipe:
-    """A recipe with what a head adds to it: the table's classes where it names none, the dimensions that are kept."""
+    """A recipe with what a head adds to it: the table's classes, its number of folds, the dimensions that are kept."""
+    if value_of(recipe, f"{DATA}.num_folds") == "auto":
+        recipe = put(recipe, {f"{DATA}.num_folds": 5})  # no corpus here has fewer speakers
     if not value_of(recipe, f"{DATA}.classes") and metrics["classes"]:
         recipe = put(recipe, {f"{DATA}.classes": metrics["classes"]})
     if value_of(recipe, SALIENCY):
