@@ -117,6 +117,39 @@ def entry_of(benchmark: Benchmark, folder: Path, day: str) -> dict[str, Any]:
     }  # fmt: skip
 
 
+def rates_entry_of(benchmark: Benchmark, folder: Path, day: str) -> dict[str, Any] | None:
+    """Return the entry with the dev scores of a benchmark's search for learning rates; ``None`` without a search."""
+    path = folder / "search.jsonl"
+    if not path.is_file():
+        return None
+    trials = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    found: dict[tuple[str, str], dict[float, Row]] = {}
+    for trial in trials:
+        metrics = trial["splits"]["dev"]["metrics"]
+        if metrics["step"] > 1:  # else nothing is learnt by gradients
+            cell = {"value": round(100 * metrics["UAR"], 1), "note": f"step {metrics['step']}"}
+            found.setdefault((trial["upstream"], trial["system"]), {})[rate_of(trial)] = cell
+    rates = sorted({rate for cells in found.values() for rate in cells})
+    commits = sorted({trial["git"] for trial in trials})
+    if len(commits) != 1 or commits[0].endswith("+"):
+        raise ValueError(f"{folder}: trials of one commit without changes are needed, got {commits}")
+    return {
+        "id": benchmark.name.replace("_", "-") + "-rates",
+        "what": "Dev UA in % and step of the best checkpoint by learning rate, on the first fold with the first seed",
+        "command": benchmark.commands[:1], "commit": commits[0][:7], "date": day,
+        "columns": {"system": "system", "upstream": "upstream", **{f"{rate:g}": f"{rate:g}" for rate in rates}},
+        "rows": [
+            {"system": system, "upstream": upstream, **{f"{rate:g}": cells.get(rate) for rate in rates}}
+            for (upstream, system), cells in found.items()
+        ],
+    }  # fmt: skip
+
+
+def rate_of(trial: Row) -> float:
+    """Return the learning rate that a trial of a search tried, which ends its name."""
+    return float(trial["run"].rpartition(" | lr ")[2])
+
+
 def planned_runs(benchmark: Benchmark) -> Counter[tuple[str, str]]:
     """Return the number of runs that the matrix plans, by upstream and system."""
     from s3prl_emotion.benchmark import Plan, read_matrix
@@ -211,6 +244,8 @@ def with_all_entries(text: str, day: str | None = None) -> str:
         if (KEPT / benchmark.name).is_dir():
             own = dates.get(benchmark.name.replace("_", "-"), date.today().isoformat())
             text = with_entry(text, entry_of(benchmark, KEPT / benchmark.name, day or own))
+            rates = rates_entry_of(benchmark, KEPT / benchmark.name, day or own)
+            text = text if rates is None else with_entry(text, rates)
     return text
 
 

@@ -108,6 +108,27 @@ def test_a_row_holds_what_the_benchmark_measured(tables: ModuleType, tmp_path: P
     assert {row["ua"] for row in others} == {tables.NOT_RUN}
 
 
+def test_rates_are_those_that_the_search_tried(tables: ModuleType, tmp_path: Path):
+    folder = write(tmp_path / "emodb_16k", [])
+    assert tables.rates_entry_of(tables.BENCHMARKS[0], folder, "2026-11-30") is None
+    scores = {("mean", "0.001"): (0.9512, 300), ("mean", "0.01"): (0.9, 50), ("corr", "0.01"): (0.8, 25)}
+    trials = [
+        line(1, 0, 0) | {"run": f"Whisper base | {system} | fold1 | seed 1 | lr {rate}", "system": system}
+        | {"splits": {"dev": {"metrics": {"UAR": uar, "step": step}}}}
+        for (system, rate), (uar, step) in {**scores, ("SVC", "0.001"): (0.5, 1)}.items()
+    ]  # fmt: skip
+    (folder / "search.jsonl").write_text("".join(json.dumps(trial) + "\n" for trial in trials))
+    entry = tables.rates_entry_of(tables.BENCHMARKS[0], folder, "2026-11-30")
+    assert list(entry["columns"]) == ["system", "upstream", "0.001", "0.01"]
+    assert entry["rows"] == [
+        {
+            "system": "mean", "upstream": "Whisper base", "0.001": {"value": 95.1, "note": "step 300"},
+            "0.01": {"value": 90.0, "note": "step 50"},
+        },
+        {"system": "corr", "upstream": "Whisper base", "0.001": None, "0.01": {"value": 80.0, "note": "step 25"}},
+    ]  # fmt: skip
+
+
 @pytest.mark.parametrize("commit", ["f" * 40, COMMIT + "+"])
 def test_runs_of_other_code_are_refused(tables: ModuleType, tmp_path: Path, commit: str):
     folder = write(tmp_path / "emodb_16k", [line(1, 0.9, 300), line(2, 0.9, 300, commit)])
