@@ -23,7 +23,7 @@ _warned: dict[str, set[str]] = {}  # names by kind
 
 
 class Fault(NamedTuple):
-    """What is wrong with a file: the kind and a sentence without the file's name."""
+    """A fault of a file: its kind, and a sentence without the file's name."""
 
     kind: str
     text: str
