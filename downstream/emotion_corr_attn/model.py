@@ -29,6 +29,8 @@ class MeanPooling(nn.Module):
 
     def forward(self, features: Tensor, lengths: Tensor) -> Tensor:
         """Pool ``features [B, T, D]`` with ``lengths [B]`` to ``[B, D]``."""
+        if features.shape[1] == 1:  # such as stored means: lengths are at least 1
+            return features.squeeze(1)
         inside = frame_mask(lengths, features.shape[1])
         return without_padding(features, inside).sum(dim=1) / lengths.unsqueeze(1)
 

@@ -69,7 +69,19 @@ class Loader(DataLoader[Any]):
         Raises:
             LoaderError: a process died, or takes longer than :data:`TIMEOUT` for a batch
         """
-        return _Batches(self) if self.workers else super().__iter__()
+        return _Batches(self) if self.workers else self._own_batches()
+
+    def _own_batches(self) -> Iterator[Any]:
+        """Return batches that this process loads, without torch's iterator, which costs as much as a batch of means."""
+        order = _start(self)
+        items = getattr(self.dataset, "__getitems__", lambda indices: [self.dataset[index] for index in indices])
+        return (self.collate_fn(items(indices)) for indices in order)
+
+
+def _start(loader: Loader) -> Iterator[Any]:
+    """Return the indices of each batch of an epoch, and draw a seed, as torch's loader does."""
+    torch.empty((), dtype=torch.int64).random_(generator=loader.generator)
+    return iter(loader.sampler if loader.batch_sampler is None else loader.batch_sampler)
 
 
 def start_early(*modules: str) -> None:
@@ -99,9 +111,8 @@ class _Batches(Iterator[Any]):
     """One iteration over a loader: asks for batches ahead and returns them in order."""
 
     def __init__(self, loader: Loader) -> None:
-        torch.empty((), dtype=torch.int64).random_(generator=loader.generator)  # torch's loader draws a seed too
         self.loader = loader
-        self.order = iter(loader.sampler if loader.batch_sampler is None else loader.batch_sampler)
+        self.order = _start(loader)
         self.asked = self.returned = 0
         self.answers: dict[int, bytes] = {}
         self.workers = _POOL.first(loader)

@@ -184,7 +184,7 @@ class Training:
         split = self.options.get("train_dataloader", "train")
         batch_ids, (waveforms, others, options) = [batch_id for batch_id, *_ in group], joined(group)
         try:
-            with torch.autocast(self.runner.device.type, dtype=torch.float16, enabled=self.amp):
+            with torch.autocast(self.runner.device.type, dtype=torch.float16) if self.amp else nullcontext():
                 features = self.runner.features(waveforms, others)
                 if self.specaug is not None:
                     features, _ = self.specaug(features)
