@@ -74,6 +74,8 @@ class Loader(DataLoader[Any]):
     def _own_batches(self) -> Iterator[Any]:
         """Return batches that this process loads, without torch's iterator, which costs as much as a batch of means."""
         order = _start(self)
+        if self.batch_sampler is None:
+            return (self.collate_fn(self.dataset[index]) for index in order)
         items = getattr(self.dataset, "__getitems__", lambda indices: [self.dataset[index] for index in indices])
         return (self.collate_fn(items(indices)) for indices in order)
 
@@ -129,12 +131,19 @@ class _Batches(Iterator[Any]):
         for name, level, message in answer.records:
             logging.getLogger(name).log(level, "%s", message)
         if answer.error is not None:
+            self._wait()
             self.asked = self.returned  # the iteration ends here, as that of torch's loader
             raise answer.error from _WorkerError(answer.traceback)
         if answer.notes is not None:
             self.loader.dataset.add_notes(answer.notes)  # type: ignore[attr-defined]
         self._ask()
         return answer.batch
+
+    def _wait(self) -> None:
+        """Wait until no process works for this iteration, so that none ends with a file half written."""
+        with suppress(LoaderError):
+            while any(number not in self.answers for number in range(self.returned, self.asked)):
+                _POOL.receive(self.workers, self.loader.flag)
 
     def _ask(self) -> None:
         try:
