@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -101,5 +101,6 @@ def full_precision(tensor: Tensor) -> Iterator[Callable[[Tensor], Tensor]]:
     Yields:
         a function that casts half-precision tensors to float32 and leaves float32 and float64 as they are
     """
-    with torch.autocast(device_type=tensor.device.type, enabled=False):
+    device = tensor.device.type
+    with torch.autocast(device, enabled=False) if torch.is_autocast_enabled(device) else nullcontext():
         yield lambda value: value if value.dtype == torch.float64 else value.float()
