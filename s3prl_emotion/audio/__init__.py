@@ -10,7 +10,9 @@ from s3prl_emotion.audio.formats import (
     say_passed_over,
 )
 from s3prl_emotion.audio.opening import Header, header, opened
+from s3prl_emotion.audio.parts import check_inside, opened_part, seconds_of
 from s3prl_emotion.audio.resampling import HIGHEST_RATE, LOWEST_RATE, Resampler, check_rate, resample, resampled_length
+from s3prl_emotion.audio.segments import Part, copy_name, find_audio, list_name, segment_name, split_segment
 from s3prl_emotion.audio.sound import REMEDY, Sound
 from s3prl_emotion.audio.waveform import (
     Audio,
@@ -25,7 +27,8 @@ from s3prl_emotion.audio.waveform import (
 
 __all__ = [
     "HIGHEST_RATE", "LOWEST_RATE", "MEDIA_EXTRA", "MEDIA_SUFFIXES", "REMEDY", "SAMPLE_RATE", "SUFFIXES", "Audio",
-    "Fault", "FaultCounts", "Header", "Resampler", "Sound", "channel", "check_rate", "header", "load_audio",
-    "mean_of_channels", "opened", "read_audio", "readable_suffixes", "resample", "resampled_length",
-    "say_passed_over", "to_16k_mono", "warn_of", "waveform_hash", "waveform_of",
+    "Fault", "FaultCounts", "Header", "Part", "Resampler", "Sound", "channel", "check_inside", "check_rate",
+    "copy_name", "find_audio", "header", "list_name", "load_audio", "mean_of_channels", "opened", "opened_part",
+    "read_audio", "readable_suffixes", "resample", "resampled_length", "say_passed_over", "seconds_of", "segment_name",
+    "split_segment", "to_16k_mono", "warn_of", "waveform_hash", "waveform_of",
 ]  # fmt: skip

@@ -61,25 +61,26 @@ def opened(source: str | Path | BinaryIO, name: str | None = None, remedy: str =
     """
     path = Path(source) if isinstance(source, (str, os.PathLike)) else None
     name = name or str(source)
-    before = _stamp(path)
+    before = stamp_of(path)
     if path is not None and before is None:
         raise AudioError(f"{name}: no such audio file; check datarc.root and the FileName column")
     try:
         with closing(_open(path or source, name, remedy)) as sound:  # type: ignore[arg-type]
             yield sound
     except AudioError as error:
-        if _stamp(path) != before:
-            raise _changed(name) from error
+        if stamp_of(path) != before:
+            raise changed_error(name) from error
         raise
-    if _stamp(path) != before:
-        raise _changed(name)
+    if stamp_of(path) != before:
+        raise changed_error(name)
 
 
-def _changed(name: str) -> AudioError:
+def changed_error(name: str) -> AudioError:
+    """Return the error to raise for a file that changed while it was read."""
     return AudioError(f"{name}: changed while it was read; run the command again when it is complete")
 
 
-def _stamp(path: Path | None) -> tuple[int, int, int] | None:
+def stamp_of(path: Path | None) -> tuple[int, int, int] | None:
     """Return time, size and inode of a file; ``None`` for what is no file."""
     try:
         status = os.stat(path) if path is not None else None

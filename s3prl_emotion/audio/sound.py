@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,6 +20,7 @@ Block = NDArray[np.float32]
 REMEDY = "replace the file or leave it out of the labels"
 BLOCK = 1 << 20  # samples, over all channels, to decode at once
 UNKNOWN_LENGTH = 1 << 62  # frames; a longer header means an unknown length, as in FLAC that was written to a pipe
+EXACT_SUBTYPES = re.compile("PCM_[SU0-9]+|FLOAT|DOUBLE|ULAW|ALAW|ALAC_[0-9]+|VORBIS")  # decoded alike after seeking
 LOSSY_TOLERANCE = 0.05  # s by which the length of MP3 and of media may differ from the header's
 ERRORS = (soundfile.SoundFileError, OSError, RuntimeError, TypeError, ValueError)  # TypeError: headerless, .raw
 
@@ -33,6 +35,7 @@ class Sound(ABC):
         channels: number of channels
         frames: length by the header; ``None`` where the header does not know it
         subtype: sample format in soundfile's words
+        seeks: whether any frames can be read without those before them, and are the same to the bit then
     """
 
     name: str
@@ -41,6 +44,7 @@ class Sound(ABC):
     channels: int
     frames: int | None
     subtype: str = ""
+    seeks = False
     decoded = 0  # frames, by the last run over the whole file
 
     @abstractmethod
@@ -91,8 +95,9 @@ class SoundFileSound(Sound):
         self._file = _Forward(source)
         self.rate, self.channels, self.subtype = self._file.samplerate, self._file.channels, self._file.subtype
         self.frames = self._file.frames if 0 <= self._file.frames < UNKNOWN_LENGTH else None
+        exact = self.frames is not None and EXACT_SUBTYPES.fullmatch(self.subtype) is not None
+        self.seeks = exact and super(_Forward, self._file).seekable()
         self._at = 0
-        self._holes = False
 
     def blocks(self, start: int = 0, stop: int | None = None) -> Iterator[Block]:
         """Yield the samples of the frames ``[start, stop)``; without seeking where the format cannot."""

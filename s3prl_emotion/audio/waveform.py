@@ -22,7 +22,9 @@ from s3prl_emotion.audio.faults import (
 )
 from s3prl_emotion.audio.formats import SAMPLE_RATE
 from s3prl_emotion.audio.opening import opened
+from s3prl_emotion.audio.parts import opened_part
 from s3prl_emotion.audio.resampling import Resampler, check_rate
+from s3prl_emotion.audio.segments import Part, segment_name
 from s3prl_emotion.audio.sound import BLOCK, REMEDY, Block, Sound
 from s3prl_emotion.errors import AudioError
 
@@ -38,7 +40,7 @@ class Audio(NamedTuple):
     faults: tuple[Fault, ...] = ()
 
 
-def load_audio(path: str | Path, channel: str | int = MEAN) -> Mono:
+def load_audio(path: str | Path, channel: str | int = MEAN, part: Part | None = None) -> Mono:
     """Read an audio file and resample it to 16 kHz mono.
 
     soundfile reads wav, flac, ogg, mp3, …, and PyAV (``pip install "s3prl-emotion[media]"``) m4a, mp4, webm, wma, …
@@ -47,26 +49,27 @@ def load_audio(path: str | Path, channel: str | int = MEAN) -> Mono:
     Args:
         path: the file
         channel: ``mean`` of the channels, ``left``, ``right``, or the number of a channel, from 1
+        part: of the file; ``None``: the whole file
 
     Returns:
         waveform ``[N]``, N >= 1, finite
 
     Raises:
-        AudioError: a missing, unreadable or empty file, NaN or infinite samples, an unsupported sampling rate, or no
-            such channel
+        AudioError: a missing, unreadable or empty file, NaN or infinite samples, an unsupported sampling rate, no such
+            channel, or a part beyond the file's end
     """
-    audio = read_audio(path, channel)
-    warn_of(str(path), audio.faults)
+    audio = read_audio(path, channel, part)
+    warn_of(segment_name(str(path), part), audio.faults)
     return audio.waveform
 
 
-def read_audio(path: str | Path, channel: str | int = MEAN) -> Audio:
+def read_audio(path: str | Path, channel: str | int = MEAN, part: Part | None = None) -> Audio:
     """Read an audio file as :func:`load_audio` does, and return what is wrong with it instead of a warning.
 
     Raises:
         AudioError: as :func:`load_audio`
     """
-    with opened(path) as sound:
+    with opened(path) if part is None else opened_part(path, part) as sound:
         return waveform_of(sound, channel)
 
 

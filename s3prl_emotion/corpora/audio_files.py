@@ -11,6 +11,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from s3prl_emotion.corpora.corpus import Utterance
+from s3prl_emotion.corpora.segments import check_ends
 from s3prl_emotion.errors import AudioError
 from s3prl_emotion.limits import shown
 
@@ -29,7 +30,7 @@ def with_audio(
         fix: where the audio folder is named
 
     Raises:
-        AudioError: a file is missing; if all are, it says what the folder holds
+        AudioError: a file is missing; if all are, it says what the folder holds. Or a segment lies beyond its file
     """
     found: list[Utterance] | None = None
     for index, item in enumerate(utterances):
@@ -41,18 +42,20 @@ def with_audio(
             raise AudioError(missing([*everything] or utterances, item, root, source, fix))
         found = list(utterances) if found is None else found
         found[index] = replace(item, path=path)
-    return utterances if found is None else tuple(found)
+    utterances = utterances if found is None else tuple(found)
+    check_ends(utterances)
+    return utterances
 
 
 def audio_root(item: Utterance) -> Path:
     """Return the audio folder of an utterance: its path without its name."""
-    name = item.name.removeprefix(f"{item.corpus}/") if item.corpus else item.name
+    name = item.file.removeprefix(f"{item.corpus}/") if item.corpus else item.file
     return Path(str(item.path).removesuffix(name) or ".")
 
 
 def missing(utterances: Sequence[Utterance], item: Utterance, root: Path, source: Path, fix: str) -> str:
     """Return the message for an utterance whose file is not there."""
-    names = {other.name: other.path for other in utterances if audio_root(other) == root}
+    names = {other.file: other.path for other in utterances if audio_root(other) == root}
     if len(names) > 1 and not any(path.is_file() for path in names.values()):
         return none_found(root, [*names], source, fix)
     return f"{item.path}: no such audio file, though {source} lists it; check {fix}"

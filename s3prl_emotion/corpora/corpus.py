@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from s3prl_emotion.audio.segments import Part, segment_name
 from s3prl_emotion.corpora.protocol import DISJOINT, FOLDS, NO_DEV, SPEAKERS, Protocol
 from s3prl_emotion.errors import LabelError
 
@@ -38,10 +39,11 @@ CLASSES_ONLY = Needs()
 
 @dataclass(frozen=True)
 class Utterance:
-    """One recording: ``name``, its path below the audio root, identifies it; ``label`` indexes the classes.
+    """One recording, or a part of one: ``name``, its path below the audio root, identifies it.
 
-    ``dimensions`` and ``spreads`` are in the order of :data:`DIMENSIONS`, on the corpus's own scale; ``shares`` is a
-    distribution over the classes. Unknown labels are ``None``.
+    The name of a part ends with its times, as ``a.wav:1.250-3.500``. ``label`` indexes the classes. ``dimensions`` and
+    ``spreads`` are in the order of :data:`DIMENSIONS`, on the corpus's own scale; ``shares`` is a distribution over the
+    classes. Unknown labels are ``None``.
     """
 
     name: str
@@ -61,6 +63,18 @@ class Utterance:
     """Of a degraded copy: the name of the utterance that it is a copy of."""
     channel: str | int = "mean"
     """``datarc.channel``: which channel of the file to read."""
+    part: Part | None = None
+    """The part of the file that it is; ``None``: the whole file."""
+
+    @property
+    def file(self) -> str:
+        """The name of its file."""
+        return self.name if self.part is None else self.name.removesuffix(f":{self.part}")
+
+    @property
+    def place(self) -> str:
+        """Its path, and its times if it is a part of a file, for messages."""
+        return segment_name(str(self.path), self.part)
 
 
 def consensus_shares(label: int, width: int, smoothing: float) -> tuple[float, ...]:

@@ -7,6 +7,7 @@ import math
 import struct
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import torch
 import xxhash
@@ -128,14 +129,17 @@ def audio_hash(utterances: Sequence[Utterance]) -> str:
         AudioError: a file cannot be read
     """
     digest = xxhash.xxh3_128()
+    ordered = by_name(utterances)
+    paths = dict.fromkeys(item.path for item in ordered)  # a file with several segments is read once
     with ThreadPoolExecutor(READING_THREADS) as pool:
-        for part in pool.map(_content, by_name(utterances)):
-            digest.update(part)
+        contents = dict(zip(paths, pool.map(_content, paths), strict=True))
+    for item in ordered:
+        digest.update(contents[item.path])
     return digest.hexdigest()
 
 
-def _content(utterance: Utterance) -> bytes:
+def _content(path: Path) -> bytes:
     try:
-        return xxhash.xxh3_128_digest(utterance.path.read_bytes())
+        return xxhash.xxh3_128_digest(path.read_bytes())
     except OSError as error:
-        raise AudioError(f"{utterance.path}: cannot be read ({error.strerror}); check datarc.root") from error
+        raise AudioError(f"{path}: cannot be read ({error.strerror}); check datarc.root") from error

@@ -15,6 +15,7 @@ from s3prl_emotion.corpora.class_names import NO_AGREEMENT, NO_CLASS, spell_out
 from s3prl_emotion.corpora.class_spelling import refuse_classes_apart, warn_of_classes
 from s3prl_emotion.corpora.corpus import DIMENSIONS
 from s3prl_emotion.corpora.label_table import SOURCE_FILE, read_rows, share_columns, share_target
+from s3prl_emotion.corpora.segment_columns import name_segments
 from s3prl_emotion.errors import LabelError, nearest
 from s3prl_emotion.recipe import DataSection, DistributionSection
 
@@ -124,7 +125,7 @@ def _read_votes(path: Path) -> tuple[pd.DataFrame, str]:
     """Read a table with one row per vote; also return the name of the column with the grader's class."""
     if not path.is_file():
         raise LabelError(f"{path}: no such file of votes; name it in datarc.distribution.votes")
-    votes = read_rows(path, {"FileName": str})
+    votes = name_segments(read_rows(path, {"FileName": str}), path)
     column = next((name for name in VOTE_COLUMNS if name in votes), None)
     if column is None or "FileName" not in votes:
         raise LabelError(f"{path}: votes need the columns FileName and {' or '.join(VOTE_COLUMNS)}, one row a vote")

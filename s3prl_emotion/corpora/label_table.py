@@ -12,6 +12,7 @@ import pandas as pd
 
 from s3prl_emotion.corpora.class_names import MSP_LETTERS, SHARE_NAMES, spell_out
 from s3prl_emotion.corpora.class_spelling import warn_of_no_values
+from s3prl_emotion.corpora.segment_columns import TIMES, name_segments
 from s3prl_emotion.corpora.table_file import DECIMAL_COMMA, TableFile, open_table
 from s3prl_emotion.corpora.table_values import (
     number_columns,
@@ -30,11 +31,16 @@ NUMBER_COLUMNS = ("EmoAct", "EmoVal", "EmoDom", "EmoActStd", "EmoValStd", "EmoDo
 SOURCE_FILE = "SourceFile"  # in tables of degraded copies: the FileName that the row is a copy of
 SHARE_TOLERANCE = 1e-3  # how far a row of grader shares may sum from 1
 # Known columns in other letter case are taken for them; Duration is not, which other tools write as a time of the clock
-CASELESS = {name.casefold(): name for name in (*TEXT_COLUMNS, *NUMBER_COLUMNS, SOURCE_FILE) if name != "Duration"}
+CASELESS = {
+    name.casefold(): name for name in (*TEXT_COLUMNS, *NUMBER_COLUMNS, *TIMES, SOURCE_FILE) if name != "Duration"
+}
 
 
 def read_table(path: Path, classes: bool = True) -> pd.DataFrame:
     """Read and check a label table; unknown columns are kept. MSP's one-letter classes become names.
+
+    In a table with ``Start`` and ``End``, ``FileName`` becomes the name of a part of a file
+    (:func:`~s3prl_emotion.corpora.segment_columns.name_segments`).
 
     Names that differ in letter case alone are refused in ``SpkrID``, ``Gender`` and ``Fold``; classes are not, which a
     recipe may merge (:func:`~s3prl_emotion.corpora.class_spelling.refuse_classes_apart`).
@@ -46,7 +52,7 @@ def read_table(path: Path, classes: bool = True) -> pd.DataFrame:
     Raises:
         LabelError: names the file, the line and the column at fault
     """
-    table = read_rows(path, dict.fromkeys(TEXT_COLUMNS, str))
+    table = read_rows(path, dict.fromkeys((*TEXT_COLUMNS, *TIMES), str))
     if not classes:
         table["EmoClass"] = table["EmoClass"].fillna("") if "EmoClass" in table else ""
     for column in ("FileName", "EmoClass"):
@@ -56,6 +62,7 @@ def read_table(path: Path, classes: bool = True) -> pd.DataFrame:
             raise LabelError(f"{path} line {line_of(table[column].isna())}: {column} is empty")
     if table.empty:
         raise LabelError(f"{path}: the table has no rows")
+    table = name_segments(table, path)
     refuse_same_files(table["FileName"], path)
     for column in ("SpkrID", "Gender", "Fold"):
         if column in table:
@@ -101,7 +108,7 @@ def read_rows(
         raise LabelError(f"{path}: its rows have more fields than its header names; quote texts that hold commas")
     table.index, short = _lines(file, table)
     classes = [name for name in table.get("EmoClass", pd.Series(dtype=str)).unique() if isinstance(name, str)]
-    numbers = number_columns(columns, NUMBER_COLUMNS, classes)
+    numbers = number_columns(columns, (*NUMBER_COLUMNS, *TIMES), classes)
     table, changed = tidy(table, numbers)
     for name in numbers if types is not str else ():
         if not pd.api.types.is_numeric_dtype(table[name]) and f"{name}: decimal commas" in changed:

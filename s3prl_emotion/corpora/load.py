@@ -12,6 +12,7 @@ from s3prl_emotion.corpora import superb
 from s3prl_emotion.corpora.audio_files import with_audio
 from s3prl_emotion.corpora.corpus import CLASSES_ONLY, Corpus, Needs, Utterance, known_speaker
 from s3prl_emotion.corpora.locate import locate
+from s3prl_emotion.corpora.segments import warn_of_overlaps
 from s3prl_emotion.errors import LabelError
 from s3prl_emotion.recipe import DataSection
 
@@ -91,6 +92,7 @@ def _checked(corpus: Corpus) -> Corpus:
     if any(found[name] is not items for name, items in corpus.splits.items()):
         corpus = replace(corpus, splits=found)
     _warn_of_unknown_speakers(corpus)
+    warn_of_overlaps(corpus)
     sizes = ", ".join(f"{name} {len(corpus.splits[name])}" for name in corpus.existing(corpus.splits))
     classes = f"; classes {', '.join(corpus.classes)}" if corpus.classes else ""
     logger.info("%s, %s: %s utterances%s", corpus.source, corpus.fold, sizes, classes)

@@ -383,6 +383,6 @@ def _is_moved(trace: Trace, items: Iterable[Utterance]) -> bool:
 
 def _hash_of_file(item: Utterance) -> int:
     try:
-        return waveform_hash(read_audio(item.path, item.channel).waveform)
+        return waveform_hash(read_audio(item.path, item.channel, item.part).waveform)
     except AudioError:  # evaluating it will say so
         return NOT_READ

@@ -233,9 +233,9 @@ def _refuse_lacking(splits: Splits, needs: Needs, classes: tuple[str, ...], need
 
 
 def _refuse_shared_audio(splits: Splits) -> None:
-    """Raise if an audio file is in train or dev and in test, under whatever names."""
-    held_out = {os.path.abspath(item.path) for item in splits["test"]}
+    """Raise if an audio file, or a segment of one, is in train or dev and in test, under whatever names."""
+    held_out = {(os.path.abspath(item.path), item.part) for item in splits["test"]}
     for split in ("train", "dev"):
         for item in splits[split]:
-            if os.path.abspath(item.path) in held_out:
-                raise LabelError(f"{SOURCE}: {item.path} is both in test and in {split} ({item.name})")
+            if (os.path.abspath(item.path), item.part) in held_out:
+                raise LabelError(f"{SOURCE}: {item.place} is both in test and in {split} ({item.name})")

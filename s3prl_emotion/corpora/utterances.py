@@ -17,6 +17,7 @@ from s3prl_emotion.corpora.grader_shares import choose_shares
 from s3prl_emotion.corpora.label_table import line_of, read_table, share_target
 from s3prl_emotion.corpora.partitions import note_of_splits
 from s3prl_emotion.corpora.protocol import made_with
+from s3prl_emotion.corpora.segment_columns import files_and_parts
 from s3prl_emotion.errors import LabelError, nearest
 from s3prl_emotion.recipe import DataSection
 
@@ -153,7 +154,7 @@ def to_utterances(rows: pd.DataFrame, root: Path, index: dict[str, int]) -> tupl
     return tuple(
         Utterance(
             name,
-            root / name,
+            root / file,
             index.get(emotion, unlabelled),
             speaker=_text(speaker),
             gender=_text(gender),
@@ -161,9 +162,17 @@ def to_utterances(rows: pd.DataFrame, root: Path, index: dict[str, int]) -> tupl
             spreads=spread,
             text=_text(text),
             shares=share,
+            part=part,
         )
-        for name, emotion, speaker, gender, text, means, spread, share in zip(
-            rows["FileName"].tolist(), rows["EmoClass"].tolist(), *columns, dimensions, spreads, shares, strict=True
+        for name, (file, part), emotion, speaker, gender, text, means, spread, share in zip(
+            rows["FileName"].tolist(),
+            files_and_parts(rows),
+            rows["EmoClass"].tolist(),
+            *columns,
+            dimensions,
+            spreads,
+            shares,
+            strict=True,
         )
     )
 

@@ -61,8 +61,17 @@ def _numbers(words: Any, table: Path) -> NDArray[np.float64]:
 def _rows(table: Path, embeddings: Embeddings) -> Any:
     import pandas as pd
 
+    from s3prl_emotion.corpora.segment_columns import TIMES, name_segments
+
     try:
-        rows = pd.read_csv(table, dtype=str, keep_default_na=False, encoding="utf-8").set_index("FileName")
+        rows = pd.read_csv(table, dtype=str, keep_default_na=False, encoding="utf-8")
+        if "Utterance" in rows:
+            rows = rows.set_index("Utterance")
+        elif set(TIMES) <= set(rows):
+            times = {name: rows[name].replace("", None) for name in TIMES}
+            rows = name_segments(rows.assign(**times), table).set_index("FileName")
+        else:
+            rows = rows.set_index("FileName")
     except (OSError, ValueError, KeyError) as error:
         raise UsageError(f"{table}: not readable as a label table ({' '.join(str(error).split())})") from error
     missing = [name for name in embeddings.names.tolist() if name not in rows.index]

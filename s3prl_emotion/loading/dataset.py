@@ -90,7 +90,7 @@ class UtteranceDataset(Dataset[Item]):
 
     def name_of(self, index: int) -> str:
         """Return the path of an utterance."""
-        return str(self.utterances[max(index, ~index)].path)
+        return self.utterances[max(index, ~index)].place
 
     def _decode(self, index: int) -> Waveform:
         waveform, value, faults = self.reader.read(index)

@@ -37,22 +37,22 @@ class UtteranceReader:
     def __init__(
         self, utterances: Sequence[Utterance], limit: int | None, degrade: Callable[[Waveform, str], Waveform] | None
     ) -> None:
-        self.items = [(item.name, str(item.path), item.label, item.channel) for item in utterances]
+        self.items = [(item.name, str(item.path), item.label, item.channel, item.part) for item in utterances]
         self.limit, self.degrade = limit, degrade
         self.modules = modules_for(utterances, degrade is not None)
         self.notes: list[Note] = []
 
     def __getitem__(self, index: int) -> Item:
         """Return waveform, label and name; the label of a stand-in (``~index``) is :data:`STAND_IN`."""
-        name, _, label, _ = self.items[max(index, ~index)]
+        name, _, label, *_ = self.items[max(index, ~index)]
         waveform, value, faults = self.read(max(index, ~index))
         self.notes.append((max(index, ~index), value, faults))
         return waveform, STAND_IN if index < 0 else label, name
 
     def read(self, index: int) -> tuple[Waveform, int, tuple[str, ...]]:
         """Return a waveform, degraded and cut, the hash of what was read, and the kinds of faults of the file."""
-        name, path, _, channel = self.items[index]
-        audio = read_audio(path, channel)
+        name, path, _, channel, part = self.items[index]
+        audio = read_audio(path, channel, part)
         waveform = audio.waveform
         value = waveform_hash(waveform)
         if self.degrade is not None:

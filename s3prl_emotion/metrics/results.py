@@ -17,6 +17,8 @@ from s3prl_emotion.corpora import Utterance
 from s3prl_emotion.files.versions import versions
 from s3prl_emotion.files.writing import write_json, write_text
 
+PARTS = ("Utterance", "FileName", "Start", "End")  # columns that name an utterance; FileName alone where none is a part
+
 
 def config_hash(config: dict[str, Any]) -> str:
     """Return the SHA-256 of a recipe, which does not depend on the order of its keys."""
@@ -56,7 +58,8 @@ def write_host_lists(
 ) -> None:
     """Write the host's ``{stem}_predict.txt`` and ``{stem}_truth.txt``: a line for each utterance."""
     for kind, values in (("predict", predicted), ("truth", truth)):
-        lines = [f"{Path(item.name).stem} {value}\n" for item, value in zip(utterances, values, strict=True)]
+        names = [Path(item.name).stem if item.part is None else item.name for item in utterances]
+        lines = [f"{name} {value}\n" for name, value in zip(names, values, strict=True)]
         write_text(folder / f"{stem}_{kind}.txt", "".join(lines))
 
 
@@ -69,14 +72,18 @@ def write_predictions(
         folder: experiment directory
         stem: ``{split}_{fold}``
         utterances: in the order of the rows, ``[N]``
-        columns: words or numbers by name, ``[N]`` each, written after FileName, SpkrID and Gender
+        columns: words or numbers by name, ``[N]`` each, written after FileName, SpkrID and Gender; where some
+            utterances are parts of files, Utterance (their names), FileName, Start and End come first
     """
     table = io.StringIO()
     writer = csv.writer(table, lineterminator="\n")
-    writer.writerow(["FileName", "SpkrID", "Gender", *columns])
+    has_parts = any(item.part is not None for item in utterances)
+    writer.writerow([*(PARTS if has_parts else PARTS[1:2]), "SpkrID", "Gender", *columns])
     for item, *values in zip(utterances, *columns.values(), strict=True):
         cells = [value if isinstance(value, str) else f"{value:.7g}" for value in values]
-        writer.writerow([item.name, item.speaker or "", item.gender or "", *cells])
+        times = ["", ""] if item.part is None else str(item.part).split("-")
+        named = [item.name, item.file, *times] if has_parts else [item.name]
+        writer.writerow([*named, item.speaker or "", item.gender or "", *cells])
     path = folder / f"{stem}_predictions.csv"
     write_text(path, table.getvalue())
     return path

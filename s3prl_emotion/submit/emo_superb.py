@@ -163,8 +163,9 @@ def _test_rows(path: Path, fold: str, example: Prediction) -> tuple[Any, list[st
     """Return the test rows of the table, and its class columns in their order."""
     from s3prl_emotion.corpora.class_names import SHARE_NAMES
     from s3prl_emotion.corpora.label_table import TEXT_COLUMNS, read_rows
+    from s3prl_emotion.corpora.segment_columns import name_segments
 
-    table = read_rows(path, dict.fromkeys(TEXT_COLUMNS, str))
+    table = name_segments(read_rows(path, dict.fromkeys(TEXT_COLUMNS, str)), path)
     for column in ("FileName", "Split_Set" if "Fold" not in table else "Fold"):
         if column not in table:
             raise LabelError(f"{path}: no column {column}; is it one of EMO-SUPERB's label tables?")

@@ -7,8 +7,9 @@ import io
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
+from s3prl_emotion.audio.segments import list_name
 from s3prl_emotion.errors import LabelError, UsageError, nearest
 from s3prl_emotion.submit.sources import FoldRun
 
@@ -32,8 +33,8 @@ class Prediction:
 
 
 def stem(name: str) -> str:
-    """Return the stem of a file name in a table or list."""
-    return PurePosixPath(name).stem
+    """Return the stem of a file name in a table or list; a segment keeps its whole name."""
+    return list_name(name)
 
 
 def read_predictions(run: FoldRun) -> list[Prediction]:
@@ -115,9 +116,10 @@ def _read(path: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
 
 
 def _prediction(path: Path, number: int, row: dict[str, str], classes: Sequence[str]) -> Prediction:
-    if not stem(row["FileName"]):
+    utterance = row.get("Utterance", row["FileName"])  # of segments, FileName is that of their file
+    if not stem(utterance):
         raise UsageError(f"{path} line {number}: FileName is empty")
-    where = f"{path} line {number}: {stem(row['FileName'])}"
+    where = f"{path} line {number}: {stem(utterance)}"
     try:
         probability = {name: float(row[f"p_{name}"]) for name in classes}
     except ValueError as error:
@@ -127,7 +129,7 @@ def _prediction(path: Path, number: int, row: dict[str, str], classes: Sequence[
         raise UsageError(f"{where}: probabilities must lie in 0..1, got {values}")
     if values and abs(sum(values) - 1) > TOLERANCE * len(values):
         raise UsageError(f"{where}: the probabilities sum to {sum(values):.6g}, not to 1")
-    return Prediction(row["FileName"], row["truth"], row["prediction"], probability)
+    return Prediction(utterance, row["truth"], row["prediction"], probability)
 
 
 def _check_metrics(run: FoldRun, predictions: Sequence[Prediction]) -> None:

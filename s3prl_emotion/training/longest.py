@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -33,13 +33,18 @@ def check_longest(runner: Any, splits: Iterable[str]) -> None:
         with torch.set_grad_enabled(trains and runner.upstream.trainable):
             for utterance, samples in _longest(expert.corpus.split(split)):
                 cut = samples if limit is None else min(samples, max(1, round(limit * SAMPLE_RATE)))
-                runner.memory.check(cut, str(utterance.path))
+                runner.memory.check(cut, utterance.place)
 
 
-def _longest(utterances: Iterable[Utterance]) -> Iterator[tuple[Utterance, int]]:
-    """Yield the largest files, and how many samples they have at 16 kHz by their headers."""
+def _longest(utterances: Sequence[Utterance]) -> Iterator[tuple[Utterance, int]]:
+    """Yield the largest files, with their number of samples at 16 kHz by their headers, and the longest segment."""
     sized = []
+    parts = {item.part.seconds: item for item in utterances if item.part is not None}
+    if parts:
+        yield parts[max(parts)], round(max(parts) * SAMPLE_RATE)
     for utterance in utterances:
+        if utterance.part is not None:
+            continue
         try:
             sized.append((utterance.path.stat().st_size, utterance.name, utterance))
         except OSError:  # which reading it reports

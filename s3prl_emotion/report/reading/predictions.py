@@ -15,7 +15,8 @@ from s3prl_emotion.corpora.corpus import DIMENSIONS
 from s3prl_emotion.errors import LabelError
 from s3prl_emotion.limits import shown
 
-WORDS = ("FileName", "SpkrID", "Gender", "truth", "prediction")
+UTTERANCE = "Utterance"  # column with the names of segments, where FileName is that of their file
+WORDS = (UTTERANCE, "FileName", "SpkrID", "Gender", "truth", "prediction")
 UNKNOWN = frozenset(["", "nan"])  # cells of utterances without a label
 DIVERGED = frozenset(["inf", "-inf"])  # estimates of a training that diverged
 COLUMNS = frozenset([*WORDS, *DIMENSIONS, *(f"{name}_pred" for name in DIMENSIONS)])  # not the class probabilities
@@ -23,10 +24,10 @@ COLUMNS = frozenset([*WORDS, *DIMENSIONS, *(f"{name}_pred" for name in DIMENSION
 
 @dataclass(frozen=True)
 class Predictions:
-    """One run's predictions on a split of N utterances, sorted by file name.
+    """One run's predictions on a split of N utterances, sorted by name.
 
     Attributes:
-        names: file names, ``[N]``
+        names: names of the utterances, ``[N]``
         speakers: speakers, empty strings where they are not known, ``[N]``
         truth: true classes, ``[N]``, or ``None``
         prediction: predicted classes, ``[N]``, or ``None``
@@ -67,7 +68,8 @@ def read_predictions(path: Path) -> Predictions:
         table = pd.read_csv(
             path, dtype=dict.fromkeys(WORDS, str), keep_default_na=False, encoding="utf-8", usecols=COLUMNS.__contains__
         )
-        table = table.sort_values("FileName", kind="stable")
+        name = UTTERANCE if UTTERANCE in table else "FileName"
+        table = table.sort_values(name, kind="stable")
         dimensions = tuple(name for name in DIMENSIONS if name in table and f"{name}_pred" in table)
         values = [
             _numbers(table, dimensions, UNKNOWN),
@@ -81,7 +83,7 @@ def read_predictions(path: Path) -> Predictions:
         raise LabelError(f"{path}: holds no predictions")
     speakers = words.get("SpkrID", np.full(known.sum(), ""))
     truth, prediction = words.get("truth"), words.get("prediction")
-    return Predictions(words["FileName"], speakers, truth, prediction, dimensions, values[0][known], values[1][known])
+    return Predictions(words[name], speakers, truth, prediction, dimensions, values[0][known], values[1][known])
 
 
 def _check_rows(path: Path) -> None:
