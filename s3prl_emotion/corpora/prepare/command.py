@@ -54,7 +54,7 @@ def run(args: Namespace) -> int:
     """
     if args.list:
         for item in all_preparers():
-            sys.stdout.write(f"{item.name:<12} {item.title}: {item.about}. Licence: {item.licence}.\n")
+            sys.stdout.write(f"{item.name:<15} {item.title}: {item.about}. Licence: {item.licence}.\n")
         return 0
     if args.corpus is None or args.root is None or args.out is None:
         raise UsageError("name CORPUS, ROOT and OUT; s3prl-emotion prepare --list shows the corpora")
