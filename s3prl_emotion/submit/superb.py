@@ -83,21 +83,24 @@ def superb_submission(
     fold_of = {name: fold for fold, listed in lists.items() for name in listed}
     scores = tuple(_score(run, lists[fold], fold_of) for fold, run in by_fold.items())
     counts = {score.fold: score.utterances for score in scores}
-    notes = []
-    if counts != UTTERANCES:
-        total, own = sum(counts.values()), sum(UTTERANCES.values())
-        notes.append(f"the lists are not SUPERB's own, which test {own} utterances: these test {total}")
-    return SuperbSubmission(scores, _track(by_fold, meta_data), tuple(notes))
+    return SuperbSubmission(scores, _track(by_fold, meta_data), lists_note(counts))
 
 
-def check_lists(folder: Path) -> None:
-    """Check that a folder holds the test lists of SUPERB's five folds, before anything is trained on them.
+def check_lists(folder: Path) -> dict[str, int]:
+    """Check that a folder holds the test lists of SUPERB's five folds; return the number of utterances of each.
 
     Raises:
         LabelError: a list is missing or malformed, has other classes, or lists an id twice
     """
-    for fold in FOLDS:
-        _test_list(folder, fold)
+    return {fold: len(_test_list(folder, fold)) for fold in FOLDS}
+
+
+def lists_note(counts: dict[str, int]) -> tuple[str, ...]:
+    """Return a note if lists that test so many utterances of each fold are not SUPERB's own, else none."""
+    if counts == UTTERANCES:
+        return ()
+    total, own = sum(counts.values()), sum(UTTERANCES.values())
+    return (f"the lists are not SUPERB's own, which test {own} utterances: these test {total}",)
 
 
 def _five_folds(runs: Sequence[FoldRun], unfinished: dict[str, str]) -> dict[str, FoldRun]:

@@ -21,7 +21,7 @@ from s3prl_emotion.extract.filling import all_utterances
 from s3prl_emotion.files.folders import recipes_folder
 from s3prl_emotion.files.words import LARGEST_SEED
 from s3prl_emotion.recipe import ALWAYS, DataSection, read_recipe
-from s3prl_emotion.submit.superb import FOLDS, check_lists
+from s3prl_emotion.submit.superb import FOLDS, check_lists, lists_note
 from s3prl_emotion.superb.leaderboard import METRIC, published, published_upstream
 
 HEAD, SYSTEM = "emotion_corr_attn", "mean pooling"
@@ -48,8 +48,8 @@ def superb_matrix(args: Namespace) -> Matrix:
         raise UsageError(f"--steps {args.steps}: must be 1 or more")
     if not 0 <= args.seed <= LARGEST_SEED:
         raise UsageError(f"--seed {args.seed}: must be from 0 to {LARGEST_SEED}")
-    check_folders(args.meta_data, args.root)
-    values = matrix_values(args, rates)
+    counts = check_folders(args.meta_data, args.root)
+    values = matrix_values(args, rates, lists_note(counts))
     text = f"# Written by s3prl-emotion superb.\n{yaml.safe_dump(values, sort_keys=False, allow_unicode=True)}"
     return matrix_of(args.out / MATRIX_COPY, values, text)
 
@@ -69,8 +69,8 @@ def checked_rates(rates: Sequence[float]) -> list[float]:
     return sorted(rates)
 
 
-def check_folders(meta_data: Path, root: Path) -> None:
-    """Check SUPERB's lists and the audio folder.
+def check_folders(meta_data: Path, root: Path) -> dict[str, int]:
+    """Check SUPERB's lists and the audio folder; return the number of test utterances of each fold.
 
     Raises:
         UsageError: there is no such folder
@@ -88,24 +88,26 @@ def check_folders(meta_data: Path, root: Path) -> None:
             f"--meta_data {meta_data}: holds no {name}; SUPERB's lists are Session1 to Session5, each with "
             "train_meta_data.json and test_meta_data.json"
         )
-    check_lists(meta_data)
+    counts = check_lists(meta_data)
     for item in utterances_of(meta_data, root):
         if not item.path.is_file():
             raise AudioError(f"--root {root}: holds no {item.name}, which the lists of {meta_data} name")
+    return counts
 
 
-def matrix_values(args: Namespace, rates: Sequence[float]) -> dict[str, Any]:
+def matrix_values(args: Namespace, rates: Sequence[float], notes: Sequence[str]) -> dict[str, Any]:
     """Return what the matrix file holds.
 
     Args:
         args: the command's arguments
         rates: learning rates of the search
+        notes: on the lists, for the report
     """
     name = display_name(args.upstream, args.upstream_ckpt)
     return {
         "kind": KIND,
         "title": f"SUPERB emotion recognition: {name}",
-        "notes": NOTES,
+        "notes": " ".join([NOTES, *(f"{note[0].upper()}{note[1:]}." for note in notes)]),
         "head": HEAD,
         "recipe": str(recipes_folder() / RECIPE),
         "upstreams": {name: _upstream(args)},

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from conftest import SOURCE, TinyCorpus, write_superb_corpus
 from pretended import entries, folder_of, pretend
 from test_store_reliability import Nursery
@@ -115,6 +116,8 @@ def test_from_the_lists_to_the_submission(suite: Command, lists: TinyCorpus, fak
     assert "SUPERB track: less constrained: the upstream is frozen, but the training is not SUPERB's;" in out
     assert "total_steps 6 (SUPERB: 30000)" in out
     assert "note: the lists are not SUPERB's own" in out
+    notes = yaml.safe_load(Path("B/matrix.yaml").read_text())["notes"]
+    assert notes.endswith(" The lists are not SUPERB's own, which test 5531 utterances: these test 40.")
     scores = json.loads(Path("B/superb.json").read_text())
     assert scores["mean"] == 0.75
     assert scores["search"] == {"0.01": pytest.approx(5 / 7), "0.1": pytest.approx(1 / 7)}
