@@ -304,7 +304,9 @@ def refused(cli: Cli, head: str, recipe: Tree) -> str:
 def test_recipe_keys(head: str, cli: Cli, validated: Validated, hold: Hold):
     recipe = recipe_of(head)
     assert NOWHERE in refused(cli, head, recipe)
-    section = recipe["downstream_expert"]
+    section, recipe["upstream"] = recipe["downstream_expert"], {"trainable": "all", "warm_up": 7}
+    assert "upstream.trainable: all needs -f" in refused(cli, head, recipe)
+    hold("upstream", section_of(validated, recipe["upstream"]))
     hold("runner", section_of(validated, recipe["runner"]))
     hold("downstream_expert", section_of(validated, section))
     hold("datarc", section_of(validated, section["datarc"]))

@@ -112,7 +112,7 @@ _BIN = {"from": SHARE, "to": SHARE, "utterances": count, "confidence": optional(
 _CONFIG = record(
     {},
     {
-        **dict.fromkeys(("runner", "optimizer", "scheduler", "specaug"), optional(mapping())),
+        **dict.fromkeys(("runner", "optimizer", "scheduler", "specaug", "upstream"), optional(mapping())),
         "downstream_expert": optional(record({}, dict.fromkeys(("datarc", "modelrc"), optional(mapping())))),
     },
 )
@@ -123,8 +123,8 @@ METRICS = record(
         **_N_BEST,
         **dict.fromkeys(("split", "fold"), text),
         **dict.fromkeys(("checkpoint", "head", "config_hash", "stored_features", "statistics"), optional(text)),
-        **dict.fromkeys(("step", "num_parameters", "upstream_parameters", "upstream_parameters_computed"),
-                        optional(count)),
+        **dict.fromkeys(("step", "num_parameters", "upstream_parameters", "upstream_parameters_computed",
+                         "parameters", "parameters_trained"), optional(count)),
         "seed": optional(integer),
         "model_size_mb": optional(number(0)),
         **dict.fromkeys(("classes", "evaluated_classes"), optional(listing(text))),

@@ -18,6 +18,7 @@ from s3prl_emotion.errors import CheckpointError, UsageError
 from s3prl_emotion.experts.heads import is_emotion_head
 from s3prl_emotion.files.packed import ARGUMENTS, FORMAT, KIND, SEEN_KEY, WEIGHTS, seen_parts
 from s3prl_emotion.files.versions import versions
+from s3prl_emotion.upstreams.finetuning.check import trained_part
 from s3prl_emotion.upstreams.kept_identity import KEY, hub_commits
 from s3prl_emotion.upstreams.pretrained import HUB_ID
 from s3prl_emotion.upstreams.restored import has_plain_options, is_commit
@@ -86,6 +87,7 @@ def describe(
             "revision": commit,
             "base_model": _model_of(base_model) or next((model for model in identity["hub"]), None),
             "is_trained": bool(args.upstream_trainable),
+            "trained_part": trained_part(state),
             "identity": identity,
         },
         "data": _data(recipe, args, dataset, state),

@@ -33,6 +33,7 @@ from s3prl_emotion.recipe import check_recipe
 from s3prl_emotion.rng import own_seed
 from s3prl_emotion.training.preflight import is_superb
 from s3prl_emotion.training.runner import SuiteRunner
+from s3prl_emotion.upstreams.finetuning.check import check_finetuning
 from s3prl_emotion.upstreams.kept_identity import UNKNOWN, hub_commits
 from s3prl_emotion.upstreams.restored import FLAGS, check_restored
 from s3prl_emotion.upstreams.source import failing_on
@@ -162,6 +163,10 @@ def _check(path: Path, args: Namespace, config: dict[str, Any]) -> None:
         trained_with = getattr(args, "upstream_path", None)
         where = f", {trained_with} in training" if trained_with else ""
         raise CheckpointError(f"{path}: {error}; name the folder of its adapter with --upstream_path{where}") from error
+    except EmotionError as error:
+        raise CheckpointError(f"{path}: {one_line(error)}") from error
+    try:
+        check_finetuning(args, config)
     except EmotionError as error:
         raise CheckpointError(f"{path}: {one_line(error)}") from error
     modelrc = config["downstream_expert"].get("modelrc")

@@ -21,11 +21,20 @@ from s3prl_emotion.experts.heads import is_emotion_head
 from s3prl_emotion.files.folders import heads as suite_heads
 from s3prl_emotion.files.folders import recipes_folder
 from s3prl_emotion.host.heads import add_suite_heads
-from s3prl_emotion.recipe import DataSection, RunnerSection, read_recipe
+from s3prl_emotion.recipe import LORA, TOP_LAYERS, DataSection, RunnerSection, read_recipe
 
 CONSTRAINED, LESS_CONSTRAINED, UNCONSTRAINED, UNKNOWN = "constrained", "less constrained", "unconstrained", "unknown"
 STOCK_TASK = "emotion"  # s3prl's own, which is no head of this suite
-RUNNER = ("total_steps", "epochs", "gradient_clipping", "eval_step", "train_dataloader", "fp16", "early_stopping")
+RUNNER = (
+    "total_steps",
+    "epochs",
+    "gradient_clipping",
+    "eval_step",
+    "train_dataloader",
+    "fp16",
+    "bf16",
+    "early_stopping",
+)
 DATA = ("valid_ratio", "max_duration", "cut_eval", "class_weights", "balanced_sampling")
 UPSTREAM = {  # SUPERB: the weighted sum of all hidden states
     "upstream_feature_selection": "hidden_states",
@@ -59,7 +68,7 @@ def superb_track(head: str | None, config: Mapping[str, Any], upstream: Mapping[
     if head is None or (_expert(head) is not None and not fits_superb_task(head)):
         return Track()
     if options.get("upstream_trainable"):
-        return Track(UNCONSTRAINED, "the upstream was trained too")
+        return Track(UNCONSTRAINED, f"the upstream was trained too{_trained_part(config)}")
     if head == STOCK_TASK:
         return Track(UNKNOWN, "s3prl's own emotion task leaves no record of its recipe")
     if not _superb_recipe(head).is_file():
@@ -137,6 +146,13 @@ def _settings(head: str, config: Mapping[str, Any]) -> dict[str, Any]:
     settings["best_metric"] = section.get("best_metric") or "WA"
     settings |= {key: section[key] for key in ("layer",) if section.get(key) is not None}
     return settings
+
+
+def _trained_part(config: Mapping[str, Any]) -> str:
+    """Return in words which part of the upstream a recipe trains, where it says so."""
+    section = config.get("upstream")
+    trainable = section.get("trainable") if isinstance(section, dict) else None
+    return {LORA: " (LoRA adapters)", TOP_LAYERS: " (its last layers)"}.get(str(trainable), "")
 
 
 def _shown(value: Any) -> str:

@@ -35,7 +35,7 @@ def evaluate_split(runner: Any, split: str, writer: Any, step: int, **options: A
     Raises:
         AbandonedError: a signal asks this process, or another of the training, to end
     """
-    was_training = [entry.model.training for entry in runner.all_entries]
+    was_training = any(entry.model.training for entry in runner.all_entries)
     for entry in runner.all_entries:
         entry.model.eval()
     expert = runner.downstream.model
@@ -80,8 +80,8 @@ def evaluate_split(runner: Any, split: str, writer: Any, step: int, **options: A
             total_batch_num=len(loader),
             **(options if runner.is_suite else {}),
         )
-    for entry, training in zip(runner.all_entries, was_training, strict=True):
-        entry.model.train(training)
+    if was_training:
+        runner.set_modes()
     return names if isinstance(names, list) else []
 
 

@@ -19,6 +19,7 @@ from typing import Any
 
 import torch
 from s3prl.utility.helper import get_model_state, is_leader_process
+from torch import Tensor
 from torch.distributed import get_world_size, is_initialized
 from torch.utils.data import DataLoader, DistributedSampler
 
@@ -47,13 +48,14 @@ STORE_FLAGS = (
     *TRUST_FLAGS,
     "allow_seen",
 )  # not restored by -e
+MOST_OVERFLOWS = 20  # steps in a row, in which the scaler's first factor, 65536, falls below 1
 
 
 class Training:
     """A training run; ``runner`` is the :class:`~s3prl_emotion.training.runner.SuiteRunner`."""
 
     def __init__(self, runner: Any) -> None:
-        self.runner = runner
+        self.runner, self.finetuning = runner, runner.finetuning
         self.args, self.options = runner.args, runner.config["runner"]
         self.expdir = Path(self.args.expdir)
         self.accumulate = int(self.options.get("gradient_accumulate_steps") or 1)
@@ -71,6 +73,9 @@ class Training:
         self.amp = bool(self.options.get("fp16", False)) and runner.device.type == "cuda"
         if self.options.get("fp16") and not self.amp:
             logger.warning("runner.fp16: half precision needs CUDA; on %s training runs in float32", runner.device.type)
+        self.half = torch.bfloat16 if self.options.get("bf16") else torch.float16
+        self.is_mixed = self.amp or self.half is torch.bfloat16
+        self.overflows, self.is_finite = 0, torch.tensor(True)  # steps in a row; whether this step's losses are
         self.scaler = torch.amp.GradScaler(runner.device.type, enabled=self.amp)
         state = runner.init_ckpt
         self.step, self.epoch, self.batch = state.get("Step", 0), state.get("Epoch", 0), state.get("Batch", 0)
@@ -184,12 +189,14 @@ class Training:
         split = self.options.get("train_dataloader", "train")
         batch_ids, (waveforms, others, options) = [batch_id for batch_id, *_ in group], joined(group)
         try:
-            with torch.autocast(self.runner.device.type, dtype=torch.float16) if self.amp else nullcontext():
+            with torch.autocast(self.runner.device.type, self.half) if self.is_mixed else nullcontext():
                 features = self.runner.features(waveforms, others)
                 if self.specaug is not None:
                     features, _ = self.specaug(features)
                 loss = self.runner.downstream.model(split, features, *others, records=self.records, **options)
             self.batch_ids += batch_ids
+            if self.amp:
+                self.is_finite = self.is_finite.to(loss.device) & loss.detach().isfinite()
             self.scaler.scale(loss / self.accumulate).backward()
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
@@ -209,8 +216,12 @@ class Training:
         """Clip the gradients, take a step, and update the learning rate."""
         scale = 1.0 if self.runner.is_suite else 1 / world()  # s3prl averages over processes
         self.ends = sum_gradients(self.parameters, scale, asks=ending.is_asked())
+        if self.finetuning is not None:
+            self.finetuning.check_reached()
         self.scaler.unscale_(self.optimizer)
         norm = torch.nn.utils.clip_grad_norm_(self.parameters, self.options["gradient_clipping"])
+        if self.amp:
+            self._check_overflow(norm)
         if self.amp or torch.isfinite(norm):
             self._step()
             self.scaler.update()
@@ -218,16 +229,38 @@ class Training:
             logger.warning("gradient norm is %s at step %d: skip this step, as s3prl does", norm.item(), self.step + 1)
         else:
             raise TrainingError(
-                f"gradient norm is {norm.item()} at step {self.step + 1}; lower optimizer.lr or check the data of "
-                f"epoch {self.epoch}, batch {self.batch}; the last checkpoint in {self.expdir} is intact"
+                f"gradient norm is {norm.item()} at step {self.step + 1}{self._in_half()}; lower optimizer.lr or check "
+                f"the data of epoch {self.epoch}, batch {self.batch}; the last checkpoint in {self.expdir} is intact"
             )
         self.optimizer.zero_grad()
         if self.scheduler is not None:
             self.scheduler.step()
 
+    def _check_overflow(self, norm: Tensor) -> None:
+        """Refuse to skip step after step: float16 overflows now and then, upon which the scaler lowers its factor.
+
+        Raises:
+            TrainingError: the loss itself is not finite, or no gradient was for many steps
+        """
+        self.overflows = 0 if torch.isfinite(norm) else self.overflows + 1
+        lost, self.is_finite = not self.is_finite, torch.tensor(True)
+        if self.runner.is_suite and (self.overflows > MOST_OVERFLOWS or (self.overflows and lost)):
+            what = "the loss" if lost else f"the gradient of {self.overflows} steps in a row"
+            raise TrainingError(
+                f"{what} is not finite at step {self.step + 1}{self._in_half()}; use runner.bf16 in place of fp16, or "
+                f"lower the learning rates; the last checkpoint in {self.expdir} is intact"
+            )
+
+    def _in_half(self) -> str:
+        """Say in a message that the training is in mixed precision."""
+        name = "fp16" if self.amp else "bf16" if self.half is torch.bfloat16 else None
+        return f" in mixed precision (runner.{name})" if name else ""
+
     def _step(self) -> None:
+        warming_up = self.finetuning.warming_up(self.optimizer, self.step) if self.finetuning else nullcontext()
         try:
-            self.scaler.step(self.optimizer)  # skips the step itself if half precision overflowed
+            with warming_up:
+                self.scaler.step(self.optimizer)  # skips the step itself if half precision overflowed
         except RuntimeError as error:
             if "overflow" not in str(error):
                 raise
@@ -330,7 +363,7 @@ class Training:
             state[STATISTICS] = MEANS if self.runner.reads_means else FRAMES
         for entry in self.runner.all_entries:
             if entry.trainable:
-                state[entry.name] = get_model_state(entry.model)
+                state[entry.name] = get_model_state(self.runner.trained(entry))
         if self.scheduler is not None:
             state["Scheduler"] = self.scheduler.state_dict()
         if self.left is not None:
@@ -350,13 +383,8 @@ class Training:
         return state
 
     def _set_modes(self) -> list[Any]:
-        trainable = []
-        for entry in self.runner.all_entries:
-            if entry.trainable:
-                entry.model.train().to(self.args.device)
-                trainable.append(entry.model)
-            else:
-                entry.model.eval()
+        trainable = [entry.model.to(self.args.device) for entry in self.runner.all_entries if entry.trainable]
+        self.runner.set_modes()
         return trainable
 
     def _specaug(self) -> Any:

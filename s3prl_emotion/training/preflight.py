@@ -35,6 +35,7 @@ from s3prl_emotion.training.own_arguments import NEVER_RESTORED, RESTORED_UNLESS
 from s3prl_emotion.training.resume import resumed_checkpoint
 from s3prl_emotion.training.run_name import made_folder
 from s3prl_emotion.training.statistics import check_statistics
+from s3prl_emotion.upstreams.finetuning.check import check_finetuning
 from s3prl_emotion.upstreams.kept_identity import hub_commits
 from s3prl_emotion.upstreams.layer_choice import chosen_layer
 from s3prl_emotion.upstreams.restored import check_restored
@@ -102,6 +103,7 @@ def check_arguments(args: Namespace, given: Sequence[str], held: ExitStack) -> N
         args.upstream_layer_selection = effective.upstream_layer_selection = chosen_layer(effective, config)
     check_builders(config)
     check_recipe_values(config)
+    check_finetuning(effective, config)
     check_statistics(args, effective, config)
     _check_store(args, effective, config)
     takes_batches = is_emotion_head(effective.downstream) and is_superb(config) and args.statistics != ALWAYS

@@ -25,8 +25,9 @@ from s3prl_emotion.experts.heads import is_emotion_head
 from s3prl_emotion.files.checkpoint import load_checkpoint
 from s3prl_emotion.files.fit import load_weights
 from s3prl_emotion.loading.means import MeanRows
+from s3prl_emotion.metrics.results import config_hash
 from s3prl_emotion.processes.collection import collection
-from s3prl_emotion.recipe import EVALUATED_SPLITS
+from s3prl_emotion.recipe import EVALUATED_SPLITS, FinetuningSection
 from s3prl_emotion.rng import own_seed, seed_everything
 from s3prl_emotion.store.means import FRAMES, MEANS
 from s3prl_emotion.training.best import first_is_best
@@ -40,6 +41,8 @@ from s3prl_emotion.training.seen import SeenData
 from s3prl_emotion.training.statistics import reads_means
 from s3prl_emotion.training.summary import print_summary
 from s3prl_emotion.upstreams.featurizer import Featurizer
+from s3prl_emotion.upstreams.finetuning.check import check_finetuning, check_part, trains_part
+from s3prl_emotion.upstreams.finetuning.part import Finetuning, count_trained
 from s3prl_emotion.upstreams.kept_identity import checked_identity
 from s3prl_emotion.upstreams.layer_choice import cut_upstream
 from s3prl_emotion.upstreams.memory import MemoryGuard
@@ -61,6 +64,8 @@ class SuiteRunner(Runner):
     """
 
     reads_means = False
+    section: FinetuningSection | None = None  # the recipe's ``upstream:``, which says what ``-f`` trains
+    finetuning: Finetuning | None = None
 
     def __init__(self, args: Any, config: dict[str, Any]) -> None:
         self.is_suite = is_emotion_head(args.downstream)
@@ -87,20 +92,37 @@ class SuiteRunner(Runner):
         return ModelEntry(model, name, trainable, interfaces)
 
     def _load_weight(self, model: Any, name: str) -> None:
+        if name == "Optimizer" and self.finetuning is not None:
+            self.finetuning.split(model)
+        if name == "Upstream" and trains_part(self.section):  # _get_upstream loads the part, once there are adapters
+            return
         if self.init_ckpt and (name in self.init_ckpt or name in ALWAYS_SAVED):
             load_weights(model, self.init_ckpt.get(name), self.args.init_ckpt, name)
 
     def _get_upstream(self) -> ModelEntry:
+        args, layer = self.args, self.args.upstream_layer_selection
+        self.section = check_finetuning(args, self.config)
+        check_part(self.init_ckpt, self.section, args.init_ckpt)
         host.replace_bars()  # of downloads
         with in_touch("the upstream", PATIENCE):  # the other processes wait until the first has downloaded it
             entry = super()._get_upstream()
-        args, layer = self.args, self.args.upstream_layer_selection
-        if entry.trainable or self.host_order:
+        keeps_weights = trains_part(self.section) or not entry.trainable
+        if not keeps_weights or self.host_order:
             layer = None
         options = (args.upstream_ckpt, args.upstream_model_config, args.upstream_feature_selection, layer)
         self.cut = cut_upstream(entry.model, args.upstream, *options)
-        self.identity, self.upstream_note = checked_identity(self.init_ckpt, entry.model, args)
+        self.identity, self.upstream_note = checked_identity(self.init_ckpt, entry.model, args, keeps_weights)
+        if self.section is not None:
+            self.finetuning = Finetuning(entry.model, self.section, args.upstream, args.seed)
+        if trains_part(self.section) and "Upstream" in self.init_ckpt:
+            load_weights(self.trained(entry), self.init_ckpt["Upstream"], args.init_ckpt, "Upstream")
         return entry
+
+    def trained(self, entry: ModelEntry) -> Any:
+        """Return what a checkpoint holds of a model: of a partly trained upstream, that part."""
+        if entry.name == "Upstream" and self.finetuning is not None and self.finetuning.part is not None:
+            return self.finetuning.part
+        return entry.model
 
     def _get_featurizer(self) -> ModelEntry:
         model = Featurizer(
@@ -119,7 +141,7 @@ class SuiteRunner(Runner):
         if not self.is_suite:
             host.guard_task(self.args.downstream)
             host.replace_bars()
-        entry = super()._get_downstream()
+        entry = self._built_downstream()
         if rank():  # the head is the same in every process, its dropout masks differ
             seed_everything(self.args.seed + SEEDS_APART * rank())
         if self.is_suite:
@@ -133,6 +155,22 @@ class SuiteRunner(Runner):
             if self.upstream_note is not None:
                 entry.model.provenance["upstream_check"] = self.upstream_note
             entry.model.provenance |= {**sizes, "store_key": None if store is None else store.identity.id}
+            if self.upstream.trainable:
+                models = {item.name: item.model for item in (self.upstream, self.featurizer, entry)}
+                entry.model.provenance |= count_trained(models)
+        return entry
+
+    def _built_downstream(self) -> ModelEntry:
+        """Build the head as the host does, which passes ``-u`` on by the name of the recipe's section ``upstream``."""
+        whole = self.config
+        self.config = {name: section for name, section in whole.items() if name != "upstream"}
+        try:
+            entry = super()._get_downstream()
+        finally:
+            self.config = whole
+        if self.is_suite and self.finetuning is not None:
+            recipe = entry.model.provenance["config"] | {"upstream": whole["upstream"]}
+            entry.model.provenance |= {"config": recipe, "config_hash": config_hash(recipe)}
         return entry
 
     def _get_optimizer(self, model_params: Any) -> Any:
@@ -149,6 +187,13 @@ class SuiteRunner(Runner):
             if isinstance(error, CheckpointError):
                 raise
             raise ConfigError(f"{section}: s3prl cannot build it from {self.config[section]} ({error})") from error
+
+    def set_modes(self) -> None:
+        """Set the mode of every model for training."""
+        for entry in self.all_entries:
+            entry.model.train(entry.trainable)
+        if self.finetuning is not None:
+            self.finetuning.train()
 
     # --- features --------------------------------------------------------------------------------------------------
 
@@ -308,7 +353,7 @@ class SuiteRunner(Runner):
             step = best["Step"]
             for entry in self.all_entries:
                 if entry.trainable:
-                    entry.model.load_state_dict(best[entry.name])
+                    self.trained(entry).load_state_dict(best[entry.name])
         share_weights(entry.model for entry in self.all_entries if entry.trainable)
         with tempfile.TemporaryDirectory() as folder:
             writer = SummaryWriter(folder)

@@ -55,20 +55,21 @@ class Comparison:
     warned: list[str] = field(default_factory=list)
 
 
-def identity_of(model: nn.Module, args: Namespace) -> str:
+def identity_of(model: nn.Module, args: Namespace, keeps_weights: bool) -> str:
     """Return what the features of this run depend on, as JSON.
 
     Args:
         model: the upstream, after unused layers were cut off
-        args: of the experiment; with ``-f`` its checkpoints hold the upstream's weights
+        args: of the experiment
+        keeps_weights: whether the upstream's own weights stay as they are, so that checkpoints do not hold them all
     """
     origin = _origin_of(type(model))
     values = {
         "upstream": args.upstream,
         "origin": origin,
-        "weights": None if args.upstream_trainable else tensors_hash(model.parameters()),
-        "buffers": None if args.upstream_trainable else tensors_hash(_kept_buffers(model)),
-        "checkpoint": None if origin == SUITE or args.upstream_trainable else _content(args.upstream_ckpt),
+        "weights": tensors_hash(model.parameters()) if keeps_weights else None,
+        "buffers": tensors_hash(_kept_buffers(model)) if keeps_weights else None,
+        "checkpoint": _content(args.upstream_ckpt) if keeps_weights and origin != SUITE else None,
         "config": None if origin == SUITE else _content(args.upstream_model_config),
         "options": _options(model, args.upstream),
         "selection": args.upstream_feature_selection,
@@ -103,13 +104,16 @@ def hub_commits(state: dict[str, Any], path: str | Path) -> dict[str, str]:
     return _read(state[KEY], path)["hub"] if KEY in state else {}
 
 
-def checked_identity(state: dict[str, Any], model: nn.Module, args: Namespace) -> tuple[str, str | None]:
+def checked_identity(
+    state: dict[str, Any], model: nn.Module, args: Namespace, keeps_weights: bool = True
+) -> tuple[str, str | None]:
     """Return the identity of this run's upstream, once it is the one that the run's checkpoint was trained with.
 
     Args:
         state: the checkpoint; empty where the run has none
         model: the upstream, after unused layers were cut off
         args: of this run, with ``init_ckpt`` and ``allow_other_upstream``
+        keeps_weights: see :func:`identity_of`
 
     Returns:
         the identity, to be kept in new checkpoints, and what outputs have to say about the upstream (``None``: nothing)
@@ -117,7 +121,7 @@ def checked_identity(state: dict[str, Any], model: nn.Module, args: Namespace) -
     Raises:
         CheckpointError: another upstream, and ``--allow_other_upstream`` is not given
     """
-    here, path = identity_of(model, args), args.init_ckpt
+    here, path = identity_of(model, args, keeps_weights), args.init_ckpt
     if not state:
         return here, None
     if KEY not in state:

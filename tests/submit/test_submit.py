@@ -511,6 +511,13 @@ def test_system_and_seed_of_a_benchmark(lists: Path, tmp_path: Path, monkeypatch
         (HEAD, {"optimizer": {"name": "TorchOptim", "lr": 1}}, {}, "less constrained", "no optimizer.torch_optim_name"),
         (HEAD, {}, {"upstream_layer_selection": 9}, "less constrained", r"upstream_layer_selection 9 \(SUPERB: none\)"),
         (HEAD, {}, {"upstream_trainable": True}, "unconstrained", "the upstream was trained too"),
+        (
+            HEAD,
+            {"upstream": {"trainable": "lora"}},
+            {"upstream_trainable": True},
+            "unconstrained",
+            r"the upstream was trained too \(LoRA adapters\)",
+        ),
         ("emotion_acnn", {}, {}, "less constrained", "emotion_acnn is not SUPERB's downstream"),
         ("emotion_tcgru", {}, {}, "", ""),
         (None, {}, {}, "", ""),

@@ -299,16 +299,23 @@ def test_loss_over_batch_statistics_sees_the_whole_batch(tmp_path: Path, uneven_
     assert_same_training(tmp_path / "one", tmp_path / "many", 3)
 
 
+LORA = {"upstream.trainable": "lora", "upstream.rank": 2, "upstream.lr": 0.01}
+
+
 @pytest.mark.full
-def test_trainable_upstream(tmp_path: Path, train: Train, uneven_corpus: TinyCorpus):
+@pytest.mark.parametrize("section", [{}, LORA], ids=["whole", "lora"])
+def test_trainable_upstream(tmp_path: Path, train: Train, uneven_corpus: TinyCorpus, section: dict[str, Any]):
+    if section:
+        pytest.importorskip("peft")
     calm = ("hidden_dropout", "attention_dropout", "activation_dropout", "feat_proj_dropout", "layerdrop")
     model = save_tiny_hubert_large(tmp_path / "hubert", apply_spec_augment=False, **dict.fromkeys(calm, 0.0))
     more = ("-u", "hf_speech_custom", "-k", model, "-f")
-    steps = PLAIN_STEPS | {"runner.total_steps": 3}
+    steps = PLAIN_STEPS | {"runner.total_steps": 3} | section
     one = train(uneven_corpus, None, 8, *more, **steps)
     many = train(uneven_corpus, 2, 4, *more, **steps)
     assert_same_training(one, many, 3, "Upstream", "Featurizer", "Downstream", tolerance=3e-4)
     before, after = (weights(many, step, "Upstream") for step in (1, 3))
+    assert all(".lora_" in name for name in after) == bool(section)
     assert different(before, after)
 
 

@@ -103,12 +103,36 @@ class UpstreamExpert(torch.nn.Module):
 
         :meth:`identity` and stored features stay valid, since the remaining features do not change.
         """
-        owner = self.model if self.model.config.model_type == "whisper" else self.model.encoder
+        owner = self._owner()
         if layer >= len(owner.layers):
             return
         owner.layers = owner.layers[: max(1, layer)]
         if has_final_norm(find_family(self.model.config.model_type, "the model"), self.model.config):
             owner.layer_norm = torch.nn.Identity()  # the new last layer had no norm before
+
+    def transformer_layers(self) -> torch.nn.ModuleList:
+        """Return the transformer layers that are computed, from the first, for fine-tuning."""
+        return self._owner().layers
+
+    def adapter_targets(self, kind: str) -> tuple[str, ...]:
+        """Return the names of the linear layers in a transformer layer's ``attention`` or ``feed_forward`` blocks."""
+        family = find_family(self.model.config.model_type, "the model")
+        return family.attention if kind == "attention" else family.feed_forward
+
+    @property
+    def attention_reads_weights(self) -> bool:
+        """Whether the attention hands the weights of its linear layers to torch, so that their input has no dropout."""
+        return find_family(self.model.config.model_type, "the model").reads_weights
+
+    def checkpoint_activations(self) -> None:
+        """Compute the inside of each transformer layer in training mode again in the backward pass."""
+        enable = getattr(self.model, "activation_checkpointing_enable", None)  # its name from transformers 5.20 on
+        enable = self.model.gradient_checkpointing_enable if enable is None else enable
+        enable({"use_reentrant": False})  # the other way gives no gradient where the input needs none
+
+    def _owner(self) -> Any:
+        """Return the module that has the transformer layers and the norm after the last of them."""
+        return self.model if self.model.config.model_type == "whisper" else self.model.encoder
 
     def identity(self) -> dict[str, Any]:
         """Return what can change the features besides the weights, as plain JSON values."""

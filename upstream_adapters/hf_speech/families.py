@@ -20,17 +20,32 @@ class Family:
     """Key of the number of transformer layers in the config."""
     final_norm: str = "stable"
     """Whether a norm follows the last layer: ``always``, ``never``, or in ``stable`` (pre-norm) configs."""
+    attention: tuple[str, ...] = ("q_proj", "k_proj", "v_proj", "out_proj")
+    """Linear layers of the attention of each transformer layer."""
+    feed_forward: tuple[str, ...] = ("intermediate_dense", "output_dense")
+    """Linear layers of the feed-forward blocks of each transformer layer."""
+    reads_weights: bool = False
+    """Whether the attention hands the weights of its linear layers to torch instead of calling them."""
 
 
+CONFORMER = ("linear_q", "linear_k", "linear_v", "linear_out")
 FAMILIES = {
     "hubert": Family("HubertModel"),
-    "wavlm": Family("WavLMModel"),
+    "wavlm": Family("WavLMModel", reads_weights=True),
     "wav2vec2": Family("Wav2Vec2Model"),
     "data2vec-audio": Family("Data2VecAudioModel", final_norm="never"),
     "unispeech-sat": Family("UniSpeechSatModel"),
-    "wav2vec2-conformer": Family("Wav2Vec2ConformerModel", final_norm="always"),
-    "wav2vec2-bert": Family("Wav2Vec2BertModel", extractor="SeamlessM4TFeatureExtractor", final_norm="never"),
-    "whisper": Family("WhisperModel", extractor="WhisperFeatureExtractor", depth="encoder_layers", final_norm="always"),
+    "wav2vec2-conformer": Family("Wav2Vec2ConformerModel", final_norm="always", attention=CONFORMER),
+    "wav2vec2-bert": Family(
+        "Wav2Vec2BertModel", extractor="SeamlessM4TFeatureExtractor", final_norm="never", attention=CONFORMER
+    ),
+    "whisper": Family(
+        "WhisperModel",
+        extractor="WhisperFeatureExtractor",
+        depth="encoder_layers",
+        final_norm="always",
+        feed_forward=("fc1", "fc2"),
+    ),
 }
 
 
