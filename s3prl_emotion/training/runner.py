@@ -63,6 +63,7 @@ class SuiteRunner(Runner):
     for all, as in s3prl; heads in SUPERB's mode share the evaluation where there are several processes.
     """
 
+    config: dict[str, Any]
     reads_means = False
     section: FinetuningSection | None = None  # the recipe's ``upstream:``, which says what ``-f`` trains
     finetuning: Finetuning | None = None

@@ -31,7 +31,7 @@ class TrainedPart(nn.Module):
         super().__init__()
         self.trained = parameters  # a dict: nn.Module registers nothing
 
-    def state_dict(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
+    def state_dict(self, *args: Any, **kwargs: Any) -> dict[str, Any]:  # type: ignore[override]
         """Return the values by name."""
         return {name: parameter.detach() for name, parameter in self.trained.items()}
 
