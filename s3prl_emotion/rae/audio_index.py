@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from s3prl_emotion.audio import SAMPLE_RATE, header
+from s3prl_emotion.audio import MEAN, SAMPLE_RATE, header
 from s3prl_emotion.corpora.locate import locate
 from s3prl_emotion.corpora.whole import list_utterances
 from s3prl_emotion.errors import AudioError, UsageError
@@ -51,6 +51,7 @@ class AudioIndex:
     samples: int = 0  # total, at 16 kHz
     skipped: Counter[str] = field(default_factory=Counter)
     first: dict[str, str] = field(default_factory=dict)  # reason -> the first file or line that was skipped for it
+    channel: str | int = MEAN  # of files with several
 
     def __len__(self) -> int:
         return len(self.start)
@@ -67,10 +68,11 @@ class AudioIndex:
         return self.roots[self.root[file]] / os.fsdecode(bytes(self.names[begin : self.ends[file]]))
 
     def signature(self) -> str:
-        """Return a hash of the files' names and the segments, which a resumed run must match."""
+        """Return a hash of the files' names, the segments and the channel, which a resumed run must match."""
         digest = hashlib.sha256(self.names)
         for values in (self.root, self.ends, self.file, self.start, self.stop):
             digest.update(values)
+        digest.update(b"" if self.channel == MEAN else f"channel {self.channel}".encode())
         return digest.hexdigest()
 
     def held_out(self, share: float, seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -99,6 +101,10 @@ class AudioIndex:
             )
         held = np.isin(groups, order[:taken])
         return numbers[~held], numbers[held]
+
+    def name(self, number: int) -> str:
+        """Return the path of a segment's file below its folder."""
+        return self.path(number).relative_to(self.roots[self.root[self.file[number]]]).as_posix()
 
     def skip(self, reason: str, what: str) -> None:
         """Count a file or line that is skipped."""

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import Dataset
 
-from s3prl_emotion.audio import SAMPLE_RATE, opened, warn_of, waveform_of
+from s3prl_emotion.audio import SAMPLE_RATE, opened, waveform_of
 from s3prl_emotion.errors import AudioError
 from s3prl_emotion.processes.loaders import Loader
 from s3prl_emotion.rae.adapter import MelSpectrogramDb, SpectrogramSection
@@ -33,6 +33,8 @@ class Batch(NamedTuple):
     """duration of the audio"""
     skipped: list[tuple[int, str, str]]
     """number of each segment that was left out, the reason, and a message"""
+    faulty: list[tuple[int, tuple[str, ...]]]
+    """number of each segment of a faulty file, and the kinds of its faults"""
 
     def __len__(self) -> int:
         return len(self.lengths)
@@ -81,8 +83,19 @@ class BatchOrder:
             left = max(0, left - len(order_of_batches))
 
 
-class Spectrograms(Dataset[Tensor | tuple[int, str, str]]):
-    """The segments of an index as spectrograms ``[T, M]``; an unreadable one as number, reason and message."""
+class Segment(NamedTuple):
+    """A segment that was read: its number, its spectrogram ``[T, M]``, and the kinds of its file's faults."""
+
+    number: int
+    features: Tensor
+    faults: tuple[str, ...]
+
+
+Unread = tuple[int, str, str]  # number, reason, message
+
+
+class Spectrograms(Dataset[Segment | Unread]):
+    """The segments of an index as spectrograms; an unreadable one as number, reason and message."""
 
     def __init__(self, index: AudioIndex, options: SpectrogramSection) -> None:
         self.index = index
@@ -96,21 +109,21 @@ class Spectrograms(Dataset[Tensor | tuple[int, str, str]]):
         """Return the path of a segment's file."""
         return str(self.index.path(number))
 
-    def __getitem__(self, number: int) -> Tensor | tuple[int, str, str]:
+    def __getitem__(self, number: int) -> Segment | Unread:
         """Read a segment and compute its spectrogram."""
         path = self.index.path(number)
         start, stop = self.index.start[number], self.index.stop[number]
         try:
             with opened(path) as sound:
-                wav, faults = waveform_of(sound, start=start, stop=stop)
-            warn_of(str(path), faults)
+                wav, faults = waveform_of(sound, self.index.channel, start, stop)
         except AudioError as error:
             return number, NOT_FINITE if "NaN" in str(error) else UNREADABLE, str(error)
         if len(wav) < self.spectrogram.window:
             seconds = len(wav) / SAMPLE_RATE
             return number, UNREADABLE, f"{path}: ends before its header says, {seconds:.3f} s past sample {start}"
         with torch.no_grad():
-            return self.spectrogram(torch.from_numpy(np.ascontiguousarray(wav)))
+            features = self.spectrogram(torch.from_numpy(np.ascontiguousarray(wav)))
+        return Segment(number, features, tuple(fault.kind for fault in faults))
 
 
 class Collate:
@@ -119,13 +132,15 @@ class Collate:
     def __init__(self, num_mels: int, hop: int) -> None:
         self.num_mels, self.hop = num_mels, hop
 
-    def __call__(self, items: Sequence[Tensor | tuple[int, str, str]]) -> Batch:
-        """Pad the spectrograms, and list the segments that could not be read."""
-        read = [item for item in items if isinstance(item, Tensor)]
-        lengths = torch.tensor([len(item) for item in read], dtype=torch.int64)
-        features = pad_sequence(read, batch_first=True) if read else torch.zeros(0, 1, self.num_mels)
+    def __call__(self, items: Sequence[Segment | Unread]) -> Batch:
+        """Pad the spectrograms, and list the segments that could not be read and those of faulty files."""
+        read = [item for item in items if isinstance(item, Segment)]
+        lengths = torch.tensor([len(item.features) for item in read], dtype=torch.int64)
+        padded = pad_sequence([item.features for item in read], batch_first=True) if read else None
+        features = torch.zeros(0, 1, self.num_mels) if padded is None else padded
         seconds = float(lengths.sum()) * self.hop / SAMPLE_RATE
-        return Batch(features, lengths, seconds, [item for item in items if not isinstance(item, Tensor)])
+        unread = [item for item in items if not isinstance(item, Segment)]
+        return Batch(features, lengths, seconds, unread, [(item.number, item.faults) for item in read if item.faults])
 
 
 def batches(dataset: Spectrograms, order: BatchOrder | Sequence[list[int]], num_workers: int) -> Loader:

@@ -7,6 +7,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+from s3prl_emotion.audio import MEAN, channel
 from s3prl_emotion.errors import ConfigError, UsageError
 from s3prl_emotion.files.terminal import say
 from s3prl_emotion.files.words import check_seed
@@ -28,6 +29,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     length.add_argument("--steps", type=int, metavar="N", help="number of training steps")
     length.add_argument("--epochs", type=int, metavar="N", help="number of epochs, unless --steps (64)")
     add("--layout", choices=LAYOUTS, default="auto", help="layout of the folders")
+    add("--channel", type=channel, default=MEAN, metavar="C", help="mean, left, right or a number from 1 (mean)")
     add("--config", type=Path, metavar="YAML", help="sections spectrogram, model, training; flags override them")
     add("--batch_size", type=int, metavar="N", help="segments of audio per step, in each process (64)")
     add("--lr", type=float, help="learning rate of Adam (0.001)")
@@ -127,6 +129,7 @@ def _index(args: Namespace, config: Any) -> Any:
             index = index_audio(args.audio, args.layout, *sizes, progress=bar.update)
         else:
             index = index_table(args.labels, args.root, *sizes, progress=bar.update)
+    index.channel = args.channel
     logging.getLogger(__name__).info("%d segments of audio, %.2f h", len(index), index.hours)
     for reason, count in index.skipped.items():
         logging.getLogger(__name__).warning("skipped, %s: %d; the first: %s", reason, count, index.first[reason])

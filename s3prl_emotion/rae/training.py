@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from s3prl_emotion.audio import FaultCounts
 from s3prl_emotion.distributed import everyones, gather_rows, rank, share_weights, sum_gradients, world
 from s3prl_emotion.errors import AudioError, TrainingError, UsageError, is_out_of_memory
 from s3prl_emotion.files.checkpoint import save_checkpoint
@@ -105,6 +106,8 @@ class Pretraining:
         self.losses: list[float] = []  # since the last log line
         self.last: dict[str, float] = {}
         self.unread: dict[int, tuple[str, str]] = {}  # segment -> why it could not be read, and the message
+        self.faulty: dict[str, tuple[str, ...]] = {}  # file that was read -> kinds of its faults
+        self.warned: set[str] = set()  # of them
         self.seconds = 0.0  # of audio, in this run and process
         self.generators: list[Any] | None = None
         self.ends = False  # whether a signal, of any process, asks to end after this step
@@ -147,6 +150,7 @@ class Pretraining:
                 self._run_epoch()
             if self.step > self.resumed_at or unfinished:
                 self._finish()
+                self._say_faults()
         except _AbandonedError:
             self._end()
 
@@ -184,6 +188,7 @@ class Pretraining:
         if ahead == self._batches_an_epoch() and self.step == before:
             raise AudioError(f"--audio: nothing of it could be read{self._an_example()}")
         self.epoch, self.batch = self.epoch + 1, 0
+        self._say_faults()
 
     def _update(self, batch: Batch) -> bool:
         """Make a step; return false where no process could read anything of the batch."""
@@ -292,11 +297,23 @@ class Pretraining:
             yield batch
 
     def _note(self, batch: Batch) -> None:
-        """Note the segments that could not be read, each once."""
+        """Note the segments that could not be read, each once, and the faulty files."""
         for number, reason, message in batch.skipped:
             if number not in self.unread:
                 logger.warning("skipped: %s", message)
             self.unread[number] = (reason, message)
+        for number, kinds in batch.faulty:
+            self.faulty[self.index.name(number)] = kinds
+
+    def _say_faults(self) -> None:
+        """Warn of the faulty files of all processes by count, of each file once."""
+        found = {name: kinds for part in everyones(self.faulty) for name, kinds in part.items()}
+        if rank() == 0:
+            counts = FaultCounts()
+            for name in found.keys() - self.warned:
+                counts.add(name, found[name])
+            counts.say("pretrain-rae", len(self.index.ends))
+            self.warned |= found.keys()
 
     def _an_example(self) -> str:
         """Return the first message about unreadable audio, for the end of an error."""

@@ -15,7 +15,6 @@ from typing import Any
 import numpy as np
 import pytest
 import soundfile
-import torch
 from audio_cases import CASES, FAR, NEAR, READS, REFUSES, Case, make_cases, speech, write_m4a
 from conftest import RATE, TinyCorpus
 
@@ -48,7 +47,7 @@ from s3prl_emotion.predict.inputs import AudioFile, collect
 from s3prl_emotion.predict.pipeline import _utterance
 from s3prl_emotion.rae.adapter import SpectrogramSection
 from s3prl_emotion.rae.audio_index import index_audio
-from s3prl_emotion.rae.audio_stream import Spectrograms
+from s3prl_emotion.rae.audio_stream import Segment, Spectrograms
 from s3prl_emotion.recipe import DataSection
 from s3prl_emotion.serve import decoding
 from s3prl_emotion.serve.limits import Limits
@@ -174,7 +173,7 @@ class Commands:
             return REFUSES, None, None
         options = SpectrogramSection(num_mels=20, window_ms=25.0, hop_ms=10.0)
         found = Spectrograms(index, options)[numbers[0]]
-        return READS if isinstance(found, torch.Tensor) else REFUSES, self.warned(), None
+        return (READS, found.faults, None) if isinstance(found, Segment) else (REFUSES, (), None)
 
     def host(self, path: Path) -> Answer:
         samples, rate = soundfile_load(path)

@@ -32,7 +32,7 @@ from s3prl_emotion.files.checkpoint import load_checkpoint
 from s3prl_emotion.files.locks import locked
 from s3prl_emotion.rae.adapter import Configuration, SpectrogramSection, read_state
 from s3prl_emotion.rae.audio_index import AudioIndex, index_audio, index_table
-from s3prl_emotion.rae.audio_stream import BatchOrder, Spectrograms, batches
+from s3prl_emotion.rae.audio_stream import BatchOrder, Segment, Spectrograms, batches
 from s3prl_emotion.rae.stm import GAP, IGNORED, Cut, read_stm
 from s3prl_emotion.rae.training import Outcome, Pretraining
 from s3prl_emotion.rng import restore_rng, rng_state
@@ -171,8 +171,8 @@ def test_tedlium_is_cut_by_its_segments(tmp_path: Path) -> None:
     got = Spectrograms(index, SpectrogramSection())[0]
     whole = tone(300.0, 2.0, 0)
     expected = Spectrograms(index, SpectrogramSection()).spectrogram(torch.from_numpy(whole[8000:20_000]))
-    assert isinstance(got, torch.Tensor)
-    torch.testing.assert_close(got, expected, atol=0.02, rtol=0)  # 16 bits
+    assert isinstance(got, Segment)
+    torch.testing.assert_close(got.features, expected, atol=0.02, rtol=0)  # 16 bits
 
 
 def test_talks_that_were_converted_are_found_too(tmp_path: Path) -> None:
@@ -363,7 +363,7 @@ def test_predicting_the_mean_is_what_it_says(tmp_path: Path, toy: Path) -> None:
     done = train(toy, tmp_path / "out", steps=1)
     index = index_of(toy)
     dataset = Spectrograms(index, SpectrogramSection(num_mels=24))
-    frames = torch.cat([dataset[number] for number in index.held_out(0.1, 0)[1]]).double()
+    frames = torch.cat([dataset[number][1] for number in index.held_out(0.1, 0)[1]]).double()
     assert done.dev_mean_loss == pytest.approx(float((frames - frames.mean(dim=0)).square().mean().sqrt()), rel=1e-9)
 
 
@@ -496,6 +496,35 @@ def test_what_cannot_be_decoded_does_not_stop_training_and_is_counted_once(tmp_p
     assert done.skipped == {"unreadable": 3, "shorter than a window": 1}
     assert done.steps == 24
     assert done.dev_loss is None
+
+
+def test_faulty_files_are_said_once_by_count_and_a_channel_can_be_chosen(tmp_path: Path, caplog) -> None:
+    folder = glides(tmp_path / "audio", 2)
+    sound = tone(300, 0.8, 0)
+    for name, samples in {"out.wav": np.stack([sound, -sound], axis=1), "loud.wav": 9000 * sound}.items():
+        soundfile.write(folder / name, samples, RATE, subtype="FLOAT")
+    index = index_of(folder, max_seconds=0.5)  # several segments of each file
+    config = Configuration.read({**SMALL, "training": {"valid": 0.2, "epochs": 2, "batch_size": 4}}, "test")
+    (tmp_path / "out").mkdir()
+    Pretraining(config, index, tmp_path / "out", torch.device("cpu")).run()
+    said = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert len(said) == 2
+    assert any("pretrain-rae: 1 of 4 audio files (out.wav) have channels that cancel" in line for line in said)
+    assert any(
+        "pretrain-rae: 1 of 4 audio files (loud.wav) have samples far beyond full scale" in line for line in said
+    )
+    signature = index.signature()
+    index.channel = "left"
+    assert index.signature() != signature
+    (number,) = {index.file[number]: number for number in range(len(index)) if index.name(number) == "out.wav"}.values()
+    left = Spectrograms(index, SpectrogramSection())[number]
+    index.channel = "right"
+    assert isinstance(left, Segment)
+    assert not left.faults
+    assert left.features.abs().max() > 0.1
+    lacking = Spectrograms(index, SpectrogramSection())[0]
+    assert not isinstance(lacking, Segment)
+    assert "has 1 channel, so there is no channel right" in lacking[2]
 
 
 def test_audio_of_which_nothing_can_be_decoded_is_an_error(tmp_path: Path) -> None:
