@@ -189,7 +189,11 @@ class ExtraTestSection(StrictSection):
     """An entry of ``datarc.extra_tests:`` — another corpus, evaluated as a split."""
 
     labels: str
-    root: str
+    root: str | None = None
+    columns: dict[str, str] = Field(default_factory=dict)
+    """As ``datarc.columns``."""
+    speaker_pattern: str | None = None
+    """As ``datarc.speaker_pattern``."""
     merge: dict[str, str] = Field(default_factory=dict)
     """Map from its classes to those of the training corpus, e.g. ``{happiness: happy}``."""
     split: str | None = None
@@ -201,8 +205,12 @@ class CorpusSection(StrictSection):
     """An entry of ``datarc.corpora:`` — one of several training corpora."""
 
     labels: str
-    """A label table, or ``demo``."""
+    """As ``datarc.labels``, except for SUPERB's lists."""
     root: str | None = None
+    columns: dict[str, str] = Field(default_factory=dict)
+    """As ``datarc.columns``."""
+    speaker_pattern: str | None = None
+    """As ``datarc.speaker_pattern``."""
     merge: dict[str, str] = Field(default_factory=dict)
     """Map from its classes to those of ``datarc.classes``, e.g. ``{anger: ang}``."""
     scale: Annotated[list[float], Field(min_length=2, max_length=2)] | None = None
@@ -221,9 +229,15 @@ class DataSection(StrictSection):
     """
 
     root: str | None = None
-    """Audio folder; the demo corpus has its own."""
+    """Audio folder; the demo corpus and folders of classes have their own."""
     labels: str | None = None
-    """A label table (CSV), a folder with SUPERB's ``meta_data``, or ``demo``."""
+    """A label table (CSV), SUPERB's ``meta_data`` or EmoBox's lists, a folder with a folder for each class, or
+    ``demo``."""
+    columns: dict[str, str] = Field(default_factory=dict)
+    """Columns by other names: ``{EmoClass: emotion, SpkrID: speaker}`` reads the column ``emotion`` as ``EmoClass``."""
+    speaker_pattern: str | None = None
+    """Takes speakers from file names: a regular expression, searched in ``/`` and the file's name, whose first group is
+    the speaker, as in ``'/(\\d\\d)[ab]'``. It comes before ``SpkrID``."""
     allow_outside: bool = False
     """Read also files that lie outside of ``root``: absolute paths, and paths with ``..``."""
     channel: Annotated[str | int, BeforeValidator(_as_channel)] = "mean"
@@ -241,10 +255,12 @@ class DataSection(StrictSection):
     num_folds: int | Literal["auto", "speakers"] = "auto"
     """Number of folds to draw if the table has none: ``auto`` draws 5, or as many as there are speakers if fewer;
     ``speakers`` leaves one speaker out. ``random`` draws 5 by default."""
-    protocol: Literal["speaker_disjoint", "random", "superb"] = "speaker_disjoint"
-    """``speaker_disjoint``: no speaker in train and test; ``random``: utterances are drawn into ``num_folds`` folds,
-    each class in equal numbers, whoever speaks them, and every output says "speaker-dependent"; ``superb``: SUPERB's
-    own split lists, which ``labels`` must name."""
+    protocol: Literal["speaker_disjoint", "published", "random", "superb"] = "speaker_disjoint"
+    """``speaker_disjoint``: no speaker in train and test; ``published``: the corpus's own ``Fold`` or ``Split_Set``
+    hold even where they have speakers in both, and every output then says "speaker-dependent" (EmoBox's lists are
+    always read so); ``random``: utterances are drawn into ``num_folds`` folds, each class in equal numbers, whoever
+    speaks them, and every output says "speaker-dependent"; ``superb``: SUPERB's own split lists, which ``labels`` must
+    name."""
     partition: Literal["fold", "split_set"] | None = None
     """Column that splits a table which has both ``Fold`` and ``Split_Set``; ``None``: ``Fold``, and every output says
     so."""
@@ -289,7 +305,7 @@ class DataSection(StrictSection):
         data = super().read(values, where)
         if data.labels is None and data.corpora is None:
             raise ConfigError(f"{where}.labels: this key is required")
-        if data.partition is not None and data.protocol != "speaker_disjoint":
+        if data.partition is not None and data.protocol not in ("speaker_disjoint", "published"):
             raise ConfigError(
                 f"{where}.partition: does not go with protocol {data.protocol}, which reads no such column"
             )

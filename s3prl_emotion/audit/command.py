@@ -7,10 +7,13 @@ from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
 from s3prl_emotion.audio import channel
+from s3prl_emotion.audit.listing import FORMATS
 from s3prl_emotion.audit.read_formats import read_listing
 from s3prl_emotion.audit.report import as_json, print_report
 from s3prl_emotion.audit.run import audit
 from s3prl_emotion.corpora.demo import demo_corpus
+from s3prl_emotion.corpora.formats.recognise import own_root
+from s3prl_emotion.corpora.formats.renaming import add_columns_argument
 from s3prl_emotion.corpora.locate import DEMO
 from s3prl_emotion.errors import AudioError, UsageError
 from s3prl_emotion.files.outputs import check_file
@@ -24,12 +27,13 @@ THREADS_EACH = 32  # for each processor: threads mostly wait for the disk
 def add_arguments(parser: ArgumentParser) -> None:
     """Declare the command's arguments."""
     add = parser.add_argument
-    add("labels", metavar="LABELS", help="a label table, SUPERB's meta_data, EmoBox's or EMO-SUPERB's lists; or demo")
+    add("labels", metavar="LABELS", help="a label table, or labels in another known format; or demo")
     add("--root", type=Path, metavar="DIR", help="folder with the audio")
     add("--allow_outside", action="store_true", help="read also files that lie outside of --root")
     add("--channel", type=channel, default="mean", metavar="C", help="channel to check: mean, left, right or a number")
     add("--no_audio", action="store_true", help="check only labels and splits")
-    add("--format", default="auto", metavar="FORMAT", help="auto (default), table, superb, emobox or emo-superb")
+    add("--format", default="auto", metavar="FORMAT", help=f"auto (default) or {', '.join(FORMATS)}")
+    add_columns_argument(parser)
     add(
         "--speaker_pattern",
         metavar="REGEX",
@@ -59,7 +63,7 @@ def run(args: Namespace) -> int:
     check_workers(args.jobs, "--jobs", each=THREADS_EACH)
     source, root = _locate(args)
     check_not_read(args.json, [source], "--json")
-    listing = read_listing(source, args.format, args.speaker_pattern)
+    listing = read_listing(source, args.format, args.speaker_pattern, args.columns)
     result = audit(listing, root, args.jobs, args.allow_outside, args.channel)
     if out is not None:
         write_json(out, as_json(result, args.strict), UsageError, ensure_ascii=False)
@@ -78,9 +82,9 @@ def _locate(args: Namespace) -> tuple[Path, Path | None]:
     source = Path(args.labels).expanduser()
     if args.no_audio:
         return source, None
-    if args.root is None:
+    root = own_root(source) if args.root is None else args.root.expanduser()
+    if root is None:
         raise UsageError("--root: name the folder with the audio, or say --no_audio")
-    root: Path = args.root.expanduser()
     if not root.is_dir():
         raise AudioError(f"{root}: no such folder; --root must be the folder with the audio")
     return source, root

@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 from s3prl_emotion.audit.findings import Finding
 from s3prl_emotion.corpora.class_names import NO_CLASS
 from s3prl_emotion.corpora.corpus import UNKNOWN_SPEAKERS
+from s3prl_emotion.corpora.formats.recognise import EMO_SUPERB, EMOBOX, FOLDERS, SUPERB, TABLE
 
-TABLE, SUPERB, EMOBOX, EMO_SUPERB = "table", "superb", "emobox", "emo-superb"
-FORMATS = (TABLE, SUPERB, EMOBOX, EMO_SUPERB)
+FORMATS = (TABLE, SUPERB, EMOBOX, EMO_SUPERB, FOLDERS)
 TEXTS = ("file", "emotion", "speaker", "gender", "text")
 NUMBERS = ("duration", "start", "end")
 SEEN = ("train", "dev")  # splits that training uses, to fit or to select a model; all others are tests

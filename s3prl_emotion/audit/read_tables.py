@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -13,8 +13,9 @@ import pandas as pd
 from s3prl_emotion.audit.check_values import check_columns, check_names, check_partitions
 from s3prl_emotion.audit.findings import ERROR, NOTE, WARNING, Finding, finding
 from s3prl_emotion.audit.listing import EMO_SUPERB, TABLE, Indices, Listing, RowCollector, class_names, complete_rows
-from s3prl_emotion.audit.speakers import iemocap_speakers, speakers_of
 from s3prl_emotion.corpora.folds import drawn_folds, natural_order
+from s3prl_emotion.corpora.formats.renaming import NO_COLUMNS
+from s3prl_emotion.corpora.formats.speakers import iemocap_speakers, speakers_of
 from s3prl_emotion.corpora.grader_shares import consensus
 from s3prl_emotion.corpora.label_table import NUMBER_COLUMNS, TEXT_COLUMNS, read_rows, share_columns, spell_out_letters
 from s3prl_emotion.corpora.partitions import partition_of
@@ -28,19 +29,21 @@ OURS = {
 }  # fmt: skip
 
 
-def read_label_table(path: Path, pattern: re.Pattern[str] | None) -> Listing:
-    """Read a label table; faults in its rows become findings.
+def read_label_table(
+    path: Path, pattern: re.Pattern[str] | None, form: str = TABLE, columns: Mapping[str, str] = NO_COLUMNS
+) -> Listing:
+    """Read a label table, or labels that are read as one; faults in its rows become findings.
 
     Raises:
         LabelError: not readable, empty, or without file names or any label
     """
-    table = read_rows(path, str)
+    table = read_rows(path, str, columns=columns)
     if "FileName" not in table:
         raise LabelError(f"{path}: no column FileName{nearest('FileName', table.columns)}")
     if "EmoClass" not in table:
         table["EmoClass"] = ""
     shares = share_columns(table)
-    return _listing(path, TABLE, table, shares, pattern)
+    return _listing(path, form, table, shares, pattern)
 
 
 def read_emo_superb(path: Path, pattern: re.Pattern[str] | None) -> Listing:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from s3prl_emotion.audio.segments import Part, segment_name
-from s3prl_emotion.corpora.protocol import DISJOINT, FOLDS, NO_DEV, SPEAKERS, Protocol
+from s3prl_emotion.corpora.protocol import DISJOINT, FOLDS, NO_DEV, SPEAKER_DISJOINT, SPEAKERS, Protocol
 from s3prl_emotion.errors import LabelError
 
 DIMENSIONS = ("EmoAct", "EmoVal", "EmoDom")  # activation, valence, dominance, as the label table's columns
@@ -123,9 +123,11 @@ class Corpus:
     def keep_fitted(self, datarc: dict[str, Any]) -> None:
         """Write into a recipe's ``datarc`` what stood in for ``auto``, so that its checkpoint splits alike later on.
 
+        Where EmoBox's lists share speakers, that is ``protocol: published`` too.
+
         A recipe without ``num_folds`` stays without it where 5 folds are drawn, the number that it always meant.
         """
-        usual = {"num_folds": FOLDS, "valid_from": SPEAKERS}
+        usual = {"num_folds": FOLDS, "valid_from": SPEAKERS, "protocol": SPEAKER_DISJOINT}
         datarc |= {key: value for key, value in self.fitted.items() if key in datarc or value != usual[key]}
 
     def split(self, name: str) -> tuple[Utterance, ...]:

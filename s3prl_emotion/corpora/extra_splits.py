@@ -9,10 +9,12 @@ from typing import Any
 
 from s3prl_emotion.corpora.corpus import Corpus, Needs, Utterance
 from s3prl_emotion.corpora.degradation_levels import level_names
+from s3prl_emotion.corpora.formats.recognise import SUPERB, form_of
 from s3prl_emotion.corpora.label_table import SOURCE_FILE
+from s3prl_emotion.corpora.locate import locate
 from s3prl_emotion.corpora.protocol import SPEAKER_DISJOINT
 from s3prl_emotion.corpora.utterances import read_labelled_rows, to_utterances
-from s3prl_emotion.errors import AudioError, LabelError
+from s3prl_emotion.errors import LabelError
 from s3prl_emotion.recipe import DataSection, DegradeSection, ExtraTestSection
 
 WHOLE = {"protocol": SPEAKER_DISJOINT}  # of tables that are not split
@@ -50,12 +52,12 @@ def _with_other_corpora(corpus: Corpus, config: DataSection, needs: Needs) -> Co
 def _other_corpus(
     name: str, section: ExtraTestSection, corpus: Corpus, config: DataSection, needs: Needs
 ) -> tuple[Utterance, ...]:
-    path, root = Path(section.labels).expanduser(), Path(section.root).expanduser()
-    if not path.is_file():
-        raise LabelError(f"{path}: no such label table; check datarc.extra_tests.{name}.labels")
-    if not root.is_dir():
-        raise AudioError(f"{root}: no such folder; check datarc.extra_tests.{name}.root")
+    where = f"datarc.extra_tests.{name}"
+    path, root = locate(section.labels, section.root, f"{where}.")
+    if form_of(path) == SUPERB:
+        raise LabelError(f"{where}.labels: {path} holds SUPERB's split lists; name a label table")
     options: dict[str, Any] = {"merge": section.merge, "distribution": section.distribution} | WHOLE
+    options |= {"columns": section.columns, "speaker_pattern": section.speaker_pattern}
     options["classes"] = list(corpus.classes) or None
     # Targets besides classes are evaluated only where the other corpus has them.
     needs = replace(needs, spreads=False, dimensions=needs.dimensions and not needs.shares)
@@ -64,8 +66,7 @@ def _other_corpus(
         columns = [column for column in ("Split_Set", "Fold") if column in rows]
         inside = rows[columns].eq(section.split).any(axis=1)
         if not inside.any():
-            where = f"datarc.extra_tests.{name}.split"
-            raise LabelError(f"{path}: no row has Split_Set or Fold {section.split!r}; check {where}")
+            raise LabelError(f"{path}: no row has Split_Set or Fold {section.split!r}; check {where}.split")
         rows = rows[inside]
     if rows.empty:
         raise LabelError(f"{path}: no row has a class of {', '.join(corpus.classes)}; map its classes with merge")

@@ -1,7 +1,8 @@
 """Split a label table into train, dev and test: by its folds, its official partitions, or folds drawn by speaker.
 
-No speaker is in two splits, unless the table does not know its speakers, ``datarc.protocol`` is ``random``, or dev is
-drawn from train's utterances (``datarc.valid_from``), as it is where a corpus has two speakers.
+No speaker is in two splits, unless the table does not know its speakers, ``datarc.protocol`` is ``random`` or, for the
+corpus's own folds, ``published``, or dev is drawn from train's utterances (``datarc.valid_from``), as it is where a
+corpus has two speakers.
 
 What is drawn follows from the set of speakers and ``datarc.fold_seed`` alone: every machine and every ``--seed`` gets
 the same folds, and a table with some rows fewer too, as long as each speaker has a row left. Under ``random``, it
@@ -13,7 +14,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ import pandas as pd
 
 from s3prl_emotion.corpora import protocol
 from s3prl_emotion.corpora.corpus import UNKNOWN_SPEAKERS
+from s3prl_emotion.corpora.formats.recognise import EMOBOX, form_of
 from s3prl_emotion.corpora.label_table import line_of
 from s3prl_emotion.corpora.partitions import check_partitions, chosen_column, partition_of
 from s3prl_emotion.errors import LabelError, NoFoldsError, nearest
@@ -59,8 +61,41 @@ def split_table(table: pd.DataFrame, path: Path, config: DataSection) -> tuple[s
         fold, parts = _by_partition(table, path, config)
     else:
         fold, parts = _by_fold(table, drawn_folds(table, path, config), path, config)
-    _refuse_shared_speakers(parts, path, fold, dev_is_apart=config.valid_from != protocol.UTTERANCES)
+    if config.protocol == protocol.PUBLISHED and "SpkrID" in table:
+        _warn_of_shared_speakers(parts, path, fold)
+    else:
+        _refuse_shared_speakers(parts, path, fold, dev_is_apart=config.valid_from != protocol.UTTERANCES)
     return fold, parts
+
+
+def as_published(path: Path, config: DataSection) -> DataSection:
+    """Return ``datarc`` with ``protocol: published`` for EmoBox's lists, some of which share speakers."""
+    if config.protocol == protocol.SPEAKER_DISJOINT and form_of(path) == EMOBOX:
+        return config.model_copy(update={"protocol": protocol.PUBLISHED})
+    return config
+
+
+def shares_speakers(parts: Mapping[str, pd.DataFrame]) -> bool | None:
+    """Return whether a speaker of a test split is in train or dev too; ``None`` if not all speakers are known."""
+    if any("SpkrID" not in rows or not rows["SpkrID"].map(_is_known).all() for rows in parts.values()):
+        return None
+    seen = {name for split in ("train", "dev") for name in parts[split]["SpkrID"]}
+    return any(seen & set(rows["SpkrID"]) for name, rows in parts.items() if name not in ("train", "dev"))
+
+
+def _is_known(speaker: object) -> bool:
+    return isinstance(speaker, str) and speaker.lower() not in UNKNOWN_SPEAKERS
+
+
+def _warn_of_shared_speakers(parts: Mapping[str, pd.DataFrame], path: Path, fold: str) -> None:
+    seen = {name for split in ("train", "dev") for name in parts[split]["SpkrID"] if _is_known(name)}
+    tests = {name: rows for name, rows in parts.items() if name not in ("train", "dev")}
+    affected = sum(int(rows["SpkrID"].isin(seen).sum()) for rows in tests.values())
+    if affected:
+        number = sum(map(len, tests.values()))
+        logger.warning(
+            "%s: test speakers are also in train or dev: %d of %d test utterances of %s", path, affected, number, fold
+        )
 
 
 def fitted(table: pd.DataFrame, path: Path, config: DataSection) -> DataSection:
@@ -84,11 +119,23 @@ def fitted(table: pd.DataFrame, path: Path, config: DataSection) -> DataSection:
     if config.valid_from == "auto" and is_disjoint:
         shares = speakers == 2 and bool(config.valid_ratio) and not has_dev
         new["valid_from"] = protocol.UTTERANCES if shares else protocol.SPEAKERS
+    elif config.valid_from == "auto" and config.protocol == protocol.PUBLISHED:
+        if column is None:
+            raise LabelError(f"{path}: datarc.protocol: published needs a column Fold or Split_Set, and there is none")
+        draws = bool(config.valid_ratio) and not has_dev and (speakers == 2 or _may_share(table, column))
+        new["valid_from"] = protocol.UTTERANCES if draws else protocol.SPEAKERS
     elif config.valid_from == protocol.UTTERANCES and (has_dev or not config.valid_ratio):
         reason = "valid_ratio is 0" if not config.valid_ratio else "it has a dev partition of its own"
         logger.warning("%s: datarc.valid_from: utterances has no effect, since %s", path, reason)
         new["valid_from"] = protocol.SPEAKERS
     return config.model_copy(update=new)
+
+
+def _may_share(table: pd.DataFrame, column: str) -> bool:
+    """Return whether speakers are in several folds or partitions, or not known."""
+    if "SpkrID" not in table or not table["SpkrID"].map(_is_known).all():
+        return True
+    return bool((table.groupby("SpkrID")[column].nunique() > 1).any())
 
 
 def _most_folds(speakers: int) -> int:
@@ -252,7 +299,10 @@ def _hold_out_dev(rows: pd.DataFrame, path: Path, config: DataSection) -> tuple[
 
 def _speakers(table: pd.DataFrame, path: Path, lacking: type[LabelError] = LabelError) -> pd.Series:
     if "SpkrID" not in table:
-        raise lacking(f"{path}: no column SpkrID, without which splits cannot be speaker-disjoint; add it")
+        raise lacking(
+            f"{path}: no column SpkrID, without which splits cannot be speaker-disjoint; add it, take speakers from "
+            "file names with datarc.speaker_pattern, or draw folds by utterance with datarc.protocol: random"
+        )
     if table["SpkrID"].isna().any():
         raise LabelError(f"{path}: SpkrID is empty for {table.loc[table['SpkrID'].isna(), 'FileName'].iloc[0]}")
     return table["SpkrID"]

@@ -12,6 +12,9 @@ import pandas as pd
 
 from s3prl_emotion.corpora.class_names import MSP_LETTERS, SHARE_NAMES, spell_out
 from s3prl_emotion.corpora.class_spelling import warn_of_no_values
+from s3prl_emotion.corpora.formats.reading import is_table, read_rows_of
+from s3prl_emotion.corpora.formats.renaming import NO_COLUMNS, renamed_columns
+from s3prl_emotion.corpora.formats.speakers import compile_pattern, speakers_of
 from s3prl_emotion.corpora.segment_columns import TIMES, name_segments
 from s3prl_emotion.corpora.table_file import DECIMAL_COMMA, TableFile, open_table
 from s3prl_emotion.corpora.table_values import (
@@ -23,21 +26,21 @@ from s3prl_emotion.corpora.table_values import (
 )
 from s3prl_emotion.errors import LabelError, nearest
 from s3prl_emotion.limits import shown
+from s3prl_emotion.recipe import DataSection
 
 logger = logging.getLogger(__name__)
 
 TEXT_COLUMNS = ("FileName", "EmoClass", "SpkrID", "Gender", "Split_Set", "Fold", "Text")
 NUMBER_COLUMNS = ("EmoAct", "EmoVal", "EmoDom", "EmoActStd", "EmoValStd", "EmoDomStd", "Duration")
+KNOWN = (*TEXT_COLUMNS, *NUMBER_COLUMNS, *TIMES)
 SOURCE_FILE = "SourceFile"  # in tables of degraded copies: the FileName that the row is a copy of
 SHARE_TOLERANCE = 1e-3  # how far a row of grader shares may sum from 1
 # Known columns in other letter case are taken for them; Duration is not, which other tools write as a time of the clock
-CASELESS = {
-    name.casefold(): name for name in (*TEXT_COLUMNS, *NUMBER_COLUMNS, *TIMES, SOURCE_FILE) if name != "Duration"
-}
+CASELESS = {name.casefold(): name for name in (*KNOWN, SOURCE_FILE) if name != "Duration"}
 
 
-def read_table(path: Path, classes: bool = True) -> pd.DataFrame:
-    """Read and check a label table; unknown columns are kept. MSP's one-letter classes become names.
+def read_table(path: Path, classes: bool = True, config: DataSection | None = None) -> pd.DataFrame:
+    """Read and check labels as a label table; unknown columns are kept. MSP's one-letter classes become names.
 
     In a table with ``Start`` and ``End``, ``FileName`` becomes the name of a part of a file
     (:func:`~s3prl_emotion.corpora.segment_columns.name_segments`).
@@ -46,13 +49,17 @@ def read_table(path: Path, classes: bool = True) -> pd.DataFrame:
     recipe may merge (:func:`~s3prl_emotion.corpora.class_spelling.refuse_classes_apart`).
 
     Args:
-        path: a CSV file, compressed or not
+        path: a CSV file, compressed or not, or labels in another of the known formats
         classes: whether every row must have a class; otherwise a missing class becomes ``""``
+        config: ``columns`` and ``speaker_pattern``; ``None``: columns have their own names
 
     Raises:
         LabelError: names the file, the line and the column at fault
     """
-    table = read_rows(path, dict.fromkeys((*TEXT_COLUMNS, *TIMES), str))
+    types = dict.fromkeys((*TEXT_COLUMNS, *TIMES), str)
+    table = read_rows(path, types, columns={} if config is None else config.columns)
+    if config is not None and config.speaker_pattern is not None and "FileName" in table:
+        table["SpkrID"] = speakers_in_names(table["FileName"], path, config.speaker_pattern)
     if not classes:
         table["EmoClass"] = table["EmoClass"].fillna("") if "EmoClass" in table else ""
     for column in ("FileName", "EmoClass"):
@@ -75,9 +82,13 @@ def read_table(path: Path, classes: bool = True) -> pd.DataFrame:
 
 
 def read_rows(
-    path: Path, types: Mapping[str, type] | type[str], expected: Sequence[str] = ("FileName",), quiet: bool = False
+    path: Path,
+    types: Mapping[str, type] | type[str],
+    expected: Sequence[str] = ("FileName",),
+    quiet: bool = False,
+    columns: Mapping[str, str] = NO_COLUMNS,
 ) -> pd.DataFrame:
-    """Read a CSV file, compressed or not, without checking its values; empty cells are NaN.
+    """Read a CSV file, compressed or not, or labels in another format, without checking values; empty cells are NaN.
 
     Encoding, separator and decimal commas are recognised, and logged where they are not the usual ones. Spaces around
     names, Unicode forms, Windows' separators and the letter case of known columns are brought into one form.
@@ -87,6 +98,7 @@ def read_rows(
         types: ``str`` for all columns, or types of columns by name
         expected: columns by one of which the separator is recognised
         quiet: whether to log nothing
+        columns: names of the file's columns, by the names that they are to have
 
     Returns:
         the rows; their index is the number of their line in the file, less two
@@ -95,11 +107,15 @@ def read_rows(
         LabelError: not readable as CSV, a stray quotation mark, a column twice, or rows with more fields than the
             header names
     """
-    file = open_table(path, expected)
-    columns, notes = _columns(file)
+    if not is_table(path):
+        table = read_rows_of(path)
+        table.columns = pd.Index(renamed_columns(table.columns, columns, KNOWN, path))
+        return tidy(table, ())[0]
+    file = open_table(path, [*expected, *columns.values()])
+    names, notes = _columns(file, columns)
     try:
         table = pd.read_csv(
-            io.BytesIO(file.data), sep=file.separator, header=0, names=columns, dtype=types, keep_default_na=False,
+            io.BytesIO(file.data), sep=file.separator, header=0, names=names, dtype=types, keep_default_na=False,
             na_values=[""], encoding="utf-8",
         )  # fmt: skip
     except (OSError, ValueError) as error:
@@ -108,7 +124,7 @@ def read_rows(
         raise LabelError(f"{path}: its rows have more fields than its header names; quote texts that hold commas")
     table.index, short = _lines(file, table)
     classes = [name for name in table.get("EmoClass", pd.Series(dtype=str)).unique() if isinstance(name, str)]
-    numbers = number_columns(columns, (*NUMBER_COLUMNS, *TIMES), classes)
+    numbers = number_columns(names, (*NUMBER_COLUMNS, *TIMES), classes)
     table, changed = tidy(table, numbers)
     for name in numbers if types is not str else ():
         if not pd.api.types.is_numeric_dtype(table[name]) and f"{name}: decimal commas" in changed:
@@ -123,35 +139,50 @@ def read_rows(
     return table
 
 
-def read_columns(path: Path) -> list[str]:
+def read_columns(path: Path, columns: Mapping[str, str] = NO_COLUMNS) -> list[str]:
     """Return the names of a CSV file's columns, as :func:`read_rows` names them.
 
     Raises:
         LabelError: as :func:`read_rows`
     """
-    return _columns(open_table(path))[0]
+    return _columns(open_table(path, ["FileName", *columns.values()]), columns)[0]
 
 
-def _columns(file: TableFile) -> tuple[list[str], list[str]]:
+def speakers_in_names(files: pd.Series, path: Path, pattern: str) -> pd.Series:
+    """Return the speaker that ``datarc.speaker_pattern`` finds in each file's name.
+
+    Raises:
+        LabelError: it finds none in a name
+        UsageError: an invalid pattern
+    """
+    speakers = speakers_of(files.fillna("").tolist(), compile_pattern(pattern, "datarc.speaker_pattern"))
+    for name, speaker in zip(files, speakers, strict=True):
+        if not speaker:
+            raise LabelError(f"{path}: datarc.speaker_pattern {pattern!r} finds no speaker in {shown(str(name))}")
+    return pd.Series(speakers, index=files.index)
+
+
+def _columns(file: TableFile, columns: Mapping[str, str]) -> tuple[list[str], list[str]]:
     """Return the names of the columns, blank ones as pandas names them, and which were taken for known ones.
 
     Raises:
         LabelError: two names of one known column
     """
-    columns = [name or f"Unnamed: {place}" for place, name in enumerate(file.header)]
+    names = [name or f"Unnamed: {place}" for place, name in enumerate(file.header)]
+    names = renamed_columns(names, columns, KNOWN, file.path)
     notes = []
-    for place, name in enumerate(columns):
+    for place, name in enumerate(names):
         known = CASELESS.get(name.casefold(), name)
         if known == name:
             continue
-        if known in columns:
+        if known in names:
             raise LabelError(
                 f"{file.path}: the columns {shown(known)} and {shown(name)} differ in letter case alone; rename or "
                 "remove one"
             )
-        columns[place] = known
+        names[place] = known
         notes.append(f"column {name} is read as {known}")
-    return columns, notes
+    return names, notes
 
 
 def _lines(file: TableFile, table: pd.DataFrame) -> tuple[pd.Index, tuple[int, int] | None]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,7 +13,10 @@ from s3prl_emotion.corpora import superb
 from s3prl_emotion.corpora.audio_files import none_found
 from s3prl_emotion.corpora.corpus import UNKNOWN_SPEAKERS
 from s3prl_emotion.corpora.folds import natural_order
-from s3prl_emotion.corpora.label_table import read_rows, read_table
+from s3prl_emotion.corpora.formats.reading import is_table
+from s3prl_emotion.corpora.formats.recognise import SUPERB, form_of
+from s3prl_emotion.corpora.formats.renaming import NO_COLUMNS
+from s3prl_emotion.corpora.label_table import read_rows, read_table, speakers_in_names
 from s3prl_emotion.corpora.locate import locate
 from s3prl_emotion.corpora.partitions import check_partitions, partition_of
 from s3prl_emotion.errors import AudioError, LabelError, nearest
@@ -99,23 +102,32 @@ class Labels:
                 raise AudioError(f"{self.root / name}: no such audio file, though {self.path} lists it; check --root")
 
 
-def read_labels(labels: str, root: str | None) -> Labels:
-    """Read a label table, SUPERB's ``meta_data`` folder, or the built-in corpus.
+def read_labels(
+    labels: str, root: str | None, columns: Mapping[str, str] = NO_COLUMNS, speaker_pattern: str | None = None
+) -> Labels:
+    """Read a label table, labels in another format, or the built-in corpus.
 
     Args:
         labels: path, or ``demo``
-        root: audio folder; not needed for ``demo``
+        root: audio folder; not needed for ``demo``, nor where the labels imply it
+        columns: ``datarc.columns``
+        speaker_pattern: ``datarc.speaker_pattern``
 
     Raises:
         LabelError: missing or malformed labels, or no audio folder is given
         AudioError: the audio folder is missing
     """
     path, folder = locate(labels, root, prefix="--")
-    if path.is_dir():
+    if form_of(path) == SUPERB:
         return _read_superb(path, folder)
-    read_table(path, classes=False)  # checks it; what is written must be the text as it is, such as 007 and 3.10
-    rows = read_rows(path, str, quiet=True).fillna("")
-    return Labels(path, folder, rows, hashlib.sha256(path.read_bytes()).hexdigest())
+    # It checks the table; what is written must be the text as it is, such as 007 and 3.10.
+    config = DataSection(labels=labels, columns=dict(columns), train_batch_size=1, eval_batch_size=1)
+    read_table(path, classes=False, config=config)
+    rows = read_rows(path, str, quiet=True, columns=columns).fillna("")
+    if speaker_pattern is not None:
+        rows["SpkrID"] = speakers_in_names(rows["FileName"], path, speaker_pattern)
+    data = path.read_bytes() if is_table(path) else rows.to_csv(index=False).encode()
+    return Labels(path, folder, rows, hashlib.sha256(data).hexdigest())
 
 
 def _read_superb(folder: Path, root: Path) -> Labels:

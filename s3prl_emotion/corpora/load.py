@@ -11,6 +11,7 @@ from pathlib import Path
 from s3prl_emotion.corpora import superb
 from s3prl_emotion.corpora.audio_files import with_audio
 from s3prl_emotion.corpora.corpus import CLASSES_ONLY, Corpus, Needs, Utterance, known_speaker
+from s3prl_emotion.corpora.formats.recognise import SUPERB, form_of
 from s3prl_emotion.corpora.locate import locate
 from s3prl_emotion.corpora.segments import warn_of_overlaps
 from s3prl_emotion.errors import LabelError
@@ -67,7 +68,7 @@ def _read(config: DataSection, needs: Needs) -> Corpus:
 
         return read_corpora(config, needs)
     source, root = locate(config.labels, config.root)
-    if source.is_dir():
+    if form_of(source) == SUPERB:
         if needs.dimensions:
             raise LabelError(f"{source}: SUPERB's split lists have classes only; dimensions need a label table")
         return superb.read_corpus(source, root, config)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from s3prl_emotion.corpora.demo import demo_corpus
+from s3prl_emotion.corpora.formats.recognise import own_root
 from s3prl_emotion.errors import AudioError, LabelError
 
 DEMO = "demo"  # names the built-in corpus instead of a file
@@ -14,8 +15,8 @@ def locate(labels: str | None, root: str | None, prefix: str = "datarc.") -> tup
     """Return the path of the labels and the audio folder.
 
     Args:
-        labels: label table, SUPERB's ``meta_data`` folder, or ``demo``
-        root: audio folder; not needed for ``demo``
+        labels: label table, labels in another format that :mod:`.formats.recognise` knows, or ``demo``
+        root: audio folder; not needed for ``demo``, nor where the labels imply it
         prefix: what error messages put before the names ``labels`` and ``root``: ``datarc.``, or ``--``
 
     Raises:
@@ -23,14 +24,14 @@ def locate(labels: str | None, root: str | None, prefix: str = "datarc.") -> tup
         AudioError: no such audio folder
     """
     if labels == DEMO:
-        audio, table = demo_corpus()
-        return table, audio
-    if labels is None:
-        raise LabelError(f"{prefix}labels: name a label table, a meta_data folder or demo")
+        folder, table = demo_corpus()
+        return table, folder
+    if not labels:
+        raise LabelError(f"{prefix}labels: no such label table; name a label table, a meta_data folder or demo")
     source = Path(labels).expanduser()
-    if root is None:
+    audio = own_root(source) if root is None else Path(root).expanduser()
+    if audio is None:
         raise LabelError(f"{prefix}root: name the folder with the audio")
-    audio = Path(root).expanduser()
     if not audio.is_dir():
         raise AudioError(f"{audio}: no such folder; {prefix}root must be the folder with the audio")
     if not source.exists():

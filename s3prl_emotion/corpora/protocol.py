@@ -12,9 +12,15 @@ from typing import Any
 from s3prl_emotion.errors import CheckpointError, LabelError
 from s3prl_emotion.recipe import DataSection
 
-SPEAKER_DISJOINT, RANDOM, SUPERB = "speaker_disjoint", "random", "superb"
+SPEAKER_DISJOINT, PUBLISHED, RANDOM, SUPERB = "speaker_disjoint", "published", "random", "superb"
+DEPENDENT = (RANDOM, PUBLISHED)  # names of protocols whose train and test share speakers
 SPEAKER_DEPENDENT = "speaker-dependent"
 NOTE = f"{SPEAKER_DEPENDENT}: folds were drawn by utterance (datarc.protocol: random), so train and test share speakers"
+PUBLISHED_NOTE = (
+    f"{SPEAKER_DEPENDENT}: the corpus's own folds hold (datarc.protocol: published), and they have speakers in both "
+    "train and test"
+)
+NOTE_OF = {RANDOM: NOTE, PUBLISHED: PUBLISHED_NOTE}
 NO_DEV = "no dev split"
 NO_DEV_NOTE = f"{NO_DEV} (datarc.valid_ratio: 0): the weights of the last step count, not the best on dev"
 FOLDS = 5  # of datarc.num_folds: auto
@@ -23,12 +29,17 @@ DEV_NOTE = (
     "dev was drawn from train's utterances (datarc.valid_from: utterances), so dev's speakers were trained on; test's "
     "were not"
 )
+OF_PUBLISHED = (
+    "was trained on a corpus's own folds (datarc.protocol published), which may have speakers in both train and test"
+)
 OF_MODEL = f"{SPEAKER_DEPENDENT}: trained with datarc.protocol random, so its scores are of speakers that it knows"
 
 
 @dataclass(frozen=True)
 class Protocol:
     """How a corpus was split: ``datarc.protocol`` and ``valid_from``, with number and seed of folds by utterance.
+
+    ``published`` is the name only where the corpus's own folds share speakers; else it is ``speaker_disjoint``.
 
     ``has_dev`` is false where ``datarc.valid_ratio: 0`` leaves no dev split to pick a checkpoint.
     """
@@ -41,23 +52,28 @@ class Protocol:
 
     @property
     def is_random(self) -> bool:
-        """Whether train and test share speakers."""
+        """Whether the folds were drawn by utterance."""
         return self.name == RANDOM
+
+    @property
+    def is_dependent(self) -> bool:
+        """Whether train and test share speakers."""
+        return self.name in DEPENDENT
 
     @property
     def note(self) -> str | None:
         """What every output says about it, if there is anything to say."""
-        said = [NOTE] if self.is_random else [DEV_NOTE] if self.shares_dev else []
+        said = [NOTE_OF[self.name]] if self.is_dependent else [DEV_NOTE] if self.shares_dev else []
         return "; ".join([*said, *([] if self.has_dev else [NO_DEV_NOTE])]) or None
 
     @property
     def shares_dev(self) -> bool:
         """Whether train and dev, but not test, share speakers."""
-        return self.has_dev and not self.is_random and self.valid_from == UTTERANCES
+        return self.has_dev and not self.is_dependent and self.valid_from == UTTERANCES
 
     def shared_by(self, splits: Iterable[str]) -> frozenset[str]:
         """Return those of a corpus's own splits that share speakers with train on purpose."""
-        if self.is_random:
+        if self.is_dependent:
             return frozenset(splits)
         return frozenset({"dev"} if self.shares_dev else ()) & frozenset(splits)
 
@@ -72,10 +88,19 @@ class Protocol:
 DISJOINT = Protocol()
 
 
-def made_with(config: DataSection) -> Protocol:
-    """Return the protocol of a label table that was split as ``datarc`` says."""
+def made_with(config: DataSection, shares: bool | None = False) -> Protocol:
+    """Return the protocol of a label table that was split as ``datarc`` says.
+
+    Args:
+        config: ``protocol``, ``valid_from`` and, for folds by utterance, ``num_folds`` and ``fold_seed``
+        shares: under ``published``, whether train and test share speakers; ``None``: the speakers are not known
+    """
     if config.protocol == RANDOM:
         return random_protocol(config)
+    if config.protocol == PUBLISHED:
+        if shares is None:
+            return DISJOINT
+        config = config.model_copy(update={"protocol": PUBLISHED if shares else SPEAKER_DISJOINT})
     return Protocol(config.protocol, valid_from=UTTERANCES if config.valid_from == UTTERANCES else SPEAKERS)
 
 
@@ -99,7 +124,7 @@ def random_protocol(config: DataSection) -> Protocol:
 def is_speaker_dependent(metrics: Mapping[str, Any]) -> bool:
     """Return whether the metrics of a split, as a metrics file has them, are of a training that shares speakers."""
     entry = metrics.get("protocol")
-    return isinstance(entry, Mapping) and entry.get("name") == RANDOM
+    return isinstance(entry, Mapping) and entry.get("name") in DEPENDENT
 
 
 def lacks_dev(metrics: Mapping[str, Any]) -> bool:
@@ -115,10 +140,20 @@ def words_of(metrics: Mapping[str, Any]) -> list[str]:
 
 def is_random(recipe: Any) -> bool:
     """Return whether a recipe, as a mapping from YAML or from a checkpoint, asks for ``datarc.protocol: random``."""
+    return _protocol_of(recipe) == RANDOM
+
+
+def note_of_model(recipe: Any) -> str | None:
+    """Return what is to be said of a head that was trained with a recipe, if its scores may be of known speakers."""
+    return {RANDOM: OF_MODEL, PUBLISHED: OF_PUBLISHED}.get(_protocol_of(recipe))
+
+
+def _protocol_of(recipe: Any) -> str:
     section: Any = recipe
     for key in ("downstream_expert", "datarc"):
         section = section.get(key) if isinstance(section, Mapping) else None
-    return isinstance(section, Mapping) and section.get("protocol") == RANDOM
+    name = section.get("protocol") if isinstance(section, Mapping) else None
+    return name if isinstance(name, str) else ""
 
 
 def check_same(path: Path | str, theirs: Any, ours: Any, may_become_random: bool = False) -> None:

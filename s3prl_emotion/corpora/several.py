@@ -21,18 +21,18 @@ import logging
 import math
 import os
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Container, Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from s3prl_emotion.corpora.corpus import DIMENSIONS, Corpus, Needs, Utterance, consensus_shares
+from s3prl_emotion.corpora.corpus import DIMENSIONS, Corpus, Needs, Utterance, consensus_shares, known_speaker
 from s3prl_emotion.corpora.folds import fitted, fold_names, replaced, split_table
 from s3prl_emotion.corpora.label_table import share_target
 from s3prl_emotion.corpora.partitions import note_of_splits
-from s3prl_emotion.corpora.protocol import UTTERANCES, made_with
+from s3prl_emotion.corpora.protocol import PUBLISHED, UTTERANCES, made_with
 from s3prl_emotion.corpora.several_part import SOURCE, Part, on_one_scale, read_part
 from s3prl_emotion.corpora.utterances import to_utterances
 from s3prl_emotion.errors import ConfigError, LabelError, nearest
@@ -72,7 +72,10 @@ def read_corpora(config: DataSection, needs: Needs) -> Corpus:
     _refuse_shared_audio(splits)
     alike = _fitted_alike(config, configs.values())
     shares = any(own.valid_from == UTTERANCES for own in configs.values())
-    protocol = made_with(config.model_copy(update={"valid_from": UTTERANCES}) if shares else config)
+    if shares:
+        config = config.model_copy(update={"valid_from": UTTERANCES})
+    dependent = _shares_speakers(splits, {name for name, own in configs.items() if own.protocol == PUBLISHED})
+    protocol = made_with(config.model_copy(update={"protocol": PUBLISHED}) if dependent else config, dependent)
     both = {part.name: note_of_splits(part.rows, configs[part.name]) for part in parts}
     note = "; ".join(f"{name}: {said}" for name, said in both.items() if said is not None) or None
     return Corpus(SOURCE, fold, classes, splits, {}, protocol.shared_by(splits), protocol, note, alike)
@@ -102,6 +105,16 @@ def _read_parts(config: DataSection, needs: Needs) -> list[Part]:
     parts = [read_part(name, section, config, needs) for name, section in (config.corpora or {}).items()]
     _refuse_same_table(parts)
     return on_one_scale(parts, required=needs.dimensions)
+
+
+def _shares_speakers(splits: Splits, published: Container[str]) -> bool:
+    """Return whether corpora whose own folds hold have a speaker in both train or dev and a test split."""
+    speakers = {
+        name: {item.speaker for item in items if item.corpus in published and known_speaker(item.speaker) is not None}
+        for name, items in splits.items()
+    }
+    seen = speakers["train"] | speakers["dev"]
+    return any(seen & others for name, others in speakers.items() if name not in ("train", "dev"))
 
 
 def _fitted_alike(config: DataSection, configs: Iterable[DataSection]) -> dict[str, Any]:

@@ -11,7 +11,8 @@ import pandas as pd
 
 from s3prl_emotion.corpora.audio_names import check_below
 from s3prl_emotion.corpora.corpus import DIMENSIONS, Needs
-from s3prl_emotion.corpora.folds import with_drawn_folds
+from s3prl_emotion.corpora.folds import as_published, with_drawn_folds
+from s3prl_emotion.corpora.formats.recognise import SUPERB, form_of
 from s3prl_emotion.corpora.grader_shares import choose_shares
 from s3prl_emotion.corpora.label_table import line_of, read_table, share_columns
 from s3prl_emotion.corpora.locate import locate
@@ -63,6 +64,8 @@ def read_part(name: str, section: CorpusSection, config: DataSection, needs: Nee
     own = config.model_copy(
         update={
             "labels": section.labels,
+            "columns": section.columns,
+            "speaker_pattern": section.speaker_pattern,
             "root": section.root,
             "merge": section.merge,
             "test_fold": section.test_fold,
@@ -70,9 +73,14 @@ def read_part(name: str, section: CorpusSection, config: DataSection, needs: Nee
         }
     )
     path, root = locate(own.labels, own.root)
-    if path.is_dir():
+    try:
+        own = as_published(path, own)
+        is_superb = form_of(path) == SUPERB
+    except LabelError as error:
+        raise LabelError(f"{where}.labels: {error}") from error
+    if is_superb:
         raise LabelError(f"{where}.labels: {path} is a folder; name a label table, as s3prl-emotion prepare writes it")
-    table = with_drawn_folds(read_table(path, classes=False), path, config)
+    table = with_drawn_folds(read_table(path, classes=False, config=own), path, config)
     if not config.allow_outside:
         check_below(table["FileName"].tolist(), path)
     _check_merge(section.merge, config, where)

@@ -12,11 +12,11 @@ from s3prl_emotion.corpora.audio_names import check_below
 from s3prl_emotion.corpora.class_names import MSP_LETTERS, NO_AGREEMENT
 from s3prl_emotion.corpora.class_spelling import refuse_classes_apart, warn_of_classes
 from s3prl_emotion.corpora.corpus import CLASSES_ONLY, DIMENSIONS, NO_CONSENSUS, Corpus, Needs, Utterance
-from s3prl_emotion.corpora.folds import fitted, replaced, split_table, with_drawn_folds
+from s3prl_emotion.corpora.folds import as_published, fitted, replaced, shares_speakers, split_table, with_drawn_folds
 from s3prl_emotion.corpora.grader_shares import choose_shares
 from s3prl_emotion.corpora.label_table import line_of, read_table, share_target
 from s3prl_emotion.corpora.partitions import note_of_splits
-from s3prl_emotion.corpora.protocol import made_with
+from s3prl_emotion.corpora.protocol import PUBLISHED, made_with
 from s3prl_emotion.corpora.segment_columns import files_and_parts
 from s3prl_emotion.errors import LabelError, nearest
 from s3prl_emotion.recipe import DataSection
@@ -32,13 +32,14 @@ def read_corpus(path: Path, root: Path, config: DataSection, needs: Needs = CLAS
             and test
     """
     table, classes = read_labelled_rows(path, config, needs)
-    config, given = fitted(table, path, config), config
+    config, given = fitted(table, path, as_published(path, config)), config
     fold, parts = split_table(table, path, config)
     index = {name: number for number, name in enumerate(classes)}
     splits = {name: to_utterances(part, root, index) for name, part in parts.items()}
-    protocol = made_with(config)
+    protocol = made_with(config, shares_speakers(parts) if config.protocol == PUBLISHED else False)
     note, shared = note_of_splits(table, config), protocol.shared_by(splits)
-    return Corpus(path, fold, classes, splits, {}, shared, protocol, note, replaced(given, config))
+    stood_in = replaced(given, config) | ({"protocol": protocol.name} if protocol.name == PUBLISHED else {})
+    return Corpus(path, fold, classes, splits, {}, shared, protocol, note, stood_in)
 
 
 def read_labelled_rows(
@@ -56,7 +57,7 @@ def read_labelled_rows(
         LabelError: malformed table, an unknown class, a label that the head needs is missing, or a path outside of the
             audio folder
     """
-    table = read_table(path, classes=not needs.shares and (needs.classes or config.classes is not None))
+    table = read_table(path, classes=not needs.shares and (needs.classes or config.classes is not None), config=config)
     table = with_drawn_folds(table, path, config)
     if needs.shares:
         table, classes = choose_shares(table, path, config, partial)

@@ -11,6 +11,7 @@ from s3prl_emotion.corpora import superb
 from s3prl_emotion.corpora.audio_files import with_audio
 from s3prl_emotion.corpora.audio_names import check_below
 from s3prl_emotion.corpora.corpus import CLASSES_ONLY, Corpus, Needs, Utterance
+from s3prl_emotion.corpora.formats.recognise import SUPERB, form_of
 from s3prl_emotion.corpora.load import load_corpus, with_channel
 from s3prl_emotion.corpora.locate import locate
 from s3prl_emotion.corpora.protocol import SPEAKER_DISJOINT
@@ -37,7 +38,7 @@ def list_utterances(config: DataSection) -> list[Utterance]:
     listed: list[Utterance] = []
     for prefix, labels, root in _sources(config):
         source, folder = locate(labels, root)
-        own = _of_superb(config, source, folder)[0] if source.is_dir() else _of_table(config, source, folder)
+        own = _listed(config, prefix, source, folder)
         own = list(with_audio(sorted({item.name: item for item in own}.values(), key=lambda item: item.name), source))
         listed += [replace(item, name=f"{prefix}/{item.name}") for item in own] if prefix else own
     return sorted({item.name: item for item in with_channel(listed, config)}.values(), key=lambda item: item.name)
@@ -58,7 +59,7 @@ def load_whole(config: DataSection, needs: Needs = CLASSES_ONLY) -> Corpus:
         utterances, classes = list_corpora(config, needs)
     else:
         source, root = locate(config.labels, config.root)
-        if source.is_dir():
+        if form_of(source) == SUPERB:
             utterances, classes = _of_superb(config, source, root)
         else:
             from s3prl_emotion.corpora.utterances import read_labelled_rows, to_utterances
@@ -99,11 +100,21 @@ def _sources(config: DataSection) -> Iterable[tuple[str, str | None, str | None]
             yield path.stem, str(path), str(folder)
 
 
+def _listed(config: DataSection, prefix: str, source: Path, root: Path) -> list[Utterance]:
+    """Return all utterances of one corpus; ``prefix`` is its name in ``corpora`` or ``extra_tests``."""
+    if form_of(source) == SUPERB:
+        return _of_superb(config, source, root)[0]
+    section = (config.corpora or {}).get(prefix) or config.extra_tests.get(prefix)
+    if section is not None:
+        config = config.model_copy(update={"columns": section.columns, "speaker_pattern": section.speaker_pattern})
+    return _of_table(config, source, root)
+
+
 def _of_table(config: DataSection, source: Path, root: Path) -> list[Utterance]:
     from s3prl_emotion.corpora.label_table import read_table
     from s3prl_emotion.corpora.utterances import to_utterances
 
-    table = read_table(source, classes=False)
+    table = read_table(source, classes=False, config=config)
     if not config.allow_outside:
         check_below(table["FileName"].tolist(), source)
     return list(to_utterances(table, root, {}))

@@ -6,6 +6,7 @@ from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
 from s3prl_emotion.corpora.degradation_levels import DEFAULT_LEVELS, DegradationSpec, parse_range
+from s3prl_emotion.corpora.formats.renaming import add_columns_argument
 from s3prl_emotion.corpora.label_text import read_labels
 from s3prl_emotion.degrade.copies import write_copies
 from s3prl_emotion.degrade.output import EXACT, SUBTYPES
@@ -18,7 +19,8 @@ from s3prl_emotion.processes.processors import check_workers
 def add_arguments(parser: ArgumentParser) -> None:
     """Declare the command's arguments."""
     levels = " ".join(f"{low:g}:{high:g}" for low, high in DEFAULT_LEVELS)
-    parser.add_argument("--labels", required=True, help="label table, SUPERB's meta_data folder, or demo")
+    parser.add_argument("--labels", required=True, help="label table, labels in another known format, or demo")
+    add_columns_argument(parser)
     parser.add_argument("--root", help="audio folder")
     parser.add_argument(
         "--out", type=Path, required=True, metavar="DIR", help="folder for the audio and the label tables"
@@ -54,7 +56,8 @@ def run(args: Namespace) -> int:
     names = ("labels", "root", "split", "noise", "reverb", "snr", "seed", "subtype")
     arguments = {name: getattr(args, name) for name in names}
     specs = [DegradationSpec(args.noise, snr, args.reverb, args.seed) for snr in levels]
-    labels = read_labels(args.labels, args.root)
+    arguments |= {"columns": args.columns} if args.columns else {}
+    labels = read_labels(args.labels, args.root, args.columns)
     out = args.out.expanduser()
     for written in write_copies(labels, args.split, specs, out, args.subtype, args.num_workers, arguments):
         ratios = [record["snr"] for record in written.records]

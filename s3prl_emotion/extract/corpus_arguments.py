@@ -6,6 +6,7 @@ from argparse import ArgumentParser, Namespace
 from typing import Any
 
 from s3prl_emotion.audio import channel
+from s3prl_emotion.corpora.formats.renaming import add_columns_argument
 from s3prl_emotion.errors import UsageError
 from s3prl_emotion.recipe import DataSection, HeadSection, check_recipe, overridden, read_recipe
 
@@ -20,8 +21,9 @@ def add_corpus_arguments(parser: ArgumentParser, recipe: bool = False, short: st
         recipe: whether ``-c RECIPE`` may name the corpus, with ``--override``
         short: another name of ``--override``
     """
-    parser.add_argument("--labels", required=not recipe, help="label table, SUPERB's meta_data folder, or demo")
+    parser.add_argument("--labels", required=not recipe, help="label table, labels in another known format, or demo")
     parser.add_argument("--root", help="audio folder")
+    add_columns_argument(parser)
     parser.add_argument("--allow_outside", action="store_true", help="read also files that lie outside of --root")
     parser.add_argument(
         "--channel", type=channel, metavar="C", help="mean, left, right or a number from 1 (default: mean)"
@@ -44,6 +46,7 @@ def add_corpus_arguments(parser: ArgumentParser, recipe: bool = False, short: st
 def read_corpus_arguments(args: Namespace) -> DataSection:
     """Return the flags as ``datarc``."""
     options = {"labels": args.labels, "root": args.root, "allow_outside": args.allow_outside}
+    options["columns"] = args.columns
     options["channel"] = "mean" if args.channel is None else args.channel
     return DataSection(**options, train_batch_size=1, eval_batch_size=1)
 
@@ -84,6 +87,8 @@ def read_recipe_arguments(args: Namespace, add_arguments: Any, flag: str = OVERR
         raise UsageError(
             f"--{next(iter(given))}: the recipe names several corpora (datarc.corpora); leave one of them out"
         )
+    if args.columns:
+        given["columns"] = args.columns
     if args.allow_outside:
         given["allow_outside"] = True
     if args.channel is not None:

@@ -110,7 +110,8 @@ class Loaders:
 
         options = self.data.degrade
         spec = DegradationSpec(options.noise, self.corpus.noisy[split], options.reverb, options.seed)
-        return DegradedWaveform(build_degrader(spec, self.data.labels, self.data.root))
+        data = self.data
+        return DegradedWaveform(build_degrader(spec, data.labels, data.root, data.columns, data.speaker_pattern))
 
     def _loader(self, dataset: UtteranceDataset | MeansDataset, **options: Any) -> Loader:
         if isinstance(dataset, MeansDataset):

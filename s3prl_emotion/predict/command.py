@@ -29,7 +29,7 @@ def add_arguments(parser: ArgumentParser) -> None:
         "paths",
         nargs="+",
         metavar="FILES",
-        help="audio files, folders with audio, label tables (.csv, .tsv), or - for a list on standard input",
+        help="audio files, folders with audio, label tables (.csv, .tsv), EmoBox's lists, or - for names on stdin",
     )
     add("--root", type=Path, metavar="DIR", help="audio folder of the label tables (default: each table's own)")
     add("--out", type=Path, metavar="FILE", help=".csv, .json or .jsonl (default: CSV on standard output)")

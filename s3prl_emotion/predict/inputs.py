@@ -11,6 +11,7 @@ from typing import TextIO
 from s3prl_emotion.audio import readable_suffixes, say_passed_over
 from s3prl_emotion.corpora.audio_files import in_other_form, none_found
 from s3prl_emotion.corpora.audio_names import check_below
+from s3prl_emotion.corpora.formats.recognise import lists_files, own_root
 from s3prl_emotion.errors import AudioError, UsageError
 
 STDIN = "-"
@@ -44,9 +45,9 @@ def collect(words: Sequence[str], stdin: TextIO, root: Path | None = None) -> li
     files with suffixes of audio formats, except hidden ones (``.name``). Links are followed.
 
     Args:
-        words: files, folders, label tables (.csv, .tsv), or ``-`` for lines of them on ``stdin``
+        words: files, folders, label tables (.csv, .tsv), EmoBox's lists, or ``-`` for lines of them on ``stdin``
         stdin: standard input
-        root: audio folder of the label tables; ``None``: the table's own folder
+        root: audio folder of the labels; ``None``: the one that they imply, or the table's own folder
 
     Raises:
         UsageError: the words name no audio file
@@ -73,6 +74,8 @@ def _files(words: Iterable[str], stdin: TextIO, root: Path | None, passed: dict[
         if word == STDIN:
             lines = (line.rstrip("\r\n") for line in stdin)
             yield from _files((line for line in lines if line.strip() and line != STDIN), stdin, root, passed)
+        elif lists_files(Path(word)):
+            yield from _listed(Path(word), root)
         elif os.path.isdir(word):
             for relative in _inside(word, "", frozenset(), passed.setdefault(word, [])):
                 yield AudioFile(os.path.join(word, relative), Path(relative).as_posix())
@@ -86,7 +89,7 @@ def _listed(table: Path, root: Path | None) -> Iterator[AudioFile]:
     """Yield the files that a label table lists."""
     from s3prl_emotion.corpora.label_table import read_table  # deferred: pandas takes half a second to import
 
-    folder = root if root is not None else table.parent
+    folder = root or own_root(table) or table.parent
     names = read_table(table, classes=False)["FileName"].tolist()
     check_below(names, table, fix="")
     if not any((folder / name).is_file() for name in names):

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from s3prl_emotion import host
 from s3prl_emotion.audio import SAMPLE_RATE
-from s3prl_emotion.corpora.protocol import OF_MODEL, is_random
+from s3prl_emotion.corpora.protocol import note_of_model
 from s3prl_emotion.corpora.seen import read_seen
 from s3prl_emotion.devices import check_device
 from s3prl_emotion.errors import AudioError, CheckpointError, EmotionError, UsageError, is_out_of_memory, one_line
@@ -58,7 +58,8 @@ class TrainedModel(SuiteRunner):
         self.all_entries = [self.upstream, self.featurizer, self.downstream]
         self.init_ckpt, self.step = {}, state.get("Step")
         self.notes = tuple(f"upstream: {note}" for note in [self.upstream_note] if note not in (None, UNKNOWN))
-        self.notes += (OF_MODEL,) if is_random(config) else ()
+        note = note_of_model(config)
+        self.notes += () if note is None else (note,)
         self.seen_data = read_seen(state, args.init_ckpt)
         for entry in self.all_entries:
             entry.model.eval()

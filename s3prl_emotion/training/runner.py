@@ -18,7 +18,7 @@ from tensorboardX import SummaryWriter
 from torch import Tensor
 
 from s3prl_emotion import host
-from s3prl_emotion.corpora.protocol import OF_MODEL, is_random
+from s3prl_emotion.corpora.protocol import note_of_model
 from s3prl_emotion.distributed import PATIENCE, be_patient, in_touch, leaders, rank, share_weights, world
 from s3prl_emotion.errors import CheckpointError, ConfigError, EmotionError, UsageError
 from s3prl_emotion.experts.heads import is_emotion_head
@@ -324,8 +324,9 @@ class SuiteRunner(Runner):
         waveform = self.downstream.model.load_audio(path)
         if self.seen is not None and self.seen.of_checkpoint.heard(waveform.numpy()):
             logger.warning("%s: %s was trained on this audio", path, self.args.init_ckpt)
-        if is_random(self.config):
-            logger.warning("%s: %s", self.args.init_ckpt, OF_MODEL)
+        note = note_of_model(self.config)
+        if note is not None:
+            logger.warning("%s: %s", self.args.init_ckpt, note)
         for entry in self.all_entries:
             entry.model.eval()
         with torch.no_grad():

@@ -25,9 +25,9 @@ from sklearn.metrics.cluster import expected_mutual_information
 from s3prl_emotion.audio import sound
 from s3prl_emotion.audit import Audit, audit, read_listing
 from s3prl_emotion.audit.association import association
-from s3prl_emotion.audit.speakers import PATTERNS, compile_pattern, speakers_of
 from s3prl_emotion.audit.waveform import measure
 from s3prl_emotion.cli import main
+from s3prl_emotion.corpora.formats.speakers import PATTERNS, compile_pattern, speakers_of
 from s3prl_emotion.errors import LabelError
 
 ALWAYS = {"class-rare"}  # a note that miniature corpora cannot help

@@ -635,7 +635,9 @@ def test_neither_one_nor_several_is_refused():
 
 
 def test_folders_are_refused(sections: Sections, tmp_path: Path):
-    with pytest.raises(LabelError, match=r"corpora\.cat\.labels: .* is a folder; name a label table"):
+    with pytest.raises(
+        LabelError, match=r"corpora\.cat\.labels: .* holds neither SUPERB\'s lists .*; name a label table"
+    ):
         load_corpus(data(broken(sections, "both", cat=sections["cat"] | {"labels": str(tmp_path)})))
 
 

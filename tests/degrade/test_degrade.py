@@ -771,7 +771,7 @@ BAD = [
     (silenced, "s0_ang_0.wav: is silent, so it has no signal-to-noise ratio; leave it out of the labels"),
     (lambda corpus: (corpus.root / "s0_ang_0.wav").write_bytes(b"x"), "s0_ang_0.wav: unreadable audio"),
     (lambda corpus: rewrite(corpus.labels, lambda row: {**row, "SNR": "3"}), "has a column SNR already"),
-    (lambda corpus: corpus.labels.unlink() or corpus.labels.mkdir(), "no SessionN folders with SUPERB's split lists"),
+    (lambda corpus: corpus.labels.unlink() or corpus.labels.mkdir(), "holds neither SUPERB's lists"),
 ]  # fmt: skip
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 from torchaudio.functional import add_noise
 
 from s3prl_emotion.corpora.degradation_levels import NO_REVERB, DegradationSpec, generator
+from s3prl_emotion.corpora.formats.renaming import NO_COLUMNS
 from s3prl_emotion.errors import AudioError
 from s3prl_emotion.loading.degradation.noises import BABBLE, Noise, build_noise
 from s3prl_emotion.loading.degradation.recordings import Samples, is_silent, power
@@ -119,13 +121,21 @@ def measured_snr(waveform: Waveform, speech: Samples, gain: float) -> float:
     return 10 * math.log10(power(speech) / noise) if noise > 0 else math.inf
 
 
-def build_degrader(spec: DegradationSpec, labels: str | None = None, root: str | None = None) -> Degrader:
+def build_degrader(
+    spec: DegradationSpec,
+    labels: str | None = None,
+    root: str | None = None,
+    columns: Mapping[str, str] = NO_COLUMNS,
+    speaker_pattern: str | None = None,
+) -> Degrader:
     """Build the degrader of a corpus's utterances, as ``s3prl-emotion degrade`` uses it.
 
     Args:
         spec: the level
-        labels: label table, SUPERB's ``meta_data`` folder or ``demo``; needed only for babble, which uses every row
+        labels: as ``datarc.labels``; needed only for babble, which uses every row
         root: audio folder
+        columns: ``datarc.columns``
+        speaker_pattern: ``datarc.speaker_pattern``
 
     Raises:
         UsageError: unknown noise or reverberation, or pyroomacoustics is missing
@@ -136,7 +146,7 @@ def build_degrader(spec: DegradationSpec, labels: str | None = None, root: str |
         return Degrader(spec, build_noise(spec.noise, spec.seed, None, None), build_reverb(spec.reverb, spec.seed))
     from s3prl_emotion.corpora.label_text import read_labels  # deferred: pandas takes half a second to import
 
-    source = read_labels(labels, root)
+    source = read_labels(labels, root, columns, speaker_pattern)
     source.check_audio(source.names)
     noise = build_noise(spec.noise, spec.seed, source.root, source.speakers)
     return Degrader(spec, noise, build_reverb(spec.reverb, spec.seed))

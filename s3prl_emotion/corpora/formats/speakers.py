@@ -34,8 +34,12 @@ PATTERNS = {
 PLAIN_NUMBER = re.compile(r"\d+")  # leading zeros do not matter: actor (04) is actor (4)
 
 
-def compile_pattern(pattern: str) -> re.Pattern[str]:
+def compile_pattern(pattern: str, where: str = "--speaker_pattern") -> re.Pattern[str]:
     """Compile a pattern of the user's.
+
+    Args:
+        pattern: regular expression
+        where: the flag or key that has it, for messages
 
     Raises:
         UsageError: not a regular expression, or it has no group
@@ -43,9 +47,9 @@ def compile_pattern(pattern: str) -> re.Pattern[str]:
     try:
         expression = re.compile(pattern)
     except re.error as error:
-        raise UsageError(f"--speaker_pattern {pattern!r}: not a regular expression ({error})") from error
+        raise UsageError(f"{where} {pattern!r}: not a regular expression ({error})") from error
     if not expression.groups:
-        raise UsageError(f"--speaker_pattern {pattern!r}: put the speaker's part in brackets, as in '(\\d\\d)[ab]'")
+        raise UsageError(f"{where} {pattern!r}: put the speaker's part in brackets, as in '(\\d\\d)[ab]'")
     return expression
 
 

@@ -1,0 +1,1 @@
+"""Labels in other people's formats, each read into the rows of a label table."""

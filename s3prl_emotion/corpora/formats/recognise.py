@@ -1,0 +1,59 @@
+"""Recognise the format of labels by the names of their files, without reading them."""
+
+from __future__ import annotations
+
+from itertools import islice
+from pathlib import Path
+
+from s3prl_emotion.corpora.formats.class_folders import has_class_folders
+from s3prl_emotion.errors import LabelError
+
+TABLE, SUPERB, EMOBOX, EMO_SUPERB, FOLDERS = "table", "superb", "emobox", "emo-superb", "folders"
+LISTS = ("*_fold*.jsonl", "*/*_fold*.jsonl", "*/*/*_fold*.jsonl")  # EmoBox's, by how deep they lie
+UNKNOWN = (
+    "holds neither SUPERB's lists (SessionN/train_meta_data.json), nor EmoBox's (*_fold_1.jsonl), nor EMO-SUPERB's "
+    "(labels_consensus_1.csv), nor a folder of audio for each class; name a label table, or a folder of these"
+)
+
+
+def form_of(path: Path) -> str:
+    """Return the format of labels, one of the constants above; a file is a label table unless it is a ``.jsonl``.
+
+    Raises:
+        LabelError: a folder that holds labels in none of the formats
+    """
+    if not path.is_dir():
+        return EMOBOX if path.suffix.lower() == ".jsonl" else TABLE
+    if _holds(path, "Session*/*_meta_data.json"):
+        return SUPERB
+    if any(_holds(path, pattern) for pattern in LISTS):
+        return EMOBOX
+    if _holds(path, "labels_consensus_*.csv*"):
+        return EMO_SUPERB
+    if has_class_folders(path):
+        return FOLDERS
+    raise LabelError(f"{path}: {UNKNOWN}")
+
+
+def lists_files(path: Path) -> bool:
+    """Return whether a path holds lists of audio files in a format other than a label table or SUPERB's."""
+    if not path.is_dir():
+        return path.suffix.lower() == ".jsonl" and path.is_file()
+    return any(_holds(path, pattern) for pattern in LISTS[:2])
+
+
+def own_root(path: Path) -> Path | None:
+    """Return the audio folder that the labels imply; ``None`` where it must be named."""
+    if not path.exists():
+        return None
+    form = form_of(path)
+    if form == FOLDERS:
+        return path
+    if form == EMOBOX:  # as EmoBox is published: data/CORPUS/fold_1/CORPUS_test_fold_1.jsonl beside downloads
+        data = next((folder for folder in path.absolute().parents if folder.name == "data"), None)
+        return data.parent if data is not None else None
+    return None
+
+
+def _holds(folder: Path, pattern: str) -> bool:
+    return any(islice(folder.glob(pattern), 1))
