@@ -189,7 +189,7 @@ class ExtraTestSection(StrictSection):
     """An entry of ``datarc.extra_tests:`` — another corpus, evaluated as a split."""
 
     labels: str
-    root: str | None = None
+    root: str
     columns: dict[str, str] = Field(default_factory=dict)
     """As ``datarc.columns``."""
     speaker_pattern: str | None = None

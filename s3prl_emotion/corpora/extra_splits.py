@@ -11,10 +11,9 @@ from s3prl_emotion.corpora.corpus import Corpus, Needs, Utterance
 from s3prl_emotion.corpora.degradation_levels import level_names
 from s3prl_emotion.corpora.formats.recognise import SUPERB, form_of
 from s3prl_emotion.corpora.label_table import SOURCE_FILE
-from s3prl_emotion.corpora.locate import locate
 from s3prl_emotion.corpora.protocol import SPEAKER_DISJOINT
 from s3prl_emotion.corpora.utterances import read_labelled_rows, to_utterances
-from s3prl_emotion.errors import LabelError
+from s3prl_emotion.errors import AudioError, LabelError
 from s3prl_emotion.recipe import DataSection, DegradeSection, ExtraTestSection
 
 WHOLE = {"protocol": SPEAKER_DISJOINT}  # of tables that are not split
@@ -53,7 +52,11 @@ def _other_corpus(
     name: str, section: ExtraTestSection, corpus: Corpus, config: DataSection, needs: Needs
 ) -> tuple[Utterance, ...]:
     where = f"datarc.extra_tests.{name}"
-    path, root = locate(section.labels, section.root, f"{where}.")
+    path, root = Path(section.labels).expanduser(), Path(section.root).expanduser()
+    if not path.exists():
+        raise LabelError(f"{path}: no such label table; check {where}.labels")
+    if not root.is_dir():
+        raise AudioError(f"{root}: no such folder; check {where}.root")
     if form_of(path) == SUPERB:
         raise LabelError(f"{where}.labels: {path} holds SUPERB's split lists; name a label table")
     options: dict[str, Any] = {"merge": section.merge, "distribution": section.distribution} | WHOLE
