@@ -230,7 +230,7 @@ def test_emobox_folds_that_are_no_partition_are_refused(tmp_path: Path):
     [
         ({**entry("03", 0), "emo": "neutral"}, r"is Neutral, but Angry in another place"),
         (entry("03", 0), r"downloads/emodb/wav/03a00Wa\.wav is in the test list of fold1 too"),
-        ({**entry("03", 0), "start_time": 0, "end_time": 1}, "parts of files"),
+        ({**entry("03", 0), "start_time": "1s", "end_time": 1}, "start_time and end_time must be seconds, got '1s'"),
         ({"wav": "a.wav"}, "an entry lacks 'wav' or 'emo'"),
     ],
 )
@@ -239,6 +239,14 @@ def test_faults_of_emobox_lists_are_one_line(emobox: Path, line: dict[str, Any],
         file.write(json.dumps(line) + "\n")
     with pytest.raises(LabelError, match=message):
         load(emobox)
+
+
+def test_emobox_parts_of_files_are_segments(tmp_path: Path):
+    data = write_emobox(tmp_path / "EmoBox", folds=1)
+    path = data / "fold_1" / "emodb_test_fold_1.jsonl"
+    path.write_text(path.read_text() + json.dumps({**entry("03", 0), "start_time": 0.01, "end_time": 0.03}) + "\n")
+    (segment,) = [item for item in load(data).splits["test"] if item.part is not None]
+    assert segment.name == "downloads/emodb/wav/03a00Wa.wav:0.010-0.030"
 
 
 def test_emobox_is_one_of_several_corpora(emobox: Path, tiny_corpus: TinyCorpus):

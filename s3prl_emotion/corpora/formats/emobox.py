@@ -6,7 +6,7 @@ import json
 import logging
 import re
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -190,8 +190,6 @@ def read_emobox_table(source: Path) -> dict[str, list[str | None]]:
     if unnamed:
         logger.warning("%s: label_map.json does not name the classes %s", source, ", ".join(unnamed))
     every = [*known]
-    if any(entry.start is not None for entry in every):
-        raise LabelError(f"{source}: its lists have parts of files (start_time, end_time), which are not read yet")
     corpus = next((entry.corpus for entry in every if entry.corpus), lists[0].corpus)
     files = [entry.file for entry in every]
     told = speakers_by_name(files, corpus)
@@ -199,10 +197,16 @@ def read_emobox_table(source: Path) -> dict[str, list[str | None]]:
     for column, key in (("SpkrID", "speaker"), ("Gender", "gender")):
         if any(told.get(key, ())):
             table[column] = [name or None for name in told[key]]
+    if any(entry.start is not None for entry in every):
+        table |= {"Start": _texts(entry.start for entry in every), "End": _texts(entry.end for entry in every)}
     table |= _splits(source, places, every)
     if all(entry.length is not None for entry in every):
         table["Duration"] = [str(entry.length) for entry in every]
     return table
+
+
+def _texts(times: Iterable[float | None]) -> list[str | None]:
+    return [None if time is None else str(time) for time in times]
 
 
 def _splits(source: Path, places: dict[str, dict[Entry, str]], every: Sequence[Entry]) -> dict[str, list[str | None]]:
