@@ -76,11 +76,21 @@ def as_published(path: Path, config: DataSection) -> DataSection:
 
 
 def shares_speakers(parts: Mapping[str, pd.DataFrame]) -> bool | None:
-    """Return whether a speaker of a test split is in train or dev too; ``None`` if not all speakers are known."""
-    if any("SpkrID" not in rows or not rows["SpkrID"].map(_is_known).all() for rows in parts.values()):
-        return None
-    seen = {name for split in ("train", "dev") for name in parts[split]["SpkrID"]}
-    return any(seen & set(rows["SpkrID"]) for name, rows in parts.items() if name not in ("train", "dev"))
+    """Return whether a speaker of a test split is in train or dev too; ``None`` if speakers are unknown that may be."""
+    if len(_with_seen_speakers(parts)[0]):
+        return True
+    every = pd.concat(list(parts.values()))
+    return False if "SpkrID" in every and every["SpkrID"].map(_is_known).all() else None
+
+
+def _with_seen_speakers(parts: Mapping[str, pd.DataFrame]) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Return the rows of test splits whose speakers are in train or dev, and all rows of test splits."""
+    tests = pd.concat([rows for name, rows in parts.items() if name not in ("train", "dev")])
+    tests = tests[~tests.index.duplicated()]  # test is one of the official partitions too
+    if "SpkrID" not in tests:
+        return tests.iloc[:0], tests
+    seen = {name for split in ("train", "dev") for name in parts[split]["SpkrID"] if _is_known(name)}
+    return tests[tests["SpkrID"].isin(seen)], tests
 
 
 def _is_known(speaker: object) -> bool:
@@ -88,13 +98,10 @@ def _is_known(speaker: object) -> bool:
 
 
 def _warn_of_shared_speakers(parts: Mapping[str, pd.DataFrame], path: Path, fold: str) -> None:
-    seen = {name for split in ("train", "dev") for name in parts[split]["SpkrID"] if _is_known(name)}
-    tests = {name: rows for name, rows in parts.items() if name not in ("train", "dev")}
-    affected = sum(int(rows["SpkrID"].isin(seen).sum()) for rows in tests.values())
+    affected, tests = map(len, _with_seen_speakers(parts))
     if affected:
-        number = sum(map(len, tests.values()))
         logger.warning(
-            "%s: test speakers are also in train or dev: %d of %d test utterances of %s", path, affected, number, fold
+            "%s: test speakers are also in train or dev: %d of %d test utterances of %s", path, affected, tests, fold
         )
 
 

@@ -195,6 +195,18 @@ def test_emobox_shared_speakers_are_said_everywhere(tmp_path: Path, caplog: pyte
     assert recipe["protocol"] == "published"
 
 
+def test_one_shared_speaker_is_enough_where_others_are_unknown(tmp_path: Path, caplog: pytest.LogCaptureFixture):
+    rows = [(f"{number}.wav", "ab"[number % 2], who, split) for number, (who, split) in enumerate(
+        [("s1", "Train"), ("unknown", "Train"), ("s2", "Train"), ("s3", "Train")] * 4
+        + [("unknown", "Test"), ("s1", "Test")] * 2)]  # fmt: skip
+    write_audio(tmp_path, [row[0] for row in rows])
+    lines = ["FileName,EmoClass,SpkrID,Split_Set", *(",".join(row) for row in rows)]
+    (tmp_path / "labels.csv").write_text("\n".join(lines))
+    corpus = load(tmp_path / "labels.csv", root=str(tmp_path), protocol="published")
+    assert corpus.protocol.name == "published"
+    assert any("train or dev: 2 of 4 test utterances" in line for line in caplog.messages)
+
+
 def test_a_table_with_shared_speakers_needs_to_ask_for_it(tmp_path: Path):
     data = write_emobox(tmp_path / "EmoBox", mixed=True)
     rows = read_rows(data, str)
