@@ -9,6 +9,7 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Iterable
+from typing import Any
 
 PROGRAM = "s3prl-emotion"
 INTERRUPTED = 130  # exit code after Ctrl-C
@@ -56,6 +57,18 @@ class NoFoldsError(LabelError):
 
 class AudioError(EmotionError):
     """An audio file is missing, unreadable or empty, or has samples that are not finite."""
+
+
+class BeyondEndError(AudioError):
+    """A segment lies beyond the end of its file; ``where`` says where that is."""
+
+    def __init__(self, message: str, where: str = "") -> None:
+        super().__init__(message)
+        self.where = where
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Return what to build the error from, in another process too."""
+        return type(self), (self.args[0], self.where)
 
 
 class CheckpointError(EmotionError):

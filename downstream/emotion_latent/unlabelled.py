@@ -55,7 +55,16 @@ def with_unlabelled(corpus: Corpus, section: UnlabelledSection, train_split: str
         splits[name] = left
         if section.learn:
             splits[train_split] += tuple(
-                Utterance(f"{name}/{item.name}", item.path, NO_CONSENSUS, item.speaker, item.gender, corpus=name)
+                Utterance(
+                    f"{name}/{item.name}",
+                    item.path,
+                    NO_CONSENSUS,
+                    item.speaker,
+                    item.gender,
+                    corpus=name,
+                    channel=item.channel,
+                    part=item.part,
+                )
                 for item in moved
             )
     shared = section.splits if section.learn else []

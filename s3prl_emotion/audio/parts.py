@@ -14,7 +14,7 @@ from s3prl_emotion.audio.faults import Fault, truncated_fault
 from s3prl_emotion.audio.opening import changed_error, header, opened, stamp_of
 from s3prl_emotion.audio.segments import Part, segment_name
 from s3prl_emotion.audio.sound import REMEDY, Block, Sound
-from s3prl_emotion.errors import AudioError
+from s3prl_emotion.errors import AudioError, BeyondEndError
 
 KEPT = 1 << 25  # samples over all channels of decoded files (128 MB) that a process keeps
 OPEN = 8  # files that are kept open at most
@@ -103,9 +103,10 @@ class _PartSound(Sound):
             raise self._beyond(self.first + at)
 
     def _beyond(self, end: int) -> AudioError:
-        return AudioError(
+        return BeyondEndError(
             f"{self.name}: lies beyond the end of the audio ({end / self.rate:.3f} s); correct its Start and End, or "
-            "check that table and audio are of the same release"
+            "check that table and audio are of the same release",
+            f"the audio ends after {end / self.rate:.3f} s",
         )
 
     def faults(self) -> list[Fault]:

@@ -13,7 +13,7 @@ from s3prl_emotion.audio.faults import CANCELS, SCALE, TRUNCATED
 from s3prl_emotion.audit.association import association
 from s3prl_emotion.audit.findings import ERROR, NOTE, WARNING, Finding, finding
 from s3prl_emotion.audit.listing import SEEN, Listing
-from s3prl_emotion.audit.waveform import EMPTY, MISSING, NOT_FINITE, OUTSIDE, UNREADABLE, Waveform, measure
+from s3prl_emotion.audit.waveform import BEYOND, EMPTY, MISSING, NOT_FINITE, OUTSIDE, UNREADABLE, Waveform, measure
 from s3prl_emotion.corpora.audio_files import contents, in_other_form
 from s3prl_emotion.corpora.audio_names import is_below
 from s3prl_emotion.corpora.class_names import NO_CLASS
@@ -89,6 +89,11 @@ def _unusable(cases: Sequence[Case], root: Path) -> list[Finding]:
             "correct them, or set datarc.allow_outside: true (--allow_outside)",
         ),
         UNREADABLE: ("audio-unreadable", "files that cannot be decoded", "replace them or remove the rows"),
+        BEYOND: (
+            "segment-beyond",
+            "segments that lie beyond the end of their file",
+            "correct the times, or check that labels and audio are of the same release",
+        ),
         EMPTY: ("audio-empty", "files without a sample", "replace them or remove the rows"),
         NOT_FINITE: ("audio-not-finite", "files with samples that are NaN or infinite", "replace them"),
     }

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from s3prl_emotion.audit.check_segments import check_overlaps
 from s3prl_emotion.audit.findings import ERROR, NOTE, WARNING, Finding, finding
 from s3prl_emotion.audit.listing import SEEN, TABLE, Indices, Listing
 from s3prl_emotion.corpora.normalise import normalise
@@ -24,6 +25,7 @@ def check_splits(listing: Listing) -> list[Finding]:
         *_shared_speakers(listing),
         *_unknown_speakers(listing),
         *_shared_files(listing),
+        *check_overlaps(listing),
         *_tested_twice(listing),
         *_shared_texts(listing),
     ]

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from s3prl_emotion.audio.segments import Part, segment_name
 from s3prl_emotion.audit.findings import Finding
 from s3prl_emotion.corpora.class_names import NO_CLASS
 from s3prl_emotion.corpora.corpus import UNKNOWN_SPEAKERS
@@ -61,7 +62,7 @@ class Listing:
         """Names of the rows: the file, and the segment if the row is only a part of it."""
         return np.array(
             [
-                name if start != start else f"{name} [{start:.3f}-{end:.3f} s]"
+                segment_name(name, None if start != start else Part(start, end))
                 for name, start, end in zip(self.rows["file"], self.rows["start"], self.rows["end"], strict=True)
             ],
             dtype=object,

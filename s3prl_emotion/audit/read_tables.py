@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from s3prl_emotion.audit.check_segments import with_times
 from s3prl_emotion.audit.check_values import check_columns, check_names, check_partitions
 from s3prl_emotion.audit.findings import ERROR, NOTE, WARNING, Finding, finding
 from s3prl_emotion.audit.listing import EMO_SUPERB, TABLE, Indices, Listing, RowCollector, class_names, complete_rows
@@ -20,12 +21,13 @@ from s3prl_emotion.corpora.grader_shares import consensus
 from s3prl_emotion.corpora.label_table import NUMBER_COLUMNS, TEXT_COLUMNS, read_rows, share_columns, spell_out_letters
 from s3prl_emotion.corpora.partitions import partition_of
 from s3prl_emotion.corpora.protocol import FOLDS
+from s3prl_emotion.corpora.segment_columns import TIMES
 from s3prl_emotion.errors import LabelError, nearest
 from s3prl_emotion.recipe import DataSection
 
 OURS = {
     "FileName": "file", "EmoClass": "emotion", "SpkrID": "speaker", "Gender": "gender", "Text": "text",
-    "Duration": "duration",
+    "Duration": "duration", "Start": "start", "End": "end",
 }  # fmt: skip
 
 
@@ -71,7 +73,7 @@ def _emo_superb_fold(path: Path, pattern: re.Pattern[str] | None) -> Listing:
     for column in ("FileName", "Split_Set"):
         if column not in table:
             raise LabelError(f"{path}: no column {column}, so not EMO-SUPERB's{nearest(column, table.columns)}")
-    shares = [name for name in table.columns if name not in (*TEXT_COLUMNS, *NUMBER_COLUMNS)]
+    shares = [name for name in table.columns if name not in (*TEXT_COLUMNS, *NUMBER_COLUMNS, *TIMES)]
     if len(shares) < 2:
         raise LabelError(f"{path}: no columns of grader shares, so not EMO-SUPERB's; --format table reads label tables")
     table["EmoClass"] = ""
@@ -113,6 +115,10 @@ def _listing(
     table = table.reset_index(drop=True)
     if table.empty:
         raise LabelError(f"{path}: no row has a FileName")
+    table, wrong = with_times(table)
+    findings += wrong
+    if table.empty:
+        raise LabelError(f"{path}: no row has times that can be used: {findings[-1].what} ({', '.join(TIMES)})")
     table["EmoClass"] = spell_out_letters(table["EmoClass"].fillna(""))
     findings += check_names(table)
     shares, wrong = _numbers(table, share_names)

@@ -9,15 +9,15 @@ import numpy as np
 import xxhash
 from numpy.typing import NDArray
 
-from s3prl_emotion.audio import Fault, Sound, opened
+from s3prl_emotion.audio import Fault, Part, Sound, opened, opened_part
 from s3prl_emotion.audio.waveform import Mixer
-from s3prl_emotion.errors import AudioError
+from s3prl_emotion.errors import AudioError, BeyondEndError
 
 RUN = 3  # consecutive samples at full scale that count as clipped: a single one may be a peak
 FULL_SCALE = 1 - 2.0**-15  # the greatest 16-bit sample; close enough for more bits and floats too
 FULL_SCALE_8_BITS = 1 - 2.0**-7
 MISSING, UNREADABLE, EMPTY, NOT_FINITE = "missing", "unreadable", "empty", "not-finite"
-OUTSIDE = "outside"
+OUTSIDE, BEYOND = "outside", "beyond"
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class Waveform:
     """Measures of a file or of a segment of it; numbers are 0 if ``problem`` says that it cannot be used.
 
     Attributes:
-        problem: ``missing``, ``outside``, ``unreadable``, ``empty``, ``not-finite``, or ``""``
+        problem: ``missing``, ``outside``, ``beyond``, ``unreadable``, ``empty``, ``not-finite``, or ``""``
         reason: the decoder's message
         rate: Hz
         channels: number of channels
@@ -57,27 +57,27 @@ def measure(path: Path, start: float | None = None, end: float | None = None, ch
     if not path.is_file():
         return Waveform(MISSING, "no such file")
     try:
-        with opened(path, remedy="") as file:
-            first = 0 if start is None else max(0, int(start * file.rate))
-            return _read(file, first, None if end is None else max(first, int(end * file.rate)), channel)
+        part = None if start is None or end is None else Part(start, end)
+        with opened(path, remedy="") if part is None else opened_part(path, part, remedy="") as file:
+            return _read(file, channel)
+    except BeyondEndError as error:
+        return Waveform(BEYOND, error.where)
     except AudioError as error:
         return Waveform(UNREADABLE, str(error).removeprefix(f"{path}: ").removesuffix("; "))
 
 
-def _read(file: Sound, first: int, last: int | None, channel: str | int) -> Waveform:
+def _read(file: Sound, channel: str | int) -> Waveform:
     mixer = Mixer(file.name, file.channels, channel)
     full_scale = FULL_SCALE_8_BITS if file.subtype in ("PCM_U8", "PCM_S8") else FULL_SCALE
     meter = _Meter(file.channels if mixer.chosen is None else 1, full_scale)
-    for block in file.blocks(first, last):
+    for block in file.blocks():
         used = block if mixer.chosen is None else block[:, mixer.chosen : mixer.chosen + 1]
         if not np.isfinite(used).all():
             return Waveform(NOT_FINITE, "samples are NaN or infinite", file.rate, file.channels)
         meter.add(used, mixer.add(block))
     if not meter.frames:
         return Waveform(EMPTY, "0 samples", file.rate, file.channels)
-    whole = first == 0 and last is None
-    faults = (*(file.faults() if whole else ()), *mixer.faults())
-    return replace(meter.result(file.rate, faults), channels=file.channels)
+    return replace(meter.result(file.rate, (*file.faults(), *mixer.faults())), channels=file.channels)
 
 
 class _Meter:

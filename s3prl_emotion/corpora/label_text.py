@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from s3prl_emotion.audio.segments import find_audio
 from s3prl_emotion.corpora import superb
 from s3prl_emotion.corpora.audio_files import none_found
 from s3prl_emotion.corpora.corpus import UNKNOWN_SPEAKERS
@@ -19,6 +20,7 @@ from s3prl_emotion.corpora.formats.renaming import NO_COLUMNS
 from s3prl_emotion.corpora.label_table import read_rows, read_table, speakers_in_names
 from s3prl_emotion.corpora.locate import locate
 from s3prl_emotion.corpora.partitions import check_partitions, partition_of
+from s3prl_emotion.corpora.segment_columns import name_segments, without_times
 from s3prl_emotion.errors import AudioError, LabelError, nearest
 from s3prl_emotion.recipe import DataSection
 
@@ -34,7 +36,7 @@ class Labels:
         path: the table, or SUPERB's ``meta_data`` folder
         root: audio folder
         rows: every row, each value as the table has it, but for the spaces and separators that its reader brings into
-            one form
+            one form; of segments, ``FileName`` holds the names, and there are no times
         digest: SHA-256 of the table
     """
 
@@ -45,7 +47,7 @@ class Labels:
 
     @property
     def names(self) -> list[str]:
-        """``FileName`` of every row."""
+        """``FileName`` of every row; of segments, their names."""
         return self.rows["FileName"].tolist()
 
     @property
@@ -95,11 +97,13 @@ class Labels:
             AudioError: names the first missing file
         """
         for name in names:
-            if not (self.root / name).is_file():
-                every = self.names
-                if len(every) > 1 and not any((self.root / other).is_file() for other in every):
-                    raise AudioError(none_found(self.root, every, self.path, "--root"))
-                raise AudioError(f"{self.root / name}: no such audio file, though {self.path} lists it; check --root")
+            path = find_audio(self.root, name)[0]
+            if not path.is_file():
+                every = list(dict.fromkeys(find_audio(self.root, other)[0] for other in self.names))
+                if len(every) > 1 and not any(other.is_file() for other in every):
+                    listed = [str(other.relative_to(self.root)) for other in every]
+                    raise AudioError(none_found(self.root, listed, self.path, "--root"))
+                raise AudioError(f"{path}: no such audio file, though {self.path} lists it; check --root")
 
 
 def read_labels(
@@ -123,9 +127,10 @@ def read_labels(
     # It checks the table; what is written must be the text as it is, such as 007 and 3.10.
     config = DataSection(labels=labels, columns=dict(columns), train_batch_size=1, eval_batch_size=1)
     read_table(path, classes=False, config=config)
-    rows = read_rows(path, str, quiet=True, columns=columns).fillna("")
+    rows = read_rows(path, str, quiet=True, columns=columns)
     if speaker_pattern is not None:
         rows["SpkrID"] = speakers_in_names(rows["FileName"], path, speaker_pattern)
+    rows = without_times(name_segments(rows, path)).fillna("")
     data = path.read_bytes() if is_table(path) else rows.to_csv(index=False).encode()
     return Labels(path, folder, rows, hashlib.sha256(data).hexdigest())
 

@@ -6,12 +6,14 @@ import logging
 from collections.abc import Sequence
 from pathlib import Path
 
+from s3prl_emotion.audio.segments import Part, segment_name
 from s3prl_emotion.corpora.corpus import Utterance
 from s3prl_emotion.corpora.table_file import open_table, tidy_file
 from s3prl_emotion.errors import LabelError, nearest
 
 logger = logging.getLogger(__name__)
 COLUMNS = ("FileName", "Text")
+TIMES = ("Start", "End")
 FIX = "run s3prl-emotion transcribe for all of them"
 
 
@@ -23,7 +25,7 @@ def read_transcripts(path: str | Path) -> dict[str, str]:
 
     Args:
         path: with a header that names ``FileName`` (as in the label table) and ``Text``; encoding and separator are
-            recognised
+            recognised. Segments have their names as ``FileName``, or ``Start`` and ``End`` besides
 
     Returns:
         text by file name, in the order of the rows
@@ -36,7 +38,7 @@ def read_transcripts(path: str | Path) -> dict[str, str]:
     if not path.is_file():
         raise LabelError(f"{path}: cannot be read as a file of transcripts (no such file); {FIX}")
     file = open_table(path, COLUMNS)
-    name_at, text_at = _columns(path, file.header)
+    name_at, text_at, *times_at = _columns(path, file.header)
     for line, row in file.rows():
         if len(row) != len(file.header):
             raise LabelError(
@@ -44,6 +46,8 @@ def read_transcripts(path: str | Path) -> dict[str, str]:
                 "commas"
             )
         name, text = tidy_file(row[name_at]), row[text_at]
+        if name and any(row[place] for place in times_at):
+            name = segment_name(name, _part(path, line, *(row[place] for place in times_at)))
         if not name:
             raise LabelError(f"{path} line {line}: FileName is empty")
         if name in texts:
@@ -90,9 +94,17 @@ def texts_of(
     return [text for text in texts if text is not None]
 
 
-def _columns(path: Path, header: Sequence[str]) -> tuple[int, int]:
-    """Return the indices of the two columns."""
+def _part(path: Path, line: int, *cells: str) -> Part:
+    try:
+        return Part(*(float(cell) for cell in cells))
+    except ValueError as error:
+        raise LabelError(f"{path} line {line}: Start and End must be seconds, got {', '.join(cells)}") from error
+
+
+def _columns(path: Path, header: Sequence[str]) -> list[int]:
+    """Return the indices of the two columns, and of Start and End where both are there."""
     for column in COLUMNS:
         if column not in header:
             raise LabelError(f"{path}: no column {column}{nearest(column, header)}")
-    return header.index(COLUMNS[0]), header.index(COLUMNS[1])
+    times = TIMES if set(TIMES) <= set(header) else ()
+    return [header.index(name) for name in (*COLUMNS, *times)]

@@ -12,7 +12,7 @@ import pandas as pd
 import torch
 from torch.utils.data import Dataset
 
-from s3prl_emotion.audio import SAMPLE_RATE, load_audio, resampled_length
+from s3prl_emotion.audio import SAMPLE_RATE, copy_name, find_audio, load_audio, resampled_length
 from s3prl_emotion.corpora.audio_names import check_apart, check_below
 from s3prl_emotion.corpora.degradation_levels import NO_REVERB, SIMULATED, DegradationSpec, level_names
 from s3prl_emotion.corpora.label_text import Labels
@@ -73,7 +73,8 @@ class _Copies(Dataset[list[Record]]):
     def __getitem__(self, index: int) -> list[Record]:
         name, files = self.missing[index]
         first = next(iter(self.degraders.values()))
-        parts = first.parts(load_audio(self.labels.root / name), name)  # the same for all levels
+        path, part = find_audio(self.labels.root, name)
+        parts = first.parts(load_audio(path, part=part), name)  # the same for all levels
         return [self._make(split, parts, name, file) for split, file in files.items()]
 
     def name_of(self, index: int) -> str:
@@ -138,11 +139,11 @@ def write_copies(
     degraders = _degraders(base, specs, labels)
     _check_apart(out, labels.root, next(iter(degraders.values())))
     about = {**_about(base, degraders, subtype), "labels": labels.digest}
-    about["audio"] = fingerprint((name, labels.root / name) for name in sorted(names))
+    about["audio"] = fingerprint((name, find_audio(labels.root, name)[0]) for name in sorted(names))
     with removing_unused(out, notes=(ABOUT,)):
         output = Output(out, about, {"arguments": arguments or {}, "versions": _versions()}, degraders)
         missing = _missing(output, degraders, files)
-        samples = {name: _samples(labels.root / name) for name, _ in missing}
+        samples = {name: _samples(labels.root, name) for name, _ in missing}
         output.check_room({file: samples[name] for name, lacking in missing for file in lacking.values()}, subtype)
         if len(missing) < len(files):
             logger.info("%s: %d of %d utterances are finished already", out, len(files) - len(missing), len(files))
@@ -166,7 +167,7 @@ def _targets(names: Sequence[str], path: Path) -> dict[str, str]:
     files: dict[str, str] = {}
     owners: dict[str, str] = {}
     for name in names:
-        file = str(PurePosixPath(name).with_suffix(".wav"))
+        file = copy_name(name, ".wav")
         if file in owners:
             raise LabelError(f"{path}: {owners[file]} and {name} would both be written to {file}; rename one")
         files[name], owners[file] = file, name
@@ -235,11 +236,12 @@ def _missing(output: Output, splits: Iterable[str], files: Mapping[str, str]) ->
     return [(name, copies) for name, copies in missing.items() if copies]
 
 
-def _samples(path: Path) -> int:
+def _samples(root: Path, name: str) -> int:
     """Return the length at 16 kHz, from the header; raise for a silent utterance now, not after hours of work."""
-    with opened(path) as file:
+    path, part = find_audio(root, name)
+    with opened(path, part) as file:
         if first_audible(file, path) is None:
-            raise AudioError(SILENT.format(path))
+            raise AudioError(SILENT.format(root / name))
         return resampled_length(file.length(), file.rate)
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from s3prl_emotion.audio import SAMPLE_RATE, header
+from s3prl_emotion.audio import SAMPLE_RATE, seconds_of
 from s3prl_emotion.corpora import Corpus, Utterance
 from s3prl_emotion.errors import StoreError
 from s3prl_emotion.files.progress import progress
@@ -50,12 +50,26 @@ def all_utterances(corpus: Corpus) -> list[Utterance]:
 
 
 def durations(utterances: Sequence[Utterance]) -> list[float]:
-    """Return the length (s) of each audio file, from its header, or by decoding where that does not know it.
+    """Return the length (s) of each utterance: of a file from its header, or by decoding where that does not know it.
 
     Raises:
         AudioError: not readable as audio
     """
-    return [header(utterance.path).seconds for utterance in utterances]
+    return [seconds_of(utterance.path, utterance.part) for utterance in utterances]
+
+
+def longest_first(utterances: Sequence[Utterance], seconds: Sequence[float]) -> list[int]:
+    """Return the indices of utterances, the longest first, so that too little memory shows at once.
+
+    Segments follow the longest of all in the order of their files, so that each file is decoded once.
+    """
+    order = sorted(range(len(seconds)), key=lambda index: (-seconds[index], index))
+    if all(item.part is None for item in utterances):
+        return order
+    return [
+        *order[:1],
+        *sorted(order[1:], key=lambda index: (str(utterances[index].path), utterances[index].part or ())),
+    ]
 
 
 def predicted_sizes(
@@ -140,13 +154,16 @@ def extract(
     source.keeps = keep
     seconds = durations(utterances)
     work = _work(seconds, max_duration, cut_eval)
+    if batch_seconds is None:  # batches need utterances of similar lengths
+        place = {index: place for place, index in enumerate(longest_first(utterances, seconds))}
+        work = [(limit, sorted(indices, key=place.__getitem__)) for limit, indices in work]
     order = work[0][1]
     lengths = _lengths(work, seconds)
     source.memory.remedy = REMEDY
     for limit, indices in work[:1]:  # the first holds the longest
         for index in indices[:1]:
             longest = min(seconds[index], limit or seconds[index])
-            source.memory.check(round(longest * SAMPLE_RATE), str(utterances[index].path))
+            source.memory.check(round(longest * SAMPLE_RATE), utterances[index].place)
     sizes = {
         kind: size for kind, size in predicted_sizes(source, sum(lengths), len(lengths)).items() if keep in (BOTH, kind)
     }

@@ -84,7 +84,12 @@ def _predict(args: Namespace) -> int:
         if splits:
             options = replace(options, longest=longest)
         layout = Layout(
-            worker.about, args.nbest, windows is not None or splits, args.attention is not None, notes=splits
+            worker.about,
+            args.nbest,
+            windows is not None or splits,
+            args.attention is not None,
+            notes=splits,
+            segments=any(file.part is not None for file in files),
         )
         counts = progress(name="predict", unit="files", total=len(files), leave=False)
         with written(args.out, kind, layout) as writer, counts as bar:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from s3prl_emotion.audio import Fault, header, read_audio, warn_of
+from s3prl_emotion.audio import SAMPLE_RATE, Fault, Part, header, read_audio, warn_of
 from s3prl_emotion.errors import AudioError, UsageError, visible
 from s3prl_emotion.files.writing import write_arrays
 from s3prl_emotion.predict.inputs import AudioFile
@@ -43,7 +43,8 @@ class Options:
 class FileResult:
     """The prediction for a file or the reason why there is none, and the file with its attention weights.
 
-    ``warning`` says what is wrong with a file that could be read.
+    ``warning`` says what is wrong with a file that could be read. For a segment, ``name`` ends with its times; ``file``
+    is the name of its file and ``part`` says which part of that it is.
     """
 
     name: str
@@ -51,6 +52,8 @@ class FileResult:
     error: str | None = None
     attention: str | None = None
     warning: str | None = None
+    file: str | None = None
+    part: Part | None = None
 
 
 def predict_files(predictor: Predictor, files: Sequence[AudioFile], options: Options) -> Iterator[FileResult]:
@@ -68,24 +71,25 @@ def predict_files(predictor: Predictor, files: Sequence[AudioFile], options: Opt
     )
     for number, (file, result) in enumerate(zip(files, predictions, strict=True)):
         warning = "; ".join(fault.text for fault in faults[number]) or None
+        named = FileResult(file.name, warning=warning, file=file.file, part=file.part)
         if isinstance(result, AudioError):
-            yield FileResult(
-                file.name, error=str(result).removeprefix(visible(f"{file.path}: ", keep="\n\t")), warning=warning
-            )
+            error = str(result).removeprefix(visible(f"{file.place}: ", keep="\n\t"))
+            yield dataclasses.replace(named, error=error.removeprefix(visible(f"{file.path}: ", keep="\n\t")))
             continue
         written = None
         if options.attention is not None:
             path = attention_file(options.attention, file)
             written = str(_write_attention(path, result, predictor.about.frame_shift))
-        yield FileResult(file.name, _without_attention(result), attention=written, warning=warning)
+        yield dataclasses.replace(named, prediction=_without_attention(result), attention=written)
 
 
 def longest_samples(files: Iterable[AudioFile]) -> float:
-    """Return how many samples the longest file has at 16 kHz, by the headers."""
+    """Return how many samples the longest file or segment has at 16 kHz, by the headers."""
     longest = 0.0
     for file in files:
         try:
-            longest = max(longest, header(file.path).samples)
+            samples = header(file.path).samples if file.part is None else file.part.seconds * SAMPLE_RATE
+            longest = max(longest, samples)
         except AudioError:  # reading it reports that
             continue
     return longest
@@ -107,7 +111,7 @@ def check_attention(folder: Path, files: Iterable[AudioFile]) -> None:
         other = seen.setdefault(file.relative, file)
         if other is not file:
             raise UsageError(
-                f"--attention {folder}: {other.path} and {file.path} would both be {attention_file(folder, file)}; "
+                f"--attention {folder}: {other.place} and {file.place} would both be {attention_file(folder, file)}; "
                 "name the folder that holds both"
             )
 
@@ -119,14 +123,14 @@ def _read(files: Sequence[AudioFile], channel: str | int, faults: list[tuple[Fau
         try:
             if not is_text(file.path):
                 raise AudioError(f"{file.path}: soundfile opens no file whose name is not UTF-8; rename it")
-            audio = read_audio(file.path, channel)
+            audio = read_audio(file.path, channel, file.part)
             waveform: NDArray[np.float32] | AudioError = audio.waveform
             found = audio.faults
-            warn_of(file.path, found)
+            warn_of(file.place, found)
         except AudioError as error:
             waveform = error
         faults.append(found)
-        yield file.path, waveform
+        yield file.place, waveform
 
 
 def is_text(name: str) -> bool:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TextIO
 
-from s3prl_emotion.audio import readable_suffixes, say_passed_over
+from s3prl_emotion.audio import Part, readable_suffixes, say_passed_over, segment_name
 from s3prl_emotion.corpora.audio_files import in_other_form, none_found
 from s3prl_emotion.corpora.audio_names import check_below
 from s3prl_emotion.corpora.formats.recognise import lists_files, own_root
@@ -20,22 +20,35 @@ TABLES = (".csv", ".tsv", ".csv.gz")
 
 @dataclass(frozen=True)
 class AudioFile:
-    """A file to predict.
+    """A file, or a part of one, to predict.
 
     Attributes:
         path: as the user wrote it, or below the folder that the user wrote
-        relative: path below that folder; the file's name if the user wrote the file itself
+        relative: path below that folder; the file's name if the user wrote the file itself; followed by the times of a
+            part
         listed: its name in the label table that lists it
+        part: the part of the file; ``None``: the whole file
     """
 
     path: str
     relative: str
     listed: str | None = None
+    part: Part | None = None
+
+    @property
+    def file(self) -> str:
+        """What the file is called in the results."""
+        return self.listed or self.path
 
     @property
     def name(self) -> str:
-        """What the file is called in the results."""
-        return self.listed or self.path
+        """What it is called in the results: the file, with the times of a part."""
+        return segment_name(self.file, self.part)
+
+    @property
+    def place(self) -> str:
+        """Its path, with the times of a part, for messages."""
+        return segment_name(self.path, self.part)
 
 
 def collect(words: Sequence[str], stdin: TextIO, root: Path | None = None) -> list[AudioFile]:
@@ -54,10 +67,10 @@ def collect(words: Sequence[str], stdin: TextIO, root: Path | None = None) -> li
         LabelError: a label table is malformed
         AudioError: none of the files that a label table lists is there
     """
-    files: dict[str, AudioFile] = {}
+    files: dict[tuple[str, Part | None], AudioFile] = {}
     passed: dict[str, list[str]] = {}
     for file in _files(words, stdin, root, passed):
-        files.setdefault(os.path.abspath(file.path), file)
+        files.setdefault((os.path.abspath(file.path), file.part), file)
     for folder, names in passed.items():
         say_passed_over(folder, names)
     if not files:
@@ -86,16 +99,19 @@ def _files(words: Iterable[str], stdin: TextIO, root: Path | None, passed: dict[
 
 
 def _listed(table: Path, root: Path | None) -> Iterator[AudioFile]:
-    """Yield the files that a label table lists."""
+    """Yield the files and segments that a label table lists."""
     from s3prl_emotion.corpora.label_table import read_table  # deferred: pandas takes half a second to import
+    from s3prl_emotion.corpora.segment_columns import files_and_parts
 
     folder = root or own_root(table) or table.parent
-    names = read_table(table, classes=False)["FileName"].tolist()
+    listed = list(files_and_parts(read_table(table, classes=False)))
+    names = list(dict.fromkeys(name for name, _ in listed))
     check_below(names, table, fix="")
     if not any((folder / name).is_file() for name in names):
         raise AudioError(none_found(folder, names, table, "--root"))
-    for name in names:
-        yield AudioFile(str(in_other_form(folder, folder / name) or folder / name), name, name)
+    paths = {name: str(in_other_form(folder, folder / name) or folder / name) for name in names}
+    for name, part in listed:
+        yield AudioFile(paths[name], name if part is None else f"{name}_{part}", name, part)
 
 
 def _inside(root: str, folder: str, above: frozenset[str], passed: list[str]) -> Iterator[str]:

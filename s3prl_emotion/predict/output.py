@@ -15,11 +15,14 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from s3prl_emotion import __version__
+from s3prl_emotion.audio.segments import DECIMALS
 from s3prl_emotion.errors import UsageError, nearest, visible
 from s3prl_emotion.files.writing import writing_text
 from s3prl_emotion.predict.files import FileResult
 from s3prl_emotion.predict.prediction import SpanPrediction
 from s3prl_emotion.predict.predictor import About
+
+UTTERANCE, TIMES = "Utterance", ("Start", "End")  # columns where some results are of segments
 
 
 @dataclass(frozen=True)
@@ -32,6 +35,7 @@ class Layout:
         windows: whether to write windows
         attention: whether to write the path of the attention weights
         notes: whether some predictions may have notes; those of the model are written anyway
+        segments: whether some results are of parts of files: their times are those in the file
     """
 
     about: About
@@ -39,6 +43,7 @@ class Layout:
     windows: bool = False
     attention: bool = False
     notes: bool = False
+    segments: bool = False
 
     def notes_of(self, result: FileResult) -> list[str]:
         """Return the notes of the model and of a prediction."""
@@ -73,7 +78,9 @@ class CsvWriter(Writer):
         about = layout.about
         self.table = csv.writer(file, lineterminator="\n")
         self.ranks = [f"top_{rank}" for rank in range(1, (layout.nbest or 0) + 1)]
-        columns = ["FileName", *(["window"] if layout.windows else []), "start", "end"]
+        self.times = TIMES if layout.segments else ("start", "end")
+        columns = [*([UTTERANCE] if layout.segments else []), "FileName", *(["window"] if layout.windows else [])]
+        columns += self.times
         columns += ["prediction"] if about.classes else []
         columns += [*self.ranks, *(f"p_{name}" for name in about.classes), *(f"{n}_pred" for n in about.dimensions)]
         columns += [*(["attention"] if layout.attention else []), "error", "warning"]
@@ -83,16 +90,21 @@ class CsvWriter(Writer):
 
     def write(self, result: FileResult) -> None:
         """Write the file's row and those of its windows."""
-        common = {"FileName": shown(result.name), "error": result.error or "", "attention": result.attention or ""}
+        named = {UTTERANCE: shown(result.name), "FileName": shown(result.file or result.name)}
+        common: dict[str, Any] = {**named, "error": result.error or "", "attention": result.attention or ""}
         common |= {"warning": result.warning or ""}
         common |= {"note": "; ".join(self.layout.notes_of(result))}
+        if result.part is not None:  # as in the table, of files that cannot be predicted too
+            common |= dict(zip(self.times, str(result.part).split("-"), strict=True))
         if result.prediction is None:
             self._row(common)
             return
-        self._row(common | {"start": 0.0, "end": result.prediction.duration} | self._cells(result.prediction))
+        if not self.layout.segments:
+            common = {**common, "start": 0.0, "end": result.prediction.duration}
+        self._row(common | self._cells(result.prediction))
         for number, item in enumerate(result.prediction.windows if self.layout.windows else (), 1):
-            times = {"window": number, "start": item.start, "end": item.end}
-            self._row({"FileName": shown(result.name)} | times | self._cells(item.prediction))
+            times = dict(zip(self.times, within(result, item.start, item.end), strict=True))
+            self._row(named | {"window": number} | times | self._cells(item.prediction))
 
     def _row(self, cells: dict[str, Any]) -> None:
         values = [cells.get(name, "") for name in self.columns]
@@ -119,7 +131,9 @@ class JsonLinesWriter(Writer):
 
     def record(self, result: FileResult) -> dict[str, Any]:
         """Return a result as plain data."""
-        record: dict[str, Any] = {"file": shown(result.name), "error": result.error}
+        record: dict[str, Any] = {"file": shown(result.file or result.name), "error": result.error}
+        if result.part is not None:
+            record |= {"utterance": shown(result.name), "start": result.part.start, "end": result.part.end}
         if result.warning is not None:
             record["warning"] = result.warning
         if notes := self.layout.notes_of(result):
@@ -131,7 +145,8 @@ class JsonLinesWriter(Writer):
             record["attention"] = result.attention
         if self.layout.windows or result.prediction.windows:
             record["windows"] = [
-                {"start": rounded(item.start), "end": rounded(item.end)} | self._values(item.prediction)
+                dict(zip(("start", "end"), map(rounded, within(result, item.start, item.end)), strict=True))
+                | self._values(item.prediction)
                 for item in result.prediction.windows
             ]
         return record
@@ -204,6 +219,13 @@ def written(out: Path | None, name: str, layout: Layout) -> Iterator[Writer]:
         yield writer
         writer.end()
         file.flush()
+
+
+def within(result: FileResult, start: float, end: float) -> tuple[float, float]:
+    """Return the times (s) of a window in the file, of a part of which the result may be."""
+    if result.part is None:
+        return start, end
+    return round(result.part.start + start, DECIMALS), round(result.part.start + end, DECIMALS)
 
 
 def rounded(value: float) -> float:

@@ -147,7 +147,7 @@ def index_table(
     max_seconds: float,
     progress: Callable[[int], object] | None = None,
 ) -> AudioIndex:
-    """Index the audio of a label table: every file that it lists, once, whatever its labels.
+    """Index the audio of a label table: every file or segment that it lists, once, whatever its labels.
 
     A corpus's folder may hold the same speech twice, as turns and as whole dialogues (IEMOCAP).
 
@@ -162,7 +162,14 @@ def index_table(
     """
     _, folder = locate(labels, root, "--")
     data = DataSection(labels=labels, root=root, train_batch_size=1, eval_batch_size=1)
-    listed = (Listed(item.path, "", None) for item in list_utterances(data))
+    cuts: dict[Path, list[Cut] | None] = {}
+    for item in list_utterances(data):
+        own = cuts.setdefault(item.path, [])
+        if item.part is None:
+            cuts[item.path] = None
+        elif own is not None:
+            own.append(Cut(item.file, *item.part))
+    listed = (Listed(path, "", segments) for path, segments in cuts.items())
     return _filled(AudioIndex([folder]), [listed], f"--labels {labels}", (window, hop, max_seconds), progress)
 
 

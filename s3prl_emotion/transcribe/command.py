@@ -14,7 +14,7 @@ from s3prl_emotion.audio import load_audio
 from s3prl_emotion.corpora import Utterance, list_utterances
 from s3prl_emotion.devices import check_device
 from s3prl_emotion.extract.corpus_arguments import add_corpus_arguments, read_corpus_arguments
-from s3prl_emotion.extract.filling import durations
+from s3prl_emotion.extract.filling import durations, longest_first
 from s3prl_emotion.files.progress import progress
 from s3prl_emotion.files.terminal import say
 from s3prl_emotion.files.versions import versions
@@ -78,14 +78,15 @@ def run(args: Namespace) -> int:
 def _transcribe(recogniser: Recogniser, utterances: Sequence[Utterance], record: Record) -> None:
     """Transcribe utterances, the longest first, so that too little memory shows at once."""
     seconds = durations(utterances)
-    order = sorted(range(len(utterances)), key=lambda index: (-seconds[index], index))
     size = recogniser.batch_size
+    by_length = sorted(range(len(utterances)), key=lambda index: (-seconds[index], index))
+    order = longest_first(utterances, seconds) if size == 1 else by_length
     with progress(name="transcribe", unit="s of audio", total=round(sum(seconds)), hidden=not order) as bar:
         done, cut = 0.0, 0
         for start in range(0, len(order), size):
             batch = order[start : start + size]
             texts = recogniser.transcribe(
-                [load_audio(utterances[index].path, utterances[index].channel) for index in batch]
+                [load_audio(item.path, item.channel, item.part) for item in map(utterances.__getitem__, batch)]
             )
             for index in recogniser.cut[: max(0, MOST_NAMED - cut)]:
                 logger.warning(

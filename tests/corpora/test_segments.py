@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import soundfile
-from conftest import RATE, Cli, TinyCorpus, tone
+from conftest import RATE, TinyCorpus, tone
 from segmented import Row, read_rows, write_segmented, write_table
 
 from s3prl_emotion.audio import Part, copy_name, find_audio, list_name, opened, read_audio, segment_name, split_segment
@@ -285,36 +284,3 @@ def test_votes_belong_to_segments(both: tuple[TinyCorpus, TinyCorpus], tmp_path:
 
     corpus: Corpus = read_corpus(both[0].labels, both[0].root, data, Needs(shares=True))
     assert all(item.shares is not None and max(item.shares) == 1.0 for item in corpus.split("train"))
-
-
-# --- training ---------------------------------------------------------------------------------------------------------
-
-NUMBERS = ("p_ang", "p_hap", "p_neu", "p_sad")
-
-
-def test_training_on_segments_equals_training_on_files(
-    both: tuple[TinyCorpus, TinyCorpus], cli: Cli, tmp_path: Path
-) -> None:
-    for name, corpus in zip(("long", "cut"), both, strict=True):
-        words = ("-u", "fbank_no_cmvn", "-d", "emotion_corr_attn", "-p", name, "-v", "fold1")
-        cli("-m", "train", *words, "-o", corpus.overrides(**{"downstream_expert.embeddings": True}))
-    long, cut = (read_rows(tmp_path / name / "test_fold1_predictions.csv") for name in ("long", "cut"))
-    assert [[row[key] for key in NUMBERS] for row in long] == [[row[key] for key in NUMBERS] for row in cut]
-    table = {
-        (row["FileName"], f"{float(row['Start']):.3f}", f"{float(row['End']):.3f}"): row
-        for row in read_rows(both[0].labels)
-    }
-    for row in long:
-        of_table = table[row["FileName"], row["Start"], row["End"]]  # joins to the table
-        assert of_table["EmoClass"] == row["truth"]
-        assert row["Utterance"] == f"{row['FileName']}:{row['Start']}-{row['End']}"
-    assert list(cut[0])[:3] == ["FileName", "SpkrID", "Gender"]
-    names = [row["Utterance"] for row in long]
-    for kind, column in (("truth", "truth"), ("predict", "prediction")):
-        lines = (tmp_path / f"long/test_fold1_{kind}.txt").read_text().splitlines()
-        assert lines == [f"{row['Utterance']} {row[column]}" for row in long]
-    with np.load(tmp_path / "long/test_fold1_embeddings.npz") as file:
-        assert file["names"].tolist() == names
-    metrics = [json.loads((tmp_path / name / "test_fold1_metrics.json").read_text()) for name in ("long", "cut")]
-    assert metrics[0]["UAR"] == metrics[1]["UAR"]
-    assert metrics[0]["per_speaker"] == metrics[1]["per_speaker"]

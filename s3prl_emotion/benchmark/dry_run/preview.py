@@ -180,12 +180,12 @@ def _add_audio(run: Run, store: Store) -> None:
     """Add the utterances of a run's corpus to a store's audio."""
     from s3prl_emotion.extract.filling import all_utterances, durations
 
-    utterances = [item for item in all_utterances(corpus_of(run)) if str(item.path) not in store.lengths]
+    utterances = [item for item in all_utterances(corpus_of(run)) if item.place not in store.lengths]
     most = run.config["downstream_expert"]["datarc"].get("max_duration")
     for item, seconds in zip(utterances, durations(utterances), strict=True):
-        store.lengths[str(item.path)] = seconds
+        store.lengths[item.place] = seconds
         if most is not None and seconds > most:
-            store.lengths[f"{item.path} cut"] = most
+            store.lengths[f"{item.place} cut"] = most
 
 
 def _write_store(plan: Plan, store: Store, speed: float, device: str | None, write: Any) -> float:

@@ -10,7 +10,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from s3prl_emotion.audio import SAMPLE_RATE, load_audio
+from s3prl_emotion.audio import SAMPLE_RATE, find_audio, load_audio
 from s3prl_emotion.corpora.degradation_levels import generator
 from s3prl_emotion.errors import AudioError, LabelError, UsageError, nearest
 from s3prl_emotion.loading.degradation.recordings import Samples, audio_files, excerpt, is_silent, power, recorded_part
@@ -129,7 +129,8 @@ class Babble:
         parts: dict[str, NDArray[np.float32]] = {}
         start = missing = 0
         for name in map(str, order):
-            samples = load_audio(self.root / name)
+            path, part = find_audio(self.root, name)
+            samples = load_audio(path, part=part)
             if is_silent(samples):
                 continue
             if not parts:

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from s3prl_emotion import audio
-from s3prl_emotion.audio import SAMPLE_RATE, SUFFIXES, Sound, check_rate, mean_of_channels, resample
+from s3prl_emotion.audio import SAMPLE_RATE, SUFFIXES, Part, Sound, check_rate, mean_of_channels, resample
 from s3prl_emotion.errors import AudioError, UsageError
 
 Samples = NDArray[np.float64]
@@ -76,13 +76,13 @@ def audio_files(folder: Path, flag: str) -> list[str]:
 
 
 @contextmanager
-def opened(path: Path) -> Iterator[Sound]:
-    """Open an audio file for reading.
+def opened(path: Path, part: Part | None = None) -> Iterator[Sound]:
+    """Open an audio file, or a part of one, for reading.
 
     Raises:
         AudioError: missing, unreadable or without samples, even if that only shows while reading
     """
-    with audio.opened(path, remedy=REMEDY) as file:
+    with audio.opened(path, remedy=REMEDY) if part is None else audio.opened_part(path, part, REMEDY) as file:
         if file.length() == 0:
             raise AudioError(f"{path}: audio has 0 samples; remove the file")
         check_rate(file.rate, str(path))
