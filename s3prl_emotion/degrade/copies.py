@@ -12,7 +12,7 @@ import pandas as pd
 import torch
 from torch.utils.data import Dataset
 
-from s3prl_emotion.audio import SAMPLE_RATE, copy_name, find_audio, load_audio, resampled_length
+from s3prl_emotion.audio import SAMPLE_RATE, Part, copy_name, find_audio, load_audio, resampled_length, segment_name
 from s3prl_emotion.corpora.audio_names import check_apart, check_below
 from s3prl_emotion.corpora.degradation_levels import NO_REVERB, SIMULATED, DegradationSpec, level_names
 from s3prl_emotion.corpora.label_text import Labels
@@ -143,7 +143,7 @@ def write_copies(
     with removing_unused(out, notes=(ABOUT,)):
         output = Output(out, about, {"arguments": arguments or {}, "versions": _versions()}, degraders)
         missing = _missing(output, degraders, files)
-        samples = {name: _samples(labels.root, name) for name, _ in missing}
+        samples = {name: _samples(*find_audio(labels.root, name)) for name, _ in missing}
         output.check_room({file: samples[name] for name, lacking in missing for file in lacking.values()}, subtype)
         if len(missing) < len(files):
             logger.info("%s: %d of %d utterances are finished already", out, len(files) - len(missing), len(files))
@@ -236,12 +236,11 @@ def _missing(output: Output, splits: Iterable[str], files: Mapping[str, str]) ->
     return [(name, copies) for name, copies in missing.items() if copies]
 
 
-def _samples(root: Path, name: str) -> int:
+def _samples(path: Path, part: Part | None = None) -> int:
     """Return the length at 16 kHz, from the header; raise for a silent utterance now, not after hours of work."""
-    path, part = find_audio(root, name)
     with opened(path, part) as file:
         if first_audible(file, path) is None:
-            raise AudioError(SILENT.format(root / name))
+            raise AudioError(SILENT.format(segment_name(str(path), part)))
         return resampled_length(file.length(), file.rate)
 
 
