@@ -61,6 +61,7 @@ def _check_run(run: Run) -> None:
     from s3prl_emotion.experts.heads import emotion_heads, is_emotion_head
     from s3prl_emotion.recipe import check_recipe
     from s3prl_emotion.training import preflight
+    from s3prl_emotion.upstreams.finetuning.check import check_finetuning
 
     if not is_emotion_head(run.head):
         raise UsageError(
@@ -68,6 +69,7 @@ def _check_run(run: Run) -> None:
             f"{nearest(run.head, emotion_heads())}{host.HEADS.hint()}"
         )
     check_recipe(run.config)
+    check_finetuning(Namespace(upstream_trainable="-f" in run.upstream_flags), run.config)
     host.expert_class(run.head).read_section(run.config["downstream_expert"], run.cell.fold, run.config["runner"])
     _check_optimizer(run.config)
     if run.steps:

@@ -12,8 +12,10 @@ from typing import Any
 import pytest
 import soundfile
 import torch
+import yaml
 from conftest import Cli, TinyCorpus
 from safetensors import safe_open
+from test_contracts import recipe_of
 from tiny_models import TINY, save_model
 from torch import Tensor, nn
 from transformers import HubertConfig, HubertModel
@@ -420,6 +422,23 @@ def test_command_lines_that_do_not_fit(
     assert not Path("exp").exists()
     monkeypatch.setattr("s3prl_emotion.upstreams.finetuning.check.find_spec", lambda name: None)
     assert 'pip install "s3prl-emotion[peft]"' in cli(*command, code=1).error
+
+
+def test_matrix_is_checked_before_its_first_run(
+    tiny_corpus: TinyCorpus, hubert: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+):
+    section = recipe_of("emotion_corr_attn")
+    section["downstream_expert"]["datarc"] |= {"root": str(tiny_corpus.root), "labels": str(tiny_corpus.labels)}
+    (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(section))
+    matrix = {
+        "kind": "matrix", "head": "emotion_corr_attn", "recipe": "recipe.yaml", "folds": ["fold1"], "seeds": [1],
+        "upstreams": {"hubert": {"name": "hf_speech_custom", "ckpt": str(hubert)}},
+        "systems": {"LoRA": {"overrides": {"upstream": {"trainable": "lora"}}}},
+    }  # fmt: skip
+    (tmp_path / "matrix.yaml").write_text(yaml.safe_dump(matrix))
+    words = ["benchmark", str(tmp_path / "matrix.yaml"), "--out", str(tmp_path / "out"), "--dry-run", "--no_measure"]
+    assert suite.main(words) == 1
+    assert "upstream.trainable: lora needs -f" in capfd.readouterr().err
 
 
 @pytest.mark.full
