@@ -131,6 +131,7 @@ def _plain(args: argparse.Namespace) -> None:
 
     targets = ["q_proj", "k_proj", "v_proj", "out_proj"]
     model = HubertModel.from_pretrained(args.folder / f"hubert-{args.size}", layerdrop=0.0, apply_spec_augment=False)
+    model.feature_extractor._freeze_parameters()  # else transformers keeps what a gradient of the waveform needs
     layers, width = model.config.num_hidden_layers + 1, model.config.hidden_size
     model = get_peft_model(model, LoraConfig(r=8, lora_alpha=16, target_modules=targets)).train().to(args.device)
     head = torch.nn.ModuleList([torch.nn.Linear(width, 256), torch.nn.Linear(256, 2)]).to(args.device)

@@ -147,9 +147,11 @@ class Finetuning:
         factor = min(1.0, (step + 1) / self.section.warm_up) if self.section.warm_up else 1.0
         for group, rate in zip(groups, rates, strict=True):
             group["lr"] = rate * factor
-        yield
-        for group, rate in zip(groups, rates, strict=True):
-            group["lr"] = rate
+        try:
+            yield
+        finally:
+            for group, rate in zip(groups, rates, strict=True):
+                group["lr"] = rate
 
     def check_reached(self) -> None:
         """Check after the first backward pass that every trained parameter has a gradient.
