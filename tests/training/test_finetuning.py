@@ -213,6 +213,12 @@ def test_upstream_has_its_own_learning_rate_weight_decay_and_warm_up(models: Pat
     assert [rates[1] for rates in seen] == pytest.approx([0.25e-4, 0.5e-4, 0.75e-4, 1e-4, 1e-4, 1e-4])
     assert {rates[0] for rates in seen} == {0.1}
     assert optimizer.param_groups[1]["lr"] == 1e-4
+    whole = tuned(build(models, "hubert"), trainable="all", lr=1e-5)
+    optimizer = torch.optim.SGD([*head.parameters(), *whole.upstream.parameters()], lr=0.1)
+    whole.split(optimizer)
+    assert [group["lr"] for group in optimizer.param_groups] == [0.1, 1e-5]
+    assert len(optimizer.param_groups[1]["params"]) == len(list(whole.upstream.parameters()))
+    assert whole.part is None
     with pytest.raises(ConfigError, match=r"upstream.weight_decay: the recipe's optimizer has none"):
         tuning.split(torch.optim.Rprop([*upstream.parameters(), *head.parameters()]))
 
@@ -431,7 +437,8 @@ def test_matrix_is_checked_before_its_first_run(
     section["downstream_expert"]["datarc"] |= {"root": str(tiny_corpus.root), "labels": str(tiny_corpus.labels)}
     (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(section))
     matrix = {
-        "kind": "matrix", "head": "emotion_corr_attn", "recipe": "recipe.yaml", "folds": ["fold1"], "seeds": [1],
+        "kind": "matrix", "title": "LoRA", "head": "emotion_corr_attn", "recipe": "recipe.yaml",
+        "folds": ["fold1"], "seeds": [1],
         "upstreams": {"hubert": {"name": "hf_speech_custom", "ckpt": str(hubert)}},
         "systems": {"LoRA": {"overrides": {"upstream": {"trainable": "lora"}}}},
     }  # fmt: skip
