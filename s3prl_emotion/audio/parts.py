@@ -83,11 +83,13 @@ class _PartSound(Sound):
         self.sound, self.name, self.remedy = sound, name, remedy
         self.rate, self.channels, self.subtype = sound.rate, sound.channels, sound.subtype
         self.first, last = part.frames(sound.rate)
+        least = last - TOLERANCE * sound.rate
+        if sound.frames is not None and least > sound.frames and not sound.seeks:
+            deque(sound.blocks(self.first), maxlen=0)  # decodes up to the end, since a header may say too little
         most = sound.frames
-        if most is not None and last > most + TOLERANCE * sound.rate:
-            most = sound.frames if sound.seeks else sum(map(len, sound.blocks()))  # a header may say too little
-        if most is not None and (last > most + TOLERANCE * sound.rate or self.first >= most):
+        if most is not None and (least > most or self.first >= most):
             raise self._beyond(most)
+        self.is_open_ended = most is None
         self.wanted = (last if most is None else min(last, most)) - self.first
         self.frames = self.wanted
 
@@ -99,8 +101,8 @@ class _PartSound(Sound):
             at += len(block)
             yield block
         self.decoded = at
-        if self.sound.frames is None and last - at > TOLERANCE * self.rate:
-            raise self._beyond(self.first + at)
+        if self.is_open_ended and self.sound.frames is not None and last - at > TOLERANCE * self.rate:
+            raise self._beyond(self.sound.frames)
 
     def _beyond(self, end: int) -> AudioError:
         return BeyondEndError(
@@ -155,6 +157,8 @@ class _Decoded(Sound):
         while stop is None or self.end < stop:
             block = next(self._rest, NOTHING)
             if not len(block):
+                if self.frames is None or self.end > self.frames:  # a header may know no length, or say too little
+                    self.frames = self.end
                 return
             self.kept.append(block)
             at, self.end = self.end, self.end + len(block)

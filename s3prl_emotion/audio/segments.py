@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 from typing import NamedTuple
 
+TIMES = ("Start", "End")  # columns of tables
 DECIMALS = 3  # of times in names, and so of the times themselves: a name says which samples it stands for
 NAME = re.compile(r"(?P<file>.+):(?P<start>\d+\.\d{3})-(?P<end>\d+\.\d{3})", re.DOTALL)
 

@@ -6,9 +6,10 @@ import math
 
 import pandas as pd
 
+from s3prl_emotion.audio.segments import TIMES
 from s3prl_emotion.audit.findings import ERROR, NOTE, Finding, finding
 from s3prl_emotion.audit.listing import SEEN, Indices, Listing
-from s3prl_emotion.corpora.segment_columns import TIMES, parse_seconds
+from s3prl_emotion.corpora.segment_columns import parse_seconds
 from s3prl_emotion.corpora.segments import Span, overlapping_before, overlaps
 
 

@@ -10,11 +10,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from s3prl_emotion.audio.segments import DECIMALS, Part, segment_name
+from s3prl_emotion.audio.segments import DECIMALS, TIMES, Part, segment_name
 from s3prl_emotion.errors import LabelError
 from s3prl_emotion.limits import shown
 
-START, END = TIMES = ("Start", "End")
+START, END = TIMES
 FILE = "file of the segment"  # column that is added: FileName then holds the utterance's name
 # What pandas writes for a timedelta (0 days 00:00:01.250000), or a time of the clock
 TIMEDELTA = re.compile(r"\s*(\d+ days?,? )?\+?\d+:\d\d:\d\d(\.\d+)?\s*")

@@ -6,14 +6,13 @@ import logging
 from collections.abc import Sequence
 from pathlib import Path
 
-from s3prl_emotion.audio.segments import Part, segment_name
+from s3prl_emotion.audio.segments import TIMES, Part, segment_name
 from s3prl_emotion.corpora.corpus import Utterance
 from s3prl_emotion.corpora.table_file import open_table, tidy_file
 from s3prl_emotion.errors import LabelError, nearest
 
 logger = logging.getLogger(__name__)
 COLUMNS = ("FileName", "Text")
-TIMES = ("Start", "End")
 FIX = "run s3prl-emotion transcribe for all of them"
 
 

@@ -61,7 +61,8 @@ def _numbers(words: Any, table: Path) -> NDArray[np.float64]:
 def _rows(table: Path, embeddings: Embeddings) -> Any:
     import pandas as pd
 
-    from s3prl_emotion.corpora.segment_columns import TIMES, name_segments
+    from s3prl_emotion.audio.segments import TIMES
+    from s3prl_emotion.corpora.segment_columns import name_segments
 
     try:
         rows = pd.read_csv(table, dtype=str, keep_default_na=False, encoding="utf-8")

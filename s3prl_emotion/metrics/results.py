@@ -13,11 +13,12 @@ from typing import Any
 import torch
 from torch import nn
 
+from s3prl_emotion.audio.segments import TIMES
 from s3prl_emotion.corpora import Utterance
 from s3prl_emotion.files.versions import versions
 from s3prl_emotion.files.writing import write_json, write_text
 
-PARTS = ("Utterance", "FileName", "Start", "End")  # columns that name an utterance; FileName alone where none is a part
+PARTS = ("Utterance", "FileName", *TIMES)  # columns that name an utterance; FileName alone where none is a part
 
 
 def config_hash(config: dict[str, Any]) -> str:

@@ -15,14 +15,14 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from s3prl_emotion import __version__
-from s3prl_emotion.audio.segments import DECIMALS
+from s3prl_emotion.audio.segments import DECIMALS, TIMES
 from s3prl_emotion.errors import UsageError, nearest, visible
 from s3prl_emotion.files.writing import writing_text
 from s3prl_emotion.predict.files import FileResult
 from s3prl_emotion.predict.prediction import SpanPrediction
 from s3prl_emotion.predict.predictor import About
 
-UTTERANCE, TIMES = "Utterance", ("Start", "End")  # columns where some results are of segments
+UTTERANCE = "Utterance"  # column with the names of segments
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from segmented import Row, read_rows, write_segmented, write_table
 
 from s3prl_emotion.audio import Part, copy_name, find_audio, list_name, opened, read_audio, segment_name, split_segment
 from s3prl_emotion.audio import parts as audio_parts
+from s3prl_emotion.audio.sound import SoundFileSound
 from s3prl_emotion.corpora import Corpus, list_utterances, load_corpus
 from s3prl_emotion.corpora.label_table import read_table
 from s3prl_emotion.corpora.utterances import read_corpus
@@ -161,8 +162,33 @@ def test_part_beyond_the_end_of_a_file_of_unknown_length(tmp_path: Path) -> None
     content[22:26] = bytes(4)
     (tmp_path / "a.flac").write_bytes(content)
     assert len(read_audio(tmp_path / "a.flac", part=Part(0.5, 1.0)).waveform) == RATE // 2
-    with pytest.raises(AudioError, match=r"lies beyond the end of the audio \(2.000 s\)"):
-        read_audio(tmp_path / "a.flac", part=Part(1.5, 2.5))
+    for start, end in ((1.5, 2.5), (3.0, 4.0), (1.9, 2.2)):
+        with pytest.raises(AudioError, match=r"lies beyond the end of the audio \(2.000 s\)"):
+            read_audio(tmp_path / "a.flac", part=Part(start, end))
+
+
+def test_header_that_says_too_little_is_not_believed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    if "MP3" not in soundfile.available_formats():
+        pytest.skip("soundfile without MP3")
+    soundfile.write(tmp_path / "a.mp3", tone(200.0, 2.0, 0), RATE)
+    whole = read_audio(tmp_path / "a.mp3").waveform
+    blocks = SoundFileSound.blocks
+
+    def without_limit(self: SoundFileSound, start: int = 0, stop: int | None = None) -> Any:
+        self.frames = None  # as PyAV decodes whatever the header says
+        yield from blocks(self, start, stop)
+
+    first = SoundFileSound.__init__
+
+    def short(self: SoundFileSound, *args: Any) -> None:
+        first(self, *args)
+        self.frames = RATE
+
+    monkeypatch.setattr(SoundFileSound, "__init__", short)
+    monkeypatch.setattr(SoundFileSound, "blocks", without_limit)
+    np.testing.assert_array_equal(read_audio(tmp_path / "a.mp3", part=Part(1.5, 1.9)).waveform, whole[24000:30400])
+    with pytest.raises(AudioError, match="lies beyond the end of the audio"):
+        read_audio(tmp_path / "a.mp3", part=Part(1.5, 2.9))
 
 
 def decoded_frames(monkeypatch: pytest.MonkeyPatch) -> list[int]:

@@ -265,6 +265,44 @@ def test_degraded_copies_of_segments(both: Both, command: Call, tmp_path: Path) 
         np.testing.assert_array_equal(waveform, copy)
 
 
+# --- prepare ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("names", [("Start", "End"), ("begin", "stop")])
+def test_prepare_keeps_segments(both: Both, command: Call, tmp_path: Path, names: tuple[str, str]) -> None:
+    rows = read_rows(both[0].labels)
+    renamed = {"Start": names[0], "End": names[1], "EmoClass": "label"}
+    source = write_table(tmp_path / "theirs.csv", [{renamed.get(k, k): v for k, v in row.items()} for row in rows])
+    columns = ",".join(f"{ours}={theirs}" for ours, theirs in renamed.items() if ours != theirs)
+    command("prepare", "generic", both[0].root, "out", "--csv", source, "--columns", columns)
+    found = read_rows(tmp_path / "out/labels.csv")
+    assert "Duration" not in found[0]
+    assert [name_of(row) for row in found] == [name_of(row) for row in rows]
+    assert [item.name for item in list_utterances(config(both[0], labels="out/labels.csv"))] == sorted(
+        map(name_of, rows)
+    )
+
+
+# --- processes --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.full
+def test_processes_read_segments_as_this_one_does(
+    both: Both, trained: tuple[Path, Path], command: Call, cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    words = ("--ckpt", trained[1] / "dev-best.ckpt", "--root", both[0].root, "--device", "cpu", both[0].labels)
+    for jobs in (1, 2):
+        command("predict", *words, "--jobs", jobs, "--out", f"{jobs}.csv")
+    assert (tmp_path / "1.csv").read_text() == (tmp_path / "2.csv").read_text()
+    values = {"downstream_expert.datarc.pre_load": False, "downstream_expert.datarc.num_workers": 1}
+    values |= {"runner.total_steps": 2, "runner.log_step": 1, "runner.eval_step": 2, "runner.save_step": 2}
+    again = ("-u", "fbank_no_cmvn", "-d", "emotion_corr_attn", "-p", "again", "-v", "fold1")
+    cli("-m", "train", *again, "-o", both[0].overrides(**values, **{"downstream_expert.embeddings": True}))
+    name = "test_fold1_predictions.csv"
+    assert (tmp_path / "again" / name).read_text() == (trained[0] / name).read_text()
+
+
 # --- transcripts ------------------------------------------------------------------------------------------------------
 
 

@@ -186,7 +186,9 @@ def _labels_text(clips: Sequence[Clip], seconds: Mapping[Path, float], root: Pat
         cells |= dict(zip(spreads, _level_cells(clip.spreads), strict=True))
         cells |= {name: _cell(share) for name, share in clip.shares.items()}
         cells |= {"SpkrID": clip.speaker or "", "Gender": clip.gender or "", "Split_Set": clip.split or ""}
-        cells |= {"Fold": clip.fold or "", "Text": clip.text or "", "Duration": _cell(seconds[clip.path])}
+        is_segment = any(name.casefold() == "start" for name in clip.more)  # whose times are its duration
+        length = None if is_segment else seconds[clip.path]
+        cells |= {"Fold": clip.fold or "", "Text": clip.text or "", "Duration": _cell(length)}
         clashing = sorted(set(clip.more) & {name for name, cell in cells.items() if cell})
         if clashing:
             raise LabelError(f"{root}: the corpus's own column {clashing[0]} has the name of one of ours; rename it")

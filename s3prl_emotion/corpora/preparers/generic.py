@@ -17,6 +17,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from s3prl_emotion.audio.segments import TIMES
 from s3prl_emotion.corpora.audio_files import in_other_form
 from s3prl_emotion.corpora.corpus import DIMENSIONS
 from s3prl_emotion.corpora.prepare.preparer import Clip, Levels, Prepared, Preparer, flag, wrong_layout
@@ -30,7 +31,7 @@ LEVELS = [f"{name}{suffix}" for suffix in ("", "Std") for name in DIMENSIONS]
 GROUPS = ("emotion", "speaker", "gender", "fold", "split", "text")
 COLUMNS = (
     "FileName", "EmoClass", "SpkrID", "Gender", "Fold", "Split_Set", "Text", "EmoAct", "EmoVal", "EmoDom", "EmoActStd",
-    "EmoValStd", "EmoDomStd",
+    "EmoValStd", "EmoDomStd", *TIMES,
 )  # fmt: skip
 
 
@@ -149,6 +150,7 @@ def _from_table(root: Path, path: Path, options: Options) -> Prepared:
             empty = theirs["EmoClass" if cells["FileName"] else "FileName"]
             raise LabelError(f"{path} line {line}: {empty} is empty")
         more = {name: value for name, value in row.items() if name not in used and name and value}
+        more |= {name: cells[name] for name in TIMES if cells[name]}
         clips.append(_clip(root, path, line, cells, more))
     commas = [name for name in LEVELS if any("," in row.get(theirs[name], "") for row in rows)]
     if commas:
