@@ -5,6 +5,7 @@ from __future__ import annotations
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
+from s3prl_emotion.audio import MEAN, channel
 from s3prl_emotion.corpora.degradation_levels import DEFAULT_LEVELS, DegradationSpec, parse_range
 from s3prl_emotion.corpora.formats.renaming import add_columns_argument
 from s3prl_emotion.corpora.label_text import read_labels
@@ -39,6 +40,13 @@ def add_arguments(parser: ArgumentParser) -> None:
         metavar="LOW:HIGH",
         help=f"SNR ranges (dB), or one SNR for every utterance, such as 15; one per level (default: {levels})",
     )
+    parser.add_argument(
+        "--channel",
+        type=channel,
+        default=MEAN,
+        metavar="C",
+        help="mean, left, right or a number from 1 (mean)",
+    )
     parser.add_argument("--seed", type=int, default=0, help="seed of noise, rooms and SNRs (default: 0)")
     parser.add_argument(
         "--subtype", default=EXACT, help=f"sample format of the WAV files: {', '.join(SUBTYPES)}; {EXACT} is exact"
@@ -53,13 +61,14 @@ def run(args: Namespace) -> int:
     if args.subtype not in SUBTYPES:
         raise UsageError(f"--subtype {args.subtype}: not one of {', '.join(SUBTYPES)}{nearest(args.subtype, SUBTYPES)}")
     levels = tuple(parse_range(text) for text in args.snr) if args.snr else DEFAULT_LEVELS
-    names = ("labels", "root", "split", "noise", "reverb", "snr", "seed", "subtype")
+    names = ("labels", "root", "split", "noise", "reverb", "snr", "seed", "subtype", "channel")
     arguments = {name: getattr(args, name) for name in names}
     specs = [DegradationSpec(args.noise, snr, args.reverb, args.seed) for snr in levels]
     arguments |= {"columns": args.columns} if args.columns else {}
     labels = read_labels(args.labels, args.root, args.columns)
     out = args.out.expanduser()
-    for written in write_copies(labels, args.split, specs, out, args.subtype, args.num_workers, arguments):
+    options = (args.subtype, args.num_workers, arguments, args.channel)
+    for written in write_copies(labels, args.split, specs, out, *options):
         ratios = [record["snr"] for record in written.records]
         scaled = sum(record["gain"] < 1 for record in written.records)
         say(

@@ -12,7 +12,16 @@ import pandas as pd
 import torch
 from torch.utils.data import Dataset
 
-from s3prl_emotion.audio import SAMPLE_RATE, Part, copy_name, find_audio, load_audio, resampled_length, segment_name
+from s3prl_emotion.audio import (
+    MEAN,
+    SAMPLE_RATE,
+    Part,
+    copy_name,
+    find_audio,
+    load_audio,
+    resampled_length,
+    segment_name,
+)
 from s3prl_emotion.corpora.audio_names import check_apart, check_below
 from s3prl_emotion.corpora.degradation_levels import NO_REVERB, SIMULATED, DegradationSpec, level_names
 from s3prl_emotion.corpora.label_text import Labels
@@ -60,12 +69,14 @@ class _Copies(Dataset[list[Record]]):
         missing: Sequence[tuple[str, dict[str, str]]],
         out: Path,
         subtype: str,
+        channel: str | int,
     ) -> None:
         self.labels = labels
         self.degraders = degraders
         self.missing = missing
         self.out = out
         self.subtype = subtype
+        self.channel = channel
 
     def __len__(self) -> int:
         return len(self.missing)
@@ -74,7 +85,7 @@ class _Copies(Dataset[list[Record]]):
         name, files = self.missing[index]
         first = next(iter(self.degraders.values()))
         path, part = find_audio(self.labels.root, name)
-        parts = first.parts(load_audio(path, part=part), name)  # the same for all levels
+        parts = first.parts(load_audio(path, self.channel, part), name)  # the same for all levels
         return [self._make(split, parts, name, file) for split, file in files.items()]
 
     def name_of(self, index: int) -> str:
@@ -108,6 +119,7 @@ def write_copies(
     subtype: str = EXACT,
     workers: int = 0,
     arguments: Record | None = None,
+    channel: str | int = MEAN,
 ) -> list[Written]:
     """Write degraded copies of a split's utterances, and their label tables once all audio is written.
 
@@ -119,6 +131,7 @@ def write_copies(
         subtype: sample format of the WAV files
         workers: number of processes
         arguments: arguments of the command line, for the record
+        channel: of utterances, and of those that babble is made of, with several channels
 
     Raises:
         UsageError: ``out`` lies in the audio folder, holds other files or is full, or unknown noise or reverberation
@@ -136,18 +149,19 @@ def write_copies(
     files = _targets(rows["FileName"], labels.path)
     names = labels.names if specs[0].noise == BABBLE else list(files)
     labels.check_audio(names)
-    degraders = _degraders(base, specs, labels)
+    degraders = _degraders(base, specs, labels, channel)
     _check_apart(out, labels.root, next(iter(degraders.values())))
     about = {**_about(base, degraders, subtype), "labels": labels.digest}
+    about["channel"] = channel
     about["audio"] = fingerprint((name, find_audio(labels.root, name)[0]) for name in sorted(names))
     with removing_unused(out, notes=(ABOUT,)):
         output = Output(out, about, {"arguments": arguments or {}, "versions": _versions()}, degraders)
         missing = _missing(output, degraders, files)
-        samples = {name: _samples(*find_audio(labels.root, name)) for name, _ in missing}
+        samples = {name: _samples(*find_audio(labels.root, name), channel) for name, _ in missing}
         output.check_room({file: samples[name] for name, lacking in missing for file in lacking.values()}, subtype)
         if len(missing) < len(files):
             logger.info("%s: %d of %d utterances are finished already", out, len(files) - len(missing), len(files))
-        _make_all(_Copies(labels, degraders, missing, out, subtype), output, workers)
+        _make_all(_Copies(labels, degraders, missing, out, subtype, channel), output, workers)
     output.tidy()
     return [_write_table(output, split, rows, files) for split in degraders]
 
@@ -174,14 +188,14 @@ def _targets(names: Sequence[str], path: Path) -> dict[str, str]:
     return files
 
 
-def _degraders(base: str, specs: Sequence[DegradationSpec], labels: Labels) -> dict[str, Degrader]:
+def _degraders(base: str, specs: Sequence[DegradationSpec], labels: Labels, channel: str | int) -> dict[str, Degrader]:
     """Return a degrader for each split to be made; all share their sources of noise and rooms."""
     if base != PurePosixPath(base).name:
         raise LabelError(f"{labels.path}: the partition {base!r} cannot name a folder; rename it")
     level_names(spec.snr for spec in specs)  # raises if two have the same name
     first = specs[0]
     speakers = labels.speakers if first.noise == BABBLE else None
-    noise = build_noise(first.noise, first.seed, labels.root, speakers)
+    noise = build_noise(first.noise, first.seed, labels.root, speakers, channel)
     reverb = build_reverb(first.reverb, first.seed)
     return {f"{base}_{spec.level}": Degrader(spec, noise, reverb) for spec in specs}
 
@@ -236,10 +250,10 @@ def _missing(output: Output, splits: Iterable[str], files: Mapping[str, str]) ->
     return [(name, copies) for name, copies in missing.items() if copies]
 
 
-def _samples(path: Path, part: Part | None = None) -> int:
+def _samples(path: Path, part: Part | None = None, channel: str | int = MEAN) -> int:
     """Return the length at 16 kHz, from the header; raise for a silent utterance now, not after hours of work."""
     with opened(path, part) as file:
-        if first_audible(file, path) is None:
+        if first_audible(file, path, channel) is None:
             raise AudioError(SILENT.format(segment_name(str(path), part)))
         return resampled_length(file.length(), file.rate)
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import soundfile
 
-from s3prl_emotion.audio import SAMPLE_RATE, header, opened
+from s3prl_emotion.audio import MEAN, SAMPLE_RATE, header, opened
 from s3prl_emotion.errors import AudioError, UsageError
 from s3prl_emotion.files import leftovers, writing
 from s3prl_emotion.files.outputs import append, check_folder, make_folder
@@ -168,7 +168,7 @@ def _read_about(path: Path) -> Record | None:
             raise TypeError("a value has the wrong type")
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UsageError(f"{path}: damaged ({error}); remove {path.parent} or name another --out") from error
-    return about
+    return {"channel": MEAN} | about  # earlier versions had no other
 
 
 def _check_same_settings(path: Path, earlier: Record, about: Record) -> None:

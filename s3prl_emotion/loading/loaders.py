@@ -111,7 +111,8 @@ class Loaders:
         options = self.data.degrade
         spec = DegradationSpec(options.noise, self.corpus.noisy[split], options.reverb, options.seed)
         data = self.data
-        return DegradedWaveform(build_degrader(spec, data.labels, data.root, data.columns, data.speaker_pattern))
+        source = (data.labels, data.root, data.columns, data.speaker_pattern, data.channel)
+        return DegradedWaveform(build_degrader(spec, *source))
 
     def _loader(self, dataset: UtteranceDataset | MeansDataset, **options: Any) -> Loader:
         if isinstance(dataset, MeansDataset):

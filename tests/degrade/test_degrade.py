@@ -443,6 +443,44 @@ def test_unreadable_recordings_are_named_at_once(tmp_path: Path):
             build_degrader(DegradationSpec(**values))
 
 
+@pytest.fixture
+def two_sided(tmp_path: Path) -> TinyCorpus:
+    """Four speakers in stereo: each one's pitch on the left, 1 kHz below it on the right, in antiphase for one."""
+    rows = []
+    for number in range(4):
+        left, right = tone(2000 + 300 * number, 0.4, number), tone(1000 + 300 * number, 0.4, number)
+        name = f"s{number}.wav"
+        both = np.stack([left, -left if number == 3 else right], axis=1)
+        (tmp_path / "stereo").mkdir(exist_ok=True)
+        soundfile.write(tmp_path / "stereo" / name, both, RATE, subtype="FLOAT")
+        rows.append(f"{name},happy,s{number}\n")
+    (tmp_path / "stereo.csv").write_text("FileName,EmoClass,SpkrID\n" + "".join(rows))
+    return TinyCorpus(tmp_path / "stereo", tmp_path / "stereo.csv")
+
+
+def test_a_channel_is_that_of_speech_and_babble_in_copies_and_on_the_fly(degrade: Call, two_sided: TinyCorpus) -> None:
+    assert "s3.wav: is silent" in degrade(two_sided, "--snr", "5", code=1)  # the mean of its channels
+    degrade(two_sided, "--channel", "left", "--snr", "5")
+    degrader = build_degrader(
+        DegradationSpec("babble", (5, 5)), str(two_sided.labels), str(two_sided.root), channel="left"
+    )
+    for number in range(4):
+        left = load_audio(two_sided.root / f"s{number}.wav", "left")
+        made = load_audio(Path("O") / "test_5dB" / f"s{number}.wav")
+        np.testing.assert_array_equal(made, degrader(left, f"s{number}.wav").waveform)
+        heard = np.abs(np.fft.rfft(made, RATE))  # 1 Hz a bin
+        pitches = [2000 + 300 * other for other in range(4)]
+        assert min(heard[pitch - 2 : pitch + 3].max() for pitch in pitches) > 20 * np.median(heard)
+        assert heard[1000] < 20 * np.median(heard)
+    for words in ([], ["--channel", "2"]):
+        assert 'were made with channel "left"' in degrade(two_sided, *words, "--snr", "5", code=1)
+    record = json.loads(Path("O/degrade.json").read_text())
+    del record["channel"]  # as earlier versions wrote it, which averaged
+    Path("O/degrade.json").write_text(json.dumps(record))
+    assert 'were made with channel "mean"' in degrade(two_sided, "--channel", "left", "--snr", "5", code=1)
+    assert "there is no channel 3" in degrade(two_sided, "--channel", "3", "--snr", "5", "--out", "P", code=1)
+
+
 # --- rooms ---------------------------------------------------------------------------------------------------------
 
 

@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torchaudio.functional import add_noise
 
+from s3prl_emotion.audio import MEAN
 from s3prl_emotion.corpora.degradation_levels import NO_REVERB, DegradationSpec, generator
 from s3prl_emotion.corpora.formats.renaming import NO_COLUMNS
 from s3prl_emotion.errors import AudioError
@@ -127,6 +128,7 @@ def build_degrader(
     root: str | None = None,
     columns: Mapping[str, str] = NO_COLUMNS,
     speaker_pattern: str | None = None,
+    channel: str | int = MEAN,
 ) -> Degrader:
     """Build the degrader of a corpus's utterances, as ``s3prl-emotion degrade`` uses it.
 
@@ -136,6 +138,7 @@ def build_degrader(
         root: audio folder
         columns: ``datarc.columns``
         speaker_pattern: ``datarc.speaker_pattern``
+        channel: ``datarc.channel``, of the utterances that babble is made of
 
     Raises:
         UsageError: unknown noise or reverberation, or pyroomacoustics is missing
@@ -148,5 +151,5 @@ def build_degrader(
 
     source = read_labels(labels, root, columns, speaker_pattern)
     source.check_audio(source.names)
-    noise = build_noise(spec.noise, spec.seed, source.root, source.speakers)
+    noise = build_noise(spec.noise, spec.seed, source.root, source.speakers, channel)
     return Degrader(spec, noise, build_reverb(spec.reverb, spec.seed))

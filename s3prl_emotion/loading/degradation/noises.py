@@ -10,7 +10,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from s3prl_emotion.audio import SAMPLE_RATE, find_audio, load_audio
+from s3prl_emotion.audio import MEAN, SAMPLE_RATE, find_audio, load_audio
 from s3prl_emotion.corpora.degradation_levels import generator
 from s3prl_emotion.errors import AudioError, LabelError, UsageError, nearest
 from s3prl_emotion.loading.degradation.recordings import Samples, audio_files, excerpt, is_silent, power, recorded_part
@@ -82,13 +82,14 @@ class Babble:
         root: audio folder
         speakers: speaker of every utterance of the corpus by its name, ``None`` if unknown
         seed: of the random draws
+        channel: of utterances with several
 
     Raises:
         LabelError: fewer than three speakers
     """
 
-    def __init__(self, root: Path, speakers: Mapping[str, str | None], seed: int) -> None:
-        self.root = root
+    def __init__(self, root: Path, speakers: Mapping[str, str | None], seed: int, channel: str | int = MEAN) -> None:
+        self.root, self.channel = root, channel
         self.seed = seed
         self.speakers = dict(speakers)
         self.utterances: dict[str, list[str]] = {}
@@ -130,7 +131,7 @@ class Babble:
         start = missing = 0
         for name in map(str, order):
             path, part = find_audio(self.root, name)
-            samples = load_audio(path, part=part)
+            samples = load_audio(path, self.channel, part)
             if is_silent(samples):
                 continue
             if not parts:
@@ -145,7 +146,13 @@ class Babble:
         return excerpt(np.concatenate(list(parts.values())), start, length), list(parts)
 
 
-def build_noise(kind: str, seed: int, root: Path | None, speakers: Mapping[str, str | None] | None) -> Noise:
+def build_noise(
+    kind: str,
+    seed: int,
+    root: Path | None,
+    speakers: Mapping[str, str | None] | None,
+    channel: str | int = MEAN,
+) -> Noise:
     """Build the source of noise that a specification names.
 
     Raises:
@@ -158,7 +165,7 @@ def build_noise(kind: str, seed: int, root: Path | None, speakers: Mapping[str, 
     if kind == BABBLE:
         if root is None or speakers is None:
             raise LabelError("babble needs a corpus: labels and audio folder")
-        return Babble(root, speakers, seed)
+        return Babble(root, speakers, seed, channel)
     if not Path(kind).expanduser().is_dir():
         known = [BABBLE, *COLOURS]
         raise UsageError(f"--noise {kind}: neither a folder nor one of {', '.join(known)}{nearest(kind, known)}")

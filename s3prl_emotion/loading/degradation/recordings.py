@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from s3prl_emotion import audio
-from s3prl_emotion.audio import SAMPLE_RATE, SUFFIXES, Part, Sound, check_rate, mean_of_channels, resample
+from s3prl_emotion.audio import MEAN, SAMPLE_RATE, SUFFIXES, Part, Sound, check_rate, mean_of_channels, resample
 from s3prl_emotion.errors import AudioError, UsageError
 
 Samples = NDArray[np.float64]
@@ -120,11 +120,11 @@ def recorded_part(path: Path, fraction: float, length: int) -> tuple[Samples, fl
     return excerpt(part, 0, length), start / rate
 
 
-def first_audible(file: Sound, path: Path) -> int | None:
+def first_audible(file: Sound, path: Path, channel: str | int = MEAN) -> int | None:
     """Return the first frame that is not silent, or ``None`` if all are; decodes no more than needed."""
-    before = 0
+    mixer, before = Mixer(str(path), file.channels, channel), 0
     for block in file.blocks():
-        mono = _mono(block, path)
+        mono = mixer.add(_checked(block, path))
         if not is_silent(mono):
             return before + _first_loud(mono)
         before += len(mono)
