@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from s3prl_emotion import audio
 from s3prl_emotion.audio import MEAN, SAMPLE_RATE, SUFFIXES, Part, Sound, check_rate, mean_of_channels, resample
+from s3prl_emotion.audio.waveform import Mixer
 from s3prl_emotion.errors import AudioError, UsageError
 
 Samples = NDArray[np.float64]
