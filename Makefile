@@ -86,6 +86,7 @@ benchmark: $(VENV)/.installed-test
 	$(BIN)/python benchmarks/extraction.py --size base
 	$(BIN)/python benchmarks/cold_run.py --upstream fbank
 	$(BIN)/python benchmarks/training_step.py --size base
+	$(BIN)/python benchmarks/finetune.py
 	$(BIN)/python benchmarks/matrix.py --size base
 	$(BIN)/python benchmarks/report.py
 	$(BIN)/python benchmarks/peer.py --peer $(or $(PEER),none)

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal, TypeVar
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from s3prl_emotion.errors import ConfigError, UsageError, nearest
-from s3prl_emotion.limits import DEEPEST, MOST_WORKERS, shown
+from s3prl_emotion.limits import DEEPEST, MOST_LAYERS, MOST_WIDTH, MOST_WORKERS, shown
 from s3prl_emotion.yaml_files import read_yaml
 
 EVALUATED_SPLITS = ("dev", "test")  # where a recipe names none in runner.eval_dataloaders
@@ -102,9 +102,9 @@ class FinetuningSection(StrictSection):
     """``lora``: low-rank adapters beside linear layers (Hu et al. 2022; needs the extra ``peft``); ``top_layers``: the
     last ``layers`` transformer layers; ``all``: every weight. Of ``lora`` and ``top_layers`` checkpoints hold what is
     trained alone, and everything else is frozen and computes as in evaluation."""
-    layers: int | None = Field(default=None, ge=1)
+    layers: int | None = Field(default=None, ge=1, le=MOST_LAYERS)
     """Transformer layers to train, counted from the last that is computed; ``lora``: all by default."""
-    rank: int = Field(default=8, ge=1)
+    rank: int = Field(default=8, ge=1, le=MOST_WIDTH)
     """Rank of the adapters of ``lora``."""
     alpha: Annotated[float, Field(gt=0), BeforeValidator(_as_number)] = 16.0
     """``lora`` adds ``alpha / rank`` times the adapters' product to the weights."""

@@ -17,13 +17,13 @@ import s3prl_emotion
 from s3prl_emotion import host
 from s3prl_emotion.errors import EmotionError
 from s3prl_emotion.files.folders import heads
-from s3prl_emotion.recipe import DataSection, StrictSection
+from s3prl_emotion.recipe import DataSection, FinetuningSection, StrictSection
 
 s3prl_emotion.register()
 DATA = {"labels": "demo", "train_batch_size": 1, "eval_batch_size": 1}
 ANY_NUMBER = {
     "seed", "layer", "components", "train_batch_size", "eval_batch_size", "min_utterances", "num_folds", "fold_seed",
-    "channel",
+    "channel", "warm_up",
 }  # fmt: skip
 
 
@@ -65,6 +65,7 @@ def sections() -> Iterator[tuple[str, type[StrictSection]]]:
     ):
         yield name, vars(importlib.import_module(module))[name]
     yield "datarc", DataSection
+    yield "upstream", FinetuningSection
 
 
 def is_size(name: str, field: FieldInfo) -> bool:
@@ -77,7 +78,7 @@ SECTIONS = dict(sections())
 @pytest.mark.parametrize("name", SECTIONS)
 def test_every_size_has_a_limit(name: str) -> None:
     """A new key for a size needs one as well, or a place in ANY_NUMBER."""
-    section, required = SECTIONS[name], DATA if name == "datarc" else {}
+    section, required = SECTIONS[name], {"datarc": DATA, "upstream": {"trainable": "lora"}}.get(name, {})
     for key, field in section.model_fields.items():
         if is_size(key, field) and "list" not in str(field.annotation):
             for size in (10**9, -1):
