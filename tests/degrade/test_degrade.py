@@ -34,6 +34,7 @@ from s3prl_emotion import cli
 from s3prl_emotion.audio import load_audio
 from s3prl_emotion.corpora.degradation_levels import level_names, parse_range
 from s3prl_emotion.corpora.label_table import read_table
+from s3prl_emotion.corpora.load import load_corpus
 from s3prl_emotion.degrade import copies as copies_module
 from s3prl_emotion.degrade import output as output_module
 from s3prl_emotion.degrade.output import encode
@@ -48,6 +49,8 @@ from s3prl_emotion.loading.degradation import (
     rooms,
 )
 from s3prl_emotion.loading.degradation.noises import Babble
+from s3prl_emotion.loading.loaders import Loaders
+from s3prl_emotion.recipe import DataSection
 
 RATE = 16_000
 LEVELS = {"25dB": (20.0, 30.0), "15dB": (10.0, 20.0), "5dB": (0.0, 10.0)}
@@ -453,7 +456,7 @@ def two_sided(tmp_path: Path) -> TinyCorpus:
         both = np.stack([left, -left if number == 3 else right], axis=1)
         (tmp_path / "stereo").mkdir(exist_ok=True)
         soundfile.write(tmp_path / "stereo" / name, both, RATE, subtype="FLOAT")
-        rows.append(f"{name},happy,s{number}\n")
+        rows.append(f"{name},{'happy' if number % 2 else 'sad'},s{number}\n")
     (tmp_path / "stereo.csv").write_text("FileName,EmoClass,SpkrID\n" + "".join(rows))
     return TinyCorpus(tmp_path / "stereo", tmp_path / "stereo.csv")
 
@@ -472,6 +475,13 @@ def test_a_channel_is_that_of_speech_and_babble_in_copies_and_on_the_fly(degrade
         pitches = [2000 + 300 * other for other in range(4)]
         assert min(heard[pitch - 2 : pitch + 3].max() for pitch in pitches) > 20 * np.median(heard)
         assert heard[1000] < 20 * np.median(heard)
+    options: dict[str, Any] = {"train_batch_size": 4, "eval_batch_size": 4, "channel": "left"}
+    options |= {"labels": str(two_sided.labels), "root": str(two_sided.root), "degrade": {"snr": [5]}}
+    data = DataSection(**options)
+    loaders = Loaders(load_corpus(data), data, seed=0)
+    for waveforms, _, names in loaders.evaluation("test_5dB"):  # as datarc.degrade of a recipe makes them
+        for waveform, name in zip(waveforms, names, strict=True):
+            np.testing.assert_array_equal(waveform, load_audio(Path("O") / "test_5dB" / f"{name}"))
     for words in ([], ["--channel", "2"]):
         assert 'were made with channel "left"' in degrade(two_sided, *words, "--snr", "5", code=1)
     record = json.loads(Path("O/degrade.json").read_text())
