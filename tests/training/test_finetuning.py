@@ -185,7 +185,8 @@ def test_gradient_checkpointing_gives_the_same_gradients(models: Path):
     assert all(torch.equal(*pair) for pair in zip(*found, strict=True))
 
 
-@pytest.mark.parametrize("precision", ["bfloat16", pytest.param("float16", marks=pytest.mark.full)])
+@pytest.mark.full
+@pytest.mark.parametrize("precision", ["bfloat16", "float16"])
 def test_adapters_are_float32_beside_weights_in_half_precision(models: Path, precision: str):
     upstream = build(models, "wavlm", model_config={"precision": precision})
     tuning = filled(tuned(upstream, targets="both", **LORA))
@@ -276,6 +277,7 @@ def test_checkpoints_hold_the_adapters_alone_and_no_code(lora: Finetuned):
     assert metrics["config"]["upstream"] == {"trainable": "lora", "rank": 2}
 
 
+@pytest.mark.full
 def test_resumed_run_equals_an_uninterrupted_one(cli: Cli, lora: Finetuned, tiny_corpus: TinyCorpus, hubert: Path):
     cli(*words(tiny_corpus, hubert, "parts", **{"runner.total_steps": 2}))
     cli("-m", "train", "-e", "parts", "-o", "config.runner.total_steps=4")
