@@ -40,7 +40,7 @@ from s3prl_emotion.loading.degradation.degrader import (
     measured_snr,
 )
 from s3prl_emotion.loading.degradation.noises import BABBLE, LOWEST_FREQUENCY, TALKERS, RecordedNoise, build_noise
-from s3prl_emotion.loading.degradation.recordings import fingerprint, first_audible, opened
+from s3prl_emotion.loading.degradation.recordings import cancels, fingerprint, first_audible, opened
 from s3prl_emotion.loading.degradation.rooms import DISTANCE, RT60, SIDES, RecordedRooms, build_reverb
 from s3prl_emotion.processes.loaders import Loader, start_early
 
@@ -254,7 +254,12 @@ def _samples(path: Path, part: Part | None = None, channel: str | int = MEAN) ->
     """Return the length at 16 kHz, from the header; raise for a silent utterance now, not after hours of work."""
     with opened(path, part) as file:
         if first_audible(file, path, channel) is None:
-            raise AudioError(SILENT.format(segment_name(str(path), part)))
+            name = segment_name(str(path), part)
+            if channel == MEAN and cancels(file, path):
+                raise AudioError(
+                    f"{name}: its channels cancel when they are averaged; --channel left reads one of them"
+                )
+            raise AudioError(SILENT.format(name))
         return resampled_length(file.length(), file.rate)
 
 

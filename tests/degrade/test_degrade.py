@@ -419,6 +419,11 @@ def test_a_part_of_a_recording_equals_its_samples(noises: Path, fraction: float,
     ("name", "samples", "message"),
     [
         ("silent.wav", np.zeros(9000), "silent.wav: is silent; remove the file"),
+        (
+            "opposite.wav",
+            np.outer(tone(200.0, 0.5, 1), [1, -1]),
+            "opposite.wav: its channels cancel when they are averaged",
+        ),
         ("nan.wav", np.full(9000, np.nan), "nan.wav: audio holds NaN or infinite samples"),
         ("high.wav", 2e-5 * np.sin(np.arange(44_100) * 2.9), "high.wav: holds nothing audible at 16 kHz"),
     ],
@@ -462,7 +467,9 @@ def two_sided(tmp_path: Path) -> TinyCorpus:
 
 
 def test_a_channel_is_that_of_speech_and_babble_in_copies_and_on_the_fly(degrade: Call, two_sided: TinyCorpus) -> None:
-    assert "s3.wav: is silent" in degrade(two_sided, "--snr", "5", code=1)  # the mean of its channels
+    assert "s3.wav: its channels cancel when they are averaged; --channel left" in degrade(
+        two_sided, "--snr", "5", code=1
+    )
     degrade(two_sided, "--channel", "left", "--snr", "5")
     degrader = build_degrader(
         DegradationSpec("babble", (5, 5)), str(two_sided.labels), str(two_sided.root), channel="left"

@@ -112,6 +112,8 @@ def recorded_part(path: Path, fraction: float, length: int) -> tuple[Samples, fl
         if is_silent(part):
             audible = first_audible(file, path)
             if audible is None:
+                if cancels(file, path):
+                    raise AudioError(f"{path}: its channels cancel when they are averaged; keep one of them")
                 raise AudioError(f"{path}: is silent; remove the file")
             start = audible
             part = _read(file, path, start, wanted)
@@ -130,6 +132,14 @@ def first_audible(file: Sound, path: Path, channel: str | int = MEAN) -> int | N
             return before + _first_loud(mono)
         before += len(mono)
     return None
+
+
+def cancels(file: Sound, path: Path) -> bool:
+    """Return whether a file is silent only because its channels cancel when they are averaged."""
+    mixer = Mixer(str(path), file.channels)
+    for block in file.blocks():
+        mixer.add(_checked(block, path))
+    return mixer.cancels
 
 
 def impulse_response(path: Path) -> tuple[Samples, int]:
