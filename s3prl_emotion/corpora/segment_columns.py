@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
-from itertools import repeat
 from pathlib import Path
 
 import numpy as np
@@ -62,14 +60,12 @@ def without_times(table: pd.DataFrame) -> pd.DataFrame:
     return table.drop(columns=[FILE, *TIMES]) if FILE in table else table
 
 
-def files_and_parts(table: pd.DataFrame) -> Iterator[tuple[str, Part | None]]:
-    """Yield each row's file, and the part of it that the row is, if it is one."""
+def files_and_parts(table: pd.DataFrame) -> tuple[list[str], list[Part | None]]:
+    """Return the file of each row, and the part of it that the row is, if it is one."""
     if FILE not in table:
-        yield from zip(table["FileName"].tolist(), repeat(None))
-        return
-    columns = (table[name].tolist() for name in (FILE, *TIMES))
-    for file, start, end in zip(*columns, strict=True):
-        yield file, None if start != start else Part(start, end)
+        return table["FileName"].tolist(), [None] * len(table)
+    times = zip(*(table[name].tolist() for name in TIMES), strict=True)
+    return table[FILE].tolist(), [None if start != start else Part(start, end) for start, end in times]
 
 
 def parse_seconds(column: pd.Series) -> pd.Series:

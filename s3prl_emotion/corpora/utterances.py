@@ -165,9 +165,9 @@ def to_utterances(rows: pd.DataFrame, root: Path, index: dict[str, int]) -> tupl
             shares=share,
             part=part,
         )
-        for name, (file, part), emotion, speaker, gender, text, means, spread, share in zip(
+        for name, file, part, emotion, speaker, gender, text, means, spread, share in zip(
             rows["FileName"].tolist(),
-            files_and_parts(rows),
+            *files_and_parts(rows),
             rows["EmoClass"].tolist(),
             *columns,
             dimensions,

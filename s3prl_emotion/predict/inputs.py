@@ -104,13 +104,13 @@ def _listed(table: Path, root: Path | None) -> Iterator[AudioFile]:
     from s3prl_emotion.corpora.segment_columns import files_and_parts
 
     folder = root or own_root(table) or table.parent
-    listed = list(files_and_parts(read_table(table, classes=False)))
-    names = list(dict.fromkeys(name for name, _ in listed))
+    files, parts = files_and_parts(read_table(table, classes=False))
+    names = list(dict.fromkeys(files))
     check_below(names, table, fix="")
     if not any((folder / name).is_file() for name in names):
         raise AudioError(none_found(folder, names, table, "--root"))
     paths = {name: str(in_other_form(folder, folder / name) or folder / name) for name in names}
-    for name, part in listed:
+    for name, part in zip(files, parts, strict=True):
         yield AudioFile(paths[name], name if part is None else f"{name}_{part}", name, part)
 
 
