@@ -14,7 +14,7 @@ from s3prl_emotion.audit.run import audit
 from s3prl_emotion.corpora.demo import demo_corpus
 from s3prl_emotion.corpora.formats.recognise import own_root
 from s3prl_emotion.corpora.formats.renaming import add_columns_argument
-from s3prl_emotion.corpora.locate import DEMO
+from s3prl_emotion.corpora.locate import DEMO, located
 from s3prl_emotion.errors import AudioError, UsageError
 from s3prl_emotion.files.outputs import check_file
 from s3prl_emotion.files.words import check_not_read
@@ -79,7 +79,7 @@ def _locate(args: Namespace) -> tuple[Path, Path | None]:
     if args.labels == DEMO:
         audio, table = demo_corpus()
         return table, None if args.no_audio else audio
-    source = Path(args.labels).expanduser()
+    source = located(args.labels)
     if args.no_audio:
         return source, None
     root = own_root(source) if args.root is None else args.root.expanduser()

@@ -15,9 +15,17 @@ from s3prl_emotion.audio.segments import Part, segment_name
 from s3prl_emotion.audit.findings import Finding
 from s3prl_emotion.corpora.class_names import NO_CLASS
 from s3prl_emotion.corpora.corpus import UNKNOWN_SPEAKERS
-from s3prl_emotion.corpora.formats.recognise import EMO_SUPERB, EMOBOX, FOLDERS, SUPERB, TABLE
+from s3prl_emotion.corpora.formats.recognise import (
+    AUDIOFOLDER,
+    EMO_SUPERB,
+    EMOBOX,
+    EXTRACTED,
+    FOLDERS,
+    SUPERB,
+    TABLE,
+)
 
-FORMATS = (TABLE, SUPERB, EMOBOX, EMO_SUPERB, FOLDERS)
+FORMATS = (TABLE, SUPERB, EMOBOX, EMO_SUPERB, FOLDERS, EXTRACTED, AUDIOFOLDER)
 TEXTS = ("file", "emotion", "speaker", "gender", "text")
 NUMBERS = ("duration", "start", "end")
 SEEN = ("train", "dev")  # splits that training uses, to fit or to select a model; all others are tests

@@ -11,6 +11,7 @@ from s3prl_emotion.corpora.corpus import Corpus, Needs, Utterance
 from s3prl_emotion.corpora.degradation_levels import level_names
 from s3prl_emotion.corpora.formats.recognise import SUPERB, form_of
 from s3prl_emotion.corpora.label_table import SOURCE_FILE
+from s3prl_emotion.corpora.locate import locate
 from s3prl_emotion.corpora.protocol import SPEAKER_DISJOINT
 from s3prl_emotion.corpora.utterances import read_labelled_rows, to_utterances
 from s3prl_emotion.errors import AudioError, LabelError
@@ -53,6 +54,8 @@ def _other_corpus(
 ) -> tuple[Utterance, ...]:
     where = f"datarc.extra_tests.{name}"
     path, root = Path(section.labels).expanduser(), Path(section.root).expanduser()
+    if section.root == section.labels:  # the labels imply the audio
+        path, root = locate(section.labels, None, f"{where}.")
     if not path.exists():
         raise LabelError(f"{path}: no such label table; check {where}.labels")
     if not root.is_dir():

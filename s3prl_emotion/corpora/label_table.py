@@ -108,9 +108,7 @@ def read_rows(
             header names
     """
     if not is_table(path):
-        table = read_rows_of(path)
-        table.columns = pd.Index(renamed_columns(table.columns, columns, KNOWN, path))
-        return tidy(table, ())[0]
+        return tidy(read_rows_of(path, columns, KNOWN), ())[0]
     file = open_table(path, [*expected, *columns.values()])
     names, notes = _columns(file, columns)
     try:

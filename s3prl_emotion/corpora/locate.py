@@ -5,7 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from s3prl_emotion.corpora.demo import demo_corpus
-from s3prl_emotion.corpora.formats.recognise import own_root
+from s3prl_emotion.corpora.formats.extracted import extracted
+from s3prl_emotion.corpora.formats.hub_dataset import fetched, hub_dataset
+from s3prl_emotion.corpora.formats.recognise import DATASET, EXTRACTED, form_of, own_root
 from s3prl_emotion.errors import AudioError, LabelError
 
 DEMO = "demo"  # names the built-in corpus instead of a file
@@ -15,7 +17,8 @@ def locate(labels: str | None, root: str | None, prefix: str = "datarc.") -> tup
     """Return the path of the labels and the audio folder.
 
     Args:
-        labels: label table, labels in another format that :mod:`.formats.recognise` knows, or ``demo``
+        labels: label table, labels in another format that :mod:`.formats.recognise` knows, a dataset on the Hugging
+            Face hub, or ``demo``
         root: audio folder; not needed for ``demo``, nor where the labels imply it
         prefix: what error messages put before the names ``labels`` and ``root``: ``datarc.``, or ``--``
 
@@ -28,7 +31,9 @@ def locate(labels: str | None, root: str | None, prefix: str = "datarc.") -> tup
         return table, folder
     if not labels:
         raise LabelError(f"{prefix}labels: no such label table; name a label table, a meta_data folder or demo")
-    source = Path(labels).expanduser()
+    source = located(labels)
+    if root is not None and source.is_dir() and form_of(source) == EXTRACTED:
+        raise LabelError(f"{prefix}root: the dataset {labels} has its own audio; leave it out (root: null)")
     audio = own_root(source) if root is None else Path(root).expanduser()
     if audio is None:
         raise LabelError(f"{prefix}root: name the folder with the audio")
@@ -37,3 +42,18 @@ def locate(labels: str | None, root: str | None, prefix: str = "datarc.") -> tup
     if not source.exists():
         raise LabelError(f"{source}: no such label table or meta_data folder; check {prefix}labels")
     return source, audio
+
+
+def located(labels: str) -> Path:
+    """Return the path of labels; a dataset of the hub is fetched, and the audio of a dataset laid into files.
+
+    Raises:
+        LabelError: no such dataset, or not readable
+        UsageError: ``datasets`` is not installed, or the cache cannot be written
+    """
+    dataset = hub_dataset(labels)
+    source = Path(labels).expanduser() if dataset is None else fetched(dataset)
+    if not source.exists() or form_of(source) != DATASET:
+        return source
+    name, config = (labels, None) if dataset is None else (dataset.name, dataset.config)
+    return extracted(source, name, config)

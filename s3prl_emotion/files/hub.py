@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from s3prl_emotion.errors import CheckpointError, UsageError
+from s3prl_emotion.errors import CheckpointError, LabelError, UsageError
 from s3prl_emotion.files.packed import CONFIG, read_config
 
 HUB_ID = re.compile(
@@ -141,6 +141,44 @@ def _file(name: str, repository: str, file: str, revision: str | None) -> Path:
         if not isinstance(error, (hub.HfHubHTTPError, OSError, ValueError)) and not _is_of_network(error):
             raise
         raise CheckpointError(f"{name}: {file} cannot be fetched from the hub ({_line(error)}); try again") from error
+
+
+def dataset_folder(name: str, repository: str, revision: str | None) -> Path:
+    """Fetch a dataset's files into the hub's cache, unless they are there, and return their folder.
+
+    Args:
+        name: as the user wrote it, for messages
+        repository: ``OWNER/NAME``
+        revision: branch, tag or commit
+
+    Raises:
+        LabelError: there is no such dataset, it is gated, or neither hub nor cache can give it
+    """
+    from huggingface_hub import errors as hub
+    from huggingface_hub import snapshot_download
+
+    try:
+        with _quiet():
+            options: dict[str, Any] = {"revision": revision, "endpoint": _endpoint()}
+            return Path(snapshot_download(repository, repo_type="dataset", **options))
+    except hub.GatedRepoError as error:
+        raise LabelError(f"{name}: is gated on the hub; ask for access on its page, then {LOGIN}") from error
+    except hub.RepositoryNotFoundError as error:
+        raise LabelError(
+            f"{name}: no such label table, and no such dataset on the hub, or a private one; check the name, or {LOGIN}"
+        ) from error
+    except hub.RevisionNotFoundError as error:
+        raise LabelError(f"{name}: has no revision {revision} on the hub; name a branch, tag or commit") from error
+    except hub.LocalEntryNotFoundError as error:
+        why = "HF_HUB_OFFLINE is set" if is_offline() else "the hub cannot be reached"
+        raise LabelError(
+            f"{name}: no such label table, and {why} while the hub's cache does not hold such a dataset; check the "
+            "network, or name a file or folder"
+        ) from error
+    except Exception as error:  # the hub's client raises errors of several libraries
+        if not isinstance(error, (hub.HfHubHTTPError, OSError, ValueError)) and not _is_of_network(error):
+            raise
+        raise LabelError(f"{name}: cannot be fetched from the hub ({_line(error)}); try again") from error
 
 
 @contextmanager

@@ -5,14 +5,19 @@ from __future__ import annotations
 from itertools import islice
 from pathlib import Path
 
+from s3prl_emotion.corpora.formats.audiofolder import metadata_files
 from s3prl_emotion.corpora.formats.class_folders import has_class_folders
 from s3prl_emotion.errors import LabelError
 
 TABLE, SUPERB, EMOBOX, EMO_SUPERB, FOLDERS = "table", "superb", "emobox", "emo-superb", "folders"
+DATASET, EXTRACTED, AUDIOFOLDER = "dataset on disk", "dataset", "audiofolder"
+EXTRACTED_MARK = "s3prl_emotion_dataset.json"  # in a folder into which a dataset's audio was laid
+DATASET_FILES = ("dataset_dict.json", "state.json", "*.parquet", "data/*.parquet", "*/*.parquet")
 LISTS = ("*_fold*.jsonl", "*/*_fold*.jsonl", "*/*/*_fold*.jsonl")  # EmoBox's, by how deep they lie
 UNKNOWN = (
     "holds neither SUPERB's lists (SessionN/train_meta_data.json), nor EmoBox's (*_fold_1.jsonl), nor EMO-SUPERB's "
-    "(labels_consensus_1.csv), nor a folder of audio for each class; name a label table, or a folder of these"
+    "(labels_consensus_1.csv), nor a Hugging Face dataset (*.parquet, state.json, metadata.csv), nor a folder of audio "
+    "for each class; name a label table, or a folder of these"
 )
 
 
@@ -23,13 +28,19 @@ def form_of(path: Path) -> str:
         LabelError: a folder that holds labels in none of the formats
     """
     if not path.is_dir():
-        return EMOBOX if path.suffix.lower() == ".jsonl" else TABLE
+        return {".jsonl": EMOBOX, ".parquet": DATASET}.get(path.suffix.lower(), TABLE)
+    if (path / EXTRACTED_MARK).is_file():
+        return EXTRACTED
     if _holds(path, "Session*/*_meta_data.json"):
         return SUPERB
     if any(_holds(path, pattern) for pattern in LISTS):
         return EMOBOX
     if _holds(path, "labels_consensus_*.csv*"):
         return EMO_SUPERB
+    if any(_holds(path, pattern) for pattern in DATASET_FILES):
+        return DATASET
+    if metadata_files(path):
+        return AUDIOFOLDER
     if has_class_folders(path):
         return FOLDERS
     raise LabelError(f"{path}: {UNKNOWN}")
@@ -38,8 +49,10 @@ def form_of(path: Path) -> str:
 def lists_files(path: Path) -> bool:
     """Return whether a path holds lists of audio files in a format other than a label table or SUPERB's."""
     if not path.is_dir():
-        return path.suffix.lower() == ".jsonl" and path.is_file()
-    return any(_holds(path, pattern) for pattern in LISTS[:2])
+        return path.suffix.lower() in (".jsonl", ".parquet") and path.is_file()
+    if any(_holds(path, pattern) for pattern in (EXTRACTED_MARK, *DATASET_FILES, *LISTS[:2])):
+        return True
+    return bool(metadata_files(path))
 
 
 def own_root(path: Path) -> Path | None:
@@ -47,8 +60,10 @@ def own_root(path: Path) -> Path | None:
     if not path.exists():
         return None
     form = form_of(path)
-    if form == FOLDERS:
+    if form in (FOLDERS, AUDIOFOLDER):
         return path
+    if form == EXTRACTED:
+        return path / "audio"
     if form == EMOBOX:  # as EmoBox is published: data/CORPUS/fold_1/CORPUS_test_fold_1.jsonl beside downloads
         data = next((folder for folder in path.absolute().parents if folder.name == "data"), None)
         return data.parent if data is not None else None

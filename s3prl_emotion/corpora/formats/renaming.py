@@ -13,6 +13,34 @@ from s3prl_emotion.errors import ConfigError, LabelError, nearest
 NO_COLUMNS: Mapping[str, str] = MappingProxyType({})
 
 
+USUAL = {
+    "EmoClass": ("emotion", "emotion_label", "label", "emo", "class", "category", "major_emotion"),
+    "SpkrID": ("speaker", "speaker_id", "spk", "spk_id", "actor", "actor_id"),
+    "Gender": ("gender", "sex", "speaker_gender"),
+    "Text": ("text", "transcription", "transcript", "sentence"),
+    "EmoAct": ("arousal", "activation"),
+    "EmoVal": ("valence",),
+    "EmoDom": ("dominance",),
+}  # names that datasets give to columns of label tables, in lower case, the usual ones first
+
+
+def usual_columns(names: Iterable[str], columns: Mapping[str, str]) -> dict[str, str]:
+    """Return the columns that have a usual name, by their names in label tables.
+
+    Args:
+        names: of all columns
+        columns: those that the user names, which are left alone
+    """
+    free = {name.lower(): name for name in reversed([*names]) if name not in columns.values()}
+    taken = {name.lower() for name in names} | {name.lower() for name in columns}
+    found = {}
+    for ours, candidates in USUAL.items():
+        name = next((free[other] for other in candidates if other in free), None)
+        if name is not None and ours.lower() not in taken:
+            found[ours] = name
+    return found
+
+
 def columns_of(text: str) -> dict[str, str]:
     """Read the flag ``--columns``, ``EmoClass=emotion,SpkrID=speaker``.
 
