@@ -16,6 +16,7 @@ from s3prl_emotion.audit.findings import Finding
 from s3prl_emotion.corpora.class_names import NO_CLASS
 from s3prl_emotion.corpora.corpus import UNKNOWN_SPEAKERS
 from s3prl_emotion.corpora.formats.recognise import (
+    AUDFORMAT,
     AUDIOFOLDER,
     EMO_SUPERB,
     EMOBOX,
@@ -25,7 +26,7 @@ from s3prl_emotion.corpora.formats.recognise import (
     TABLE,
 )
 
-FORMATS = (TABLE, SUPERB, EMOBOX, EMO_SUPERB, FOLDERS, EXTRACTED, AUDIOFOLDER)
+FORMATS = (TABLE, SUPERB, EMOBOX, EMO_SUPERB, FOLDERS, EXTRACTED, AUDIOFOLDER, AUDFORMAT)
 TEXTS = ("file", "emotion", "speaker", "gender", "text")
 NUMBERS = ("duration", "start", "end")
 SEEN = ("train", "dev")  # splits that training uses, to fit or to select a model; all others are tests

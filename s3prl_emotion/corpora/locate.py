@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from s3prl_emotion.corpora.demo import demo_corpus
+from s3prl_emotion.corpora.formats.audformat_address import audb_folder, is_audb
 from s3prl_emotion.corpora.formats.extracted import extracted
 from s3prl_emotion.corpora.formats.hub_dataset import fetched, hub_dataset
 from s3prl_emotion.corpora.formats.recognise import DATASET, EXTRACTED, form_of, own_root
@@ -45,12 +46,14 @@ def locate(labels: str | None, root: str | None, prefix: str = "datarc.") -> tup
 
 
 def located(labels: str) -> Path:
-    """Return the path of labels; a dataset of the hub is fetched, and the audio of a dataset laid into files.
+    """Return the path of labels; what lies on the hub or in audb is fetched, and a dataset's audio laid into files.
 
     Raises:
         LabelError: no such dataset, or not readable
         UsageError: ``datasets`` is not installed, or the cache cannot be written
     """
+    if is_audb(labels):
+        return audb_folder(labels)
     dataset = hub_dataset(labels)
     source = Path(labels).expanduser() if dataset is None else fetched(dataset)
     if not source.exists() or form_of(source) != DATASET:

@@ -11,6 +11,7 @@ from typing import TextIO
 from s3prl_emotion.audio import Part, readable_suffixes, say_passed_over, segment_name
 from s3prl_emotion.corpora.audio_files import in_other_form, none_found
 from s3prl_emotion.corpora.audio_names import check_below
+from s3prl_emotion.corpora.formats.audformat_address import PREFIX as AUDB
 from s3prl_emotion.corpora.formats.hub_dataset import PREFIX
 from s3prl_emotion.corpora.formats.recognise import lists_files, own_root
 from s3prl_emotion.corpora.locate import located
@@ -89,7 +90,7 @@ def _files(words: Iterable[str], stdin: TextIO, root: Path | None, passed: dict[
         if word == STDIN:
             lines = (line.rstrip("\r\n") for line in stdin)
             yield from _files((line for line in lines if line.strip() and line != STDIN), stdin, root, passed)
-        elif word.startswith(PREFIX) or lists_files(Path(word)):
+        elif word.startswith((PREFIX, AUDB)) or lists_files(Path(word)):
             yield from _listed(located(word), root)
         elif os.path.isdir(word):
             for relative in _inside(word, "", frozenset(), passed.setdefault(word, [])):

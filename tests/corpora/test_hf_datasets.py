@@ -62,7 +62,7 @@ def rows_of(split: int, speakers: str) -> list[dict[str, Any]]:
         {
             "clip": {
                 "bytes": wave(number + split),
-                "path": f"take{number}.{'flac' if (number + split) % 2 else 'wav'}",
+                "path": f"take{number}.wav",
             },
             "label": number % 2,
             "speaker_id": speakers[number // 2 % len(speakers)],

@@ -11,13 +11,14 @@ from s3prl_emotion.errors import LabelError
 
 TABLE, SUPERB, EMOBOX, EMO_SUPERB, FOLDERS = "table", "superb", "emobox", "emo-superb", "folders"
 DATASET, EXTRACTED, AUDIOFOLDER = "dataset on disk", "dataset", "audiofolder"
+AUDFORMAT, AUDFORMAT_HEADER = "audformat", "db.yaml"
 EXTRACTED_MARK = "s3prl_emotion_dataset.json"  # in a folder into which a dataset's audio was laid
 DATASET_FILES = ("dataset_dict.json", "state.json", "*.parquet", "data/*.parquet", "*/*.parquet")
 LISTS = ("*_fold*.jsonl", "*/*_fold*.jsonl", "*/*/*_fold*.jsonl")  # EmoBox's, by how deep they lie
 UNKNOWN = (
     "holds neither SUPERB's lists (SessionN/train_meta_data.json), nor EmoBox's (*_fold_1.jsonl), nor EMO-SUPERB's "
-    "(labels_consensus_1.csv), nor a Hugging Face dataset (*.parquet, state.json, metadata.csv), nor a folder of audio "
-    "for each class; name a label table, or a folder of these"
+    "(labels_consensus_1.csv), nor an audformat database (db.yaml), nor a Hugging Face dataset (*.parquet, state.json, "
+    "metadata.csv), nor a folder of audio for each class; name a label table, or a folder of these"
 )
 
 
@@ -31,6 +32,8 @@ def form_of(path: Path) -> str:
         return {".jsonl": EMOBOX, ".parquet": DATASET}.get(path.suffix.lower(), TABLE)
     if (path / EXTRACTED_MARK).is_file():
         return EXTRACTED
+    if (path / AUDFORMAT_HEADER).is_file():
+        return AUDFORMAT
     if _holds(path, "Session*/*_meta_data.json"):
         return SUPERB
     if any(_holds(path, pattern) for pattern in LISTS):
@@ -50,7 +53,7 @@ def lists_files(path: Path) -> bool:
     """Return whether a path holds lists of audio files in a format other than a label table or SUPERB's."""
     if not path.is_dir():
         return path.suffix.lower() in (".jsonl", ".parquet") and path.is_file()
-    if any(_holds(path, pattern) for pattern in (EXTRACTED_MARK, *DATASET_FILES, *LISTS[:2])):
+    if any(_holds(path, pattern) for pattern in (EXTRACTED_MARK, AUDFORMAT_HEADER, *DATASET_FILES, *LISTS[:2])):
         return True
     return bool(metadata_files(path))
 
@@ -60,7 +63,7 @@ def own_root(path: Path) -> Path | None:
     if not path.exists():
         return None
     form = form_of(path)
-    if form in (FOLDERS, AUDIOFOLDER):
+    if form in (FOLDERS, AUDIOFOLDER, AUDFORMAT):
         return path
     if form == EXTRACTED:
         return path / "audio"
