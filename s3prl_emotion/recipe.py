@@ -229,9 +229,10 @@ class DataSection(StrictSection):
     """
 
     root: str | None = None
-    """Audio folder; the demo corpus and folders of classes have their own."""
+    """Audio folder; the demo corpus, folders of classes, datasets and databases have their own."""
     labels: str | None = None
-    """A label table (CSV), SUPERB's ``meta_data`` or EmoBox's lists, a folder with a folder for each class, or
+    """A label table (CSV), SUPERB's ``meta_data`` or EmoBox's lists, a folder with a folder for each class, a Hugging
+    Face dataset (a folder, or ``hf://OWNER/NAME``), an audformat database (a folder, or ``audb://NAME``), or
     ``demo``."""
     columns: dict[str, str] = Field(default_factory=dict)
     """Columns by other names: ``{EmoClass: emotion, SpkrID: speaker}`` reads the column ``emotion`` as ``EmoClass``."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import pickle
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,8 @@ from s3prl_emotion.audit.read_formats import read_listing
 from s3prl_emotion.corpora import list_utterances, load_corpus
 from s3prl_emotion.corpora.corpus import Corpus
 from s3prl_emotion.corpora.label_table import read_table
-from s3prl_emotion.errors import LabelError
+from s3prl_emotion.corpora.locate import locate
+from s3prl_emotion.errors import LabelError, UsageError
 from s3prl_emotion.predict.inputs import collect
 from s3prl_emotion.recipe import DataSection
 
@@ -178,3 +180,38 @@ def test_dimensions_alone_are_labels_too(audformat: Any, tmp_path: Path):
     database.save(folder)
     table = read_table(folder, classes=False)
     assert pd.Series(table["EmoVal"]).tolist() == [number / 16 for number in range(16)]
+
+
+# --- by the name of audb ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.full
+def test_a_database_of_audb(audformat: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    import audb
+
+    (tmp_path / "host/local").mkdir(parents=True)
+    repository = audb.Repository("local", str(tmp_path / "host"), "file-system")
+    monkeypatch.setattr(audb.config, "REPOSITORIES", [repository])
+    monkeypatch.setattr(audb.config, "CACHE_ROOT", str(tmp_path / "cache"))
+    monkeypatch.setattr(audb.config, "SHARED_CACHE_ROOT", str(tmp_path / "shared"))
+    audb.publish(write_database(audformat, tmp_path / "acted"), "1.0.0", repository, verbose=False)
+    path, root = locate("audb://acted@1.0.0", None)
+    assert len(read_table(path)) == 16
+    assert (root / "wav/080.wav").is_file()
+    with pytest.raises(LabelError, match=r"audb://acted@2\.0\.0: cannot be loaded with audb .*; check name, version"):
+        locate("audb://acted@2.0.0", None)
+
+
+def test_audb_may_be_missing(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setitem(sys.modules, "audb", None)
+    with pytest.raises(UsageError, match=r'needs the package audb; pip install "s3prl-emotion\[audb\]"'):
+        locate("audb://acted", None)
+    with pytest.raises(LabelError, match=r"audb://a b: is no address of audb; write audb://NAME"):
+        locate("audb://a b", None)
+
+
+def test_audformat_may_be_missing(audformat: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    folder = write_database(audformat, tmp_path / "acted")
+    monkeypatch.setitem(sys.modules, "audformat", None)
+    with pytest.raises(UsageError, match=r'needs the package audformat; pip install "s3prl-emotion\[audformat\]"'):
+        read_table(folder)

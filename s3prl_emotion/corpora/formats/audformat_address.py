@@ -7,7 +7,7 @@ from pathlib import Path
 
 from s3prl_emotion.errors import LabelError, UsageError
 
-EXTRA = 'pip install "s3prl-emotion[audformat]"'
+EXTRA = 'pip install "s3prl-emotion[audb]"'
 PREFIX = "audb://"
 ADDRESS = re.compile(r"(?P<name>[A-Za-z0-9][\w.-]*)(?:@(?P<version>[\w.+-]+))?", re.ASCII)
 

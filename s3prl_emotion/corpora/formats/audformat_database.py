@@ -12,13 +12,13 @@ from typing import Any
 import pandas as pd
 import yaml
 
-from s3prl_emotion.corpora.formats.audformat_address import EXTRA
 from s3prl_emotion.corpora.formats.renaming import USUAL, usual_columns
 from s3prl_emotion.errors import LabelError, UsageError, nearest
 from s3prl_emotion.limits import shown
 
 logger = logging.getLogger(__name__)
 
+EXTRA = 'pip install "s3prl-emotion[audformat]"'
 HEADER = "db.yaml"
 YAML_TAG = "tag:yaml.org,2002:"  # of plain data: str, int, map, …
 TABLES = ("db.*.csv", "db.*.parquet")  # never db.*.pkl, which can run code
