@@ -178,9 +178,9 @@ def test_a_dataset_without_audio_is_refused(datasets: Any, tmp_path: Path):
         load(tmp_path / "two")
     rows = rows_of(0, "abc")
     rows[2]["clip"] = {"bytes": None, "path": "gone.wav"}
-    make(datasets, rows).save_to_disk(tmp_path / "gone")
     with pytest.raises(LabelError, match=r"row 2 of train: has no audio, neither bytes nor the file 'gone\.wav'"):
-        load(tmp_path / "gone")
+        write_dataset(make(datasets, rows), tmp_path / "gone")
+    assert not (tmp_path / "gone").exists()
     assert not [*(tmp_path / "cache/datasets").iterdir()]  # nothing half-written
 
 

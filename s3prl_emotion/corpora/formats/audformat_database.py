@@ -77,16 +77,17 @@ def _opened(folder: Path) -> Iterator[Any]:
         for path in (path for pattern in TABLES for path in folder.glob(pattern)):
             (Path(scratch) / path.name).symlink_to(path.resolve())
         try:
-            yield audformat.Database.load(scratch)
+            database = audformat.Database.load(scratch)
+            for name in (*database.tables, *database.misc_tables):
+                if not any((Path(scratch) / f"db.{name}.{kind}").is_file() for kind in ("csv", "parquet")):
+                    raise LabelError(
+                        f"{folder}: has no table db.{name} as CSV or parquet; pickled tables can run code and are not "
+                        "read: save the database with storage_format csv"
+                    )
+            yield database
         except LabelError:
             raise
-        except FileNotFoundError as error:
-            name = Path(str(error.filename or "")).stem
-            raise LabelError(
-                f"{folder}: has no table {name} as CSV or parquet; pickled tables can run code and are not read: save "
-                "the database with storage_format csv"
-            ) from error
-        except (OSError, ValueError, KeyError, TypeError, RuntimeError, AttributeError) as error:
+        except (OSError, ValueError, LookupError, TypeError, RuntimeError, AttributeError) as error:
             reason = " ".join(str(error).replace(scratch, str(folder)).split())[:300]
             raise LabelError(f"{folder}: not readable as an audformat database: {reason}") from error
 
@@ -110,8 +111,12 @@ def _checked_header(path: Path) -> bytes:
 
 def _names(database: Any) -> list[str]:
     """Return the names by which labels can be looked up: schemes, properties of their labels, columns."""
-    names = dict.fromkeys(database.schemes)
-    for scheme in database.schemes.values():
+    names: dict[str, None] = {}
+    used = {column.scheme_id for table in database.tables.values() for column in table.columns.values()}
+    for key, scheme in database.schemes.items():
+        if key not in used:
+            continue
+        names[key] = None
         labels = scheme.labels
         if isinstance(labels, str) and labels in database.misc_tables:
             names |= dict.fromkeys(database.misc_tables[labels].columns)

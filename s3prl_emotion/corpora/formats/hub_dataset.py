@@ -19,17 +19,12 @@ FILES = (".csv", ".tsv", ".txt", ".json", ".jsonl", ".gz", ".bz2", ".zip", ".xz"
 
 @dataclass(frozen=True)
 class HubDataset:
-    """A dataset on the hub: ``hf://OWNER/NAME[:CONFIG][@REVISION]``."""
+    """A dataset on the hub: ``hf://OWNER/NAME[:CONFIG][@REVISION]``, and its name as the user wrote it."""
 
+    name: str
     id: str
     config: str | None
     revision: str | None
-
-    @property
-    def name(self) -> str:
-        """Its address."""
-        config = f":{self.config}" if self.config else ""
-        return f"{PREFIX}{self.id}{config}" + (f"@{self.revision}" if self.revision else "")
 
 
 def hub_dataset(labels: str) -> HubDataset | None:
@@ -46,7 +41,7 @@ def hub_dataset(labels: str) -> HubDataset | None:
         )
     if match is None or (not is_address and _may_be_path(labels)):
         return None
-    return HubDataset(match["id"], match["config"], match["revision"])
+    return HubDataset(labels, match["id"], match["config"], match["revision"])
 
 
 def _may_be_path(labels: str) -> bool:

@@ -32,11 +32,11 @@ def usual_columns(names: Iterable[str], columns: Mapping[str, str]) -> dict[str,
         columns: those that the user names, which are left alone
     """
     free = {name.lower(): name for name in reversed([*names]) if name not in columns.values()}
-    taken = {name.lower() for name in names} | {name.lower() for name in columns}
+    taken = {*names, *columns}
     found = {}
     for ours, candidates in USUAL.items():
-        name = next((free[other] for other in candidates if other in free), None)
-        if name is not None and ours.lower() not in taken:
+        name = next((free[other] for other in (ours.lower(), *candidates) if other in free), None)
+        if name is not None and ours not in taken:
             found[ours] = name
     return found
 
