@@ -8,7 +8,7 @@ from s3prl_emotion.corpora.demo import demo_corpus
 from s3prl_emotion.corpora.formats.audformat_address import audb_folder, is_audb
 from s3prl_emotion.corpora.formats.extracted import extracted
 from s3prl_emotion.corpora.formats.hub_dataset import fetched, hub_dataset
-from s3prl_emotion.corpora.formats.recognise import DATASET, EXTRACTED, form_of, own_root
+from s3prl_emotion.corpora.formats.recognise import DATASET, EXTRACTED, is_of_form, own_root
 from s3prl_emotion.errors import AudioError, LabelError
 
 DEMO = "demo"  # names the built-in corpus instead of a file
@@ -33,7 +33,7 @@ def locate(labels: str | None, root: str | None, prefix: str = "datarc.") -> tup
     if not labels:
         raise LabelError(f"{prefix}labels: no such label table; name a label table, a meta_data folder or demo")
     source = located(labels)
-    if root is not None and source.is_dir() and form_of(source) == EXTRACTED:
+    if root is not None and is_of_form(source, EXTRACTED):
         raise LabelError(f"{prefix}root: the dataset {labels} has its own audio; leave it out (root: null)")
     audio = own_root(source) if root is None else Path(root).expanduser()
     if audio is None:
@@ -56,7 +56,7 @@ def located(labels: str) -> Path:
         return audb_folder(labels)
     dataset = hub_dataset(labels)
     source = Path(labels).expanduser() if dataset is None else fetched(dataset)
-    if not source.exists() or form_of(source) != DATASET:
+    if not is_of_form(source, DATASET):
         return source
     name, config = (labels, None) if dataset is None else (dataset.name, dataset.config)
     return extracted(source, name, config)

@@ -49,6 +49,14 @@ def form_of(path: Path) -> str:
     raise LabelError(f"{path}: {UNKNOWN}")
 
 
+def is_of_form(path: Path, form: str) -> bool:
+    """Return whether labels are of a format; a folder that holds none is of no format."""
+    try:
+        return path.exists() and form_of(path) == form
+    except LabelError:
+        return False
+
+
 def lists_files(path: Path) -> bool:
     """Return whether a path holds lists of audio files in a format other than a label table or SUPERB's."""
     if not path.is_dir():
