@@ -36,13 +36,19 @@ def locate(labels: str | None, root: str | None, prefix: str = "datarc.") -> tup
     if root is not None and is_of_form(source, EXTRACTED):
         raise LabelError(f"{prefix}root: the dataset {labels} has its own audio; leave it out (root: null)")
     audio = own_root(source) if root is None else Path(root).expanduser()
+    if root is None and not source.exists():
+        raise _missing(source, prefix)
     if audio is None:
         raise LabelError(f"{prefix}root: name the folder with the audio")
     if not audio.is_dir():
         raise AudioError(f"{audio}: no such folder; {prefix}root must be the folder with the audio")
     if not source.exists():
-        raise LabelError(f"{source}: no such label table or meta_data folder; check {prefix}labels")
+        raise _missing(source, prefix)
     return source, audio
+
+
+def _missing(source: Path, prefix: str) -> LabelError:
+    return LabelError(f"{source}: no such label table or meta_data folder; check {prefix}labels")
 
 
 def located(labels: str) -> Path:

@@ -99,6 +99,11 @@ def test_audio_beside_class_folders_is_not_lost(folders: Path):
         read_table(folders)
 
 
+def test_labels_that_are_not_there_need_no_audio_folder_to_be_refused(tmp_path: Path):
+    with pytest.raises(LabelError, match=r"actd: no such label table or meta_data folder; check datarc\.labels"):
+        load(tmp_path / "actd")
+
+
 def test_a_folder_without_labels_names_the_known_formats(tmp_path: Path):
     write_audio(tmp_path, ["a.wav", "one/b.wav"])
     with pytest.raises(LabelError, match=r"holds neither SUPERB's lists .* nor a folder of audio for each class"):
