@@ -213,7 +213,7 @@ def _splits(source: Path, places: dict[str, dict[Entry, str]], every: Sequence[E
     """Return the column that holds the folds.
 
     A column holds one fold of each utterance. So the lists of several folds must test each utterance once, and train
-    on all others, as EmoBox's do except for ESD's, whose folds are of a language each.
+    on all others.
     """
     if len(places) == 1:
         (own,) = places.values()
