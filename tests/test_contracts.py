@@ -41,6 +41,7 @@ from s3prl_emotion.metrics.registry import best_metrics
 FILE = Path(__file__).with_name("contracts.json")
 RECORDER = "contracts-recorder"
 HEADS = ("emotion_acnn", "emotion_corr_attn", "emotion_latent", "emotion_multitask", "emotion_tcgru")
+SLOW = ("emotion_latent", "emotion_multitask")  # heads whose experiment is a full test
 COMMANDS = (
     "audit", "benchmark", "check-upstream", "degrade", "doctor", "export", "extract", "link", "pack", "predict",
     "prepare", "pretrain-rae", "report", "saliency", "serve", "store", "submit", "superb", "transcribe", "tsne",
@@ -573,7 +574,9 @@ def drawing_cli(cli: Cli, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Cl
     return cli
 
 
-@pytest.mark.parametrize("head", HEADS)
+@pytest.mark.parametrize(
+    "head", [pytest.param(head, marks=[pytest.mark.full] if head in SLOW else []) for head in HEADS]
+)
 def test_experiment(
     head: str,
     drawing_cli: Cli,

@@ -354,7 +354,7 @@ assignments = st.dictionaries(
 )
 
 
-@settings(derandomize=True, max_examples=40, deadline=None)
+@settings(derandomize=True, max_examples=20, deadline=None)
 @given(assignments)
 def test_planted_overlaps_are_found_and_others_never(table: Path, folds_of: dict[str, list[str]]) -> None:
     lines = ["FileName,EmoClass,SpkrID,Fold"]

@@ -149,7 +149,7 @@ def test_votes_on_what_noisy_copies_were_made_from(tmp_path: Path):
     assert dict(zip(corpus.classes, copy.shares, strict=True)) == {"angry": 0.5, "happy": 0.5}
 
 
-@settings(derandomize=True, deadline=None, max_examples=25)
+@settings(derandomize=True, deadline=None, max_examples=12)
 @given(st.lists(st.lists(st.sampled_from(["neutral", "happy", "sad"]), min_size=1, max_size=8), min_size=4, max_size=4))
 def test_votes_equal_a_count_by_hand(tmp_path_factory: pytest.TempPathFactory, heard: list[list[str]]):
     folder = tmp_path_factory.mktemp("votes")

@@ -201,7 +201,7 @@ ROWS = st.lists(
 )
 
 
-@settings(derandomize=True, deadline=None, max_examples=60)
+@settings(derandomize=True, deadline=None, max_examples=25)
 @given(ROWS)
 def test_whatever_is_written_is_read_back(tmp_path_factory: pytest.TempPathFactory, rows) -> None:
     folder = tmp_path_factory.mktemp("fuzz")

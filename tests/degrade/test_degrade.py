@@ -524,6 +524,7 @@ def speech_like(seconds: float, seed: int) -> NDArray[np.float32]:
     return (envelope * rng.standard_normal(len(envelope))).astype(np.float32)
 
 
+@pytest.mark.full
 @needs_rooms
 def test_simulated_rooms_keep_length_timing_and_energy_and_ring_as_long_as_they_say():
     degrader = build_degrader(DegradationSpec("white", (20, 20), "simulated", seed=3))

@@ -82,6 +82,7 @@ def test_files_agree_with_each_other(cli: Cli, voted_corpus: TinyCorpus):
     assert {"agreement", "threshold_F1", "paUAR", "n_best", "per_speaker", "per_gender"} <= set(metrics)
 
 
+@pytest.mark.full
 def test_best_checkpoint_is_best_at_both(cli: Cli, voted_corpus: TinyCorpus):
     train(cli, voted_corpus, **{"runner.eval_step": 1, "runner.save_step": 1})
     lines = [line for line in Path("exp/log.log").read_text().splitlines() if line.startswith("New best on dev")]
@@ -153,6 +154,7 @@ def test_with_a_store_to_the_bit(cli: Cli, voted_corpus: TinyCorpus):
     assert predictions_of("plain") == predictions_of("stored")
 
 
+@pytest.mark.full
 def test_another_corpus_without_shares_and_dimensions(cli: Cli, voted_corpus: TinyCorpus, tiny_corpus: TinyCorpus):
     other = {
         "labels": str(tiny_corpus.labels),

@@ -180,6 +180,7 @@ def test_gradcheck_of_features_and_parameters() -> None:
     assert torch.autograd.gradcheck(forward, (features, *trunk.parameters()))
 
 
+@pytest.mark.full
 def test_a_minute_is_finite() -> None:
     trunk, features = trunk_of(8, **SMALL), 3 * draw(1, 3000, 8) + 1
     output, gradient, slopes = gradients(trunk, features, [3000])

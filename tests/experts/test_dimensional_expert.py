@@ -231,6 +231,7 @@ def test_inference_says_dimensions_on_the_corpuss_scale(cli: Cli, trained: Train
 # --- learning ----------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.full
 def test_planted_dimensions_are_learnt(train: Train):
     sizes = {f"{MODEL}.{name}": 16 for name in ("conv_channels", "gru_dim", "embedding_dim")}
     steps = {"runner.total_steps": 60, "runner.eval_step": 20, "runner.log_step": 20, "runner.save_step": 60}

@@ -315,7 +315,7 @@ def test_a_file_counts_more_than_dimensions_of_another_run(make: Make, train: Tr
     assert kept_by(train(**with_saliency(0.5, dimensions=[0], components=None))) == expected
 
 
-@pytest.mark.parametrize("method", ["ccs", "pca"])
+@pytest.mark.parametrize("method", ["ccs", pytest.param("pca", marks=pytest.mark.full)])
 def test_checkpoint_works_without_the_file(
     cli: Cli, make: Make, train: Train, graded_corpus: TinyGradedCorpus, method: str
 ):
@@ -338,6 +338,7 @@ def test_checkpoint_works_without_the_file(
     assert different({name: after[name] for name in names}, {name: state["Downstream"][name] for name in names}) == []
 
 
+@pytest.mark.full
 def test_resumed_with_the_file_gone(cli: Cli, make: Make, train: Train):
     file, options = make("ccs"), with_saliency(0.5)
     whole = train("whole", **options)
@@ -460,7 +461,7 @@ def streams(bert: Path) -> dict[str, object]:
     return {f"{MODEL}.lexical": both, f"{MODEL}.lexical_join": "early"}
 
 
-@pytest.mark.parametrize("method", ["ccs", "mis"])
+@pytest.mark.parametrize("method", ["ccs", pytest.param("mis", marks=pytest.mark.full)])
 @pytest.mark.parametrize("ranking", ["within", "across"])
 def test_lexical_streams_are_pruned_with_the_acoustic_one(
     make: Make, train: Train, streams: dict[str, object], graded_corpus: TinyGradedCorpus, method: str, ranking: str

@@ -171,6 +171,7 @@ def disturb(model: Path) -> None:
     save_file({name: value + 0.01 for name, value in weights.items()}, file, metadata={"format": "pt"})
 
 
+@pytest.mark.full
 def test_other_weights_under_the_same_name(cli: Cli, predict: Predict, hubert: Path, shelf: Path, tmp_path: Path):
     run, audio = tmp_path / "run", shelf / "a.wav"
     ckpt = shutil.copytree(hubert.parent, run) / "dev-best.ckpt"

@@ -141,7 +141,7 @@ def inferred(cli: Cli, monkeypatch: pytest.MonkeyPatch, ckpt: Path, audio: Path)
 
 
 @pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=[pytest.mark.full] if number > 2 else []) for number, name in enumerate(SYSTEMS)]
+    "name", [pytest.param(name, marks=[pytest.mark.full] if number > 1 else []) for number, name in enumerate(SYSTEMS)]
 )
 def test_each_file_is_predicted_as_by_inference_in_any_batch(
     name: str, cli: Cli, trained: Trained, shelf: Path, monkeypatch: pytest.MonkeyPatch

@@ -398,6 +398,7 @@ def test_a_resumed_run_equals_an_uninterrupted_one(tmp_path: Path, toy: Path, st
     assert len(losses[0]) == 14
 
 
+@pytest.mark.full
 def test_processes_that_read_audio_change_nothing(tmp_path: Path, toy: Path) -> None:
     states = []
     for workers in (0, 2):

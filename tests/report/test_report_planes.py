@@ -195,6 +195,7 @@ def test_the_page_shows_them_in_its_own_section(reported: Path):
         ElementTree.parse(reported / "figures" / name)
 
 
+@pytest.mark.full
 def test_the_same_twice(reported: Path, tmp_path: Path):
     files = write_report(analyse(load_study([reported]), resamples=1000), tmp_path)
     assert len(files) > 6
