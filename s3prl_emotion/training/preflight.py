@@ -48,6 +48,7 @@ KEPT_WITH_PAST_EXP = {
     "verbose", "downstream",
 } | NEVER_RESTORED | RESTORED_UNLESS_GIVEN  # fmt: skip
 NO_BUILDERS = {"optimizer", "scheduler", "grouped_parameters"}  # s3prl's other get_… functions
+OWN_SCHEDULE = "_with_schedule"  # end of the names of optimizers that hold a schedule
 
 
 def check_arguments(args: Namespace, given: Sequence[str], held: ExitStack) -> Namespace:
@@ -167,7 +168,7 @@ def check_builders(config: dict[str, Any]) -> None:
     """Allow only the names of the host's optimizers and schedulers: it evaluates them, and checkpoints bring recipes.
 
     Raises:
-        ConfigError: another name
+        ConfigError: another name, or an optimizer whose state no checkpoint can hold
     """
     for section in ("optimizer", "scheduler"):
         options = config.get(section)
@@ -177,6 +178,11 @@ def check_builders(config: dict[str, Any]) -> None:
             if options["name"] not in known:
                 name = options["name"]
                 raise ConfigError(f"{section}.name: s3prl has no {section} {shown(name)}{nearest(name, known)}")
+            if section == "optimizer" and options["name"].endswith(OWN_SCHEDULE):
+                raise ConfigError(
+                    f"optimizer.name: {options['name']} keeps its schedule as an object, and checkpoints hold tensors "
+                    "and plain data alone, so none could be read again; use TorchOptim, with a scheduler beside it"
+                )
 
 
 def is_superb(config: dict[str, Any]) -> bool:

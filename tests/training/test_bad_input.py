@@ -138,6 +138,7 @@ def test_utterance_too_short_for_the_upstream(cli: Cli, own_tiny_corpus: TinyCor
         ({f"{DATA}.class_weights": "effectiv"}, [f"{DATA}.class_weights", "'effective'"]),
         ({f"{DATA}.valid_ratio": 1.0}, [f"{DATA}.valid_ratio"]),
         ({"optimizer.name": "AdamX"}, ["optimizer", "AdamX"]),
+        ({"optimizer.name": "AdamW_with_schedule"}, ["optimizer.name", "plain data alone", "use TorchOptim"]),
         ({"optimizer.torch_optim_name": "Adm"}, ["optimizer", "Adm"]),
         ({"optimizer.lr": -1.0}, ["optimizer", "-1.0"]),
         ({"optimizer.lr": "1e-3"}, ["optimizer", "1e-3"]),
