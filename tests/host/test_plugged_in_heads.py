@@ -73,6 +73,7 @@ def clean(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Take away again what a test adds to the process."""
     host.register()
     package = importlib.import_module("s3prl.downstream")
+    importlib.import_module("s3prl.downstream.runner")  # stays: the suite's runner, once imported, is made from it
     kept, modules, path = dict(vars(package)), dict(sys.modules), list(sys.path)
     monkeypatch.setattr(heads, "_plugged_in", {})
     monkeypatch.setattr(heads._ALIASES, "packages", {})
