@@ -12,13 +12,13 @@ from torch import Tensor
 
 from s3prl_emotion.errors import CheckpointError, UsageError
 from s3prl_emotion.files.checkpoint import load_checkpoint
+from s3prl_emotion.files.hub import HUB_ID
 from s3prl_emotion.upstreams.hub import fetch, local_directory
 
 from .model import KERNELS, STRIDES, Emotion2vec, Sizes
 
 logger = logging.getLogger(__name__)
 FILES = ("model.pt", "emotion2vec_base.pt")
-HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 KIND = "emotion2vec"
 CONTAINERS = ("model", "state_dict", "model_state_dict")
 AUDIO = r"modality_encoders\.AUDIO\."
@@ -42,6 +42,7 @@ RENAMED = (  # names of FunASR, and ours
     (rf"{AUDIO}context_encoder\.blocks\.(\d+)\.(.+)\.(weight|bias)", r"prenet.\1.\2.\3"),
     (r"blocks\.(\d+)\.(.+)\.(weight|bias)", r"blocks.\1.\2.\3"),
 )
+COMPUTES = re.compile(rf"{AUDIO}.*|blocks\..*|norm\..*")  # what would change the features
 NOT_USED = re.compile(rf"({AUDIO}decoder|proj|_?ema|decoder|shared_decoder|recon_proj|cls_proj|dropout)\b.*")
 
 
@@ -66,7 +67,8 @@ def find_checkpoint(ckpt: str | Path, revision: str, refresh: bool) -> tuple[Pat
                 return path / name, None
         raise UsageError(f"-k {ckpt}: holds no {names}; name the file of weights that FunASR publishes")
     example = "-u emotion2vec_custom -k DIR"
-    if not HUB_ID.fullmatch(str(ckpt)):
+    match = HUB_ID.fullmatch(str(ckpt))
+    if match is None or match["revision"] is not None:
         raise UsageError(f"-k {ckpt}: no such file or folder, and no hub id (OWNER/NAME); {local_directory(example)}")
     options = {"revision": revision, "force_download": refresh}
     for name in FILES:
@@ -84,6 +86,12 @@ def load(path: Path) -> Emotion2vec:
     """
     tensors = _tensors(load_checkpoint(path, required=(), kind=KIND), path)
     renamed, unknown = _renamed(tensors)
+    other = sorted(name for name in unknown if COMPUTES.fullmatch(name))
+    if other:
+        raise CheckpointError(
+            f"{path}: an emotion2vec with parts that are not known here ({other[0]}, {len(other)} tensors), without "
+            "which its features would be others"
+        )
     if unknown:
         shown = ", ".join(sorted(unknown)[:3]) + (", …" if len(unknown) > 3 else "")
         logger.warning("%s: %d tensors are not known here and are left out: %s", path, len(unknown), shown)
