@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from s3prl_emotion.errors import CheckpointError, LabelError, UsageError
+from s3prl_emotion.errors import CheckpointError, EmotionError, LabelError, UsageError
 from s3prl_emotion.files.packed import CONFIG, read_config
 
 HUB_ID = re.compile(
@@ -116,31 +116,16 @@ def _file(name: str, repository: str, file: str, revision: str | None) -> Path:
     from huggingface_hub import errors as hub
     from huggingface_hub import hf_hub_download
 
-    options: dict[str, Any] = {"revision": revision, "endpoint": _endpoint()}
-    try:
-        with _quiet():
-            return Path(hf_hub_download(repository, file, **options))
-    except hub.GatedRepoError as error:
-        raise CheckpointError(f"{name}: is gated on the hub; ask for access on its page, then {LOGIN}") from error
-    except hub.RepositoryNotFoundError as error:
-        raise CheckpointError(
-            f"{name}: no such file or folder, and no such id on the hub, or a private one; check the name, or {LOGIN}"
-        ) from error
-    except hub.RevisionNotFoundError as error:
-        raise CheckpointError(f"{name}: has no revision {revision} on the hub; name a branch, tag or commit") from error
-    except hub.LocalEntryNotFoundError as error:
-        why = "HF_HUB_OFFLINE is set" if is_offline() else "the hub cannot be reached"
-        raise CheckpointError(
-            f"{name}: no such file or folder, and {why} while the hub's cache does not hold {file} of this id; check "
-            "the network, or give a local folder"
-        ) from error
-    except hub.EntryNotFoundError as error:
-        what = f"{CONFIG}, so it is no packed head" if file == CONFIG else file
-        raise CheckpointError(f"{name}: holds no {what}; give an id that s3prl-emotion pack --push wrote") from error
-    except Exception as error:  # the hub's client raises errors of several libraries
-        if not isinstance(error, (hub.HfHubHTTPError, OSError, ValueError)) and not _is_of_network(error):
+    with _fetching(name, "file or folder", f"{file} of this id", revision, CheckpointError):
+        try:
+            return Path(hf_hub_download(repository, file, revision=revision, endpoint=_endpoint()))
+        except hub.LocalEntryNotFoundError:  # a subclass of EntryNotFoundError
             raise
-        raise CheckpointError(f"{name}: {file} cannot be fetched from the hub ({_line(error)}); try again") from error
+        except hub.EntryNotFoundError as error:
+            what = f"{CONFIG}, so it is no packed head" if file == CONFIG else file
+            raise CheckpointError(
+                f"{name}: holds no {what}; give an id that s3prl-emotion pack --push wrote"
+            ) from error
 
 
 def dataset_folder(name: str, repository: str, revision: str | None) -> Path:
@@ -154,31 +139,49 @@ def dataset_folder(name: str, repository: str, revision: str | None) -> Path:
     Raises:
         LabelError: there is no such dataset, it is gated, or neither hub nor cache can give it
     """
-    from huggingface_hub import errors as hub
     from huggingface_hub import snapshot_download
+
+    with _fetching(name, "label table", "this dataset", revision, LabelError):
+        options: dict[str, Any] = {"revision": revision, "endpoint": _endpoint()}
+        return Path(snapshot_download(repository, repo_type="dataset", **options))
+
+
+@contextmanager
+def _fetching(name: str, local: str, content: str, revision: str | None, kind: type[EmotionError]) -> Iterator[None]:
+    """Fetch from the hub, and raise what fails as one line.
+
+    Args:
+        name: as the user wrote it
+        local: what the name could be on this machine
+        content: what is fetched
+        revision: branch, tag or commit
+        kind: of the error
+    """
+    from huggingface_hub import errors as hub
 
     try:
         with _quiet():
-            options: dict[str, Any] = {"revision": revision, "endpoint": _endpoint()}
-            return Path(snapshot_download(repository, repo_type="dataset", **options))
+            yield
+    except EmotionError:
+        raise
     except hub.GatedRepoError as error:
-        raise LabelError(f"{name}: is gated on the hub; ask for access on its page, then {LOGIN}") from error
+        raise kind(f"{name}: is gated on the hub; ask for access on its page, then {LOGIN}") from error
     except hub.RepositoryNotFoundError as error:
-        raise LabelError(
-            f"{name}: no such label table, and no such dataset on the hub, or a private one; check the name, or {LOGIN}"
+        raise kind(
+            f"{name}: no such {local}, and no such id on the hub, or a private one; check the name, or {LOGIN}"
         ) from error
     except hub.RevisionNotFoundError as error:
-        raise LabelError(f"{name}: has no revision {revision} on the hub; name a branch, tag or commit") from error
+        raise kind(f"{name}: has no revision {revision} on the hub; name a branch, tag or commit") from error
     except hub.LocalEntryNotFoundError as error:
         why = "HF_HUB_OFFLINE is set" if is_offline() else "the hub cannot be reached"
-        raise LabelError(
-            f"{name}: no such label table, and {why} while the hub's cache does not hold such a dataset; check the "
-            "network, or name a file or folder"
+        raise kind(
+            f"{name}: no such {local}, and {why} while the hub's cache does not hold {content}; check the network, or "
+            f"give a local {local}"
         ) from error
     except Exception as error:  # the hub's client raises errors of several libraries
         if not isinstance(error, (hub.HfHubHTTPError, OSError, ValueError)) and not _is_of_network(error):
             raise
-        raise LabelError(f"{name}: cannot be fetched from the hub ({_line(error)}); try again") from error
+        raise kind(f"{name}: {content} cannot be fetched from the hub ({_line(error)}); try again") from error
 
 
 @contextmanager
