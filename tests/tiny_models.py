@@ -86,6 +86,66 @@ def save_tiny_whisper(folder: Path, **options: Any) -> Path:
     return save_model(folder, WhisperForConditionalGeneration, WhisperConfig(**sizes | options))
 
 
+def save_tiny_moonshine(folder: Path, **options: Any) -> Path:
+    """Moonshine with its decoder: raw waveforms, a frame every 24 ms, rotary positions."""
+    from transformers import MoonshineConfig, MoonshineForConditionalGeneration, Wav2Vec2FeatureExtractor
+
+    sizes = {
+        "hidden_size": 16, "intermediate_size": 24, "encoder_num_hidden_layers": 3, "decoder_num_hidden_layers": 1,
+        "encoder_num_attention_heads": 2, "decoder_num_attention_heads": 2, "vocab_size": 20,
+    }  # fmt: skip
+    Wav2Vec2FeatureExtractor(do_normalize=False, return_attention_mask=True).save_pretrained(folder)
+    return save_model(folder, MoonshineForConditionalGeneration, MoonshineConfig(**sizes | options))
+
+
+def save_tiny_parakeet(folder: Path, **options: Any) -> Path:
+    """Parakeet for CTC: log-Mel frames eight to a frame of 80 ms, a conformer with relative positions."""
+    import pytest
+    from transformers import ParakeetCTCConfig, ParakeetFeatureExtractor, ParakeetForCTC
+
+    try:
+        ParakeetFeatureExtractor(feature_size=16).save_pretrained(folder)
+    except ImportError:
+        pytest.skip("transformers 4.57 needs librosa for Parakeet")
+    encoder = SIZES | {"subsampling_conv_channels": 8, "num_mel_bins": 16, "initializer_range": 0.2} | options
+    config = ParakeetCTCConfig(vocab_size=20, pad_token_id=19, encoder_config=encoder)
+    return save_model(folder, ParakeetForCTC, config)
+
+
+TEXT = {
+    "vocab_size": 20, "hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 1, "num_attention_heads": 2,
+    "num_key_value_heads": 2, "head_dim": 8, "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2,
+}  # fmt: skip
+
+
+def save_tiny_qwen2_audio(folder: Path, **options: Any) -> Path:
+    """Qwen2-Audio with its language model; its own output has half as many frames as its layers."""
+    from transformers import Qwen2AudioConfig, Qwen2AudioForConditionalGeneration, WhisperFeatureExtractor
+
+    sizes = {
+        "d_model": 16,
+        "encoder_layers": 3,
+        "encoder_attention_heads": 2,
+        "encoder_ffn_dim": 24,
+        "num_mel_bins": 16,
+    }
+    WhisperFeatureExtractor(feature_size=16).save_pretrained(folder)
+    encoder = {"model_type": "qwen2_audio_encoder"} | sizes | options
+    config = Qwen2AudioConfig(audio_config=encoder, text_config={"model_type": "qwen2"} | TEXT, audio_token_index=3)
+    return save_model(folder, Qwen2AudioForConditionalGeneration, config)
+
+
+def save_tiny_voxtral(folder: Path, **options: Any) -> Path:
+    """Voxtral with its language model, in several files of weights."""
+    from transformers import VoxtralConfig, VoxtralForConditionalGeneration, WhisperFeatureExtractor
+
+    sizes = SIZES | {"num_mel_bins": 16, "vocab_size": 20}
+    WhisperFeatureExtractor(feature_size=16).save_pretrained(folder)
+    encoder = {"model_type": "voxtral_encoder"} | sizes | options
+    config = VoxtralConfig(audio_config=encoder, text_config={"model_type": "llama"} | TEXT, audio_token_id=3)
+    return save_model(folder, VoxtralForConditionalGeneration, config, max_shard_size="40KB")
+
+
 TINY = {
     "hubert": save_tiny_hubert,
     "hubert_large": save_tiny_hubert_large,
@@ -98,6 +158,12 @@ TINY = {
     "conformer": save_tiny_conformer,
     "w2v_bert": save_tiny_w2v_bert,
     "whisper": save_tiny_whisper,
+}
+ENCODERS = {  # of models that recognise speech or talk about it
+    "moonshine": save_tiny_moonshine,
+    "parakeet": save_tiny_parakeet,
+    "qwen2_audio": save_tiny_qwen2_audio,
+    "voxtral": save_tiny_voxtral,
 }
 
 

@@ -15,7 +15,7 @@ import torch
 import yaml
 from conftest import Cli, TinyCorpus
 from safetensors import safe_open
-from tiny_models import TINY, save_model
+from tiny_models import ENCODERS, TINY, save_model
 from torch import Tensor, nn
 from transformers import HubertConfig, HubertModel
 
@@ -29,10 +29,16 @@ from s3prl_emotion.training.loop import Training
 from s3prl_emotion.upstreams.finetuning.part import Finetuning
 
 pytest.importorskip("peft")
-FULL = ("hubert_large", "wavlm_large", "wav2vec2_large", "conformer", "data2vec", "unispeech_sat")
+FULL = ("hubert_large", "wavlm_large", "wav2vec2_large", "conformer", "data2vec", "unispeech_sat", *ENCODERS)
 QUICK = ("hubert", "wavlm", "wav2vec2", "w2v_bert", "whisper")
 FAMILIES = [*QUICK, *(pytest.param(name, marks=pytest.mark.full) for name in FULL)]
-SHORT = {"whisper": {"model_config": {"window": 1.0}}}  # a window of 30 s takes a second
+WINDOWED = ("whisper", "qwen2_audio", "voxtral")
+SHORT = {name: {"model_config": {"window": 1.0}} for name in WINDOWED}  # a window of 30 s takes a second
+DEPTHS = {
+    "whisper": "encoder_layers",
+    "qwen2_audio": "encoder_layers",
+    "moonshine": "encoder_num_hidden_layers",
+}
 LORA = {"trainable": "lora", "rank": 2}
 
 
@@ -48,7 +54,7 @@ def build(models: Path, name: str, **options: Any) -> Any:
 
     folder = models / name
     if not folder.is_dir():
-        TINY[name](folder, **{"encoder_layers" if name == "whisper" else "num_hidden_layers": 2})
+        (TINY | ENCODERS)[name](folder, **{DEPTHS.get(name, "num_hidden_layers"): 2})
     more = SHORT.get(name, {})
     return hub.hf_speech_custom(ckpt=str(folder), **more | options)
 
@@ -97,7 +103,7 @@ def test_every_adapter_has_a_gradient_and_changes_the_features(models: Path, nam
     filled(tuning).train()
     backward(upstream)
     trained = {path for path, parameter in upstream.named_parameters() if parameter.requires_grad}
-    of_layer = 6 if name not in ("w2v_bert", "conformer") else 8  # two feed-forward blocks
+    of_layer = 6 if name not in ("w2v_bert", "conformer", "parakeet") else 8  # two feed-forward blocks
     assert len(trained) == 2 * 2 * of_layer
     assert all(".lora_" in path for path in trained)
     for path, parameter in upstream.named_parameters():

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 import torch
-from tiny_models import TINY
+from tiny_models import ENCODERS, TINY
 
 import s3prl_emotion
 from s3prl_emotion.audio import SAMPLE_RATE
@@ -34,7 +34,7 @@ def upstream_of(folder: Path, family: str, attention: str = "sdpa", **sizes: Any
     import s3prl.hub as hub
 
     if not folder.exists():
-        TINY[family](folder, **sizes)
+        (TINY | ENCODERS)[family](folder, **sizes)
     return hub.hf_speech_custom(ckpt=str(folder), model_config={"attention": attention})
 
 
@@ -65,11 +65,12 @@ def recorded_peak(upstream: Any, samples: int) -> float:
 
 
 QUICK = ("hubert", "wavlm_large")
+FULL = sorted({*TINY, "moonshine", "parakeet"} - {"whisper", *QUICK})
 
 
 @pytest.mark.parametrize(
     "family",
-    [*QUICK, *(pytest.param(family, marks=pytest.mark.full) for family in sorted(set(TINY) - {"whisper", *QUICK}))],
+    [*QUICK, *(pytest.param(family, marks=pytest.mark.full) for family in FULL)],
 )
 def test_estimate_equals_the_tensors_of_long_audio(tmp_path: Path, family: str):
     upstream = upstream_of(tmp_path / family, family, "eager" if family == "hubert" else "sdpa")

@@ -1,1 +1,1 @@
-"""The ``hf_speech`` upstreams: HuBERT and its relatives, w2v-BERT 2.0 and Whisper's encoder, from ``transformers``."""
+"""The ``hf_speech`` upstreams: HuBERT and relatives, and the encoders of speech recognisers, from ``transformers``."""

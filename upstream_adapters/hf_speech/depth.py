@@ -5,9 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from .families import FAMILIES, find_family
+from s3prl_emotion.upstreams.pretrained import quiet
+
+from .families import FAMILIES
 from .hubconf import _SHORTCUTS
-from .loading import find_model
+from .loading import find_model, read_config
 from .options import mapping_of, read_options
 from .untrained import Untrained
 
@@ -41,6 +43,7 @@ def count_layers(name: str, ckpt: str | None, model_config: str | Path | dict[st
     if model is None:
         return None
     chosen = read_options(model_config)
-    config = find_model(model, chosen, refresh=False).config()
-    depth = getattr(config, find_family(config.model_type, f"-u {name}").depth)
+    with quiet():
+        family, config, _ = read_config(find_model(model, chosen, refresh=False))
+    depth = getattr(config, family.depth)
     return min(chosen.num_layers or depth, depth) + 1

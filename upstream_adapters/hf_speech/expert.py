@@ -17,13 +17,20 @@ from s3prl_emotion.upstreams.pretrained import config_values
 
 from .batching import buckets
 from .families import find_family, has_final_norm
-from .frontends import FilterbankFrontend, Frontend, WaveformFrontend
-from .loading import Loaded, load
+from .frontends import FilterbankFrontend, Frontend, MoonshineFrontend, ParakeetFrontend, WaveformFrontend
+from .loading import Loaded, load, owner_of_layers
 from .options import read_options
 from .whisper import WhisperFrontend
 
 ADAPTER_VERSION = 1  # increment when features change
-FRONTENDS: dict[str, Callable[[Loaded], Frontend]] = {"whisper": WhisperFrontend, "wav2vec2-bert": FilterbankFrontend}
+FRONTENDS: dict[str, Callable[[Loaded], Frontend]] = {
+    "whisper": WhisperFrontend,
+    "qwen2_audio_encoder": WhisperFrontend,
+    "voxtral_encoder": WhisperFrontend,
+    "wav2vec2-bert": FilterbankFrontend,
+    "moonshine": MoonshineFrontend,
+    "parakeet_encoder": ParakeetFrontend,
+}
 
 
 class UpstreamExpert(torch.nn.Module):
@@ -91,7 +98,7 @@ class UpstreamExpert(torch.nn.Module):
         return {"hidden_states": tuple(layers), "last_hidden_state": output}
 
     def get_downsample_rates(self, key: str | None = None) -> int:
-        """Return the samples per frame of all features: 320 (20 ms) in all published models."""
+        """Return the samples per frame: 320 (20 ms), but Moonshine's 384 (24 ms) and Parakeet's 1280 (80 ms)."""
         return self.frontend.rate
 
     def frames(self, samples: int) -> int:
@@ -103,7 +110,7 @@ class UpstreamExpert(torch.nn.Module):
 
         :meth:`identity` and stored features stay valid, since the remaining features do not change.
         """
-        owner = self._owner()
+        owner = owner_of_layers(self.model)
         if layer >= len(owner.layers):
             return
         owner.layers = owner.layers[: max(1, layer)]
@@ -112,7 +119,7 @@ class UpstreamExpert(torch.nn.Module):
 
     def transformer_layers(self) -> torch.nn.ModuleList:
         """Return the transformer layers that are computed, from the first, for fine-tuning."""
-        return self._owner().layers
+        return owner_of_layers(self.model).layers
 
     def adapter_targets(self, kind: str) -> tuple[str, ...]:
         """Return the names of the linear layers in a transformer layer's ``attention`` or ``feed_forward`` blocks."""
@@ -129,10 +136,6 @@ class UpstreamExpert(torch.nn.Module):
         enable = getattr(self.model, "activation_checkpointing_enable", None)  # its name from transformers 5.20 on
         enable = self.model.gradient_checkpointing_enable if enable is None else enable
         enable({"use_reentrant": False})  # the other way gives no gradient where the input needs none
-
-    def _owner(self) -> Any:
-        """Return the module that has the transformer layers and the norm after the last of them."""
-        return self.model if self.model.config.model_type == "whisper" else self.model.encoder
 
     def identity(self) -> dict[str, Any]:
         """Return what can change the features besides the weights, as plain JSON values."""

@@ -41,6 +41,12 @@ _SHORTCUTS = {
     "hf_distil_whisper_large_v3": "distil-whisper/distil-large-v3",
     "hf_distil_whisper_medium_en": "distil-whisper/distil-medium.en",
     "hf_distil_whisper_small_en": "distil-whisper/distil-small.en",
+    "hf_moonshine_tiny": "UsefulSensors/moonshine-tiny",
+    "hf_moonshine_base": "UsefulSensors/moonshine-base",
+    "hf_parakeet_ctc_1_1b": "nvidia/parakeet-ctc-1.1b",
+    "hf_parakeet_tdt_0_6b_v3": "nvidia/parakeet-tdt-0.6b-v3",
+    "hf_qwen2_audio": "Qwen/Qwen2-Audio-7B",
+    "hf_voxtral_mini": "mistralai/Voxtral-Mini-3B-2507",
 }
 __all__ = ["hf_speech_custom", "hf_speech_random", *_SHORTCUTS]  # shortcuts are made in a loop, below
 

@@ -14,7 +14,7 @@ from torch import nn
 from s3prl_emotion.errors import ConfigError, UsageError
 from s3prl_emotion.upstreams.pretrained import Pretrained, check_sizes, find_pretrained, quiet
 
-from .families import Family, find_family, has_final_norm
+from .families import Family, encoder_values, find_family, has_final_norm
 from .options import Options
 from .window import Window, choose_window
 
@@ -31,6 +31,7 @@ NO_TAIL = {"add_adapter": False, "use_intermediate_ffn_before_adapter": False}
 MAY_BE_MISSING = r"(masked_spec_embed|decoder\.).*"  # neither is used
 # weights that are left out on purpose: what only training uses, Whisper's decoder, the layers above a cut
 NOT_USED = r"(.*\.)?masked_spec_embed|(model\.)?decoder\..*|proj_out\..*"
+DECODER_DEPTH = ("decoder_layers", "decoder_num_hidden_layers")  # of Whisper and Moonshine
 LAYERS = r"(.*\.)?layers\.\d+\..*"
 
 
@@ -39,7 +40,7 @@ class Loaded:
     """A loaded model."""
 
     model: Any
-    """Model of ``transformers``; for Whisper its encoder."""
+    """Model of ``transformers``; for Whisper and Moonshine its encoder."""
     extractor: Any
     """The model's own preprocessor."""
     depth: int
@@ -53,7 +54,7 @@ class Loaded:
     hub_commit: tuple[str, str] | None = None
     """Id and commit of a model from the hub, whatever the version of ``transformers``."""
     window: Window | None = None
-    """Window of Whisper's encoder; ``None`` for other models."""
+    """Window of an encoder like Whisper's; ``None`` for other models."""
 
 
 def load(ckpt: str | Path, options: Options, refresh: bool = False) -> Loaded:
@@ -74,24 +75,22 @@ def load(ckpt: str | Path, options: Options, refresh: bool = False) -> Loaded:
         logger.warning("-g: allow_pickle has no effect any more: .bin files are read without it, and run no code")
     source = find_model(ckpt, options, refresh)
     with quiet():
-        values, _ = source.read("config.json", transformers.PretrainedConfig.get_config_dict)
-        check_sizes(values, source.where)
-        family = find_family(values.get("model_type"), source.where)
-        extractor = _extractor(getattr(transformers, family.extractor), source, values)
+        family, config, commit = read_config(source)
+        extractor = _extractor(family, source, config)
         _check_extractor(extractor, source.where)
-        config = source.read("config.json", transformers.AutoConfig.from_pretrained)
-        window = choose_window(options.window, config, extractor, source.where)
-        commit = getattr(config, "_commit_hash", None)
+        window = choose_window(options.window, family, config, extractor, source.where)
         cut = _prepare(config, family, options, source.where)
-        model = _load_weights(getattr(transformers, family.model), source, config, options, cut)
-    if config.model_type == "whisper":
+        model = _load_weights(getattr(transformers, family.model), source, config, family, options, cut)
+    if hasattr(model, "decoder"):
         model = model.encoder
+    if hasattr(model, "avg_pooler"):
+        # Qwen2-Audio halves the frame rate between the last layer and the norm after it; Voxtral does not use its own
+        model.avg_pooler = nn.Identity()
     if config.model_type == "wavlm":  # its attention gives torch masks of two types
         warnings.filterwarnings("ignore", message="Support for mismatched key_padding_mask and attn_mask")
     if cut and has_final_norm(family, config):
         # the norm after the last layer: in the whole model no norm follows the layer that is now last
-        norm_owner = model if config.model_type == "whisper" else model.encoder
-        norm_owner.layer_norm = nn.Identity()
+        owner_of_layers(model).layer_norm = nn.Identity()
     pinned = source.commit()
     hub_commit = (source.location, pinned) if pinned else None
     return Loaded(model, extractor, getattr(config, family.depth), cut, commit, source.where, hub_commit, window)
@@ -114,12 +113,50 @@ def find_model(ckpt: str | Path, options: Options, refresh: bool) -> Pretrained:
     )
 
 
-def _extractor(kind: Any, source: Pretrained, config: dict[str, Any]) -> Any:
+def read_config(source: Pretrained) -> tuple[Family, Any, str | None]:
+    """Return the family of a model, its encoder's config, and the commit of a model from the hub.
+
+    Raises:
+        UsageError: unreadable, of another architecture, or with impossible sizes
+    """
+    import transformers
+
+    values, _ = source.read("config.json", transformers.PretrainedConfig.get_config_dict)
+    check_sizes(values, source.where)
+    family = find_family(values.get("model_type"), source.where)
+    part = encoder_values(values, source.where)
+    if part is None:
+        config = source.read("config.json", transformers.AutoConfig.from_pretrained)
+        return family, config, getattr(config, "_commit_hash", None)
+    kind = getattr(transformers, family.model).config_class
+    return family, source.read("config.json", lambda *_, **__: kind.from_dict(part)), values.get("_commit_hash")
+
+
+def owner_of_layers(model: Any) -> Any:
+    """Return the module that has the transformer layers and the norm after the last of them."""
+    return model if hasattr(model, "layers") else model.encoder
+
+
+def default_extractor(family: Family, config: Any) -> Any:
+    """Return the preprocessor that the published models of a family have, for a model of this config."""
+    import transformers
+
+    kind = getattr(transformers, family.extractor)
+    if family.extractor in ("WhisperFeatureExtractor", "ParakeetFeatureExtractor"):
+        return kind(feature_size=config.num_mel_bins)
+    return kind(do_normalize=False) if config.model_type == "moonshine" else kind()
+
+
+def _extractor(family: Family, source: Pretrained, config: Any) -> Any:
     """Load the model's own preprocessor, or, for a directory without one, the default of its family."""
+    import transformers
+
     names = ("preprocessor_config.json", "processor_config.json")
+    kind = getattr(transformers, family.extractor)
     if not source.local or any((Path(source.location) / name).is_file() for name in names):
-        return source.read(names[0], kind.from_pretrained)
-    extractor = kind(feature_size=config["num_mel_bins"]) if config.get("model_type") == "whisper" else kind()
+        # looked up inside: a class that lacks a package raises at its first attribute
+        return source.read(names[0], lambda *where, **how: kind.from_pretrained(*where, **how))
+    extractor = source.read("the default preprocessor", lambda *_, **__: default_extractor(family, config))
     normalised: dict[Any, str] = {True: ", waveforms normalised", False: ", waveforms as they are"}
     logger.warning(
         "%s: the directory holds no preprocessor_config.json; using the defaults of %s%s. If the model was trained "
@@ -146,8 +183,9 @@ def _prepare(config: Any, family: Family, options: Options, where: str) -> bool:
     for key, value in (NO_TRAINING_TRICKS | NO_TAIL).items():
         if hasattr(config, key):
             setattr(config, key, value)
-    if config.model_type == "whisper":
-        config.decoder_layers = 0  # its weights need not be read
+    for key in DECODER_DEPTH:
+        if hasattr(config, key):
+            setattr(config, key, 0)  # its weights need not be read
     depth = getattr(config, family.depth)
     if options.num_layers is None:
         return False
@@ -157,7 +195,7 @@ def _prepare(config: Any, family: Family, options: Options, where: str) -> bool:
     return options.num_layers < depth
 
 
-def _load_weights(kind: Any, source: Pretrained, config: Any, options: Options, cut: bool) -> Any:
+def _load_weights(kind: Any, source: Pretrained, config: Any, family: Family, options: Options, cut: bool) -> Any:
     attention = options.attention
     if attention == "sdpa" and not getattr(kind, "_supports_sdpa", False):
         logger.info(
@@ -171,4 +209,5 @@ def _load_weights(kind: Any, source: Pretrained, config: Any, options: Options, 
         unused=f"{NOT_USED}|{LAYERS}" if cut else NOT_USED,
         dtype=getattr(torch, options.precision),
         attn_implementation=attention,
+        key_mapping={family.prefix: ""} if family.prefix else None,
     )

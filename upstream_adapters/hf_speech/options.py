@@ -27,9 +27,9 @@ class Options(StrictSection):
     with any version of ``transformers``. Without this option it depends on the version: transformers 5 returns the last
     hidden state of pre-norm models (the large ones) before that norm."""
     window: float | Literal["audio"] | None = None
-    """Window of Whisper's encoder in seconds, or ``audio``: the utterance's duration, rounded up to a whole second.
-    Audio is padded to it, and what lies beyond is not computed. The default is the window that the model was trained
-    with, 30 s in the published ones; any other gives other features."""
+    """Window of the encoders of Whisper, Qwen2-Audio and Voxtral in seconds, or ``audio``: the utterance's duration,
+    rounded up to a whole second. Audio is padded to it, and what lies beyond is not computed. The default is the window
+    that the model was trained with, 30 s in the published ones; any other gives other features."""
     revision: str | None = None
     """Branch, tag or commit of a model on the hub."""
     allow_pickle: bool = False

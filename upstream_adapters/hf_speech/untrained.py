@@ -18,6 +18,7 @@ from s3prl_emotion.limits import wrong_size
 from s3prl_emotion.recipe import StrictSection
 
 from .families import FAMILIES
+from .loading import default_extractor
 from .options import mapping_of
 
 
@@ -25,7 +26,8 @@ class Untrained(StrictSection):
     """Options of ``hf_speech_random`` in ``-g``."""
 
     family: str = "hubert"
-    """``model_type`` of a model's ``config.json``: hubert, wavlm, wav2vec2, whisper, …"""
+    """``model_type`` of a model's ``config.json``: hubert, wavlm, whisper, moonshine, …, or that of an encoder inside a
+    larger model: parakeet_encoder, qwen2_audio_encoder, voxtral_encoder."""
     seed: int = 0
     config: dict[str, Any] = Field(default_factory=dict)
     """Values of its configuration in ``transformers``, e.g. ``{num_hidden_layers: 24, hidden_size: 1024}``."""
@@ -77,6 +79,6 @@ def _save(options: Untrained, folder: Path, where: str) -> None:
             model = kind(kind.config_class(**options.config))
         with writing_folder(folder) as scratch:
             model.save_pretrained(scratch)
-            getattr(transformers, family.extractor)().save_pretrained(scratch)
-    except (ValueError, RuntimeError, TypeError, AssertionError) as error:
+            default_extractor(family, model.config).save_pretrained(scratch)
+    except (ValueError, RuntimeError, TypeError, AssertionError, ImportError) as error:
         raise ConfigError(f"{where}.config: no such model: {' '.join(str(error).split())[:200]}") from error

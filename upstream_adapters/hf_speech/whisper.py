@@ -1,4 +1,4 @@
-"""Run Whisper's encoder on windows of audio, and cut off the frames after the end of the audio."""
+"""Run an encoder like Whisper's on windows of audio, and cut off the frames after the end of the audio."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.func import functional_call
 
 from .frontends import Layers, kind_of, layers_of
 from .loading import RATE, Loaded
@@ -16,13 +17,16 @@ MAX_WINDOWS = 16  # windows to compute at once; each costs as much as a whole wi
 
 
 class WhisperFrontend:
-    """Frontend of Whisper: log-Mel windows by its own preprocessor; longer audio is split into adjacent windows."""
+    """Frontend of Whisper, Qwen2-Audio and Voxtral: log-Mel windows by the model's own preprocessor.
+
+    Longer audio is split into adjacent windows.
+    """
 
     pads = False  # what is computed together has windows of the same length
 
     def __init__(self, loaded: Loaded) -> None:
         if loaded.window is None:
-            raise TypeError("Loaded.window must be set for Whisper")
+            raise TypeError("Loaded.window must be set for encoders like Whisper's")
         self._extractor, self._window = loaded.extractor, loaded.window
         self.window, self.window_step, self.windows_at_once = self._window.samples, self._window.step, MAX_WINDOWS
         self.rate = self._window.rate
@@ -65,6 +69,7 @@ class WhisperFrontend:
     def _windows(self, model: nn.Module, pieces: list[Tensor], samples: int) -> list[Layers]:
         waveforms = [piece.cpu().numpy() for piece in pieces]
         inputs = self._extractor(waveforms, sampling_rate=RATE, return_tensors="pt", max_length=samples)
-        with shortened(model, self._window, samples):
-            layers = layers_of(model(inputs["input_features"].to(**kind_of(model)), output_hidden_states=True))
+        features = inputs["input_features"].to(**kind_of(model))
+        with shortened(model, self._window, samples) as weights:
+            layers = layers_of(functional_call(model, weights, features, {"output_hidden_states": True}))
         return [tuple(layer[row, : self.frames(len(piece))] for layer in layers) for row, piece in enumerate(pieces)]

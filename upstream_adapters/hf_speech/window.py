@@ -1,4 +1,4 @@
-"""Choose the window in which Whisper's encoder computes audio, and let the encoder compute no more than it."""
+"""Choose the window in which an encoder like Whisper's computes audio, and let it compute no more than that."""
 
 from __future__ import annotations
 
@@ -8,15 +8,19 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+from torch import Tensor
+
 from s3prl_emotion.audio import SAMPLE_RATE as RATE
 from s3prl_emotion.errors import ConfigError, UsageError
+
+from .families import Family
 
 _CHANGING = threading.Lock()  # an encoder has one length at a time
 
 
 @dataclass(frozen=True)
 class Window:
-    """A window of Whisper's encoder."""
+    """A window of an encoder like Whisper's."""
 
     samples: int
     """Longest window; longer audio is split into adjacent windows."""
@@ -32,22 +36,26 @@ class Window:
         return min(self.samples, -(-samples // self.step) * self.step) if self.step else self.samples
 
 
-def choose_window(option: float | str | None, config: Any, extractor: Any, where: str) -> Window | None:
+def choose_window(option: float | str | None, family: Family, config: Any, extractor: Any, where: str) -> Window | None:
     """Return the window of a model; ``None`` if its kind has none.
 
     Args:
         option: seconds, ``audio``, or ``None`` for the model's own window
-        config: the model's
+        family: of the model
+        config: the encoder's
         extractor: its preprocessor
         where: name of the model in messages
 
     Raises:
-        ConfigError: below one frame, above the model's positions, no whole number of frames, or not Whisper
+        ConfigError: below one frame, above the model's positions, no whole number of frames, or no windows
         UsageError: the preprocessor's window exceeds or falls below the model's in a way that no window explains
     """
-    if config.model_type != "whisper":
+    if not family.windowed:
         if option is not None:
-            raise ConfigError(f"window: only Whisper has one, {where} is of type {config.model_type}; leave it out")
+            raise ConfigError(
+                f"window: only Whisper has one, with Qwen2-Audio and Voxtral; {where} is of type {config.model_type}; "
+                "leave it out"
+            )
         return None
     rate = 2 * extractor.hop_length  # the second convolution has stride 2
     own = config.max_source_positions * rate
@@ -72,16 +80,23 @@ def choose_window(option: float | str | None, config: Any, extractor: Any, where
 
 
 @contextmanager
-def shortened(encoder: Any, window: Window, samples: int) -> Iterator[None]:
-    """Let the encoder take windows of ``samples`` samples: it then adds only the first of its positions' embeddings."""
+def shortened(encoder: Any, window: Window, samples: int) -> Iterator[dict[str, Tensor]]:
+    """Let the encoder take windows of ``samples`` samples: it then adds only the first of its positions' embeddings.
+
+    Whisper numbers its positions; the others add all weights of the table.
+
+    Yields:
+        weights to compute with instead of the encoder's own, by their names
+    """
     if window.option is None:
-        yield
+        yield {}
         return
     config, table = encoder.config, encoder.embed_positions
+    positions = samples // window.rate
     with _CHANGING:
         own = config.max_source_positions, table.num_embeddings
-        config.max_source_positions = table.num_embeddings = samples // window.rate
+        config.max_source_positions = table.num_embeddings = positions
         try:
-            yield
+            yield {} if config.model_type == "whisper" else {"embed_positions.weight": table.weight[:positions]}
         finally:
             config.max_source_positions, table.num_embeddings = own
