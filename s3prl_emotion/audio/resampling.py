@@ -1,4 +1,4 @@
-"""Resample audio from any rate to 16 kHz with soxr, block by block."""
+"""Resample audio with soxr, block by block: from any rate to 16 kHz, and from there to the rate of a model."""
 
 from __future__ import annotations
 
@@ -28,28 +28,29 @@ def check_rate(rate: int, name: str) -> None:
         )
 
 
-def resampled_length(frames: int, rate: int) -> int:
-    """Return how many samples at 16 kHz ``frames`` frames at ``rate`` (Hz) become: their duration, rounded up."""
-    return -(-frames * SAMPLE_RATE // rate)
+def resampled_length(frames: int, rate: int, to: int = SAMPLE_RATE) -> int:
+    """Return how many samples at ``to`` Hz ``frames`` frames at ``rate`` (Hz) become: their duration, rounded up."""
+    return -(-frames * to // rate)
 
 
 class Resampler:
-    """Resamples one channel to 16 kHz; the result does not depend on how the audio is divided into blocks.
+    """Resamples one channel; the result does not depend on how the audio is divided into blocks.
 
     Args:
         rate: Hz
+        to: Hz of the result
     """
 
-    def __init__(self, rate: int) -> None:
-        self.rate, self.taken, self.given = rate, 0, 0
+    def __init__(self, rate: int, to: int = SAMPLE_RATE) -> None:
+        self.rate, self.to, self.taken, self.given = rate, to, 0, 0
         self._stream: Any = None
-        if rate != SAMPLE_RATE:
+        if rate != to:
             import soxr  # deferred: most corpora are at 16 kHz
 
-            self._stream = soxr.ResampleStream(rate, SAMPLE_RATE, 1, dtype="float32", quality=QUALITY)
+            self._stream = soxr.ResampleStream(rate, to, 1, dtype="float32", quality=QUALITY)
 
     def add(self, block: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Take a block ``[n]`` and return the samples at 16 kHz that are ready, possibly none."""
+        """Take a block ``[n]`` and return the resampled samples that are ready, possibly none."""
         self.taken += len(block)
         if self._stream is None:
             return block
@@ -61,18 +62,18 @@ class Resampler:
         """Return the samples that are left, so that there are :func:`resampled_length` samples in all."""
         if self._stream is None:
             return np.zeros(0, np.float32)
-        silence = np.zeros(1 + self.rate // SAMPLE_RATE, np.float32)  # the last sample may lie behind the audio's end
+        silence = np.zeros(1 + self.rate // self.to, np.float32)  # the last sample may lie behind the audio's end
         return self._limited(self._stream.resample_chunk(silence, last=True))
 
     def _limited(self, samples: NDArray[np.float32]) -> NDArray[np.float32]:
-        samples = samples[: resampled_length(self.taken, self.rate) - self.given]
+        samples = samples[: resampled_length(self.taken, self.rate, self.to) - self.given]
         self.given += len(samples)
         return samples
 
 
-def resample(samples: NDArray[np.floating[Any]], rate: int) -> NDArray[np.float32]:
-    """Resample one channel ``[N]`` from ``rate`` (Hz) to 16 kHz, ``[N']``; at 16 kHz it is returned as it is."""
-    if rate == SAMPLE_RATE:
+def resample(samples: NDArray[np.floating[Any]], rate: int, to: int = SAMPLE_RATE) -> NDArray[np.float32]:
+    """Resample one channel ``[N]`` from ``rate`` to ``to`` (Hz), ``[N']``; at the same rate it is returned as it is."""
+    if rate == to:
         return samples.astype(np.float32, copy=False)
-    resampler = Resampler(rate)
+    resampler = Resampler(rate, to)
     return np.concatenate([resampler.add(samples.astype(np.float32, copy=False)), resampler.end()])

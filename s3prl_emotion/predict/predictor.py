@@ -122,7 +122,7 @@ class Predictor:
             dimensions=expert.learnt_dimensions,
             attends=expert.has_attention(modelrc),
             step=model.step,
-            frame_shift=model.featurizer.model.downsample_rate / SAMPLE_RATE,
+            frame_shift=float(model.featurizer.model.downsample_rate / SAMPLE_RATE),
             notes=model.notes,
         )
 

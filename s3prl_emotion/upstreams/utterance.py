@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from concurrent.futures import ThreadPoolExecutor
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -60,8 +61,8 @@ class UtteranceUpstream(torch.nn.Module, ABC):
         """Compute the layers ``[T, D]``, T >= 1, of one waveform ``[N]`` (16 kHz, N >= 1), on its device."""
 
     @abstractmethod
-    def get_downsample_rates(self, key: str | None = None) -> int:
-        """Return the samples per frame, at 16 kHz."""
+    def get_downsample_rates(self, key: str | None = None) -> int | Fraction:
+        """Return the samples per frame, at 16 kHz; a fraction where they are not whole."""
 
     def forward(self, wavs: list[Tensor]) -> dict[str, Any]:
         """Compute features of waveforms.

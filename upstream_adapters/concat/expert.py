@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Callable, Mapping
+from fractions import Fraction
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -84,9 +86,10 @@ class UpstreamExpert(UtteranceUpstream):
         pairs = self._pairs()
         self.single = [section.one_frame or bool(getattr(member, "one_frame", False)) for section, member in pairs]
         self.one_frame = all(self.single)
-        self.rates = [int(member.get_downsample_rates(section.feature)) for section, member in pairs]
+        self.rates = [_rate(member, section) for section, member in pairs]
         sequences = [rate for rate, single in zip(self.rates, self.single, strict=True) if not single]
-        self.rate = self.options.rate or max(sequences or self.rates)
+        self.rate = Fraction(self.options.rate or max(sequences or self.rates))
+        self._parts = math.lcm(*(rate.denominator for rate in (*self.rates, self.rate)))  # of a sample, for integers
         self.window_samples = max(int(getattr(member, "window_samples", 0)) for member in self.members)
         self.window_step = max(int(getattr(member, "window_step", 0)) for member in self.members)
         self.windows_at_once = max(int(getattr(member, "windows_at_once", 1)) for member in self.members)
@@ -105,7 +108,7 @@ class UpstreamExpert(UtteranceUpstream):
                 )
         length = self._length([len(stack[0]) for stack in stacks])
         aligned_stacks = [
-            [layer.expand(length, -1) if single else aligned(layer, rate, self.rate, length) for layer in stack]
+            [layer.expand(length, -1) if single else self._aligned(layer, rate, length) for layer in stack]
             for stack, single, rate in zip(stacks, self.single, self.rates, strict=True)
         ]
         count = max(len(stack) for stack in aligned_stacks)
@@ -114,28 +117,31 @@ class UpstreamExpert(UtteranceUpstream):
             for number in range(count)
         ]
 
-    def get_downsample_rates(self, key: str | None = None) -> int:
+    def get_downsample_rates(self, key: str | None = None) -> int | Fraction:
         """Return the samples per output frame: ``rate``, or that of the coarsest member."""
-        return self.rate
+        return _whole(self.rate)
 
     def identity(self) -> dict[str, Any]:
         """Return what the features depend on, besides the members' weights."""
         members = [
-            _identity(section, member, rate, single)
+            _identity(section, member, _plain(rate), single)
             for (section, member), rate, single in zip(self._pairs(), self.rates, self.single, strict=True)
         ]
-        return {"adapter": "concat", "version": ADAPTER_VERSION, "rate": self.rate, "members": members}
+        return {"adapter": "concat", "version": ADAPTER_VERSION, "rate": _plain(self.rate), "members": members}
 
     def _frames(self, samples: int) -> int:
         """Return the number of frames of an utterance with ``samples`` samples (16 kHz)."""
         return self._length([int(member.frames(samples)) for _, member in self._pairs()])
+
+    def _aligned(self, layer: Tensor, rate: Fraction, length: int) -> Tensor:
+        return aligned(layer, int(rate * self._parts), int(self.rate * self._parts), length)
 
     def _pairs(self) -> list[tuple[MemberSection, Any]]:
         return list(zip(self.sections, self.members, strict=True))
 
     def _length(self, frames: list[int]) -> int:
         lengths = [
-            aligned_length(number, rate, self.rate)
+            aligned_length(number, int(rate * self._parts), int(self.rate * self._parts))
             for number, rate, single in zip(frames, self.rates, self.single, strict=True)
             if not single
         ]
@@ -215,7 +221,20 @@ def _selected(features: Mapping[str, Any], section: MemberSection, number: int) 
     return [layer[0] for layer in layers]
 
 
-def _identity(section: MemberSection, member: Any, rate: int, single: bool) -> dict[str, Any]:
+def _rate(member: Any, section: MemberSection) -> Fraction:
+    """Return the member's samples per frame, which need not be whole."""
+    return Fraction(member.get_downsample_rates(section.feature)).limit_denominator(1000)
+
+
+def _whole(rate: Fraction) -> int | Fraction:
+    return int(rate) if rate.denominator == 1 else rate
+
+
+def _plain(rate: Fraction) -> int | str:
+    return int(rate) if rate.denominator == 1 else str(rate)
+
+
+def _identity(section: MemberSection, member: Any, rate: int | str, single: bool) -> dict[str, Any]:
     options = section.model_dump(exclude={"model_config_"}) | {"ckpt": checkpoint_hash(section.ckpt)}
     config = section.model_config_
     if isinstance(config, str) and Path(config).is_file():

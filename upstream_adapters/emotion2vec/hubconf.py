@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 from s3prl_emotion.errors import UsageError
+from s3prl_emotion.upstreams.shortcuts import shortcuts as _shortcuts
 
 from .expert import UpstreamExpert as _UpstreamExpert
 
@@ -15,7 +15,7 @@ _SHORTCUTS = {
     "emotion2vec_plus_base": "emotion2vec/emotion2vec_plus_base",
     "emotion2vec_plus_large": "emotion2vec/emotion2vec_plus_large",
 }
-__all__ = ["emotion2vec_custom", *_SHORTCUTS]  # shortcuts are made in a loop, below
+__all__ = ["emotion2vec_custom", *_SHORTCUTS]  # shortcuts are made below
 
 
 def emotion2vec_custom(
@@ -38,19 +38,8 @@ def emotion2vec_custom(
     return _UpstreamExpert(ckpt, model_config, refresh=refresh)
 
 
-def _shortcut(name: str, hub_id: str) -> Callable[..., _UpstreamExpert]:
-    def entry(
-        ckpt: str | None = None, model_config: Any = None, *args: Any, refresh: bool = False, **kwargs: Any
-    ) -> _UpstreamExpert:
-        if ckpt is not None:
-            raise UsageError(
-                f"-u {name} stands for {hub_id}; for another checkpoint use -u emotion2vec_custom -k {ckpt}"
-            )
-        return _UpstreamExpert(hub_id, model_config, refresh=refresh)
-
-    entry.__name__ = entry.__qualname__ = name
-    entry.__doc__ = f"Build {hub_id} from the hub; options as in :func:`emotion2vec_custom`."
-    return entry
+def _build(*args: Any, **kwargs: Any) -> _UpstreamExpert:
+    return _UpstreamExpert(*args, **kwargs)
 
 
-globals().update({name: _shortcut(name, hub_id) for name, hub_id in _SHORTCUTS.items()})
+globals().update(_shortcuts(_SHORTCUTS, _build, "emotion2vec_custom", __name__))

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 from s3prl_emotion.errors import UsageError
+from s3prl_emotion.upstreams.shortcuts import shortcuts as _shortcuts
 
 from .expert import UpstreamExpert as _UpstreamExpert
 from .untrained import save_untrained as _save_untrained
@@ -48,7 +48,7 @@ _SHORTCUTS = {
     "hf_qwen2_audio": "Qwen/Qwen2-Audio-7B",
     "hf_voxtral_mini": "mistralai/Voxtral-Mini-3B-2507",
 }
-__all__ = ["hf_speech_custom", "hf_speech_random", *_SHORTCUTS]  # shortcuts are made in a loop, below
+__all__ = ["hf_speech_custom", "hf_speech_random", *_SHORTCUTS]  # shortcuts are made below
 
 
 def hf_speech_custom(
@@ -88,17 +88,8 @@ def hf_speech_random(
     return _UpstreamExpert(_save_untrained(model_config))
 
 
-def _shortcut(name: str, hub_id: str) -> Callable[..., _UpstreamExpert]:
-    def entry(
-        ckpt: str | None = None, model_config: Any = None, *args: Any, refresh: bool = False, **kwargs: Any
-    ) -> _UpstreamExpert:
-        if ckpt is not None:
-            raise UsageError(f"-u {name} stands for {hub_id}; for another checkpoint use -u hf_speech_custom -k {ckpt}")
-        return _UpstreamExpert(hub_id, model_config, refresh=refresh)
-
-    entry.__name__ = entry.__qualname__ = name
-    entry.__doc__ = f"Build {hub_id} from the hub; options as in :func:`hf_speech_custom`."
-    return entry
+def _build(*args: Any, **kwargs: Any) -> _UpstreamExpert:
+    return _UpstreamExpert(*args, **kwargs)
 
 
-globals().update({name: _shortcut(name, hub_id) for name, hub_id in _SHORTCUTS.items()})
+globals().update(_shortcuts(_SHORTCUTS, _build, "hf_speech_custom", __name__))

@@ -11,7 +11,8 @@ import statistics
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from numbers import Integral
+from fractions import Fraction
+from numbers import Rational
 from typing import Any
 
 import torch
@@ -90,9 +91,12 @@ def _interface(probe: Probe) -> str:
     if not callable(function):
         raise CheckError("has no get_downsample_rates(key)")
     rate = foreign(function, probe.selection)
-    if isinstance(rate, bool) or not isinstance(rate, Integral) or rate < 1:
-        raise CheckError(f"get_downsample_rates({probe.selection!r}) must return a whole number above 0, not {rate!r}")
-    probe.rate = int(rate)
+    if isinstance(rate, bool) or not isinstance(rate, Rational) or rate < 1:
+        raise CheckError(
+            f"get_downsample_rates({probe.selection!r}) must return a whole number above 0, not {rate!r}; where there "
+            "is none, a fractions.Fraction"
+        )
+    probe.rate = Fraction(rate)
     probe([speech_like(seconds) for seconds in SECONDS])
     return f"{probe.selection}: float [B, T, D], finite, for {len(SECONDS)} utterances of mixed lengths"
 
@@ -112,7 +116,9 @@ def _rate(probe: Probe) -> str:
         return f"one frame per utterance, which {HOSTS_FEATURIZER} does not accept at every length"
     (short, few), (long, many) = min(probe.frames.items()), max(probe.frames.items())
     measured = f"{(long - short) / (many - few):.1f}" if many > few else "none"
-    detail = f"{probe.rate} samples per frame ({SAMPLE_RATE / probe.rate:.5g} Hz); measured {measured}"
+    detail = (
+        f"{float(probe.rate):.6g} samples per frame ({float(SAMPLE_RATE / probe.rate):.5g} Hz); measured {measured}"
+    )
     for samples, frames in sorted(probe.frames.items()):
         _hold_to_rate(probe, samples, frames)
     failing = [
@@ -124,11 +130,11 @@ def _rate(probe: Probe) -> str:
 
 
 def _hold_to_rate(probe: Probe, samples: int, frames: int) -> None:
-    expected = samples / probe.rate
+    expected = float(samples / probe.rate)
     if abs(frames - expected) > FRAMES_OFF:
         raise CheckError(
-            f"{samples} samples give {frames} frames; at {probe.rate} samples per frame (get_downsample_rates) "
-            f"there should be {expected:.1f}, {FRAMES_OFF} more or fewer at most"
+            f"{samples} samples give {frames} frames; at {float(probe.rate):.6g} samples per frame "
+            f"(get_downsample_rates) there should be {expected:.1f}, {FRAMES_OFF} more or fewer at most"
         )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import traceback
 from collections.abc import Callable
+from fractions import Fraction
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -72,7 +73,8 @@ class Probe:
 
     def __init__(self, model: nn.Module, selection: str, device: torch.device) -> None:
         self.model, self.selection, self.device = model, selection, device
-        self.layers = self.dim = self.rate = 0
+        self.layers = self.dim = 0
+        self.rate = Fraction(0)  # samples per frame
         self.frames: dict[int, int] = {}  # samples -> frames, of utterances computed alone
         self.kept: dict[float, Tensor] = {}
         self.held = resident_bytes()

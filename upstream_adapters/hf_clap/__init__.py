@@ -1,0 +1,1 @@
+"""The ``hf_clap`` upstreams: the audio encoder of CLAP, from ``transformers``."""
