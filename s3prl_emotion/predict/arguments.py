@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from argparse import ArgumentParser, Namespace
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from os import PathLike, fspath
+from typing import Any
 
 from s3prl_emotion.errors import UsageError
 from s3prl_emotion.limits import shown
@@ -12,20 +14,30 @@ from s3prl_emotion.training.own_arguments import add_trust_arguments
 
 HEADS = (
     "checkpoint of a head, an experiment directory for its dev-best.ckpt or last.ckpt, a packed head, or "
-    "OWNER/NAME[@REVISION]"
+    "OWNER/NAME[@REVISION]; repeated: an ensemble, the mean of their predictions"
 )
+FLAGS = {"ckpt": "--ckpt", "upstream": "-u", "upstream_ckpt": "-k", "upstream_model_config": "-g"}
+OF_EACH = tuple(FLAGS)[1:]  # the arguments that each member of an ensemble may have for itself
+AS_TRAINED = "-"  # stands for no argument of its own
 
 
 def add_model_arguments(parser: ArgumentParser) -> None:
     """Declare the flags for checkpoint, device, windows and the upstream's files."""
     add = parser.add_argument
-    add("--ckpt", required=True, help=HEADS)
+    add("--ckpt", required=True, action="append", help=HEADS)
     add("--window", type=float, metavar="S", help="split long audio into windows of S s; also give their mean")
     add("--hop", type=float, metavar="S", help="time from one window to the next (s; default: half a window)")
     add("--device", help="cuda where there is one, else cpu")
-    add("-u", "--upstream", help="the upstream, where the checkpoint alone must not choose it")
-    add("-k", "--upstream_ckpt", help="the upstream's checkpoint, if moved since training, or likewise")
-    add("-g", "--upstream_model_config", metavar="YAML", help="the upstream's options; never taken from the checkpoint")
+    each = "; for each --ckpt of an ensemble, in their order (- for none), or once for all"
+    add("-u", "--upstream", action="append", help=f"the upstream, where the checkpoint alone must not choose it{each}")
+    add("-k", "--upstream_ckpt", action="append", help=f"its checkpoint, if moved since training, or likewise{each}")
+    add(
+        "-g",
+        "--upstream_model_config",
+        action="append",
+        metavar="YAML",
+        help=f"its options; never taken from the checkpoint{each}",
+    )
     add("--upstream_path", metavar="DIR", help="more folders with upstream adapters")
     add("--downstream_path", metavar="DIR", help="more folders with heads")
     add_trust_arguments(parser)
@@ -33,7 +45,7 @@ def add_model_arguments(parser: ArgumentParser) -> None:
 
 @dataclass(frozen=True)
 class ModelArguments:
-    """The arguments of :func:`s3prl_emotion.load`, in one object.
+    """The arguments of :func:`s3prl_emotion.load` for one model, in one object.
 
     Attributes:
         ckpt: checkpoint of one of the suite's heads, an experiment directory with a ``dev-best.ckpt``, a folder of
@@ -79,7 +91,50 @@ class ModelArguments:
                 raise UsageError(f"{field.name}: takes {what}, got {shown(value)}")
             object.__setattr__(self, field.name, fspath(value))
 
-    @classmethod
-    def of(cls, args: Namespace) -> ModelArguments:
-        """Take them from a command line."""
-        return cls(*(getattr(args, field.name) for field in fields(cls)))
+
+def arguments_of(args: Namespace) -> tuple[ModelArguments, ...]:
+    """Take the arguments of each model from a command line.
+
+    Raises:
+        UsageError: ``-u``, ``-k`` or ``-g`` is given neither once nor for each ``--ckpt``
+    """
+    values = {field.name: getattr(args, field.name) for field in fields(ModelArguments)}
+    for name in OF_EACH:
+        given = values[name]
+        values[name] = given and [None if value == AS_TRAINED else value for value in given]
+    return each_of(**values)
+
+
+def each_of(ckpt: Any, **options: Any) -> tuple[ModelArguments, ...]:
+    """Return the arguments of each model.
+
+    Args:
+        ckpt: a checkpoint, or a list of them
+        options: the other arguments; those of ``OF_EACH`` may be lists with an entry for each checkpoint, or with one
+            for all
+
+    Raises:
+        UsageError: no checkpoint, a list of another length, or an argument of another type
+    """
+    if not _is_list(ckpt):
+        ckpt = [ckpt]
+    if not ckpt:
+        raise UsageError("ckpt: the list is empty; name a checkpoint, or those of an ensemble")
+    lists: dict[str, list[Any]] = {}
+    for name in OF_EACH:
+        given: Any = options.get(name)
+        entries = list(given) if _is_list(given) else [given]
+        if len(entries) not in (1, len(ckpt)):
+            raise UsageError(
+                f"{FLAGS[name]}: given {len(entries)} times for {len(ckpt)} {FLAGS['ckpt']}; give it once for all, or "
+                f"once for each in their order ({AS_TRAINED} for none)"
+            )
+        lists[name] = entries * len(ckpt) if len(entries) == 1 else entries
+    return tuple(
+        ModelArguments(item, **{**options, **{name: entries[number] for name, entries in lists.items()}})
+        for number, item in enumerate(ckpt)
+    )
+
+
+def _is_list(value: Any) -> bool:
+    return isinstance(value, Sequence) and not isinstance(value, (str, bytes))

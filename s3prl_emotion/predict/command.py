@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 from argparse import ArgumentParser, Namespace
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from s3prl_emotion.errors import PROGRAM, AudioError, UsageError, visible
 from s3prl_emotion.files.outputs import check_file, check_folder
 from s3prl_emotion.files.progress import progress
 from s3prl_emotion.files.words import check_not_read
-from s3prl_emotion.predict.arguments import ModelArguments, add_model_arguments
+from s3prl_emotion.predict.arguments import ModelArguments, add_model_arguments, arguments_of
 from s3prl_emotion.processes.ending import code_of, reason_of, tidy
 from s3prl_emotion.processes.processors import check_workers
 
@@ -63,9 +63,9 @@ def run(args: Namespace) -> int:
 def _predict(args: Namespace) -> int:
     from s3prl_emotion.predict.inputs import collect
 
+    models = arguments_of(args)
     files = collect(args.paths, sys.stdin, args.root)
-    _check(args, [file.path for file in files])
-    from s3prl_emotion.corpora.seen import examples_of
+    _check(args, models, [file.path for file in files])
     from s3prl_emotion.predict.files import Options, check_attention, longest_samples
     from s3prl_emotion.predict.jobs import workers
     from s3prl_emotion.predict.output import Layout, read_format, shown, written
@@ -78,8 +78,8 @@ def _predict(args: Namespace) -> int:
         check_attention(args.attention, files)
     options = Options(windows, args.attention, args.batch_size or BATCH_SIZE, channel=args.channel)
     most = longest_samples(files) if windows is None else 0
-    failed, trained_on = 0, []
-    with workers(ModelArguments.of(args), args.jobs) as worker:
+    failed, trained_on = 0, dict[str, list[str]]()
+    with workers(models, args.jobs) as worker:
         splits = most > UNCHECKED and most > (longest := worker.longest())
         if splits:
             options = replace(options, longest=longest)
@@ -96,25 +96,44 @@ def _predict(args: Namespace) -> int:
             for result in worker.predict(files, options):
                 writer.write(result)
                 bar.update()
-                if result.prediction is not None and result.prediction.was_trained_on:
-                    trained_on.append(shown(result.name))
+                for ckpt in result.prediction.trained_on_by if result.prediction is not None else ():
+                    trained_on.setdefault(ckpt, []).append(shown(result.name))
                 if result.error is not None:
                     failed += 1
                     bar.write(f"{shown(result.name)}: {result.error}", file=sys.stderr)
             if args.out is not None and failed == len(files):  # inside, so that the file does not appear
                 raise AudioError(f"all {failed} files failed, as reported above; nothing is written to {args.out}")
-    if trained_on:
-        logger.warning(
-            "%d of %d files are audio that the checkpoint was trained on (%s); their predictions say nothing about "
-            "other speech",
-            len(trained_on), len(files), examples_of(trained_on),
-        )  # fmt: skip
+    _warn_of_training(trained_on, len(files), len(models) > 1)
     if failed:
         raise AudioError(f"{failed} of {len(files)} files failed, as reported above; the others are written")
     return 0
 
 
-def _check(args: Namespace, files: Sequence[str]) -> None:
+def _warn_of_training(trained_on: Mapping[str, Sequence[str]], files: int, is_ensemble: bool) -> None:
+    """Warn of files that were trained on; members of an ensemble that were trained on the same ones share a line.
+
+    Args:
+        trained_on: names of the files by checkpoint
+        files: number of all files
+        is_ensemble: whether the line names the checkpoints
+    """
+    from s3prl_emotion.corpora.seen import examples_of
+
+    lines: dict[tuple[str, ...], list[str]] = {}
+    for ckpt, names in trained_on.items():
+        lines.setdefault(tuple(names), []).append(ckpt)
+    for names, checkpoints in lines.items():
+        logger.warning(
+            "%d of %d files are audio that %s trained on (%s); their predictions say nothing about other speech",
+            len(names), files, _were(checkpoints) if is_ensemble else "the checkpoint was", examples_of(names),
+        )  # fmt: skip
+
+
+def _were(names: Sequence[str]) -> str:
+    return f"{', '.join(names)} {'was' if len(names) == 1 else 'were'}"
+
+
+def _check(args: Namespace, models: Sequence[ModelArguments], files: Sequence[str]) -> None:
     if args.jobs > 1:  # the others are refused where the processes are started
         check_workers(args.jobs, "--jobs")
     if args.batch_size is not None and args.batch_size < 1:
@@ -127,4 +146,5 @@ def _check(args: Namespace, files: Sequence[str]) -> None:
         raise UsageError(
             f"--out {args.out}: is named as audio, which a later predict would read; name it .csv or .json"
         )
-    check_not_read(args.out, [*files, *args.paths, args.ckpt, args.upstream_ckpt, args.upstream_model_config], "--out")
+    read = [name for model in models for name in (model.ckpt, model.upstream_ckpt, model.upstream_model_config)]
+    check_not_read(args.out, [*files, *args.paths, *read], "--out")

@@ -18,10 +18,11 @@ from typing import Any
 
 from s3prl_emotion.corpora.seen import NOT_KNOWN
 from s3prl_emotion.errors import UsageError
+from s3prl_emotion.predict.about import About
 from s3prl_emotion.predict.arguments import ModelArguments
 from s3prl_emotion.predict.files import FileResult, Options, predict_files
 from s3prl_emotion.predict.inputs import AudioFile
-from s3prl_emotion.predict.predictor import About, Predictor, load_predictor
+from s3prl_emotion.predict.predictor import Predictor, load_predictor
 from s3prl_emotion.processes.parent import end_with_parent
 
 logger = logging.getLogger(__name__)
@@ -31,7 +32,7 @@ AHEAD = 2  # batches per process that are submitted before the first result is b
 class ThisProcess:
     """Predicts in this process."""
 
-    def __init__(self, arguments: ModelArguments) -> None:
+    def __init__(self, arguments: Sequence[ModelArguments]) -> None:
         self.predictor = load_predictor(arguments, quiet=True)
         self.about = self.predictor.about
 
@@ -58,8 +59,8 @@ class Processes:
     def __init__(self, pool: ProcessPoolExecutor, jobs: int) -> None:
         self.pool, self.jobs = pool, jobs
         self.about: About = self._result(self._submit(_about))
-        if not self._result(self._submit(_training_is_known)):
-            logger.warning("%s: %s", self.about.checkpoint, NOT_KNOWN)
+        for name in self._result(self._submit(_of_unknown_training)):
+            logger.warning("%s: %s", name, NOT_KNOWN)
 
     def longest(self) -> float:
         """Return how many samples fit into the share of a process in the memory at once."""
@@ -94,7 +95,7 @@ class Processes:
 
 
 @contextmanager
-def workers(arguments: ModelArguments, jobs: int) -> Iterator[ThisProcess | Processes]:
+def workers(arguments: Sequence[ModelArguments], jobs: int) -> Iterator[ThisProcess | Processes]:
     """Yield what predicts files: this process for one job, else several processes, which end with the context.
 
     Raises:
@@ -140,7 +141,7 @@ def _died() -> UsageError:
 class _Worker:
     """The state of a process: it keeps its model from one batch to the next."""
 
-    arguments: ModelArguments
+    arguments: Sequence[ModelArguments]
     predictor: Predictor | None = None
 
     @classmethod
@@ -151,7 +152,7 @@ class _Worker:
         return cls.predictor
 
 
-def _begin(arguments: ModelArguments, threads: int | None) -> None:
+def _begin(arguments: Sequence[ModelArguments], threads: int | None) -> None:
     import torch
 
     end_with_parent(os.getppid())
@@ -173,8 +174,8 @@ def _about() -> About:
     return _Worker.get().about
 
 
-def _training_is_known() -> bool:
-    return _Worker.get().training_is_known
+def _of_unknown_training() -> tuple[str, ...]:
+    return _Worker.get().of_unknown_training
 
 
 def _longest(jobs: int) -> float:

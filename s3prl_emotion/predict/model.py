@@ -38,6 +38,8 @@ from s3prl_emotion.upstreams.kept_identity import UNKNOWN, hub_commits
 from s3prl_emotion.upstreams.restored import FLAGS, check_restored
 from s3prl_emotion.upstreams.source import failing_on
 
+REMEDY = "use --window, or a shorter one"
+
 
 class TrainedModel(SuiteRunner):
     """The suite's runner without training: builds and computes the same as ``-m inference``.
@@ -63,7 +65,14 @@ class TrainedModel(SuiteRunner):
         self.seen_data = read_seen(state, args.init_ckpt)
         for entry in self.all_entries:
             entry.model.eval()
-        self.memory.remedy = "use --window, or a shorter one"
+        self.memory.remedy = REMEDY
+
+    def use_upstream(self, upstream: Any) -> None:
+        """Replace the upstream by an equal one, which other models use too."""
+        self.upstream.model = upstream
+        for name in ("source", "memory"):  # which hold the former one
+            self.__dict__.pop(name, None)
+        self.memory.remedy = REMEDY
 
     def _get_upstream(self) -> Any:
         name, ckpt = self.args.upstream, self.args.upstream_ckpt

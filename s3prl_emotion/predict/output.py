@@ -10,7 +10,7 @@ import sys
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -18,9 +18,9 @@ from s3prl_emotion import __version__
 from s3prl_emotion.audio.segments import DECIMALS, TIMES
 from s3prl_emotion.errors import UsageError, nearest, visible
 from s3prl_emotion.files.writing import writing_text
+from s3prl_emotion.predict.about import About
 from s3prl_emotion.predict.files import FileResult
 from s3prl_emotion.predict.prediction import SpanPrediction
-from s3prl_emotion.predict.predictor import About
 
 UTTERANCE = "Utterance"  # column with the names of segments
 
@@ -165,11 +165,13 @@ class JsonLinesWriter(Writer):
 
 
 class JsonWriter(JsonLinesWriter):
-    """Writes one JSON object: ``model`` describes the checkpoint, ``predictions`` lists the objects of JSON lines."""
+    """Writes one JSON object: ``model`` describes the checkpoint, or the ensemble with its ``members``, and
+    ``predictions`` lists the objects of JSON lines.
+    """
 
     def __init__(self, file: TextIO, layout: Layout) -> None:
         super().__init__(file, layout)
-        about = asdict(layout.about) | {"s3prl-emotion": __version__}
+        about = layout.about.to_plain() | {"s3prl-emotion": __version__}
         self.file.write(f'{{"model": {json.dumps(about)},\n"predictions": [')
         self.comma = ""
 

@@ -52,15 +52,17 @@ class Prediction(SpanPrediction):
         windows: prediction for each window; empty unless windows were requested, or memory did not suffice for the
             whole. With windows, the utterance's
             probabilities and dimensions are their means.
-        was_trained_on: whether the checkpoint was trained on this audio, so that the prediction says nothing about
-            other speech
+        was_trained_on: whether the checkpoint, or one of an ensemble's, was trained on this audio, so that the
+            prediction says nothing about other speech
         note: what a user of the prediction has to know, such as windows that were not requested; ``None``: nothing
+        trained_on_by: the checkpoints that were trained on this audio
     """
 
     duration: float = 0.0
     windows: tuple[Window, ...] = ()
     was_trained_on: bool = False
     note: str | None = None
+    trained_on_by: tuple[str, ...] = ()
 
 
 def average(windows: Sequence[Window], duration: float) -> Prediction:

@@ -1,4 +1,4 @@
-"""Predict waveforms with a trained head and its upstream."""
+"""Predict waveforms with a trained head and its upstream, or with an ensemble of several."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ import math
 import multiprocessing
 import sys
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import nullcontext, redirect_stdout
 from dataclasses import dataclass, field, replace
+from statistics import mean
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,8 +21,10 @@ from torch import Tensor
 from s3prl_emotion import host
 from s3prl_emotion.audio import SAMPLE_RATE
 from s3prl_emotion.corpora.seen import NOT_KNOWN
-from s3prl_emotion.errors import AudioError, UsageError, is_out_of_memory
+from s3prl_emotion.errors import AudioError, UsageError
 from s3prl_emotion.predict.arguments import ModelArguments
+from s3prl_emotion.predict.ensemble import SharedUpstreams, about_of, mean_of
+from s3prl_emotion.predict.member import Member
 from s3prl_emotion.predict.pipeline import classify
 from s3prl_emotion.predict.prediction import Prediction, SpanPrediction, Window, average
 from s3prl_emotion.predict.waveforms import as_waveform, check_option, check_rate_type, plain, several
@@ -37,33 +40,6 @@ BATCH_SECONDS = 600.0  # padded audio in a batch of the head
 Utterance = tuple[str, "NDArray[np.float32] | AudioError"]  # name, and waveform [N] at 16 kHz or an error
 
 
-@dataclass(frozen=True)
-class About:
-    """Description of a trained model.
-
-    Attributes:
-        checkpoint: path of the checkpoint
-        head: name of the head (``-d``)
-        upstream: name of the upstream (``-u``)
-        classes: classes in the order of the outputs; empty for a head without classes
-        dimensions: names of the dimensions; empty for a head without dimensions
-        attends: whether the head has attention over frames
-        step: training step of the checkpoint
-        frame_shift: time from one frame to the next (s)
-        notes: what every output has to say, such as another upstream than in training
-    """
-
-    checkpoint: str
-    head: str
-    upstream: str
-    classes: tuple[str, ...]
-    dimensions: tuple[str, ...]
-    attends: bool
-    step: int | None
-    frame_shift: float
-    notes: tuple[str, ...] = ()
-
-
 @dataclass
 class _Pending:
     """An utterance whose prediction is not complete."""
@@ -73,7 +49,7 @@ class _Pending:
     spans: list[tuple[int, int]] = field(default_factory=list)
     predictions: list[SpanPrediction] = field(default_factory=list)
     error: AudioError | None = None
-    was_trained_on: bool = False
+    trained_on_by: tuple[str, ...] = ()
     windowed: bool = False
     note: str | None = None
 
@@ -84,47 +60,41 @@ class _Pending:
         if self.error is not None:
             return self.error
         duration = self.samples / SAMPLE_RATE
+        seen: dict[str, Any] = {"was_trained_on": bool(self.trained_on_by), "trained_on_by": self.trained_on_by}
         if not self.windowed:
-            span = vars(self.predictions[0])
-            return Prediction(**span, duration=duration, was_trained_on=self.was_trained_on)
+            return Prediction(**vars(self.predictions[0]), duration=duration, **seen)
         seconds = [(start / SAMPLE_RATE, end / SAMPLE_RATE) for start, end in self.spans]
         windows = [Window(*times, item) for times, item in zip(seconds, self.predictions, strict=True)]
-        return replace(average(windows, duration), was_trained_on=self.was_trained_on, note=self.note)
+        return replace(average(windows, duration), note=self.note, **seen)
 
 
-_Group = list[tuple[_Pending, Tensor]]
+_Group = list[tuple[_Pending, list[Tensor]]]  # with the features of each member
 
 
 class Predictor:
-    """A trained head with its upstream.
+    """A trained head with its upstream, or an ensemble of such models, which gives the mean of their predictions.
 
     The upstream computes each utterance, or each window, as a batch of its own; the head computes up to ``batch_size``
     at once, and its results do not depend on the padding. So every result is that of ``run_downstream.py -m
-    inference``, whatever else is in the batch.
+    inference``, whatever else is in the batch. An upstream that several members share computes each utterance once.
+
+    Args:
+        models: the model, or those of the ensemble
 
     Attributes:
-        about: description of the model
+        about: description of the model, or of the ensemble
         rate: sampling rate of the upstream (Hz); other rates are resampled
+
+    Raises:
+        UsageError: the models do not predict the same
     """
 
     rate = SAMPLE_RATE
 
-    def __init__(self, model: TrainedModel) -> None:
-        self._model = model
-        self._expert = expert = model.downstream.model
+    def __init__(self, models: Sequence[TrainedModel]) -> None:
+        self._members = [Member(model) for model in models]
         self._warned_of_windows = False
-        modelrc = type(expert).model_section.read(model.config["downstream_expert"].get("modelrc") or {}, "modelrc")
-        self.about = About(
-            checkpoint=model.args.init_ckpt,
-            head=model.args.downstream,
-            upstream=model.args.upstream,
-            classes=expert.learnt_classes,
-            dimensions=expert.learnt_dimensions,
-            attends=expert.has_attention(modelrc),
-            step=model.step,
-            frame_shift=float(model.featurizer.model.downsample_rate / SAMPLE_RATE),
-            notes=model.notes,
-        )
+        self.about = about_of(self._members)
 
     def longest(self, shared_by: int | None = None) -> float:
         """Return how many samples (16 kHz) the upstream can compute at once in the memory that is free.
@@ -133,12 +103,15 @@ class Predictor:
             shared_by: number of processes that share the memory, from now on
 
         Returns:
-            at least 30 s; infinity where it is not known
+            at least 30 s; infinity where it is not known; of an ensemble, the shortest of its members'
         """
-        memory = self._model.memory
-        memory.shared_by = shared_by or memory.shared_by
-        with torch.no_grad():
-            return memory.longest()
+        longest = math.inf
+        for member in self._members:
+            memory = member.model.memory
+            memory.shared_by = shared_by or memory.shared_by
+            with torch.no_grad():
+                longest = min(longest, memory.longest())
+        return longest
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -162,18 +135,44 @@ class Predictor:
 
     @property
     def channel(self) -> str | int:
-        """Which channel of a file with several it was trained on: ``datarc.channel`` of its recipe."""
-        return self._expert.data.channel
+        """Which channel of a file with several it was trained on: ``datarc.channel`` of its recipe.
+
+        Raises:
+            UsageError: the members of an ensemble were trained on different channels
+        """
+        first, *others = self._members
+        for other in others:
+            if other.expert.data.channel != first.expert.data.channel:
+                raise UsageError(
+                    f"--ckpt {other.about.checkpoint}: was trained on channel {other.expert.data.channel}, "
+                    f"{first.about.checkpoint} on {first.expert.data.channel}; choose one with predict --channel"
+                )
+        return first.expert.data.channel
 
     @property
     def training_is_known(self) -> bool:
         """Whether the checkpoint keeps what it was trained on, so that its training audio is recognised."""
-        return self._model.seen_data.is_complete
+        return not self.of_unknown_training
+
+    @property
+    def of_unknown_training(self) -> tuple[str, ...]:
+        """The checkpoints that do not keep what they were trained on."""
+        known = {item.about.checkpoint: item.model.seen_data.is_complete for item in self._members}
+        return tuple(name for name, is_known in known.items() if not is_known)
 
     @property
     def label_moments(self) -> dict[str, tuple[float, float]]:
-        """Mean and standard deviation of each dimension's labels in training, on the corpus's scale; may be empty."""
-        return self._expert.label_moments
+        """Mean and standard deviation of each dimension's labels in training, on the corpus's scale; may be empty.
+
+        Of an ensemble, both are means over the members.
+        """
+        moments = [member.expert.label_moments for member in self._members]
+        if len(moments) == 1:
+            return moments[0]
+        return {
+            name: (mean([own[name][0] for own in moments]), mean([own[name][1] for own in moments]))
+            for name in moments[0]
+        }
 
     def __call__(self, inputs: Any, top_k: int | None = None, batch_size: int = BATCH_SIZE) -> Any:
         """Classify audio as pipelines of ``transformers`` do: the most probable classes of each input, best first.
@@ -272,17 +271,20 @@ class Predictor:
         if batch_size < 1:
             raise UsageError(f"--batch_size {batch_size}: must be 1 or more")
         if attention and not self.about.attends:
-            raise UsageError(f"--attention: {self.head} as it was trained has no attention; leave it out")
+            why = f"{self.head} as it was trained has no attention"
+            if self.about.members:
+                why = "the members are not of one kind of head with attention on one upstream"
+            raise UsageError(f"--attention: {why}; leave it out")
         waiting: deque[_Pending] = deque()
         group: _Group = []
         for name, waveform in utterances:
             item = _Pending(name)
             waiting.append(item)
-            for feature in self._features(item, waveform, windows, longest):
-                if group and (len(group) >= batch_size or self._is_long(group, feature)):
+            for features in self._features(item, waveform, windows, longest):
+                if group and (len(group) >= batch_size or self._is_long(group, features)):
                     self._predict(group, attention)
                     group = []
-                group.append((item, feature))
+                group.append((item, features))
             while waiting and waiting[0].is_done():
                 yield waiting.popleft().result()
         if group:
@@ -298,12 +300,13 @@ class Predictor:
         waveform: NDArray[np.float32] | AudioError,
         windows: Windows | None,
         longest: float | None,
-    ) -> Iterator[Tensor]:
-        """Yield the features ``[T, D]`` of each window of an utterance, until an error, which ``item`` keeps."""
+    ) -> Iterator[list[Tensor]]:
+        """Yield the features ``[T, D]`` of each window, one of each member, until an error, which ``item`` keeps."""
         if isinstance(waveform, AudioError):
             item.error = plain(waveform)
             return
-        item.samples, item.was_trained_on = len(waveform), self._model.seen_data.heard(waveform)
+        seen = [member.about.checkpoint for member in self._members if member.model.seen_data.heard(waveform)]
+        item.samples, item.trained_on_by = len(waveform), tuple(seen)
         if windows is None and self._is_too_long(len(waveform), longest):
             windows, item.note = AUTOMATIC, AUTOMATIC.note(len(waveform))
             self._warn_of_windows(item)
@@ -312,11 +315,11 @@ class Predictor:
         whole = torch.from_numpy(np.ascontiguousarray(waveform))
         for start, end in item.spans:
             try:
-                feature = self._model.frames(whole[start:end], item.name)
+                features = [member.model.frames(whole[start:end], item.name) for member in self._members]
             except AudioError as error:
                 item.error = plain(error)
                 return
-            yield feature
+            yield features
 
     def _is_too_long(self, samples: int, longest: float | None) -> bool:
         if samples <= UNCHECKED:
@@ -328,54 +331,49 @@ class Predictor:
             logger.warning("%s: %s; later ones are noted in their results alone", item.name, item.note)
         self._warned_of_windows = True
 
-    def _is_long(self, group: _Group, feature: Tensor) -> bool:
+    def _is_long(self, group: _Group, features: list[Tensor]) -> bool:
         """Return whether a batch with one more utterance would hold too much padded audio."""
-        longest = max(len(feature), *(len(other) for _, other in group))
+        longest = max(len(features[0]), *(len(others[0]) for _, others in group))
         return longest * (len(group) + 1) * self.about.frame_shift > BATCH_SECONDS
 
     def _predict(self, group: _Group, attention: bool) -> None:
         """Compute a batch, and add each prediction to its utterance."""
-        expert, features = self._expert, [feature for _, feature in group]
         names = [item.name for item, _ in group]
-        try:
-            with torch.no_grad():
-                output = expert.model(*expert.inputs(None, features, names))
-        except (RuntimeError, MemoryError) as error:
-            if not is_out_of_memory(error):
-                raise
-            raise UsageError(
-                f"out of memory in a batch of {len(names)} ({names[0]}, …); lower --batch_size, or split long audio "
-                "with --window"
-            ) from error
-        weights = expert.attention_weights(features, names) if attention else [None] * len(group)
-        for (item, _), values, weight in zip(group, expert.describe(output), weights, strict=True):
-            if not all(map(math.isfinite, values.values())):
+        found = [
+            member.predict([features[number] for _, features in group], names, attention)
+            for number, member in enumerate(self._members)
+        ]
+        for (item, _), *predictions in zip(group, *found, strict=True):
+            prediction = mean_of(predictions)
+            values = [*prediction.probabilities.values(), *prediction.dimensions.values()]
+            if not all(map(math.isfinite, values)):
                 item.error = item.error or AudioError(f"{item.name}: the head's answer is not finite")
-            item.predictions.append(
-                SpanPrediction(
-                    probabilities={name: values[name] for name in self.classes},
-                    dimensions={name: values[name] for name in self.dimensions},
-                    attention=weight,
-                )
-            )
+            item.predictions.append(prediction)
 
 
-def load_predictor(arguments: ModelArguments, quiet: bool = False) -> Predictor:
-    """Load a trained head and its upstream from a checkpoint, without its corpus.
+def load_predictor(arguments: Sequence[ModelArguments], quiet: bool = False) -> Predictor:
+    """Load a trained head and its upstream from a checkpoint, or those of an ensemble, without their corpora.
 
     Args:
-        arguments: the checkpoint, and where its upstream is now
+        arguments: of each model: the checkpoint, and where its upstream is now
         quiet: send what an upstream prints to standard error, since standard output holds a command's results
 
     Raises:
-        CheckpointError: the checkpoint is missing, damaged, of another kind, or its head needs more than audio
-        UsageError: the device does not exist, or the upstream cannot be found or built
+        CheckpointError: a checkpoint is missing, damaged, of another kind, or its head needs more than audio
+        UsageError: the device does not exist, an upstream cannot be found or built, or the models do not predict the
+            same
     """
     host.register()  # before the import: s3prl must be patched before its runner can be imported
     from s3prl_emotion.predict.model import restore
 
+    upstreams, models = SharedUpstreams(), []
     with redirect_stdout(sys.stderr) if quiet else nullcontext():
-        predictor = Predictor(restore(arguments))
-    if not predictor.training_is_known and multiprocessing.parent_process() is None:  # else that one says it
-        logger.warning("%s: %s", predictor.about.checkpoint, NOT_KNOWN)
+        for wanted in arguments:
+            models.append(restore(wanted))
+            if len(arguments) > 1:
+                upstreams.join(models[-1])
+        predictor = Predictor(models)
+    if multiprocessing.parent_process() is None:  # else that one says it
+        for name in predictor.of_unknown_training:
+            logger.warning("%s: %s", name, NOT_KNOWN)
     return predictor

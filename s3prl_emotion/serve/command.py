@@ -8,7 +8,7 @@ import sys
 from argparse import ArgumentParser, Namespace
 
 from s3prl_emotion.errors import UsageError
-from s3prl_emotion.predict.arguments import ModelArguments, add_model_arguments
+from s3prl_emotion.predict.arguments import add_model_arguments, arguments_of
 from s3prl_emotion.processes.ending import code_of, reason_of
 
 logger = logging.getLogger(__name__)
@@ -65,7 +65,7 @@ def _serve(args: Namespace) -> int:
         from s3prl_emotion.serve.log import counting
         from s3prl_emotion.serve.worker import Worker
 
-        worker = Worker(load_predictor(ModelArguments.of(args), quiet=True), limits, windows)
+        worker = Worker(load_predictor(arguments_of(args), quiet=True), limits, windows)
         local = is_local(listener.getsockname()[0])
         if not local:
             logger.warning("--host %s: everyone who can reach this machine can use the page", args.host)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,6 +11,7 @@ from numpy.typing import NDArray
 
 from s3prl_emotion import __version__
 from s3prl_emotion.audio import SAMPLE_RATE, Audio
+from s3prl_emotion.predict.about import last_parts
 from s3prl_emotion.predict.files import FileResult
 from s3prl_emotion.predict.output import JsonLinesWriter, Layout, rounded
 from s3prl_emotion.predict.prediction import Prediction
@@ -24,9 +24,9 @@ POINTS = 600  # of the drawn waveform and attention curve
 
 def about(predictor: Predictor, limits: Limits, windows: Windows | None) -> dict[str, Any]:
     """Describe the model and the limits; of the checkpoint's path only the last two parts, as the rest is private."""
-    known = asdict(predictor.about)
-    path = Path(known["checkpoint"])
-    known["checkpoint"] = "/".join(path.parts[-2:]).lstrip("/")
+    known = predictor.about.to_plain()
+    for item in (known, *known.get("members", ())):
+        item["checkpoint"] = last_parts(item["checkpoint"])
     moments = {name: {"mean": mean, "std": std} for name, (mean, std) in predictor.label_moments.items()}
     return known | {
         "training_labels": moments,

@@ -28,14 +28,16 @@ class Worker:
     received. Files of other uploads may come between the files of an upload.
 
     Attributes:
-        predictor: the model
+        predictor: the model, or the ensemble
         limits: limits on uploads
         windows: how to split long audio; ``None`` for no windows
+        channel: which channel of a file with several is predicted
         is_busy: whether the thread is working
     """
 
     def __init__(self, predictor: Predictor, limits: Limits, windows: Windows | None = None) -> None:
         self.predictor, self.limits, self.windows = predictor, limits, windows
+        self.channel = predictor.channel
         self.is_busy = False
         self._uploads = 0
         self._turn = asyncio.Lock()
@@ -99,11 +101,12 @@ class Worker:
         return failed(name, "the model failed on this audio; the server's log says why")
 
     def _predict(self, name: str, file: BinaryIO) -> dict[str, Any]:
-        audio = read_audio(file, self.limits, self.predictor.channel)
+        audio = read_audio(file, self.limits, self.channel)
         attends = self.predictor.about.attends
         prediction = next(iter(self.predictor.stream([(NAME, audio.waveform)], self.windows, attends)))
         if isinstance(prediction, AudioError):
             raise prediction
-        if prediction.was_trained_on:  # the client's name for it is not logged
-            logger.warning("an uploaded file is audio that the checkpoint was trained on")
+        for ckpt in prediction.trained_on_by:  # the client's name for the file is not logged
+            what = ckpt if self.predictor.about.members else "the checkpoint"
+            logger.warning("an uploaded file is audio that %s was trained on", what)
         return predicted(name, self.predictor, prediction, audio, self.windows is not None)

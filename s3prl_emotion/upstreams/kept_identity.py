@@ -178,6 +178,23 @@ def compare(theirs: dict[str, Any], here: dict[str, Any]) -> Comparison:
     return found
 
 
+def is_same_upstream(one: str, other: str) -> bool:
+    """Return whether two identities are of upstreams that give the same output for the same audio.
+
+    What heads read of the output (``-s``, ``-l``, ``--upstream_feature_normalize``) may differ.
+
+    Args:
+        one: of :func:`identity_of`, in this process
+        other: likewise
+    """
+    read = dict.fromkeys(("selection", "layer", "normalize"))
+    first, second = (json.loads(identity) | read for identity in (one, other))
+    if None in (first["weights"], second["weights"]):  # trained: each has its own
+        return False
+    found = compare(first, second)
+    return not (found.refused or found.warned)
+
+
 def _other_commits(theirs: dict[str, str], here: dict[str, str]) -> list[str]:
     """Return the models of the hub that are read at another commit than in training."""
     return [

@@ -111,7 +111,7 @@ def test_memory_to_spare_changes_nothing(ckpt: Path, shelf: Path):
 def test_processes_share_the_memory(ckpt: Path, monkeypatch: pytest.MonkeyPatch):
     predictor = s3prl_emotion.load(ckpt)
     with torch.no_grad():
-        need = predictor._model.memory.need(60 * RATE)
+        need = predictor._members[0].model.memory.need(60 * RATE)
     assert need is not None
     monkeypatch.setattr(memory, "free_memory", lambda device: 2 * need)
     assert predictor.longest() > 100 * RATE
@@ -138,14 +138,14 @@ def failing(*args: Any, **options: Any) -> Any:
 
 def test_no_memory_for_a_file_is_its_error(ckpt: Path, shelf: Path, monkeypatch: pytest.MonkeyPatch):
     predictor = s3prl_emotion.load(ckpt)
-    monkeypatch.setattr(predictor._model.source.upstream, "forward", failing)
+    monkeypatch.setattr(predictor._members[0].model.source.upstream, "forward", failing)
     with pytest.raises(AudioError, match=r"^waveform 0: the memory of cpu does not suffice for 1 s; use --window, or"):
         predictor.predict(tone(200, 1.0, 0))
 
 
 def test_no_memory_for_a_batch_names_its_size(ckpt: Path, monkeypatch: pytest.MonkeyPatch):
     predictor = s3prl_emotion.load(ckpt)
-    monkeypatch.setattr(predictor._expert.model, "forward", failing)
+    monkeypatch.setattr(predictor._members[0].expert.model, "forward", failing)
     with pytest.raises(UsageError, match=r"^out of memory in a batch of 2 \(waveform 0, …\); lower --batch_size"):
         predictor.predict_batch([tone(200, 1.0, 0)] * 2)
 
