@@ -527,7 +527,7 @@ def test_words_for_numbers():
 def test_latex_is_escaped(made: Path):
     assert tex("80 % <CCS> & co_1 − ±") == r"80 \% $<$CCS$>$ \& co\_1 $-$ $\pm$"
     text = (made / "report.tex").read_text()
-    assert text.count(r"\begin{table}") == text.count(r"\end{tabular}") == 2 * 6 + 1
+    assert text.count(r"\begin{table}") == text.count(r"\end{tabular}") == 2 * 8 + 1
     body = "".join(line for line in text.splitlines() if not line.startswith("%"))
     assert re.search(r"(?<!\\)[%_#]", body) is None
     for table in re.findall(r"\\toprule(.*?)\\bottomrule", text, re.DOTALL):
@@ -539,8 +539,8 @@ def test_markdown_tables_are_whole(made: Path):
     text = (made / "report.md").read_text()
     lines = text.splitlines()
     tables = [list(group) for group in _blocks(lines)]
-    # leaderboard; scores, errors, differences, seeds, speakers of each split; published numbers of one; what was run
-    assert len(tables) == 2 * 6 + 1 + 1
+    # leaderboard; of each split scores, errors, differences, seeds, two of ensembles, speakers; published; what was run
+    assert len(tables) == 2 * 8 + 1 + 1
     for table in tables:
         assert len({len(re.findall(r"(?<!\\)\|", line)) for line in table}) == 1
     for target in re.findall(r"\]\((figures/[^)]+)\)", text):

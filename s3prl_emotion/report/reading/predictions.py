@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -55,35 +55,83 @@ class Predictions:
         )
 
 
-def read_predictions(path: Path) -> Predictions:
-    """Read ``{split}_{fold}_predictions.csv``, without the utterances that lack a label of a dimension.
+@dataclass(frozen=True)
+class Table:
+    """A file of predictions of N utterances, sorted by name.
+
+    Attributes:
+        name: the column with the utterances' names
+        words: columns of words by name, ``[N]`` each
+        dimensions: names of the D dimensions that have both labels and estimates
+        true_values: labels of the dimensions, ``[N, D]``; not finite where a label is not known
+        estimates: estimates of the dimensions, ``[N, D]``; not finite where a training diverged
+        others: names of the further columns that were asked for, in the order of the file
+        numbers: reads some of these as numbers ``[N, C]``, and raises ``ValueError`` where a cell is none
+    """
+
+    name: str
+    words: dict[str, NDArray[np.str_]]
+    dimensions: tuple[str, ...]
+    true_values: NDArray[np.float64]
+    estimates: NDArray[np.float64]
+    others: tuple[str, ...]
+    numbers: Callable[[Sequence[str]], NDArray[np.float64]]
+
+
+def read_columns(path: Path, is_other: Callable[[str], bool] = lambda name: False) -> Table:
+    """Read the columns of a file of predictions that reports need.
+
+    Args:
+        path: the file
+        is_other: returns whether a further column is needed
 
     Raises:
-        LabelError: the file is missing or damaged, or has no predictions
+        LabelError: the file is missing or damaged
     """
     import pandas as pd
 
     try:
         _check_rows(path)
         table = pd.read_csv(
-            path, dtype=dict.fromkeys(WORDS, str), keep_default_na=False, encoding="utf-8", usecols=COLUMNS.__contains__
-        )
+            path, dtype=dict.fromkeys(WORDS, str), keep_default_na=False, encoding="utf-8",
+            usecols=lambda name: name in COLUMNS or is_other(name),
+        )  # fmt: skip
         name = UTTERANCE if UTTERANCE in table else "FileName"
         table = table.sort_values(name, kind="stable")
         dimensions = tuple(name for name in DIMENSIONS if name in table and f"{name}_pred" in table)
-        values = [
+        return Table(
+            name,
+            {name: table[name].to_numpy(dtype=str) for name in WORDS if name in table},
+            dimensions,
             _numbers(table, dimensions, UNKNOWN),
             _numbers(table, [f"{name}_pred" for name in dimensions], UNKNOWN | DIVERGED),
-        ]
-        known = np.isfinite(values[0]).all(axis=1)  # a corpus may lack labels for some
-        words = {name: table[name].to_numpy(dtype=str)[known] for name in WORDS if name in table}
+            tuple(name for name in table if is_other(name)),
+            lambda names: _numbers(table, names, frozenset()),
+        )
     except (OSError, ValueError, KeyError, csv.Error) as error:
         raise LabelError(f"{path}: predictions cannot be read ({' '.join(str(error).split())})") from error
-    if not known.any() or not (dimensions or "prediction" in words):
+
+
+def read_predictions(path: Path) -> Predictions:
+    """Read ``{split}_{fold}_predictions.csv``, without the utterances that lack a label of a dimension.
+
+    Raises:
+        LabelError: the file is missing or damaged, or has no predictions
+    """
+    table = read_columns(path)
+    known = np.isfinite(table.true_values).all(axis=1)  # a corpus may lack labels for some
+    words = {name: column[known] for name, column in table.words.items()}
+    if not known.any() or not (table.dimensions or "prediction" in words):
         raise LabelError(f"{path}: holds no predictions")
-    speakers = words.get("SpkrID", np.full(known.sum(), ""))
-    truth, prediction = words.get("truth"), words.get("prediction")
-    return Predictions(words[name], speakers, truth, prediction, dimensions, values[0][known], values[1][known])
+    return Predictions(
+        words[table.name],
+        words.get("SpkrID", np.full(known.sum(), "")),
+        words.get("truth"),
+        words.get("prediction"),
+        table.dimensions,
+        table.true_values[known],
+        table.estimates[known],
+    )
 
 
 def _check_rows(path: Path) -> None:

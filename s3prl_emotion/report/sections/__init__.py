@@ -6,6 +6,7 @@ from s3prl_emotion.report.sections.agreement import Agreement
 from s3prl_emotion.report.sections.base import Section
 from s3prl_emotion.report.sections.curves import LearningCurves
 from s3prl_emotion.report.sections.embeddings import UtteranceEmbeddings
+from s3prl_emotion.report.sections.ensembles import EnsemblesSection
 from s3prl_emotion.report.sections.explanation import HowToRead
 from s3prl_emotion.report.sections.factors import TwoFactors
 from s3prl_emotion.report.sections.hypotheses import Hypotheses
@@ -32,6 +33,7 @@ SECTIONS: tuple[type[Section], ...] = (
     ScoresByLayer,
     TwoFactors,
     Seeds,
+    EnsemblesSection,
     Hypotheses,
     Speakers,
     Agreement,

@@ -10,6 +10,7 @@ from typing import ClassVar
 
 from s3prl_emotion.benchmark.expansion import slug
 from s3prl_emotion.report.computing.details import Details, SplitDetails, TrainingDetails, collect_details
+from s3prl_emotion.report.computing.ensembles import Ensembles, find_ensembles
 from s3prl_emotion.report.computing.leaderboard import Leaderboard, leaderboard
 from s3prl_emotion.report.computing.scores import Analysis, Part
 from s3prl_emotion.report.drawing.figure import Figure
@@ -42,6 +43,11 @@ class Results:
     def details(self) -> Details:
         """What runs record besides their scores."""
         return collect_details(self.analysis)
+
+    @cached_property
+    def ensembles(self) -> Ensembles:
+        """The ensembles of seeds, or of folds and seeds."""
+        return find_ensembles(self.analysis)
 
     @cached_property
     def provenance(self) -> dict[tuple[str, str], Provenance]:

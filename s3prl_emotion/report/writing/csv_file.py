@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from s3prl_emotion.errors import visible
+from s3prl_emotion.report.computing.ensembles import Ensemble
 from s3prl_emotion.report.computing.scores import Analysis, Part, Row, Score
 
 COLUMNS = (
@@ -15,7 +16,7 @@ COLUMNS = (
     "speakers", "baseline", "difference", "difference_low", "difference_high", "p_value", "p_holm", "exact",
     "published", "published_source", "mean_less_published", "num_parameters", "relative_parameters",
     "head", "track", "rank", "published_std", "published_min", "published_max",
-    "seeds", "seed_std", "seed_min", "seed_max",
+    "seeds", "seed_std", "seed_min", "seed_max", "ensemble",
 )  # fmt: skip
 
 
@@ -23,6 +24,7 @@ def csv_text(
     analysis: Analysis,
     details: Mapping[tuple[str, str], Mapping[str, Sequence[Score]]],
     ranked: Mapping[tuple[str, str, str], Mapping[str, Any]],
+    ensembles: Mapping[tuple[str, str], Sequence[Ensemble]],
 ) -> str:
     """Return all scores as CSV, one a line, in full precision and as shares.
 
@@ -30,6 +32,8 @@ def csv_text(
         analysis: the main scores
         details: further scores by upstream and split, then by system
         ranked: head, track and rank by upstream, split and system
+        ensembles: by upstream and split; their rows follow those of the split, and alone have a number of members in
+            the column ``ensemble``
     """
     text = io.StringIO()
     writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
@@ -39,6 +43,10 @@ def csv_text(
             about = ranked.get((part.upstream, part.split, row.system), {})
             for score in [*row.scores.values(), *details[part.upstream, part.split][row.system]]:
                 writer.writerow({**_row(analysis, part, row, score), **about})
+        for item in ensembles.get((part.upstream, part.split), ()):
+            for score in item.row.scores.values():
+                own = {"utterances": item.utterances, "ensemble": item.members}
+                writer.writerow({**_row(analysis, part, item.row, score), **own})
     return text.getvalue()
 
 

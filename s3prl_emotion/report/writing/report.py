@@ -108,4 +108,4 @@ def _csv(results: Results) -> str:
         }
         for entry in results.board.entries
     }  # fmt: skip
-    return csv_text(results.analysis, details, ranked)
+    return csv_text(results.analysis, details, ranked, results.ensembles.of)
