@@ -19,6 +19,8 @@ MOST_TAPS = 1024  # frames of a kernel, of its step or of a pool
 MOST_BANDS = 4096  # of a spectrogram
 MOST_WORKERS = 1024  # processes
 
+MOST_VIEWS = 1000  # augmented versions of an utterance; few trainings have as many epochs
+SNR_LIMITS = (-60.0, 100.0)  # dB; beyond, float32 cannot hold both speech and noise
 MOST_LAYERS = 1000  # published speech models have at most 64
 MOST_UNITS = 2**20  # of a vector, a vocabulary or a window; the largest vocabularies have some 300,000
 MOST_HEADS = 1024

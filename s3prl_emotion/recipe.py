@@ -5,13 +5,14 @@ from __future__ import annotations
 import ast
 import copy
 from argparse import Namespace
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from s3prl_emotion.errors import ConfigError, UsageError, nearest
-from s3prl_emotion.limits import DEEPEST, MOST_LAYERS, MOST_WIDTH, MOST_WORKERS, shown
+from s3prl_emotion.limits import DEEPEST, MOST_LAYERS, MOST_VIEWS, MOST_WIDTH, MOST_WORKERS, SNR_LIMITS, shown
 from s3prl_emotion.yaml_files import read_yaml
 
 EVALUATED_SPLITS = ("dev", "test")  # where a recipe names none in runner.eval_dataloaders
@@ -45,7 +46,8 @@ class StrictSection(BaseModel):
                 raise ConfigError(f"{where}.{key}: unknown key{nearest(key, cls.model_fields)}") from error
             if first["type"] == "missing":
                 raise ConfigError(f"{where}.{key}: this key is required") from error
-            raise ConfigError(f"{where}.{key}: {first['msg']}, got {shown(first['input'])}") from error
+            reason = first["msg"].removeprefix("Value error, ")
+            raise ConfigError(f"{where}.{key}: {reason}, got {shown(first['input'])}") from error
 
 
 class RunnerSection(StrictSection):
@@ -169,6 +171,129 @@ class DegradeSection(StrictSection):
     )
     """Ranges (dB) from which the SNR of each utterance is drawn, or a number for all; one split for each."""
     seed: int = 0
+
+
+def _lowest_first(limits: list[float]) -> list[float]:
+    """Check that a range has its lower limit first."""
+    if limits[0] > limits[1]:
+        raise ValueError("must have the lower limit first")
+    return limits
+
+
+Decibels = Annotated[
+    list[Annotated[float, Field(ge=SNR_LIMITS[0], le=SNR_LIMITS[1])]],
+    Field(min_length=2, max_length=2),
+    BeforeValidator(_as_range),
+    AfterValidator(_lowest_first),
+]
+
+
+class RandomSection(StrictSection):
+    """Base of the sections of ``datarc.augment``."""
+
+    p: float = Field(default=0.5, ge=0, le=1)
+    """Probability that it is applied to an utterance."""
+
+
+class SpeedSection(RandomSection):
+    """``speed:`` — speech played slower or faster by resampling, which also changes its pitch (Ko et al. 2015)."""
+
+    factors: list[Annotated[float, Field(ge=0.25, le=4)]] = Field(default_factory=lambda: [0.9, 1.1], min_length=1)
+    """Factors of the speed, of which one is drawn: 1.1 is shorter and higher."""
+
+
+class GainSection(RandomSection):
+    """``gain:`` — another level."""
+
+    db: Decibels = Field(default_factory=lambda: [-6.0, 6.0])
+    """Range (dB) from which the gain is drawn."""
+
+
+class NoiseSection(RandomSection):
+    """``noise:`` — recordings or coloured noise."""
+
+    source: str
+    """A folder of recordings, or ``white``, ``pink`` or ``brown``."""
+    snr: Decibels = Field(default_factory=lambda: [0.0, 20.0])
+    """Range (dB) from which the signal-to-noise ratio is drawn, or a number for all."""
+
+
+class BabbleSection(RandomSection):
+    """``babble:`` — other speakers of the training split, talking at once."""
+
+    snr: Decibels = Field(default_factory=lambda: [5.0, 20.0])
+    """Range (dB) from which the signal-to-noise ratio is drawn, or a number for all."""
+
+
+class ReverbSection(RandomSection):
+    """``reverb:`` — rooms."""
+
+    source: str = "simulated"
+    """A folder of impulse responses, or ``simulated`` (needs the extra ``degrade``)."""
+
+
+class AugmentSection(StrictSection):
+    """``datarc.augment:`` — random changes of training utterances alone; without it there are none.
+
+    Every draw depends only on the seed, the epoch (or view) and the utterance's name.
+    """
+
+    speed: SpeedSection | None = None
+    """Other speeds."""
+    reverb: ReverbSection | None = None
+    """Reverberation."""
+    babble: BabbleSection | None = None
+    """Other training speakers in the background."""
+    noise: NoiseSection | None = None
+    """Noise."""
+    gain: GainSection | None = None
+    """Other levels."""
+    views: int | None = Field(default=None, ge=1, le=MOST_VIEWS)
+    """Augmented versions of each training utterance, drawn once; epoch E uses version E modulo ``views``. ``None``:
+    each epoch draws anew. A feature store needs it."""
+    seed: int | None = Field(default=None, ge=0)
+    """Of all draws; ``None``: ``--seed``."""
+
+    @property
+    def of_waveforms(self) -> tuple[str, ...]:
+        """Names of the augmentations of waveforms that are on, in the order in which they are applied."""
+        return tuple(name for name in OF_WAVEFORMS if getattr(self, name) is not None)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of all augmentations that are on."""
+        return self.of_waveforms
+
+    @property
+    def slowest(self) -> float:
+        """The smallest factor of the speed that may be drawn."""
+        return 1.0 if self.speed is None else min(1.0, *self.speed.factors)
+
+    @property
+    def draws_anew(self) -> bool:
+        """Whether every epoch hears other waveforms, which nothing can store."""
+        return bool(self.of_waveforms) and self.views is None
+
+    def seeded(self, seed: int) -> AugmentSection:
+        """Return the section with the seed of its draws: its own, else that of the run."""
+        return self if self.seed is not None else self.model_copy(update={"seed": seed})
+
+    def turn(self, epoch: int) -> int:
+        """Return the number of the draws that an epoch uses."""
+        return epoch if self.views is None else epoch % self.views
+
+    def check(self, where: str) -> None:
+        """Refuse a section without effect.
+
+        Raises:
+            ConfigError: no augmentation, or ``views`` without one of waveforms
+        """
+        if not self.of_waveforms:
+            what = "names no augmentation" if self.views is None else "views has no effect without one of waveforms"
+            raise ConfigError(f"{where}: {what}; add {', '.join(OF_WAVEFORMS[:-1])} or {OF_WAVEFORMS[-1]}")
+
+
+OF_WAVEFORMS = ("speed", "reverb", "babble", "noise", "gain")
 
 
 class DistributionSection(StrictSection):
@@ -299,6 +424,8 @@ class DataSection(StrictSection):
     """Output folder of ``s3prl-emotion degrade``: each label table in it is a further split (test_25dB, …)."""
     degrade: DegradeSection | None = None
     """Degrade test audio on the fly, in splits with the same names as the copies: test_25dB, test_15dB, test_5dB."""
+    augment: AugmentSection | None = None
+    """Change training audio at random; ``None``: train on it as it is."""
 
     @classmethod
     def read(cls, values: Any, where: str) -> DataSection:
@@ -306,6 +433,8 @@ class DataSection(StrictSection):
         data = super().read(values, where)
         if data.labels is None and data.corpora is None:
             raise ConfigError(f"{where}.labels: this key is required")
+        if data.augment is not None:
+            data.augment.check(f"{where}.augment")
         if data.partition is not None and data.protocol not in ("speaker_disjoint", "published"):
             raise ConfigError(
                 f"{where}.partition: does not go with protocol {data.protocol}, which reads no such column"
@@ -331,6 +460,14 @@ class HeadSection(StrictSection):
     """``-l`` in the recipe: a number, or ``auto`` for the most salient layer of ``layer_file``."""
     layer_file: str | None = None
     """Output file of ``s3prl-emotion saliency``, which ranks the layers."""
+
+
+def augmentation(config: Mapping[str, Any]) -> AugmentSection | None:
+    """Return ``datarc.augment`` of a recipe, or ``None``; nothing else of the recipe need be valid."""
+    section = config.get("downstream_expert")
+    data = section.get("datarc") if isinstance(section, dict) else None
+    values = data.get("augment") if isinstance(data, dict) else None
+    return None if values is None else AugmentSection.read(values, "downstream_expert.datarc.augment")
 
 
 def read_recipe(path: str | Path) -> dict[str, Any]:

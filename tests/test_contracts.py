@@ -315,7 +315,8 @@ def test_recipe_keys(head: str, cli: Cli, validated: Validated, hold: Hold):
 
 
 SAMPLES = {  # of keys that are required; those of recipes are in the heads' own
-    "labels": NOWHERE, "root": ".", "model": "no/such", "splits": ["other"], "file": "no/such"
+    "labels": NOWHERE, "root": ".", "model": "no/such", "splits": ["other"], "file": "no/such",
+    "source": "white",
 }  # fmt: skip
 
 

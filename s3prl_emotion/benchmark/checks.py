@@ -71,6 +71,8 @@ def _check_run(run: Run) -> None:
     check_recipe(run.config)
     check_finetuning(Namespace(upstream_trainable="-f" in run.upstream_flags), run.config)
     host.expert_class(run.head).read_section(run.config["downstream_expert"], run.cell.fold, run.config["runner"])
+    if run.store_flags:
+        preflight.check_views(run.config)
     _check_optimizer(run.config)
     if run.steps:
         return

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from s3prl_emotion.errors import UsageError
+from s3prl_emotion.limits import SNR_LIMITS
 
 Range = tuple[float, float]  # dB, lowest and highest
 DEFAULT_LEVELS: tuple[Range, ...] = ((20.0, 30.0), (10.0, 20.0), (0.0, 10.0))  # Mitra et al. 2024, Table 1
-SNR_LIMITS = (-60.0, 100.0)  # dB; beyond, float32 cannot hold both speech and noise
 SIMULATED = "simulated"
 NO_REVERB = "none"
 

@@ -230,6 +230,11 @@ class EmotionExpert(nn.Module, ABC):
         data = DataSection.read(section.datarc, "downstream_expert.datarc")
         if data.test_fold is None and variant:
             data = data.model_copy(update={"test_fold": variant})
+        if data.augment is not None and (runner or {}).get("seeding") == "superb":
+            raise ConfigError(
+                "downstream_expert.datarc.augment: SUPERB trains on the audio as it is; use runner.seeding: seed, or "
+                "leave augment out"
+            )
         return section, data, cls.model_section.read(section.modelrc, "downstream_expert.modelrc")
 
     @classmethod
@@ -287,7 +292,12 @@ class EmotionExpert(nn.Module, ABC):
         """Return batches of ``(waveforms, labels, names)``; seed and epoch fix the order of training batches."""
         if self.loaders is None:
             raise ConfigError(f"split {split!r}: -m inference has no corpus")
-        return self.loaders.training(split, epoch) if self.is_training_on(split) else self.loaders.evaluation(split)
+        if not self.is_training_on(split):
+            return self.loaders.evaluation(split)
+        loader = self.loaders.training(split, epoch)
+        if self.loaders.augmentation:
+            self.provenance["augmentation"] = self.loaders.augmentation
+        return loader
 
     def forward(
         self,

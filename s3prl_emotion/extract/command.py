@@ -66,6 +66,8 @@ def run(args: Namespace) -> int:
     args.num_workers = args.num_workers or data.num_workers
     if data.degrade is not None:
         logger.warning("-c %s: noise that datarc.degrade adds on the fly is not stored", args.config)
+    if data.augment is not None and data.augment.of_waveforms:
+        logger.warning("-c %s: utterances as datarc.augment changes them are not stored; training does it", args.config)
     for name in ("batch_seconds", "max_duration"):
         value = getattr(args, name)
         if value is not None and not 0 < value < math.inf:

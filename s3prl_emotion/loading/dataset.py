@@ -15,7 +15,7 @@ from s3prl_emotion.corpora import Utterance
 from s3prl_emotion.corpora.seen import NOT_READ
 from s3prl_emotion.distributed import leaders, rank
 from s3prl_emotion.files.progress import progress
-from s3prl_emotion.loading.reading import STAND_IN, Item, Note, UtteranceReader, Waveform, collate
+from s3prl_emotion.loading.reading import STAND_IN, Augment, Item, Note, UtteranceReader, Waveform, collate
 
 __all__ = ["STAND_IN", "EpochBatches", "Item", "UtteranceDataset", "Waveform", "collate"]
 DECODING_THREADS = 4
@@ -24,15 +24,18 @@ DECODING_THREADS = 4
 class UtteranceDataset(Dataset[Item]):
     """Waveforms of utterances with class index and name.
 
+    Item ``turn * U + number`` is an utterance as it is augmented for a turn: an epoch, or a view.
+
     Args:
-        utterances: of a split
+        utterances: of a split, U of them
         pre_load: decode all audio now and keep it in memory
         max_duration: length to which audio is cut (s), or ``None``
         degrade: adds noise or reverberation to the waveform ``[N]`` of an utterance, given its name; or ``None``
         where: name of the split, for messages
+        augment: augments the waveform ``[N]`` of an utterance before it is cut; or ``None``
 
     Attributes:
-        hashes: of the waveforms as they were read, before degrading and cutting, ``[U]``, int64; 0: not read yet
+        hashes: of the waveforms as they were read, before anything was changed, ``[U]``, int64; 0: not read yet
     """
 
     def __init__(
@@ -42,10 +45,11 @@ class UtteranceDataset(Dataset[Item]):
         max_duration: float | None,
         degrade: Callable[[Waveform, str], Waveform] | None = None,
         where: str = "the corpus",
+        augment: Augment | None = None,
     ) -> None:
         self.utterances, self.degrade = utterances, degrade
         self.limit = None if max_duration is None else max(1, round(max_duration * SAMPLE_RATE))
-        self.reader = UtteranceReader(utterances, self.limit, degrade)
+        self.reader = UtteranceReader(utterances, self.limit, degrade, augment)
         self.hashes = torch.full((len(utterances),), NOT_READ, dtype=torch.int64)
         self.where, self.unread, self.faults = where, len(utterances), FaultCounts()
         self._lock = Lock()  # of the notes: several threads decode
@@ -59,9 +63,10 @@ class UtteranceDataset(Dataset[Item]):
         if index < 0:
             waveform, _, name = self[~index]
             return waveform, STAND_IN, name
-        utterance = self.utterances[index]
-        waveform = self._decode(index) if self.waveforms is None else self.waveforms[index]
-        return waveform, utterance.label, utterance.name
+        turn, number = divmod(index, len(self))
+        utterance = self.utterances[number]
+        waveform = self._decode(number) if self.waveforms is None else self.waveforms[number]
+        return self.reader.finish(waveform, utterance.name, turn), utterance.label, utterance.name
 
     def for_processes(self) -> UtteranceReader:
         """Return what loader processes read with."""
@@ -90,7 +95,7 @@ class UtteranceDataset(Dataset[Item]):
 
     def name_of(self, index: int) -> str:
         """Return the path of an utterance."""
-        return self.utterances[max(index, ~index)].place
+        return self.utterances[max(index, ~index) % len(self)].place
 
     def _decode(self, index: int) -> Waveform:
         waveform, value, faults = self.reader.read(index)
@@ -119,6 +124,7 @@ class EpochBatches(Sampler[list[int]]):
             every ``world``-th; one that gets none of the last batch gets a stand-in: ``~index`` of another's utterance
         stand_ins: if false, such a process gets the utterance itself, which then counts twice: under s3prl's own
             script each process needs a loss
+        turn: number of the epoch or view for which utterances are augmented: index ``turn * size + number``
     """
 
     def __init__(
@@ -131,13 +137,14 @@ class EpochBatches(Sampler[list[int]]):
         rank: int = 0,
         world: int = 1,
         stand_ins: bool = True,
+        turn: int = 0,
     ) -> None:
         generator = torch.Generator().manual_seed((seed << 20) + epoch)
         if weights is None:
             order = torch.randperm(size, generator=generator)
         else:
             order = torch.multinomial(weights, size, replacement=True, generator=generator)
-        self.batches = _shares(order, batch_size, rank, world, stand_ins)
+        self.batches = _shares(order + turn * size, batch_size, rank, world, stand_ins)
         self.first = 0
 
     def skip(self, batches: int) -> None:

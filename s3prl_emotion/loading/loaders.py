@@ -22,6 +22,7 @@ from s3prl_emotion.processes.loaders import Loader, start_early
 from s3prl_emotion.recipe import DataSection
 
 if TYPE_CHECKING:
+    from s3prl_emotion.loading.augmentation.augmenter import Augmenter
     from s3prl_emotion.upstreams.source import UpstreamSource
 
 WORKERS = "datarc.num_workers"
@@ -37,14 +38,19 @@ class Loaders:
         data: ``datarc``: batch sizes, preloading, cutting
         seed: fixes the order of training
         superb_seeding: shuffle and evaluate as the host does
+
+    Attributes:
+        augmentation: how training utterances are augmented, for the metrics file; empty until they are, or if not
     """
 
     def __init__(self, corpus: Corpus, data: DataSection, seed: int, superb_seeding: bool = False) -> None:
         self.corpus, self.data, self.seed, self.superb_seeding = corpus, data, seed, superb_seeding
-        self.datasets: dict[tuple[str, float | None], UtteranceDataset | MeansDataset] = {}
+        self.datasets: dict[tuple[str, float | None, bool], UtteranceDataset | MeansDataset] = {}
         self.source: UpstreamSource | None = None
+        self.augment = data.augment if data.augment is not None and data.augment.of_waveforms else None
+        self.augmentation: dict[str, Any] = {}
         if data.num_workers and not data.pre_load:
-            start_early(*modules_for(corpus.split("train"), bool(corpus.noisy)))
+            start_early(*modules_for(corpus.split("train"), bool(corpus.noisy), self.augment is not None))
 
     def evaluation(self, split: str) -> Loader:
         """Return the batches of a split, in the split's order."""
@@ -57,17 +63,18 @@ class Loaders:
 
     def training(self, split: str, epoch: int) -> Loader:
         """Return the training batches of an epoch, in an order that depends only on seed and epoch."""
-        dataset = self._dataset(split, self.data.max_duration)
+        dataset = self._dataset(split, self.data.max_duration, augmented=self.augment is not None)
         if self.superb_seeding and world() == 1:  # shuffled by the global generator, as the stock task does
             return self._loader(dataset, batch_size=self.data.train_batch_size, shuffle=True)
-        size, batch_size = len(dataset), self.data.train_batch_size
+        size, batch_size = len(self.corpus.split(split)), self.data.train_batch_size
         if self.superb_seeding:
             shuffled = ShuffledBatches(size, batch_size, rank(), world(), stand_ins=host.launched())
             return self._loader(dataset, batch_sampler=shuffled)
         labels = [utterance.label for utterance in self.corpus.split(split)]
         weights = sampling_weights(labels) if self.data.balanced_sampling else None
         order = (size, batch_size, self.seed, epoch, weights)
-        batches = EpochBatches(*order, rank(), world(), stand_ins=host.launched())
+        turn = 0 if self.augment is None else self.augment.turn(epoch)
+        batches = EpochBatches(*order, rank(), world(), stand_ins=host.launched(), turn=turn)
         generator = torch.Generator().manual_seed(self.seed)  # the loader's own draws must not touch the global one
         return self._loader(dataset, batch_sampler=batches, generator=generator)
 
@@ -82,7 +89,7 @@ class Loaders:
     def waveform_hashes(self, split: str) -> NDArray[np.int64]:
         """Return the hash of each waveform ``[U]`` of a split; 0 where this process has not read it."""
         hashes = np.full(len(self.corpus.split(split)), NOT_READ, dtype=np.int64)
-        for (name, _), dataset in self.datasets.items():
+        for (name, *_), dataset in self.datasets.items():
             if name == split:
                 hashes = np.where(hashes == NOT_READ, dataset.hashes.numpy(), hashes)
         return hashes
@@ -92,15 +99,34 @@ class Loaders:
         for dataset in self.datasets.values():
             (dataset.dataset if isinstance(dataset, MeansDataset) else dataset).say_faults()
 
-    def _dataset(self, split: str, limit: float | None) -> UtteranceDataset | MeansDataset:
-        if (split, limit) not in self.datasets:
+    def _dataset(self, split: str, limit: float | None, augmented: bool = False) -> UtteranceDataset | MeansDataset:
+        key = (split, limit, augmented)
+        if key not in self.datasets:
             utterances, degrader, pre_load = self.corpus.split(split), self._degrader(split), self.data.pre_load
+            augmenter = self._augmenter(split) if augmented else None
             if self.source is None:
-                self.datasets[split, limit] = UtteranceDataset(utterances, pre_load, limit, degrader, split)
+                self.datasets[key] = UtteranceDataset(utterances, pre_load, limit, degrader, split, augmenter)
             else:
-                read = UtteranceDataset(utterances, False, limit, degrader, split)
-                self.datasets[split, limit] = MeansDataset(read, self.source, split, pre_load)
-        return self.datasets[split, limit]
+                read = UtteranceDataset(utterances, False, limit, degrader, split, augmenter)
+                views = 1 if augmenter is None else augmenter.section.views or 1
+                self.datasets[key] = MeansDataset(read, self.source, split, pre_load, views)
+        return self.datasets[key]
+
+    def _augmenter(self, split: str) -> Augmenter | None:
+        """Return what augments the waveforms of a training split (``datarc.augment``), or ``None``.
+
+        Raises:
+            UsageError: a folder is missing or without audio, or pyroomacoustics is not installed
+            LabelError: too few speakers for babble
+            AudioError: a recording cannot be read
+        """
+        if self.augment is None:
+            return None
+        from s3prl_emotion.loading.augmentation.augmenter import Augmenter
+
+        augmenter = Augmenter(self.augment, self.corpus.split(split), self.seed)
+        self.augmentation = augmenter.describe()
+        return augmenter
 
     def _degrader(self, split: str) -> Callable[[Waveform, str], Waveform] | None:
         """Return the function that makes a split noisy as it is read (``datarc.degrade``), or ``None``."""

@@ -72,15 +72,19 @@ class MeansDataset(Dataset[Any]):
         source: gives their means
         split: name of the split, for messages
         pre_load: read all of them now, if they fit into memory; processes of a distributed training read what they need
+        views: augmented versions of each utterance; item ``view * U + number`` is one
 
     Attributes:
-        table: means ``[U, L, D]``, float32; ``None`` where they do not fit into memory and are read for each batch
+        table: means ``[U * views, L, D]``, float32; ``None`` where they do not fit into memory and are read for each
+            batch
     """
 
-    def __init__(self, dataset: UtteranceDataset, source: UpstreamSource, split: str, pre_load: bool = False) -> None:
+    def __init__(
+        self, dataset: UtteranceDataset, source: UpstreamSource, split: str, pre_load: bool = False, views: int = 1
+    ) -> None:
         self.dataset, self.source, self.split = dataset, source, split
-        self.labels = [item.label for item in dataset.utterances]
-        self.names = [item.name for item in dataset.utterances]
+        self.labels = [item.label for item in dataset.utterances] * views
+        self.names = [item.name for item in dataset.utterances] * views
         self.keys: list[tuple[bytes, int] | None] = [None] * len(self.names)  # with the number of samples
         self.missing = len(self.names)  # utterances whose audio was not read yet
         self.table = self._table((len(self.names), source.layer_count, int(source.featurizer.output_dim)))

@@ -143,6 +143,8 @@ def _settings(head: str, config: Mapping[str, Any]) -> dict[str, Any]:
     settings["utterances a step"] = data.train_batch_size * runner.gradient_accumulate_steps
     settings |= {f"optimizer.{key}": value for key, value in (config.get("optimizer") or {}).items() if key != "lr"}
     settings |= {key: config[key] for key in ("scheduler", "specaug") if config.get(key)}
+    if data.augment is not None:
+        settings["augment"] = ", ".join(data.augment.names)
     settings["best_metric"] = section.get("best_metric") or "WA"
     settings |= {key: section[key] for key in ("layer",) if section.get(key) is not None}
     return settings

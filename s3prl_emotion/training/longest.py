@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
@@ -30,8 +31,10 @@ def check_longest(runner: Any, splits: Iterable[str]) -> None:
     for split in dict.fromkeys(splits):
         trains = split == expert.train_split and runner.args.mode == "train"
         limit = expert.data.max_duration if trains or expert.data.cut_eval else None
+        slowest = expert.data.augment.slowest if trains and expert.data.augment is not None else 1.0
         with torch.set_grad_enabled(trains and runner.upstream.trainable):
             for utterance, samples in _longest(expert.corpus.split(split)):
+                samples = math.ceil(samples / slowest)
                 cut = samples if limit is None else min(samples, max(1, round(limit * SAMPLE_RATE)))
                 runner.memory.check(cut, utterance.place)
 

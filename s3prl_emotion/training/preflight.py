@@ -26,7 +26,7 @@ from s3prl_emotion.files.locate import packed_head
 from s3prl_emotion.files.packed import is_packed
 from s3prl_emotion.files.trust import TRUST
 from s3prl_emotion.limits import shown
-from s3prl_emotion.recipe import ALWAYS, EVALUATED_SPLITS, check_recipe, overridden, read_recipe
+from s3prl_emotion.recipe import ALWAYS, EVALUATED_SPLITS, augmentation, check_recipe, overridden, read_recipe
 from s3prl_emotion.store.segments import DTYPE_NAMES
 from s3prl_emotion.training import output_folder, run_folder
 from s3prl_emotion.training.argument_values import check_recipe_values
@@ -203,10 +203,26 @@ def _check_store(args: Namespace, effective: Namespace, config: dict[str, Any]) 
         raise UsageError("--feature_store: a trained upstream (-f) changes with every step; leave one of them out")
     if not is_emotion_head(effective.downstream):
         raise UsageError(f"--feature_store: -d {effective.downstream} is a stock task, which s3prl runs in its own way")
+    if args.mode == "train":
+        check_views(config)
     if is_superb(config) and args.statistics != ALWAYS:
         raise UsageError(
             "--feature_store: runner.seeding superb uses s3prl's batched features; use seeding: seed, or --statistics "
             "always, which reads each utterance's means"
+        )
+
+
+def check_views(config: dict[str, Any]) -> None:
+    """Refuse a feature store for a training that draws its augmentations anew in every epoch.
+
+    Raises:
+        UsageError: says what to set
+    """
+    augment = augmentation(config)
+    if augment is not None and augment.draws_anew:
+        raise UsageError(
+            "--feature_store: datarc.augment draws anew in every epoch, which would fill the store without end; set "
+            "datarc.augment.views, the augmented versions of each utterance"
         )
 
 
@@ -318,6 +334,10 @@ def check_head(args: Namespace, config: dict[str, Any], checkpoint: Path | None 
         splits = [runner.get("train_dataloader", "train"), *evaluated]
         for split in splits if args.mode == "train" else [args.evaluate_split]:
             corpus.split(split)
+        if args.mode == "train" and data.augment is not None:
+            from s3prl_emotion.loading.augmentation.augmenter import Augmenter  # deferred: few runs need it
+
+            Augmenter(data.augment, corpus.split(splits[0]), seed=0)  # a folder may be missing, whatever the seed
 
 
 @contextmanager

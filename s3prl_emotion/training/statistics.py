@@ -9,7 +9,7 @@ from typing import Any
 
 from s3prl_emotion.errors import StoreError, UsageError
 from s3prl_emotion.experts.heads import is_emotion_head
-from s3prl_emotion.recipe import ALWAYS, AUTO, NEVER
+from s3prl_emotion.recipe import ALWAYS, AUTO, NEVER, augmentation
 from s3prl_emotion.store.means import FRAMES, MEANS, means_folders
 
 logger = logging.getLogger(__name__)
@@ -74,7 +74,12 @@ def _obstacle(is_trained: bool, config: dict[str, Any]) -> str:
     """Return why means cannot be read, whatever the head; empty where they can."""
     if is_trained:
         return "a trained upstream (-f) changes with every step; leave one of them out"
-    return "the recipe's specaug masks frames; leave one of them out" if config.get("specaug") else ""
+    if config.get("specaug"):
+        return "the recipe's specaug masks frames; leave one of them out"
+    augment = augmentation(config)
+    if augment is not None and augment.draws_anew:
+        return "datarc.augment draws anew in every epoch; set datarc.augment.views, or leave one of them out"
+    return ""
 
 
 def _prepare_store(runner: Any, expert: Any, wish: str) -> bool:

@@ -107,6 +107,9 @@ def interrupt(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> Interrupt:
             id="balanced sampling",
         ),
         pytest.param(
+            {f"{DATA}.augment": {"speed": {}, "babble": {}, "noise": {"source": "white"}, "gain": {}}}, id="augmented"
+        ),
+        pytest.param(
             {
                 "scheduler.name": "linear_schedule_with_warmup",
                 "scheduler.num_warmup_steps": 2,

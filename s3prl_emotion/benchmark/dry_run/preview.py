@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 import statistics
 import tempfile
 from argparse import Namespace
@@ -20,7 +21,7 @@ from s3prl_emotion.benchmark.records import RESULTS, TRIALS, read_results
 from s3prl_emotion.benchmark.scheduler import is_finished, is_given_up
 from s3prl_emotion.errors import EmotionError, TrainingError
 from s3prl_emotion.files.terminal import say
-from s3prl_emotion.recipe import NEVER
+from s3prl_emotion.recipe import NEVER, augmentation
 
 TO_DO = ("to do", "begun", "failed")
 
@@ -177,15 +178,23 @@ def _reads_frames(run: Run) -> bool:
 
 
 def _add_audio(run: Run, store: Store) -> None:
-    """Add the utterances of a run's corpus to a store's audio."""
+    """Add the utterances of a run's corpus to a store's audio, and the versions of training utterances (``views``)."""
     from s3prl_emotion.extract.filling import all_utterances, durations
 
-    utterances = [item for item in all_utterances(corpus_of(run)) if item.place not in store.lengths]
+    corpus = corpus_of(run)
+    utterances = [item for item in all_utterances(corpus) if item.place not in store.lengths]
     most = run.config["downstream_expert"]["datarc"].get("max_duration")
     for item, seconds in zip(utterances, durations(utterances), strict=True):
         store.lengths[item.place] = seconds
         if most is not None and seconds > most:
             store.lengths[f"{item.place} cut"] = most
+    augment = augmentation(run.config)
+    if augment is None or not augment.of_waveforms:
+        return
+    drawn = augment.seeded(run.cell.seed).model_dump_json()
+    for item in corpus.split(run.config["runner"].get("train_dataloader", "train")):
+        for view in range(augment.views or 0):
+            store.lengths[f"{item.place} {drawn} {view}"] = min(store.lengths[item.place], most or math.inf)
 
 
 def _write_store(plan: Plan, store: Store, speed: float, device: str | None, write: Any) -> float:

@@ -105,15 +105,25 @@ class Degrader:
         """Add the noise at this level."""
         low, high = self.spec.snr
         drawn = float(generator(self.spec.seed, name, "snr", low, high).uniform(low, high))
-        speech, noise = torch.from_numpy(parts.speech), torch.from_numpy(parts.noise)
-        mixture = add_noise(speech, noise, torch.tensor(drawn, dtype=torch.float64)).numpy()
-        peak = float(np.abs(mixture).max())
-        gain = HIGHEST_PEAK / peak if peak > HIGHEST_PEAK else 1.0
-        waveform = (gain * mixture).astype(np.float32)
+        waveform, gain = within_full_scale(mixed(parts.speech, parts.noise, drawn))
         snr = measured_snr(waveform, parts.speech, gain)
         if not abs(snr - drawn) <= SNR_TOLERANCE:
             raise AudioError(f"{name}: its SNR should be {drawn:.2f} dB, but is {snr:.2f} dB; change the SNR range")
         return Degraded(waveform, snr, drawn, gain, parts.noise_name, parts.reverb_name)
+
+
+def mixed(speech: Samples, noise: Samples, snr: float) -> Samples:
+    """Return speech ``[N]`` with noise ``[N]``, scaled to a signal-to-noise ratio (dB) over the whole utterance."""
+    level = torch.tensor(snr, dtype=torch.float64)
+    mixture: Samples = add_noise(torch.from_numpy(speech), torch.from_numpy(noise), level).numpy()
+    return mixture
+
+
+def within_full_scale(samples: Samples) -> tuple[Waveform, float]:
+    """Return samples ``[N]`` scaled down as a whole where they exceed :data:`HIGHEST_PEAK`, and the factor."""
+    peak = float(np.abs(samples).max())
+    gain = HIGHEST_PEAK / peak if peak > HIGHEST_PEAK else 1.0
+    return (gain * samples).astype(np.float32), gain
 
 
 def measured_snr(waveform: Waveform, speech: Samples, gain: float) -> float:

@@ -10,11 +10,12 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from s3prl_emotion.audio import MEAN, SAMPLE_RATE, find_audio, load_audio
+from s3prl_emotion.audio import MEAN, SAMPLE_RATE, Part, find_audio, load_audio, read_audio
 from s3prl_emotion.corpora.degradation_levels import generator
 from s3prl_emotion.errors import AudioError, LabelError, UsageError, nearest
 from s3prl_emotion.loading.degradation.recordings import Samples, audio_files, excerpt, is_silent, power, recorded_part
 
+Place = tuple[Path, str | int, Part | None]  # file, channel, part
 logger = logging.getLogger(__name__)
 
 BABBLE = "babble"
@@ -31,8 +32,11 @@ FEWEST = 2
 class Noise(Protocol):
     """A source of noise."""
 
-    def draw(self, name: str, length: int) -> tuple[Samples, str]:
-        """Return noise ``[length]`` of any power above 0 for the utterance ``name``, and its description."""
+    def draw(self, name: str, length: int, *turn: int) -> tuple[Samples, str]:
+        """Return noise ``[length]`` of any power above 0 for the utterance ``name``, and its description.
+
+        ``turn`` is the number of the draw where an utterance gets several: in training, one in each epoch.
+        """
 
 
 class ColouredNoise:
@@ -42,9 +46,9 @@ class ColouredNoise:
         self.colour = colour
         self.seed = seed
 
-    def draw(self, name: str, length: int) -> tuple[Samples, str]:
+    def draw(self, name: str, length: int, *turn: int) -> tuple[Samples, str]:
         """Return noise ``[length]`` and its colour."""
-        rng = generator(self.seed, name, "noise", self.colour)
+        rng = generator(self.seed, name, "noise", self.colour, *turn)
         samples = rng.standard_normal(
             max(length, SAMPLE_RATE)
         )  # at least 1 s, so that short noise too has low frequencies
@@ -60,14 +64,14 @@ class ColouredNoise:
 class RecordedNoise:
     """Random excerpts of random recordings in a folder."""
 
-    def __init__(self, folder: Path, seed: int) -> None:
+    def __init__(self, folder: Path, seed: int, flag: str = "--noise") -> None:
         self.folder = folder
         self.seed = seed
-        self.files = audio_files(folder, "--noise")
+        self.files = audio_files(folder, flag)
 
-    def draw(self, name: str, length: int) -> tuple[Samples, str]:
+    def draw(self, name: str, length: int, *turn: int) -> tuple[Samples, str]:
         """Return noise ``[length]``, and the recording's path below the folder with the excerpt's start (s)."""
-        rng = generator(self.seed, name, "noise")
+        rng = generator(self.seed, name, "noise", *turn)
         file = self.files[rng.integers(len(self.files))]
         samples, start = recorded_part(self.folder / file, rng.random(), length)
         return samples, f"{file}@{start:.3f}s"
@@ -83,13 +87,23 @@ class Babble:
         speakers: speaker of every utterance of the corpus by its name, ``None`` if unknown
         seed: of the random draws
         channel: of utterances with several
+        places: file, channel and part of each utterance by its name, where they do not lie below ``root``
+        remedy: what to do where there are too few speakers, for the message
 
     Raises:
         LabelError: fewer than three speakers
     """
 
-    def __init__(self, root: Path, speakers: Mapping[str, str | None], seed: int, channel: str | int = MEAN) -> None:
-        self.root, self.channel = root, channel
+    def __init__(
+        self,
+        root: Path,
+        speakers: Mapping[str, str | None],
+        seed: int,
+        channel: str | int = MEAN,
+        places: Mapping[str, Place] | None = None,
+        remedy: str = "use another --noise",
+    ) -> None:
+        self.root, self.channel, self.places = root, channel, places
         self.seed = seed
         self.speakers = dict(speakers)
         self.utterances: dict[str, list[str]] = {}
@@ -100,7 +114,7 @@ class Babble:
         if len(self.talkers) <= FEWEST:
             raise LabelError(
                 f"{root}: babble needs at least {FEWEST + 1} known speakers (SpkrID), the labels have "
-                f"{len(self.talkers)}; use another --noise"
+                f"{len(self.talkers)}; {remedy}"
             )
         unknown = sum(speaker is None for speaker in self.speakers.values())
         if unknown:
@@ -109,11 +123,11 @@ class Babble:
                 unknown,
             )
 
-    def draw(self, name: str, length: int) -> tuple[Samples, str]:
+    def draw(self, name: str, length: int, *turn: int) -> tuple[Samples, str]:
         """Return noise ``[length]`` without the utterance's own speaker, and the utterances it is made of."""
         if name not in self.speakers:
             raise LabelError(f"{name}: not in the label table, so babble cannot leave its speaker out")
-        rng = generator(self.seed, name, "noise", BABBLE)
+        rng = generator(self.seed, name, "noise", BABBLE, *turn)
         others = [speaker for speaker in self.talkers if speaker != self.speakers[name]]
         count = min(int(rng.integers(*TALKERS, endpoint=True)), len(others))
         total, files = np.zeros(length), []
@@ -130,8 +144,7 @@ class Babble:
         parts: dict[str, NDArray[np.float32]] = {}
         start = missing = 0
         for name in map(str, order):
-            path, part = find_audio(self.root, name)
-            samples = load_audio(path, self.channel, part)
+            samples = self._read(name)
             if is_silent(samples):
                 continue
             if not parts:
@@ -145,6 +158,12 @@ class Babble:
             raise AudioError(f"{self.root}: every utterance of speaker {speaker} is silent; leave them out")
         return excerpt(np.concatenate(list(parts.values())), start, length), list(parts)
 
+    def _read(self, name: str) -> NDArray[np.float32]:
+        if self.places is not None:
+            return read_audio(*self.places[name]).waveform
+        path, part = find_audio(self.root, name)
+        return load_audio(path, self.channel, part)
+
 
 def build_noise(
     kind: str,
@@ -152,8 +171,9 @@ def build_noise(
     root: Path | None,
     speakers: Mapping[str, str | None] | None,
     channel: str | int = MEAN,
+    flag: str = "--noise",
 ) -> Noise:
-    """Build the source of noise that a specification names.
+    """Build the source of noise that a specification, or the recipe's key ``flag``, names.
 
     Raises:
         UsageError: neither a known kind of noise nor a folder with audio
@@ -168,5 +188,5 @@ def build_noise(
         return Babble(root, speakers, seed, channel)
     if not Path(kind).expanduser().is_dir():
         known = [BABBLE, *COLOURS]
-        raise UsageError(f"--noise {kind}: neither a folder nor one of {', '.join(known)}{nearest(kind, known)}")
-    return RecordedNoise(Path(kind).expanduser(), seed)
+        raise UsageError(f"{flag} {kind}: neither a folder nor one of {', '.join(known)}{nearest(kind, known)}")
+    return RecordedNoise(Path(kind).expanduser(), seed, flag)

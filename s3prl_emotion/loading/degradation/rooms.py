@@ -32,21 +32,24 @@ _POSITION_PAIRS = 64  # drawn for a room; the first pair at a suitable distance 
 class Reverb(Protocol):
     """A source of impulse responses."""
 
-    def draw(self, name: str) -> tuple[Samples, int, str]:
-        """Return a response ``[K]`` for the utterance ``name``, the sample of its direct sound, and its description."""
+    def draw(self, name: str, *turn: int) -> tuple[Samples, int, str]:
+        """Return a response ``[K]`` for the utterance ``name``, the sample of its direct sound, and its description.
+
+        ``turn`` is the number of the draw where an utterance gets several: in training, one in each epoch.
+        """
 
 
 class RecordedRooms:
     """Random impulse responses from a folder."""
 
-    def __init__(self, folder: Path, seed: int) -> None:
+    def __init__(self, folder: Path, seed: int, flag: str = "--reverb") -> None:
         self.folder = folder
         self.seed = seed
-        self.files = audio_files(folder, "--reverb")
+        self.files = audio_files(folder, flag)
 
-    def draw(self, name: str) -> tuple[Samples, int, str]:
+    def draw(self, name: str, *turn: int) -> tuple[Samples, int, str]:
         """Return a response ``[K]``, the sample of its direct sound, and its path below the folder."""
-        file = self.files[generator(self.seed, name, "reverb").integers(len(self.files))]
+        file = self.files[generator(self.seed, name, "reverb", *turn).integers(len(self.files))]
         return *impulse_response(self.folder / file), file
 
 
@@ -60,14 +63,14 @@ class SimulatedRooms:
         UsageError: pyroomacoustics is not installed
     """
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seed: int, flag: str = "--reverb") -> None:
         self.seed = seed
-        _pyroomacoustics()
+        _pyroomacoustics(flag)
 
-    def draw(self, name: str) -> tuple[Samples, int, str]:
+    def draw(self, name: str, *turn: int) -> tuple[Samples, int, str]:
         """Return a response ``[K]``, the sample of its direct sound, and RT60 (s), sides and distance (m)."""
         acoustics = _pyroomacoustics()
-        rng = generator(self.seed, name, "reverb", SIMULATED)
+        rng = generator(self.seed, name, "reverb", SIMULATED, *turn)
         sides = rng.uniform(*SIDES)
         rt60 = rng.uniform(*_possible(sides, acoustics.constants.get("c")))
         source, microphone = _positions(sides, rng)
@@ -88,8 +91,8 @@ class SimulatedRooms:
         )
 
 
-def build_reverb(kind: str | None, seed: int) -> Reverb | None:
-    """Build the source of reverberation that a specification names; ``None`` for none.
+def build_reverb(kind: str | None, seed: int, flag: str = "--reverb") -> Reverb | None:
+    """Build the source of reverberation that a specification, or the recipe's key ``flag``, names; ``None`` for none.
 
     Raises:
         UsageError: neither ``simulated`` nor a folder with audio, or pyroomacoustics is missing
@@ -98,11 +101,11 @@ def build_reverb(kind: str | None, seed: int) -> Reverb | None:
     if kind is None:
         return None
     if kind == SIMULATED:
-        return SimulatedRooms(seed)
+        return SimulatedRooms(seed, flag)
     if not Path(kind).expanduser().is_dir():
         known = ["none", SIMULATED]
-        raise UsageError(f"--reverb {kind}: neither a folder nor one of {', '.join(known)}{nearest(kind, known)}")
-    return RecordedRooms(Path(kind).expanduser(), seed)
+        raise UsageError(f"{flag} {kind}: neither a folder nor one of {', '.join(known)}{nearest(kind, known)}")
+    return RecordedRooms(Path(kind).expanduser(), seed, flag)
 
 
 def reverberate(speech: Samples, response: Samples, arrival: int) -> Samples:
@@ -151,11 +154,9 @@ def _one_thread(acoustics: Any) -> Iterator[None]:
             acoustics.constants.set("num_threads", before)
 
 
-def _pyroomacoustics() -> Any:
+def _pyroomacoustics(flag: str = "--reverb") -> Any:
     try:
         import pyroomacoustics
     except ImportError as error:
-        raise UsageError(
-            f'--reverb {SIMULATED} needs pyroomacoustics ({error}): pip install -e ".[degrade]"'
-        ) from error
+        raise UsageError(f'{flag} {SIMULATED} needs pyroomacoustics ({error}): pip install -e ".[degrade]"') from error
     return pyroomacoustics

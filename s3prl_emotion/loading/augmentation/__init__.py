@@ -1,0 +1,1 @@
+"""Change training utterances at random (``datarc.augment``); every draw depends only on seed, epoch and utterance."""
