@@ -72,6 +72,14 @@ BENCHMARKS = (
         "attentive_correlation", "recipes/emodb_16k/attentive_correlation.yaml", "dev",
         "Attentive correlation pooling on EMO-DB: dev UA in %, three speaker-disjoint folds, one seed",
     ),
+    Benchmark(
+        "emodb_fine_tuning", "recipes/emodb_16k/fine_tuning.yaml", "test",
+        "Fine-tuning Whisper tiny.en on EMO-DB: test UA in %, two speaker-disjoint folds, one seed, 10 epochs",
+    ),
+    Benchmark(
+        "savee_fine_tuning", "recipes/savee/fine_tuning.yaml", "test",
+        "Fine-tuning Whisper tiny.en on SAVEE: test UA in %, one fold (a speaker), one seed, 10 epochs",
+    ),
 )  # fmt: skip
 COLUMNS = {
     "system": "system", "upstream": "upstream", "parameters": "parameters", "ua": "UA, %", "pooled": "95 %",
