@@ -451,7 +451,8 @@ class HeadSection(StrictSection):
     """The head's own keys."""
     best_metric: str | None = None
     """Metric on dev that selects ``dev-best.ckpt``, one of the head's: WA by default for heads with classes (or UAR,
-    macro_f1, …), mean_CCC for those with dimensions, joint (the mean of UAR and mean CCC) for those with both."""
+    macro_f1, …), mean_CCC for those with dimensions, joint (the mean of UAR and mean CCC) for those with both.
+    ``loss``, for every head, selects the lowest loss of the whole split."""
     attention_dir: str | None = None
     """Folder for the attention weights of every evaluated utterance; ``None``: they are not exported."""
     embeddings: bool = False
@@ -515,6 +516,19 @@ def check_recipe(recipe: dict[str, Any]) -> None:
         name = section.get("name")
         if not (isinstance(name, str) and name.isidentifier()):  # the host evaluates it as code
             raise ConfigError(f"{key}.name: this key is required, a name from s3prl/{key}s.py, got {shown(name)}")
+    if recipe.get("scheduler") is not None:
+        _check_warmup(recipe["scheduler"])
+
+
+def _check_warmup(scheduler: dict[str, Any]) -> None:
+    """Check the key of the section ``scheduler`` that is not s3prl's."""
+    ratio = scheduler.get("warmup_ratio")
+    if ratio is None:
+        return
+    if isinstance(ratio, bool) or not isinstance(ratio, (int, float)) or not 0 <= ratio < 1:
+        raise ConfigError(f"scheduler.warmup_ratio: a share of the steps, at least 0 and below 1, got {shown(ratio)}")
+    if "num_warmup_steps" in scheduler:
+        raise ConfigError("scheduler.warmup_ratio: does not go with num_warmup_steps, which says the same in steps")
 
 
 def override(text: str, args: Namespace, config: dict[str, Any], flag: str = "-o") -> None:

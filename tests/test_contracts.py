@@ -36,7 +36,7 @@ from pydantic import BaseModel
 
 import s3prl_emotion
 from s3prl_emotion import cli as suite
-from s3prl_emotion.metrics.registry import best_metrics
+from s3prl_emotion.metrics.registry import LOSS, best_metrics
 
 FILE = Path(__file__).with_name("contracts.json")
 RECORDER = "contracts-recorder"
@@ -259,7 +259,10 @@ def keys_of(model: type[BaseModel]) -> Tree:
         about: Tree = {"required": True} if field.is_required() else {"default": plain(_default(field))}
         words, nested = _parts(field.annotation)
         if (model.__name__, name) in (("HeadSection", "best_metric"), ("SearchSection", "metric")):
-            words = list(best_metrics(classes=True, dimensions=True))  # checked against the registry, not by a Literal
+            words = [
+                *best_metrics(classes=True, dimensions=True),
+                LOSS,
+            ]  # checked against the registry, not by a Literal
         if words:
             about["words"] = words
         if nested is not None:

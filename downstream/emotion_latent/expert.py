@@ -20,6 +20,7 @@ from s3prl_emotion.experts.base import Records
 from s3prl_emotion.experts.categorical import CategoricalExpert
 from s3prl_emotion.limits import MOST_STACKED, MOST_WIDTH, shown
 from s3prl_emotion.loading.loaders import Loaders
+from s3prl_emotion.metrics.registry import LOSS
 from s3prl_emotion.metrics.results import float32_mean
 from s3prl_emotion.recipe import DataSection, HeadSection, StrictSection
 from s3prl_emotion.store.means import MEANS
@@ -68,6 +69,7 @@ class ModelSection(StrictSection):
         return NO_LIMIT if self.outliers is None else self.outliers
 
 
+COMPARABLE = ("dae", "vae", "dae_metric")  # methods whose loss is the same function at every step
 COLUMNS = {"activation": 0, "valence": 1}  # of DIMENSIONS
 NOT_FITTED = "emotion_latent is not fitted to a training split; train it, or give a trained checkpoint with -e"
 
@@ -105,6 +107,12 @@ class DownstreamExpert(CategoricalExpert):
             )
         if (runner or {}).get("seeding") == "superb":
             raise ConfigError("runner.seeding superb: SUPERB has no counterpart of emotion_latent; use seeding: seed")
+        if section.best_metric == LOSS and modelrc.method not in COMPARABLE:
+            raise ConfigError(
+                f"downstream_expert.best_metric: loss: with modelrc.method {modelrc.method} "
+                + ("nothing is trained" if modelrc.method == "none" else "the loss changes its weights as epochs pass")
+                + ", so losses of different steps do not compare; choose UAR, WA or macro_f1"
+            )
         check_unlabelled(modelrc.unlabelled, data)
         return section, data, modelrc
 

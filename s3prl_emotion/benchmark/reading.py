@@ -20,7 +20,7 @@ from s3prl_emotion.benchmark.protocols import with_protocols
 from s3prl_emotion.benchmark.published import published_numbers
 from s3prl_emotion.errors import ConfigError, nearest
 from s3prl_emotion.limits import shown
-from s3prl_emotion.metrics.registry import best_metrics
+from s3prl_emotion.metrics.registry import LOSS, best_metrics
 from s3prl_emotion.yaml_files import read_yaml
 
 
@@ -175,7 +175,7 @@ def _check_search(matrix: Matrix, search: SearchSection) -> None:
     where, section = f"{matrix.path}: search", matrix.section
     if len(set(search.learning_rates)) < len(search.learning_rates):
         raise ConfigError(f"{where}.learning_rates: a rate is listed twice")
-    metrics = best_metrics(classes=True, dimensions=True)
+    metrics = (*best_metrics(classes=True, dimensions=True), LOSS)
     if search.metric not in (None, *metrics):
         raise ConfigError(f"{where}.metric: no metric {search.metric!r}; known: {', '.join(metrics)}")
     if "upstream" not in search.per or len(set(search.per)) < len(search.per):

@@ -22,7 +22,7 @@ def metric_of(run: Run, metric: str | None) -> str:
 
 
 def choose(trials: Sequence[Run], lines: Mapping[str, dict[str, Any]], metric: str) -> Choice:
-    """Choose the learning rate with the best dev score; of equal ones the lowest.
+    """Choose the learning rate with the best dev score, which of a loss is the lowest; of equal ones the lowest rate.
 
     Args:
         trials: runs of the search, every rate on the same folds and seeds
@@ -39,7 +39,8 @@ def choose(trials: Sequence[Run], lines: Mapping[str, dict[str, Any]], metric: s
         score = None if dev is None else registry.score(dev["metrics"], metric)
         scores[trial.cell.rate or 0.0].append(score)
     tried = {rate: _mean(values) for rate, values in scores.items()}
-    best = max((score for score in tried.values() if score is not None), default=None)
+    best_of = min if registry.lower_is_better(metric) else max
+    best = best_of((score for score in tried.values() if score is not None), default=None)
     if best is None:
         raise TrainingError(
             f"the search for its learning rate: none of {', '.join(map(str, tried))} could be trained or has a "

@@ -30,7 +30,7 @@ from s3prl_emotion.corpora.seen import Overlap
 from s3prl_emotion.distributed import gather_rows, rank
 from s3prl_emotion.errors import CheckpointError, ConfigError
 from s3prl_emotion.experts import attention_files
-from s3prl_emotion.experts.outputs import map_tensors
+from s3prl_emotion.experts.outputs import concatenated, map_tensors
 from s3prl_emotion.experts.records import Records, log_split
 from s3prl_emotion.figures.embeddings import EmbeddingTap
 from s3prl_emotion.files.terminal import say
@@ -38,6 +38,7 @@ from s3prl_emotion.loading.class_balance import absent_classes, class_counts, wa
 from s3prl_emotion.loading.dataset import STAND_IN
 from s3prl_emotion.loading.loaders import Loaders, draw_as_superb
 from s3prl_emotion.masking import pad_features
+from s3prl_emotion.metrics.registry import LOSS
 from s3prl_emotion.metrics.results import provenance
 from s3prl_emotion.recipe import DataSection, HeadSection, StrictSection
 from s3prl_emotion.store.identity import Identity
@@ -45,6 +46,7 @@ from s3prl_emotion.store.means import FRAMES
 from s3prl_emotion.upstreams.layer_choice import read_layer_file
 
 logger = logging.getLogger(__name__)
+OF_BATCHES = "outputs and targets"  # of records: pairs, one for each batch
 
 
 class EmotionExpert(nn.Module, ABC):
@@ -59,7 +61,8 @@ class EmotionExpert(nn.Module, ABC):
 
     Attributes:
         model_section: keys of the recipe's ``modelrc``
-        selection_metrics: metrics that can pick the best checkpoint (``best_metric``); the first is the default
+        selection_metrics: metrics that can pick the best checkpoint (``best_metric``); the first is the default, and
+            ``loss`` is one more of every head
         learns_classes: whether the head classifies utterances, as SUPERB's emotion recognition task does
         beyond_audio: keys of ``modelrc`` with which the head needs more than audio, and what it then needs
         joins_batches: whether batches of means may be computed in one forward pass: its random draws are then those of
@@ -224,8 +227,8 @@ class EmotionExpert(nn.Module, ABC):
             ConfigError: an unknown key or a value out of range
         """
         section = HeadSection.read(downstream_expert, "downstream_expert")
-        if section.best_metric not in (None, *cls.selection_metrics):
-            known = ", ".join(cls.selection_metrics)
+        if section.best_metric not in (None, *cls.selection_metrics, LOSS):
+            known = ", ".join((*cls.selection_metrics, LOSS))
             raise ConfigError(f"downstream_expert.best_metric: this head has {known}, got {section.best_metric}")
         data = DataSection.read(section.datarc, "downstream_expert.datarc")
         if data.test_fold is None and variant:
@@ -265,11 +268,25 @@ class EmotionExpert(nn.Module, ABC):
         """Return the values that are logged, by name; ``log.log`` shows the first."""
 
     def selection_score(self, curves: dict[str, float], metrics: dict[str, Any]) -> float | None:
-        """Return the dev score that picks the best checkpoint; ``None`` where it is undefined."""
+        """Return the dev score that picks the best checkpoint; ``None`` where it is undefined.
+
+        Args:
+            curves: what :meth:`curves` returned
+            metrics: of the split, with its ``loss``
+        """
         return metrics.get(self.best_metric)
 
     def split_loss(self, records: Records) -> float:
-        """Return the loss of an evaluated split, for its metrics: the mean over the utterances."""
+        """Return the loss of an evaluated split, for its metrics.
+
+        It is the mean over the utterances of the losses of their batches. Where ``best_metric`` is ``loss``, it is
+        computed from the outputs of the whole split, which differs for losses that are no mean over utterances.
+        """
+        if self.best_metric == LOSS:
+            outputs, targets = (concatenated(parts) for parts in zip(*records[OF_BATCHES], strict=True))
+            with torch.no_grad():
+                on_device = map_tensors(lambda tensor: tensor.to(self.best_score.device), (outputs, targets))
+                return self.objective(*on_device).item()
         return float(np.average(records["loss"], weights=records["batch_size"]))
 
     @abstractmethod
@@ -334,6 +351,8 @@ class EmotionExpert(nn.Module, ABC):
         self.record(split, records, map_tensors(Tensor.detach, outputs), targets)
         if not self.is_training_on(split):
             records["name"] += names
+            if self.best_metric == LOSS:
+                records[OF_BATCHES].append(map_tensors(lambda tensor: tensor.detach().cpu(), (outputs, targets)))
             if self.embedding_tap:
                 records["embedding"] += self.embedding_tap.take()
             if self.attention_dir:

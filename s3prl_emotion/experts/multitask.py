@@ -45,7 +45,7 @@ class MultiTaskExpert(DimensionalExpert):
         """
         section, data, modelrc = super().read_section(downstream_expert, variant, runner)
         best = section.best_metric or cls.selection_metrics[0]
-        others = registry.best_metrics(classes=True)
+        others = (*registry.best_metrics(classes=True), registry.LOSS)
         if best not in others and not cls.dimension_names(modelrc):
             raise ConfigError(
                 f"downstream_expert.best_metric: {best} needs dimensions, which modelrc.dimension_weight: 0 leaves "

@@ -1,11 +1,12 @@
-"""Apply a function to every tensor of what a model returns, whatever structure it returns."""
+"""Apply a function to every tensor of what a model returns, and join what it returns, whatever structure that has."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
+import torch
 from torch import Tensor
 
 Outputs = TypeVar("Outputs")
@@ -23,6 +24,28 @@ def map_tensors(function: Callable[[Tensor], Tensor], outputs: Outputs) -> Outpu
         the same structure
     """
     return _mapped(function, outputs)
+
+
+def concatenated(outputs: Sequence[Outputs]) -> Outputs:
+    """Return the outputs of several batches as those of one, tensors ``[B, ...]`` one after the other.
+
+    Args:
+        outputs: of one batch or more, alike in structure; see :func:`map_tensors`
+    """
+    joined = iter([torch.cat(parts) for parts in zip(*map(_tensors, outputs), strict=True)])
+    return map_tensors(lambda _: next(joined), outputs[0])
+
+
+def _tensors(outputs: Any) -> list[Tensor]:
+    """Return the tensors in the order in which :func:`map_tensors` visits them."""
+    found: list[Tensor] = []
+
+    def keep(tensor: Tensor) -> Tensor:
+        found.append(tensor)
+        return tensor
+
+    map_tensors(keep, outputs)
+    return found
 
 
 def _mapped(function: Callable[[Tensor], Tensor], value: Any) -> Any:

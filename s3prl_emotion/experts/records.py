@@ -16,6 +16,7 @@ from s3prl_emotion.figures import embeddings
 from s3prl_emotion.files.outputs import append
 from s3prl_emotion.files.writing import REMEDY
 from s3prl_emotion.metrics import results
+from s3prl_emotion.metrics.registry import LOSS, lower_is_better
 
 logger = logging.getLogger(__name__)
 UNDEFINED = torch.finfo(torch.float32).min  # an undefined score is worse than any other, but better than no evaluation
@@ -40,16 +41,20 @@ def log_split(
     if not keep_log:
         return []
     curves = expert.curves(records)
-    for name, value in {**curves, "loss": results.float32_mean(records["loss"])}.items():
+    loss = results.float32_mean(records["loss"])
+    if metrics and expert.best_metric == LOSS:
+        loss = metrics[LOSS]
+    for name, value in {**curves, "loss": loss}.items():
         if not math.isnan(value):  # undefined for this split
             writer.add_scalar(f"emotion-{expert.fold}/{split}-{name}", value, global_step=step)
     lines = [f"{split} at step {step}: {next(iter(curves.values()))}\n"]
     best = []
     if split == "dev":
         score = expert.selection_score(curves, metrics)
-        defined = score is not None and not math.isnan(score)
+        defined = score is not None and math.isfinite(score)
         # compared in the buffer's float32, where an equal score is not better than its own rounding
-        rank = expert.best_score.new_tensor(score if defined else UNDEFINED)
+        sign = -1 if lower_is_better(expert.best_metric) else 1
+        rank = expert.best_score.new_tensor(sign * score if defined else UNDEFINED)
         if rank > expert.best_score:
             expert.best_score.fill_(rank)
             best.append(f"{split}-best.ckpt")
@@ -71,7 +76,7 @@ def write_split(expert: Any, split: str, records: Records, step: int, checkpoint
     """Write the result files of an evaluated split, its utterances in the order of the records.
 
     Returns:
-        the split's metrics
+        the split's metrics, and its ``loss``
     """
     utterances = expert.corpus.split(split) if expert.corpus else ()
     by_name = {utterance.name: utterance for utterance in utterances}
@@ -91,4 +96,4 @@ def write_split(expert: Any, split: str, records: Records, step: int, checkpoint
     if records.get("attention"):
         weights = dict(zip(records["name"], records["attention"], strict=True))
         attention_files.save(Path(str(expert.attention_dir)), f"{split}_{expert.fold}", weights)
-    return metrics
+    return {**metrics, LOSS: made_by["loss"]}

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
 Kind = Literal[
-    "classes", "dimensions", "mean", "joint", "probabilities", "graders", "speakers", "latent", "shift", "size"
+    "classes", "dimensions", "mean", "joint", "probabilities", "graders", "speakers", "latent", "shift", "size", "loss"
 ]  # fmt: skip
 
 
@@ -25,7 +25,7 @@ class Metric:
         kind: what it measures: predicted ``classes``; each of the ``dimensions``, or their ``mean``; classes and
             dimensions together (``joint``); class ``probabilities`` against the true class, or against the
             ``graders``; ``speakers``; distances in a head's ``latent`` space against the labels of a dimension; the
-            ``shift`` of that space; or the ``size`` of systems
+            ``shift`` of that space; the ``size`` of systems; or the head's own ``loss``
         label: heading in tables, without the unit
         short: heading where the label would be too long, in figures and tables of groups; the label by default
         unit: unit shown after the label, such as ``bits``; not needed for percentages

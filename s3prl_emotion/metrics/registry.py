@@ -17,6 +17,7 @@ from s3prl_emotion.metrics.metric import Array, Kind, Metric
 
 DIMENSION_NAMES = {"EmoAct": "activation", "EmoVal": "valence", "EmoDom": "dominance"}
 JOINT = "joint"
+LOSS = "loss"  # of a whole split, as the head itself computes it; every head has it
 
 OTHERS = (  # computed by a head itself, or by the report
     Metric("distance_R2", "latent", "adjusted R², latent distance on label distance", low=-math.inf),
@@ -26,6 +27,7 @@ OTHERS = (  # computed by a head itself, or by the report
            high=math.inf),
     Metric("shift", "shift", "distance from the training latents", better="neither", high=math.inf),
     Metric("relative_size", "size", "size", percent=True, better="lower", high=math.inf),
+    Metric(LOSS, "loss", "loss", better="lower", low=-math.inf, high=math.inf),
 )  # fmt: skip
 _CLASSES, _DIMENSIONS = class_scores.METRICS, dimension_scores.METRICS
 _MEANS = tuple(metric.mean for metric in _DIMENSIONS)
@@ -104,6 +106,12 @@ def best_metrics(classes: bool = False, dimensions: bool = False) -> tuple[str, 
     wanted: dict[Kind, bool] = {"joint": classes and dimensions, "classes": classes, "mean": dimensions}
     kinds = [kind for kind, learnt in wanted.items() if learnt]
     return tuple(metric.name for metric in of_kind(*kinds) if metric.priority is not None)
+
+
+def lower_is_better(name: str) -> bool:
+    """Return whether lower values of a metric are better; see :func:`find`."""
+    metric = find(name)
+    return metric is not None and metric.better == "lower"
 
 
 def ranking() -> tuple[str, ...]:

@@ -126,6 +126,7 @@ METRICS = record(
         **dict.fromkeys(("step", "num_parameters", "upstream_parameters", "upstream_parameters_computed",
                          "parameters", "parameters_trained"), optional(count)),
         "seed": optional(integer),
+        "loss": optional(number()),
         "model_size_mb": optional(number(0)),
         **dict.fromkeys(("classes", "evaluated_classes"), optional(listing(text))),
         "recall": optional(mapping(optional(SHARE))),

@@ -68,7 +68,8 @@ class Training:
         share_weights(models)
         self.parameters = [parameter for model in models for parameter in model.parameters()]
         self.optimizer = runner._get_optimizer(models)
-        self.scheduler = runner._get_scheduler(self.optimizer) if runner.config.get("scheduler") else None
+        scheduled = runner.config.get("scheduler")
+        self.scheduler = runner._get_scheduler(self.optimizer, self.total_steps) if scheduled else None
         self.specaug = self._specaug()
         self.amp = bool(self.options.get("fp16", False)) and runner.device.type == "cuda"
         if self.options.get("fp16") and not self.amp:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
@@ -13,6 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 from s3prl.downstream.runner import ModelEntry, Runner
+from s3prl.schedulers import get_scheduler
 from s3prl.utility.helper import is_leader_process
 from tensorboardX import SummaryWriter
 from torch import Tensor
@@ -51,6 +53,8 @@ from s3prl_emotion.upstreams.split_features import pooled_features
 
 logger = logging.getLogger(__name__)
 ALWAYS_SAVED = ("Featurizer", "Downstream")  # in checkpoints; the upstream only where it is trained
+READ_LR_ALONE = ("Adam", "AdamW")  # optimizers of s3prl that take other keys and do not use them
+READ = ("name", "lr", "torch_optim_name")  # the last remains where -o changes the name
 SEEDS_APART = 1_000_003  # between the seeds of the processes of a distributed training
 
 
@@ -175,11 +179,37 @@ class SuiteRunner(Runner):
         return entry
 
     def _get_optimizer(self, model_params: Any) -> Any:
+        if self.is_suite and not self.init_ckpt:
+            _check_not_ignored(self.config["optimizer"])
         with collection(False):  # the first optimizer imports more of torch
             return self._built("optimizer", super()._get_optimizer, model_params)
 
-    def _get_scheduler(self, optimizer: Any) -> Any:
-        return self._built("scheduler", super()._get_scheduler, optimizer)
+    def _get_scheduler(self, optimizer: Any, total_steps: int | None = None) -> Any:
+        """Build the learning-rate schedule; the host's own call has no ``total_steps`` and uses the recipe's.
+
+        Args:
+            optimizer: of the training
+            total_steps: of the run, which ``runner.epochs`` may end before the recipe's ``total_steps``
+        """
+        steps = int(self.config["runner"]["total_steps"]) if total_steps is None else total_steps
+        scheduler = self._built("scheduler", lambda item: get_scheduler(item, steps, self._schedule(steps)), optimizer)
+        self._load_weight(scheduler, "Scheduler")
+        return scheduler
+
+    def _schedule(self, steps: int) -> dict[str, Any]:
+        """Return the section ``scheduler`` as the host knows it, which counts the steps of warm-up."""
+        options = dict(self.config["scheduler"])
+        ratio = options.pop("warmup_ratio", None)
+        if ratio is not None:
+            options["num_warmup_steps"] = math.ceil(ratio * steps)
+        elif self.is_suite and options.get("num_warmup_steps", 0) >= steps:
+            logger.warning(
+                "scheduler.num_warmup_steps: %s, but the run has %d steps, so its learning rate never reaches "
+                "optimizer.lr; lower it, or use warmup_ratio",
+                options["num_warmup_steps"],
+                steps,
+            )
+        return options
 
     def _built(self, section: str, build: Any, argument: Any) -> Any:
         try:
@@ -364,6 +394,21 @@ class SuiteRunner(Runner):
             writer.close()
         if is_leader_process():
             print_summary(self.downstream.model, self.evaluated_splits)
+
+
+def _check_not_ignored(optimizer: dict[str, Any]) -> None:
+    """Refuse keys that s3prl's own Adam and AdamW drop without a word, such as ``weight_decay``.
+
+    Raises:
+        ConfigError: names the key, and the optimizer that takes it
+    """
+    name = optimizer["name"]
+    unread = [key for key in optimizer if key not in READ] if name in READ_LR_ALONE else []
+    if unread:
+        raise ConfigError(
+            f"optimizer.{unread[0]}: s3prl's {name} reads lr alone; set optimizer.name: TorchOptim and "
+            f"torch_optim_name: {name}, which reads it"
+        )
 
 
 @contextmanager

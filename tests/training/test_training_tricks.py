@@ -1,0 +1,119 @@
+"""Options of training that are off by default: a schedule that ends with the run, and ``best_metric: loss``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from conftest import Cli, TinyCorpus
+from torch import nn
+from torch.nn import functional
+
+from s3prl_emotion.benchmark.search import choose
+from s3prl_emotion.experts.base import OF_BATCHES, EmotionExpert
+from s3prl_emotion.files.checkpoint import load_checkpoint
+from s3prl_emotion.training.loop import Training
+
+DATA = "downstream_expert.datarc"
+HEAD = ("-u", "fbank_no_cmvn", "-d", "emotion_corr_attn")
+
+
+def train(cli: Cli, corpus: TinyCorpus, folder: str = "exp", *words: str, code: int = 0, **overrides: object) -> Any:
+    return cli("-m", "train", *HEAD, "-p", folder, "-o", corpus.overrides(**overrides), *words, code=code)
+
+
+# --- learning-rate schedule ----------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def rates(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """The learning rate of each step."""
+    seen: list[float] = []
+    step = Training._step
+
+    def spy(self: Training) -> None:
+        seen.append(self.optimizer.param_groups[0]["lr"])
+        step(self)
+
+    monkeypatch.setattr(Training, "_step", spy)
+    return seen
+
+
+def test_schedule_ends_at_the_last_step_of_the_epochs(cli: Cli, tiny_corpus: TinyCorpus, rates: list[float]):
+    """Two epochs of six batches, of which a quarter warms up, whatever ``total_steps`` allows."""
+    train(cli, tiny_corpus, **{
+        "runner.epochs": 2, "runner.total_steps": 1000, "runner.eval_step": 1000, "optimizer.lr": 0.1,
+        "scheduler.name": "linear_schedule_with_warmup", "scheduler.warmup_ratio": 0.25,
+    })  # fmt: skip
+    rising, falling = np.arange(3) / 3, (12 - np.arange(3, 12)) / 9
+    assert rates == pytest.approx([*(0.1 * rising), *(0.1 * falling)])
+    after = load_checkpoint("exp/states-12.ckpt")["Scheduler"]["_last_lr"]
+    assert after == [0.0]  # of the step that would come next
+
+
+def test_warm_up_longer_than_the_run_is_warned_of(cli: Cli, tiny_corpus: TinyCorpus, caplog: pytest.LogCaptureFixture):
+    train(cli, tiny_corpus, **{
+        "runner.total_steps": 1, "scheduler.name": "cosine_schedule_with_warmup", "scheduler.num_warmup_steps": 5,
+    })  # fmt: skip
+    assert "num_warmup_steps: 5, but the run has 1 steps" in caplog.text
+
+
+def test_weight_decay_that_s3prl_would_drop_is_refused(cli: Cli, tiny_corpus: TinyCorpus):
+    outcome = train(cli, tiny_corpus, code=1, **{"optimizer.name": "AdamW", "optimizer.weight_decay": 0.1})
+    assert "optimizer.weight_decay: s3prl's AdamW reads lr alone; set optimizer.name: TorchOptim" in outcome.error
+
+
+# --- best_metric: loss ---------------------------------------------------------------------------------------------
+
+
+def test_lowest_loss_of_dev_picks_the_checkpoint_and_ends_training(cli: Cli, tiny_corpus: TinyCorpus):
+    """With a learning rate far too high, dev's loss rises from the first evaluation on."""
+    options = {"downstream_expert.best_metric": "loss", "runner.eval_step": 1, "runner.total_steps": 9,
+               "runner.early_stopping": 2, "optimizer.lr": 0.3}  # fmt: skip
+    train(cli, tiny_corpus, **options)
+    lines = [line for line in Path("exp/log.log").read_text().splitlines() if line.startswith("New best on dev")]
+    losses = [float(line.rpartition(" ")[2]) for line in lines]
+    assert losses == sorted(losses, reverse=True)
+    assert min(losses) > 0
+    best = load_checkpoint("exp/dev-best.ckpt")
+    assert best["Downstream"]["best_score"].item() == pytest.approx(-losses[-1])
+    assert best["Step"] < 9
+
+
+def test_loss_is_that_of_the_whole_split():
+    """Weighted cross-entropy divides by the sum of the weights, so batches of other classes weigh otherwise."""
+    generator = torch.Generator().manual_seed(0)
+    logits, targets = torch.randn(7, 3, generator=generator), torch.tensor([0, 0, 0, 1, 2, 1, 0])
+    objective = nn.CrossEntropyLoss(weight=torch.tensor([0.2, 0.8, 2.0]))
+    parts = [(logits[part], targets[part]) for part in (slice(0, 4), slice(4, 6), slice(6, 7))]
+    records = {
+        OF_BATCHES: parts,
+        "loss": [objective(*part).item() for part in parts],
+        "batch_size": [len(part[1]) for part in parts],
+    }
+    weight = np.array([0.2, 0.8, 2.0])[targets]
+    each = -functional.log_softmax(logits.double(), dim=1)[torch.arange(7), targets].numpy()
+    expected = pytest.approx((weight * each).sum() / weight.sum())
+    head = SimpleNamespace(objective=objective, best_metric="loss", best_score=torch.zeros(1))
+    assert EmotionExpert.split_loss(head, records) == expected  # type: ignore[arg-type]
+    head.best_metric = "UAR"
+    assert EmotionExpert.split_loss(head, records) != expected  # type: ignore[arg-type]
+
+
+def test_search_takes_the_rate_with_the_lowest_loss():
+    trials = [SimpleNamespace(cell=SimpleNamespace(id=str(rate), rate=rate)) for rate in (0.1, 0.01, 0.001)]
+    losses = {"0.1": 2.0, "0.01": 0.5, "0.001": 0.5}
+    lines = {name: {"splits": {"dev": {"metrics": {"loss": loss}}}} for name, loss in losses.items()}
+    assert choose(trials, lines, "loss").rate == 0.001  # type: ignore[arg-type]
+
+
+def test_loss_that_changes_its_weights_picks_no_checkpoint(cli: Cli, tiny_corpus: TinyCorpus):
+    error = cli("-m", "train", "-u", "fbank_no_cmvn", "-d", "emotion_latent", "-p", "exp", "-o",
+                f"config.{DATA}.labels={str(tiny_corpus.labels)!r},,config.{DATA}.root={str(tiny_corpus.root)!r},,"
+                "config.downstream_expert.best_metric=loss,,config.downstream_expert.modelrc.method=vae_annealed",
+                code=1).error  # fmt: skip
+    assert "best_metric: loss: with modelrc.method vae_annealed the loss changes its weights" in error
