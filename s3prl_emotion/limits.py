@@ -18,6 +18,7 @@ MOST_STACKED = 100  # layers of a head
 MOST_TAPS = 1024  # frames of a kernel, of its step or of a pool
 MOST_BANDS = 4096  # of a spectrogram
 MOST_WORKERS = 1024  # processes
+MOST_FOCUS = 100  # exponents and factors of a class loss; papers have up to 5
 
 MOST_VIEWS = 1000  # augmented versions of an utterance; few trainings have as many epochs
 SNR_LIMITS = (-60.0, 100.0)  # dB; beyond, float32 cannot hold both speech and noise

@@ -18,12 +18,12 @@ from s3prl_emotion.corpora import Needs, Utterance
 from s3prl_emotion.distributed import rank
 from s3prl_emotion.errors import ConfigError
 from s3prl_emotion.experts.base import Records
-from s3prl_emotion.experts.categorical import CategoricalExpert
+from s3prl_emotion.experts.categorical import CLASS_LOSSES, CategoricalExpert
 from s3prl_emotion.figures.embeddings import stored_rows
 from s3prl_emotion.limits import MOST_TAPS, MOST_WIDTH
 from s3prl_emotion.masking import frame_mask, pad_features
 from s3prl_emotion.metrics.class_scores import unweighted_average_recall
-from s3prl_emotion.recipe import DataSection, HeadSection, StrictSection
+from s3prl_emotion.recipe import CROSS_ENTROPY, DataSection, HeadSection, StrictSection
 
 from .model import LEVELS, UNKNOWN, VIEWS, AttentiveCNN, MultiViewLoss, levels
 
@@ -63,6 +63,7 @@ class DownstreamExpert(CategoricalExpert):
     """Attentive CNN with multi-view learning and, if the recipe names them, stored embeddings of utterances."""
 
     model_section = ModelSection
+    class_losses = CLASS_LOSSES
     beyond_audio: ClassVar[Mapping[str, str]] = {"utterance_embeddings": "a stored embedding of each utterance"}
 
     @classmethod
@@ -108,8 +109,9 @@ class DownstreamExpert(CategoricalExpert):
         return AttentiveCNN(upstream_dim, len(self.classes), width, modelrc.views, **sizes)
 
     def build_loss(self, modelrc: ModelSection) -> nn.Module:
-        """Return eq. 2."""
-        return MultiViewLoss(len(self.classes), modelrc.alpha, modelrc.beta, self.class_weights())
+        """Return eq. 2; ``class_loss`` may name another loss for its classes."""
+        loss = None if self.class_loss.name == CROSS_ENTROPY else self.categorical_loss()
+        return MultiViewLoss(len(self.classes), modelrc.alpha, modelrc.beta, self.class_weights(), loss)
 
     def inputs(self, split: str | None, features: Sequence[Tensor], names: Sequence[str]) -> tuple[Tensor, ...]:
         """Return features, lengths, and stored embeddings ``[B, E]`` where the recipe names them."""

@@ -6,6 +6,9 @@ speech", ICASSP 2019. Equation and section numbers below are that paper's.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -110,6 +113,8 @@ class MultiViewLoss(nn.Module):
         alpha: weight of arousal
         beta: weight of valence
         class_weight: weight of each class ``[K]``, or ``None``
+        class_loss: mean loss of logits ``[B, K]`` and class indices ``[B]`` that replaces the cross-entropy of the
+            classes with ``class_weight``
 
     Raises:
         ConfigError: alpha or beta is below 0, or they leave no weight for the classes
@@ -118,29 +123,37 @@ class MultiViewLoss(nn.Module):
     class_weight: Tensor | None
 
     def __init__(
-        self, num_classes: int, alpha: float = 0.2, beta: float = 0.2, class_weight: Tensor | None = None
+        self,
+        num_classes: int,
+        alpha: float = 0.2,
+        beta: float = 0.2,
+        class_weight: Tensor | None = None,
+        class_loss: nn.Module | None = None,
     ) -> None:
         super().__init__()
         if min(alpha, beta) < 0 or alpha + beta >= 1:
             raise ConfigError(f"modelrc: alpha ({alpha}) and beta ({beta}) must be at least 0 and sum to less than 1")
         self.num_classes, self.alpha, self.beta = num_classes, alpha, beta
+        self.class_loss = class_loss
         self.register_buffer("class_weight", class_weight, persistent=False)
 
     def forward(self, output: Tensor, target: Tensor) -> Tensor:
         """Return the loss of logits ``[B, K]`` or ``[B, K + 6]`` against class, arousal and valence ``[B, 3]``."""
         k = self.num_classes
-        loss = (1 - self.alpha - self.beta) * _cross_entropy(output[:, :k], target[:, 0], self.class_weight)
+        weighted = partial(functional.cross_entropy, weight=self.class_weight)
+        of_classes = weighted if self.class_loss is None else self.class_loss
+        loss = (1 - self.alpha - self.beta) * _of_known(of_classes, output[:, :k], target[:, 0])
         if output.shape[1] > k:
             arousal, valence = output[:, k:].split(LEVELS, dim=1)
-            loss = loss + self.alpha * _cross_entropy(arousal, target[:, 1])
-            loss = loss + self.beta * _cross_entropy(valence, target[:, 2])
+            loss = loss + self.alpha * _of_known(functional.cross_entropy, arousal, target[:, 1])
+            loss = loss + self.beta * _of_known(functional.cross_entropy, valence, target[:, 2])
         return loss
 
 
-def _cross_entropy(logits: Tensor, target: Tensor, weight: Tensor | None = None) -> Tensor:
-    """Return the mean over known targets; 0, with a gradient of 0, if there are none."""
+def _of_known(loss: Callable[[Tensor, Tensor], Tensor], logits: Tensor, target: Tensor) -> Tensor:
+    """Return the loss over known targets; 0, with a gradient of 0, if there are none."""
     known = target != UNKNOWN
-    return functional.cross_entropy(logits[known].float(), target[known], weight) if known.any() else logits.sum() * 0
+    return loss(logits[known].float(), target[known]) if known.any() else logits.sum() * 0
 
 
 def levels(values: Tensor, low: float = 2.0, high: float = 4.0) -> Tensor:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal, cast
+from typing import Any, Literal, cast
 
 import numpy as np
 import torch
@@ -11,10 +11,12 @@ from numpy.typing import NDArray
 from pydantic import Field
 from torch import Tensor, nn
 
-from s3prl_emotion.experts.categorical import CategoricalExpert
+from s3prl_emotion.errors import ConfigError
+from s3prl_emotion.experts.base import NO_SMOOTHING
+from s3prl_emotion.experts.categorical import CLASS_LOSSES, CategoricalExpert
 from s3prl_emotion.limits import MOST_HEADS, MOST_WIDTH
 from s3prl_emotion.masking import pad_features
-from s3prl_emotion.recipe import StrictSection
+from s3prl_emotion.recipe import CROSS_ENTROPY, DataSection, HeadSection, StrictSection
 from s3prl_emotion.store.means import FRAMES, MEANS
 
 from .model import ATTENTIVE, CorrAttnModel
@@ -34,7 +36,23 @@ class DownstreamExpert(CategoricalExpert):
     """Attentive correlation pooling, or one of its three baselines, with label smoothing."""
 
     model_section = ModelSection
+    class_losses = CLASS_LOSSES
     joins_batches = True
+
+    @classmethod
+    def read_section(
+        cls, downstream_expert: dict[str, Any], variant: str | None, runner: dict[str, Any] | None = None
+    ) -> tuple[HeadSection, DataSection, ModelSection]:
+        """Read and check the recipe's section.
+
+        Raises:
+            ConfigError: as every head, or labels are smoothed under a loss that is not defined for it
+        """
+        section, data, modelrc = super().read_section(downstream_expert, variant, runner)
+        loss = section.class_loss.name
+        if loss != CROSS_ENTROPY and modelrc.label_smoothing:
+            raise ConfigError(f"downstream_expert.class_loss: {loss} {NO_SMOOTHING}; set modelrc.label_smoothing: 0")
+        return section, data, modelrc
 
     @classmethod
     def reads(cls, modelrc: ModelSection) -> str:
@@ -46,13 +64,16 @@ class DownstreamExpert(CategoricalExpert):
         return CorrAttnModel(upstream_dim, len(self.classes), **modelrc.model_dump(exclude={"label_smoothing"}))
 
     def build_loss(self, modelrc: ModelSection) -> nn.Module:
-        """Return the cross-entropy against smoothed targets ``y (1 - p_l) + p_l / K``, eq. 9 (torch's definition)."""
-        return nn.CrossEntropyLoss(weight=self.class_weights(), label_smoothing=modelrc.label_smoothing)
+        """Return the cross-entropy against smoothed targets ``y (1 - p_l) + p_l / K``, eq. 9 (torch's definition).
+
+        Other losses, which ``class_loss`` names, are not the paper's.
+        """
+        return self.categorical_loss(modelrc.label_smoothing)
 
     def batch_losses(self, outputs: Tensor, targets: Tensor, sizes: Sequence[int]) -> Tensor:
         """Return the losses ``[N]`` of N batches, in one call where they are means over as many utterances each."""
-        loss = cast(nn.CrossEntropyLoss, self.objective)
-        if loss.weight is not None or len(set(sizes)) > 1:
+        loss = self.objective
+        if not isinstance(loss, nn.CrossEntropyLoss) or loss.weight is not None or len(set(sizes)) > 1:
             return super().batch_losses(outputs, targets, sizes)
         each = nn.functional.cross_entropy(outputs, targets, reduction="none", label_smoothing=loss.label_smoothing)
         return each.view(len(sizes), -1).mean(dim=1)

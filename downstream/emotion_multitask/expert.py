@@ -12,7 +12,7 @@ from s3prl_emotion.errors import ConfigError
 from s3prl_emotion.experts.dimensional import SPREADS
 from s3prl_emotion.experts.multitask import MultiTaskExpert
 from s3prl_emotion.limits import MOST_STACKED, MOST_TAPS, MOST_WIDTH
-from s3prl_emotion.recipe import DataSection, HeadSection, StrictSection
+from s3prl_emotion.recipe import ADJUSTED, CROSS_ENTROPY, DataSection, HeadSection, StrictSection
 
 from .model import MultiTaskLoss, MultiTaskModel
 
@@ -40,6 +40,7 @@ class DownstreamExpert(MultiTaskExpert):
     """TC-GRU that learns the graders' distribution over classes and the dimensions at once."""
 
     model_section = ModelSection
+    class_losses = (CROSS_ENTROPY, *ADJUSTED)  # focal is defined for one class per utterance
 
     @classmethod
     def read_section(
@@ -48,9 +49,16 @@ class DownstreamExpert(MultiTaskExpert):
         """Read and check the recipe's section.
 
         Raises:
-            ConfigError: as every such head, or spreads are learnt without the dimensions
+            ConfigError: as every such head, or spreads are learnt without the dimensions, or ``class_loss`` does not go
+                with ``cat_loss``
         """
         section, data, modelrc = super().read_section(downstream_expert, variant, runner)
+        loss = section.class_loss.name
+        if loss in ADJUSTED and modelrc.cat_loss == "ccc":
+            raise ConfigError(
+                f"downstream_expert.class_loss: {loss} changes a cross-entropy, which modelrc.cat_loss: ccc is not; "
+                "set modelrc.cat_loss: soft_ce"
+            )
         if modelrc.target_variance and not modelrc.dimension_weight:
             raise ConfigError("downstream_expert.modelrc: target_variance needs a dimension_weight above 0")
         return section, data, modelrc
@@ -70,7 +78,7 @@ class DownstreamExpert(MultiTaskExpert):
         )
 
     def build_loss(self, modelrc: ModelSection) -> nn.Module:
-        """Return eqs. 4-5 with the recipe's weights."""
+        """Return eqs. 4-5 with the recipe's weights; ``class_loss`` may adjust the logits of the classes."""
         return MultiTaskLoss(
             len(self.classes),
             modelrc.cat_loss,
@@ -78,4 +86,5 @@ class DownstreamExpert(MultiTaskExpert):
             modelrc.dimension_weight,
             modelrc.variance_weight,
             self.class_weights(),
+            self.class_offset(),
         )

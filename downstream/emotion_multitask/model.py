@@ -74,9 +74,11 @@ class MultiTaskLoss(nn.Module):
         dimension_weight: of the dimensions' loss
         spread_weight: of the loss of the graders' spreads, if the model outputs them
         class_weight: of each class ``[K]``, or ``None``
+        offset: what is added to the logits of the classes ``[K]``, or ``None``; of soft_ce and kl alone
     """
 
     class_weight: Tensor | None
+    offset: Tensor | None
 
     def __init__(
         self,
@@ -86,6 +88,7 @@ class MultiTaskLoss(nn.Module):
         dimension_weight: float = 1.0,
         spread_weight: float = 1.0,
         class_weight: Tensor | None = None,
+        offset: Tensor | None = None,
     ) -> None:
         super().__init__()
         self.num_classes, self.cat_loss = num_classes, cat_loss
@@ -95,6 +98,7 @@ class MultiTaskLoss(nn.Module):
             spread_weight,
         )
         self.register_buffer("class_weight", class_weight, persistent=False)
+        self.register_buffer("offset", offset, persistent=False)
 
     def forward(self, output: Tensor, target: Tensor) -> Tensor:
         """Return the loss of ``output [B, K + 0, 3 or 6]`` against ``target`` of the same shape."""
@@ -113,6 +117,8 @@ class MultiTaskLoss(nn.Module):
         logits, shares = logits.float(), shares.float()
         if self.cat_loss == "ccc":
             return concordance_loss(torch.softmax(logits, dim=-1), shares, self.class_weight)
+        if self.offset is not None:
+            logits = logits + self.offset
         if self.cat_loss == "soft_ce":
             return functional.cross_entropy(logits, shares, weight=self.class_weight)
         weight = 1.0 if self.class_weight is None else self.class_weight

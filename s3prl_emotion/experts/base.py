@@ -37,15 +37,24 @@ from s3prl_emotion.files.terminal import say
 from s3prl_emotion.loading.class_balance import absent_classes, class_counts, warn_of_single_speakers
 from s3prl_emotion.loading.dataset import STAND_IN
 from s3prl_emotion.loading.loaders import Loaders, draw_as_superb
+from s3prl_emotion.losses import logit_offset
 from s3prl_emotion.masking import pad_features
 from s3prl_emotion.metrics.registry import LOSS
 from s3prl_emotion.metrics.results import provenance
-from s3prl_emotion.recipe import DataSection, HeadSection, StrictSection
+from s3prl_emotion.recipe import (
+    ADJUSTED,
+    CROSS_ENTROPY,
+    ClassLossSection,
+    DataSection,
+    HeadSection,
+    StrictSection,
+)
 from s3prl_emotion.store.identity import Identity
 from s3prl_emotion.store.means import FRAMES
 from s3prl_emotion.upstreams.layer_choice import read_layer_file
 
 logger = logging.getLogger(__name__)
+NO_SMOOTHING = "has no meaning with smoothed labels"
 OF_BATCHES = "outputs and targets"  # of records: pairs, one for each batch
 
 
@@ -64,6 +73,7 @@ class EmotionExpert(nn.Module, ABC):
         selection_metrics: metrics that can pick the best checkpoint (``best_metric``); the first is the default, and
             ``loss`` is one more of every head
         learns_classes: whether the head classifies utterances, as SUPERB's emotion recognition task does
+        class_losses: losses that ``class_loss`` may name; a head that lists others reads it in :meth:`build_loss`
         beyond_audio: keys of ``modelrc`` with which the head needs more than audio, and what it then needs
         joins_batches: whether batches of means may be computed in one forward pass: its random draws are then those of
             one batch after the other, and the outputs of an utterance do not depend on the rest of its batch
@@ -81,6 +91,7 @@ class EmotionExpert(nn.Module, ABC):
     model_section: ClassVar[type[StrictSection]]
     selection_metrics: ClassVar[tuple[str, ...]]
     learns_classes: ClassVar[bool]
+    class_losses: ClassVar[tuple[str, ...]] = (CROSS_ENTROPY,)
     beyond_audio: ClassVar[Mapping[str, str]] = {}
     of_training_data: ClassVar[Mapping[str, float]] = {}
     joins_batches: ClassVar[bool] = False
@@ -107,6 +118,7 @@ class EmotionExpert(nn.Module, ABC):
         self.classes = self.corpus.classes if self.corpus else tuple(self.data.classes or ())
         if self.classes:  # so that checkpoints know them without the corpus
             downstream_expert["datarc"]["classes"] = list(self.classes)
+        self.class_loss = self._with_counts(section.class_loss, downstream_expert)
         self.fold = self.corpus.fold if self.corpus else (self.data.test_fold or "fold1")
         self.loaders = Loaders(self.corpus, self.data, self.seed, superb_seeding) if self.corpus else None
         if self.corpus and kwargs.get("mode") == "train" and not host.launched():  # ours has checked it before
@@ -231,6 +243,7 @@ class EmotionExpert(nn.Module, ABC):
             known = ", ".join((*cls.selection_metrics, LOSS))
             raise ConfigError(f"downstream_expert.best_metric: this head has {known}, got {section.best_metric}")
         data = DataSection.read(section.datarc, "downstream_expert.datarc")
+        cls._check_class_loss(section.class_loss.name, data)
         if data.test_fold is None and variant:
             data = data.model_copy(update={"test_fold": variant})
         if data.augment is not None and (runner or {}).get("seeding") == "superb":
@@ -436,6 +449,52 @@ class EmotionExpert(nn.Module, ABC):
         records["loss"] += losses.tolist()
         records["batch_size"] += sizes
         return losses.sum()
+
+    def class_offset(self) -> Tensor | None:
+        """Return what ``class_loss`` adds to the logits in training ``[K]``; ``None`` where it adds nothing."""
+        loss = self.class_loss
+        if loss.name not in ADJUSTED:
+            return None
+        return logit_offset([1.0] * len(self.classes) if loss.counts is None else loss.counts, loss.tau)
+
+    @classmethod
+    def _check_class_loss(cls, name: str, data: DataSection) -> None:
+        """Raise ``ConfigError`` if the head lacks this loss, or something else corrects for imbalance too."""
+        where, head = "downstream_expert.class_loss", cls.__module__.split(".")[-2]
+        if name not in cls.class_losses:
+            raise ConfigError(f"{where}: {head} has {', '.join(cls.class_losses)}, got {name}")
+        if name == CROSS_ENTROPY:
+            return
+        twice = {"class_weights": data.class_weights != "none", "balanced_sampling": data.balanced_sampling}
+        for key, is_set in twice.items():
+            if name in ADJUSTED and is_set:
+                raise ConfigError(f"{where}: {name} corrects for imbalance, and so does datarc.{key}; leave one out")
+        if data.distribution is not None and data.distribution.smoothing:
+            raise ConfigError(f"{where}: {name} {NO_SMOOTHING}; set datarc.distribution.smoothing: 0")
+
+    def _with_counts(self, loss: ClassLossSection, downstream_expert: dict[str, Any]) -> ClassLossSection:
+        """Return the class loss with the counts of the training split, and keep these in the recipe's section.
+
+        Raises:
+            ConfigError: a class has no utterance, or the counts are of other classes
+        """
+        if loss.name not in ADJUSTED or (loss.counts is None and self.corpus is None):
+            return loss
+        where, counts = f"downstream_expert.class_loss: {loss.name}", loss.counts
+        if counts is None and self.corpus is not None:
+            training = self.training_counts(self.corpus)
+            absent = absent_classes(self.classes, training)
+            if absent:
+                raise ConfigError(
+                    f"{where} needs utterances of every class, but {self.train_split} has none of {', '.join(absent)}; "
+                    "change the split (datarc.test_fold) or datarc.classes"
+                )
+            counts = training.tolist()
+        if counts is not None and len(counts) != len(self.classes):
+            raise ConfigError(f"{where} has counts of {len(counts)} classes, but there are {len(self.classes)}")
+        loss = loss.model_copy(update={"counts": counts})
+        downstream_expert["class_loss"] = loss.model_dump(exclude_defaults=True)
+        return loss
 
     # --- helpers of heads ------------------------------------------------------------------------------------------
 

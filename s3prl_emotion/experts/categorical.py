@@ -6,14 +6,18 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from s3prl_emotion.corpora import Needs, Utterance
 from s3prl_emotion.experts.base import EmotionExpert, Records
 from s3prl_emotion.experts.evaluation import write_categorical
 from s3prl_emotion.loading.class_balance import class_weights
+from s3prl_emotion.losses import AdjustedLoss, FocalLoss
 from s3prl_emotion.metrics.registry import best_metrics
 from s3prl_emotion.metrics.results import float32_mean
+from s3prl_emotion.recipe import ADJUSTED, CROSS_ENTROPY, FOCAL
+
+CLASS_LOSSES = (CROSS_ENTROPY, FOCAL, *ADJUSTED)
 
 
 class CategoricalExpert(EmotionExpert):
@@ -33,6 +37,21 @@ class CategoricalExpert(EmotionExpert):
             return None
         labels = [utterance.label for utterance in self.corpus.split(self.train_split)]
         return class_weights(labels, len(self.classes), self.data.class_weights)
+
+    def categorical_loss(self, label_smoothing: float = 0.0) -> nn.Module:
+        """Return the loss of logits ``[B, K]`` against class indices ``[B]`` that the recipe's ``class_loss`` names.
+
+        A head whose :meth:`build_loss` uses it declares ``class_losses = CLASS_LOSSES``.
+
+        Args:
+            label_smoothing: share of the labels that is spread over all classes; of the cross-entropy alone
+        """
+        offset = self.class_offset()
+        if offset is not None:
+            return AdjustedLoss(offset)
+        if self.class_loss.name == FOCAL:
+            return FocalLoss(self.class_loss.gamma, self.class_weights())
+        return nn.CrossEntropyLoss(weight=self.class_weights(), label_smoothing=label_smoothing)
 
     def logits(self, outputs: Any) -> Tensor:
         """Return the logits ``[B, K]`` of the classes; heads whose outputs hold more than these override it."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable
+from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
@@ -16,6 +17,7 @@ from torch import Tensor, nn
 
 import s3prl_emotion
 from s3prl_emotion.errors import ConfigError
+from s3prl_emotion.recipe import ClassLossSection
 
 s3prl_emotion.register()
 
@@ -751,9 +753,9 @@ def test_loss_is_cross_entropy_against_equation_9(smoothing: float, weighted: bo
     logits = 3 * draw(5, 4, dtype=torch.float64)
     labels = [2, 0, 3, 3, 1]
     weight = torch.tensor([0.5, 2.0, 1.0, 0.7], dtype=torch.float64) if weighted else None
-    loss = DownstreamExpert.build_loss(
-        SimpleNamespace(class_weights=lambda: weight), ModelSection(label_smoothing=smoothing)
-    )
+    head = SimpleNamespace(class_weights=lambda: weight, class_offset=lambda: None, class_loss=ClassLossSection())
+    head.categorical_loss = partial(DownstreamExpert.categorical_loss, head)
+    loss = DownstreamExpert.build_loss(head, ModelSection(label_smoothing=smoothing))
 
     w = [1.0] * 4 if weight is None else weight.tolist()
     total = 0.0

@@ -1,7 +1,9 @@
-"""Options of training that are off by default: a schedule that ends with the run, and ``best_metric: loss``."""
+"""Options of training that are off by default: class losses, schedules that end with the run, ``best_metric: loss``."""
 
 from __future__ import annotations
 
+import json
+import re
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -9,13 +11,17 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import yaml
 from conftest import Cli, TinyCorpus
 from torch import nn
 from torch.nn import functional
 
+from s3prl_emotion import host
 from s3prl_emotion.benchmark.search import choose
+from s3prl_emotion.errors import ConfigError
 from s3prl_emotion.experts.base import OF_BATCHES, EmotionExpert
 from s3prl_emotion.files.checkpoint import load_checkpoint
+from s3prl_emotion.files.folders import heads_folder
 from s3prl_emotion.training.loop import Training
 
 DATA = "downstream_expert.datarc"
@@ -117,3 +123,66 @@ def test_loss_that_changes_its_weights_picks_no_checkpoint(cli: Cli, tiny_corpus
                 "config.downstream_expert.best_metric=loss,,config.downstream_expert.modelrc.method=vae_annealed",
                 code=1).error  # fmt: skip
     assert "best_metric: loss: with modelrc.method vae_annealed the loss changes its weights" in error
+
+
+# --- losses of classes ---------------------------------------------------------------------------------------------
+
+LOSS = "downstream_expert.class_loss"
+SMOOTHING = "downstream_expert.modelrc.label_smoothing"
+
+
+def test_counts_of_the_training_split_are_kept_in_the_checkpoint(cli: Cli, own_tiny_corpus: TinyCorpus):
+    """Predictions need no labels, and an evaluation uses the counts of the training, whatever its own labels are."""
+    lines = own_tiny_corpus.labels.read_text().splitlines()
+    fewer = [line for line in lines if not re.match(r"s[2-5]_sad_0", line)]  # train on half as many sad utterances
+    own_tiny_corpus.labels.write_text("\n".join(fewer) + "\n")
+    train(cli, own_tiny_corpus, **{LOSS: {"name": "logit_adjusted", "tau": 0.5}, SMOOTHING: 0})
+    state = load_checkpoint("exp/dev-best.ckpt")
+    kept = state["Config"]["downstream_expert"]["class_loss"]
+    assert kept == {"name": "logit_adjusted", "tau": 0.5, "counts": [6.0, 6.0, 6.0, 3.0]}
+    assert not [name for name in state["Downstream"] if name.startswith("objective")]
+    own_tiny_corpus.labels.write_text("\n".join(lines) + "\n")
+    cli("-m", "evaluate", "-e", "exp/dev-best.ckpt", "-t", "dev", "--allow_seen")
+    again = json.loads(Path("exp/dev_fold1_metrics.json").read_text())
+    assert again["config"]["downstream_expert"]["class_loss"] == kept
+
+
+@pytest.mark.parametrize(
+    ("head", "overrides", "said"),
+    [
+        ("emotion_tcgru", {LOSS: "focal"}, "class_loss: emotion_tcgru has cross_entropy, got focal"),
+        ("emotion_latent", {LOSS: "balanced"}, "class_loss: emotion_latent has cross_entropy, got balanced"),
+        (
+            "emotion_multitask", {LOSS: "focal"},
+            "class_loss: emotion_multitask has cross_entropy, balanced, logit_adjusted, got focal",
+        ),
+        ("emotion_multitask", {LOSS: "balanced"}, "cat_loss: ccc is not; set modelrc.cat_loss: soft_ce"),
+        ("emotion_corr_attn", {LOSS: "focal"}, "focal has no meaning with smoothed labels; set modelrc.label"),
+        (
+            "emotion_acnn", {LOSS: "balanced", f"{DATA}.class_weights": "effective"},
+            "balanced corrects for imbalance, and so does datarc.class_weights; leave one out",
+        ),
+        (
+            "emotion_acnn", {LOSS: "logit_adjusted", f"{DATA}.balanced_sampling": True},
+            "logit_adjusted corrects for imbalance, and so does datarc.balanced_sampling",
+        ),
+    ],
+)  # fmt: skip
+def test_losses_that_a_head_or_recipe_does_not_go_with(head: str, overrides: dict[str, object], said: str):
+    recipe = yaml.safe_load((heads_folder() / head / "config.yaml").read_text())
+    for key, value in overrides.items():
+        section = recipe
+        *above, last = key.split(".")
+        for name in above:
+            section = section[name]
+        section[last] = value
+    expert = host.expert_class(head)
+    with pytest.raises(ConfigError, match=re.escape(said)):
+        expert.read_section(recipe["downstream_expert"], None, recipe["runner"])
+
+
+def test_class_without_training_utterances_cannot_be_adjusted(cli: Cli, own_tiny_corpus: TinyCorpus):
+    lines = own_tiny_corpus.labels.read_text().splitlines()
+    own_tiny_corpus.labels.write_text("\n".join(line for line in lines if not re.match(r"s[2-5]_sad", line)) + "\n")
+    error = train(cli, own_tiny_corpus, code=1, **{LOSS: "balanced", SMOOTHING: 0}).error
+    assert "class_loss: balanced needs utterances of every class, but train has none of sad" in error
