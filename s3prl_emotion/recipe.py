@@ -24,6 +24,10 @@ from s3prl_emotion.limits import (
 )
 from s3prl_emotion.yaml_files import read_yaml
 
+NO_AVERAGES = (
+    "runner.ema_decay: of heads of this suite with runner.seeding: seed alone; s3prl's own order of training averages "
+    "no weights"
+)
 EVALUATED_SPLITS = ("dev", "test")  # where a recipe names none in runner.eval_dataloaders
 AUTO, ALWAYS, NEVER = "auto", "always", "never"  # of --statistics
 SECTIONS = ("runner", "optimizer", "scheduler", "specaug", "upstream", "downstream_expert")
@@ -94,6 +98,9 @@ class RunnerSection(StrictSection):
     SUPERB's own order of random draws, in which a fixed seed of 0 decides the split and the initialisation."""
     early_stopping: int | None = Field(default=None, ge=1)
     """End training after this many evaluations without improvement on dev; ``None``: after ``total_steps``."""
+    ema_decay: float | None = Field(default=None, gt=0, lt=1)
+    """Evaluate and save an exponential moving average of the trained weights with this decay per step; ``None``: the
+    weights themselves."""
 
 
 def _as_number(value: Any) -> Any:
@@ -554,6 +561,8 @@ def check_recipe(recipe: dict[str, Any]) -> None:
     runner = RunnerSection.read(recipe["runner"], "runner")
     if runner.early_stopping and "dev" not in runner.eval_dataloaders:
         raise ConfigError("runner.early_stopping: needs dev among runner.eval_dataloaders")
+    if runner.ema_decay is not None and runner.seeding == "superb":
+        raise ConfigError(NO_AVERAGES)
     if runner.fp16 and runner.bf16:
         raise ConfigError("runner.bf16: does not go with runner.fp16; choose one type for mixed precision")
     if recipe.get("upstream") is not None:

@@ -88,6 +88,10 @@ ENTRIES: dict[str, tuple[Check, str]] = {
         MODELS,
         (lambda value: isinstance(value, dict) and all(isinstance(name, str) for name in value), "tensors by name"),
     ),
+    "Unaveraged": (
+        lambda value: isinstance(value, dict) and all(isinstance(item, Tensor) for item in value.values()),
+        "tensors by name",
+    ),
     "Optimizer": (_is_optimizer, "state and param_groups"),
     "Scheduler": (lambda value: isinstance(value, dict), "a mapping"),
     "Scaler": (lambda value: isinstance(value, dict), "a mapping"),

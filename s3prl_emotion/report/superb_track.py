@@ -21,7 +21,7 @@ from s3prl_emotion.experts.heads import is_emotion_head
 from s3prl_emotion.files.folders import heads as suite_heads
 from s3prl_emotion.files.folders import recipes_folder
 from s3prl_emotion.host.heads import add_suite_heads
-from s3prl_emotion.recipe import LORA, TOP_LAYERS, DataSection, RunnerSection, read_recipe
+from s3prl_emotion.recipe import CROSS_ENTROPY, LORA, TOP_LAYERS, DataSection, RunnerSection, read_recipe
 
 CONSTRAINED, LESS_CONSTRAINED, UNCONSTRAINED, UNKNOWN = "constrained", "less constrained", "unconstrained", "unknown"
 STOCK_TASK = "emotion"  # s3prl's own, which is no head of this suite
@@ -34,6 +34,7 @@ RUNNER = (
     "fp16",
     "bf16",
     "early_stopping",
+    "ema_decay",
 )
 DATA = ("valid_ratio", "max_duration", "cut_eval", "class_weights", "balanced_sampling")
 UPSTREAM = {  # SUPERB: the weighted sum of all hidden states
@@ -146,6 +147,8 @@ def _settings(head: str, config: Mapping[str, Any]) -> dict[str, Any]:
     if data.augment is not None:
         settings["augment"] = ", ".join(data.augment.names)
     settings["best_metric"] = section.get("best_metric") or "WA"
+    loss = section.get("class_loss") or CROSS_ENTROPY
+    settings["class_loss"] = loss.get("name", CROSS_ENTROPY) if isinstance(loss, Mapping) else loss
     settings |= {key: section[key] for key in ("layer",) if section.get(key) is not None}
     return settings
 

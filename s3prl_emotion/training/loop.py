@@ -24,19 +24,24 @@ from torch.distributed import get_world_size, is_initialized
 from torch.utils.data import DataLoader, DistributedSampler
 
 from s3prl_emotion.distributed import everyones, leaders, rank, share_weights, sum_gradients, world
-from s3prl_emotion.errors import EmotionError, TrainingError, is_out_of_memory
+from s3prl_emotion.errors import ConfigError, EmotionError, TrainingError, is_out_of_memory
 from s3prl_emotion.files.checkpoint import save_checkpoint
+from s3prl_emotion.files.fit import load_weights
 from s3prl_emotion.files.progress import progress
 from s3prl_emotion.files.values import restoring
 from s3prl_emotion.loading.means import Batch, joined
 from s3prl_emotion.processes import ending
+from s3prl_emotion.recipe import NO_AVERAGES
 from s3prl_emotion.rng import restore_rng, rng_state
 from s3prl_emotion.store.means import FRAMES, MEANS
+from s3prl_emotion.training.averages import KEY as UNAVERAGED
+from s3prl_emotion.training.averages import Averages
 from s3prl_emotion.training.curves import curves
 from s3prl_emotion.training.evaluation import AbandonedError
 from s3prl_emotion.training.own_arguments import TRUST_FLAGS
 from s3prl_emotion.training.run_folder import LAST, states_of
 from s3prl_emotion.training.statistics import KEY as STATISTICS
+from s3prl_emotion.upstreams.finetuning.part import TrainedPart
 from s3prl_emotion.upstreams.kept_identity import KEY
 
 logger = logging.getLogger(__name__)
@@ -65,6 +70,7 @@ class Training:
             runner.reads_means and runner.downstream.model.joins_batches and self.accumulate > 1 and world() == 1
         )
         models = self._set_modes()
+        self.averages = self._load_averages()
         share_weights(models)
         self.parameters = [parameter for model in models for parameter in model.parameters()]
         self.optimizer = runner._get_optimizer(models)
@@ -234,6 +240,8 @@ class Training:
                 f"the data of epoch {self.epoch}, batch {self.batch}; the last checkpoint in {self.expdir} is intact"
             )
         self.optimizer.zero_grad()
+        if self.averages is not None:
+            self.averages.update(self.step + 1)
         if self.scheduler is not None:
             self.scheduler.step()
 
@@ -312,9 +320,10 @@ class Training:
             self._save(names, step)
 
     def _evaluate(self, left: dict[str, list[str]], step: int) -> None:
-        while left["splits"]:
-            left["names"] += self.runner.evaluate(left["splits"][0], self.writer, step)
-            del left["splits"][0]
+        with nullcontext() if self.averages is None else self.averages.applied():
+            while left["splits"]:
+                left["names"] += self.runner.evaluate(left["splits"][0], self.writer, step)
+                del left["splits"][0]
 
     def _end(self, step: int) -> None:
         """Save the state after a whole step if the recipe saves any, alike in all processes, and end the run.
@@ -342,11 +351,14 @@ class Training:
         generators, seen = everyones(rng_state()), self.runner.seen.state() if self.runner.seen is not None else {}
         if not names or not is_leader_process():
             return
-        if self.runner.is_suite:
-            self.runner.downstream.model.before_evaluation()
-        state = self._state(step, generators) | seen
-        for name in names:
-            save_checkpoint(state, self.expdir / name)
+        with nullcontext() if self.averages is None else self.averages.applied() as unaveraged:
+            if self.runner.is_suite:
+                self.runner.downstream.model.before_evaluation()
+            state = self._state(step, generators) | seen
+            if unaveraged is not None:
+                state[UNAVERAGED] = unaveraged
+            for name in names:
+                save_checkpoint(state, self.expdir / name)
         for path in states_of(self.expdir)[: -int(self.options.get("max_keep", 1))]:
             path.unlink()
 
@@ -382,6 +394,27 @@ class Training:
                 "Unimproved": self.unimproved,
             }
         return state
+
+    def _load_averages(self) -> Averages | None:
+        """Return the averages of ``runner.ema_decay``, and load the weights that a resumed training goes on with.
+
+        Raises:
+            ConfigError: a stock task, or SUPERB's mode, which have none
+        """
+        decay, path = self.options.get("ema_decay"), self.args.init_ckpt
+        if decay is not None and self.runner.host_order:
+            raise ConfigError(NO_AVERAGES)
+        parameters = {
+            f"{entry.name}.{name}": parameter
+            for entry in self.runner.all_entries
+            if entry.trainable
+            for name, parameter in entry.model.named_parameters()
+            if parameter.requires_grad
+        }
+        averages = None if decay is None else Averages(parameters, float(decay))
+        if UNAVERAGED in self.runner.init_ckpt:
+            load_weights(TrainedPart(parameters), self.runner.init_ckpt[UNAVERAGED], path, UNAVERAGED)
+        return averages
 
     def _set_modes(self) -> list[Any]:
         trainable = [entry.model.to(self.args.device) for entry in self.runner.all_entries if entry.trainable]

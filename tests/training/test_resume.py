@@ -23,7 +23,8 @@ from s3prl_emotion.training.loop import Training
 
 HEAD = ("-u", "fbank_no_cmvn", "-d", "emotion_corr_attn")
 DATA = "downstream_expert.datarc"
-STATE = ("Downstream", "Featurizer", "Optimizer", "Scheduler", "Rng", "Step", "Epoch", "Batch", "Records", "BatchIds")
+STATE = ("Downstream", "Featurizer", "Optimizer", "Scheduler", "Rng", "Step", "Epoch", "Batch", "Records", "BatchIds",
+         "Unaveraged")  # fmt: skip
 Interrupt = Callable[[tuple[str, ...], int], None]
 
 
@@ -119,6 +120,15 @@ def interrupt(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> Interrupt:
             id="scheduler and SpecAugment",
             marks=pytest.mark.full,
         ),
+        pytest.param(
+            {
+                "runner.ema_decay": 0.6,
+                "downstream_expert.best_metric": "loss",
+                "scheduler.name": "cosine_schedule_with_warmup",
+                "scheduler.warmup_ratio": 0.2,
+            },
+            id="averaged weights, picked by loss",
+        ),
     ],
 )
 def test_resumed_run_equals_an_uninterrupted_one(
@@ -137,11 +147,13 @@ def test_resumed_run_equals_an_uninterrupted_one(
 
 
 @pytest.mark.full
-@pytest.mark.parametrize("seed", [1337, 7])
-def test_trainable_upstream_resumes_exactly(cli: Cli, tiny_corpus: TinyCorpus, interrupt: Interrupt, seed: int):
+@pytest.mark.parametrize(("seed", "overrides"), [(1337, {}), (7, {"runner.ema_decay": 0.6})])
+def test_trainable_upstream_resumes_exactly(
+    cli: Cli, tiny_corpus: TinyCorpus, interrupt: Interrupt, seed: int, overrides: dict[str, Any]
+):
     more = ("-f", "--seed", str(seed), "-u", "customized_upstream")
-    cli(*words(tiny_corpus, "whole"), *more)
-    interrupt((*words(tiny_corpus, "parts"), *more), 5)
+    cli(*words(tiny_corpus, "whole", **overrides), *more)
+    interrupt((*words(tiny_corpus, "parts", **overrides), *more), 5)
     cli("-m", "train", "-e", "parts")
     upstream = [load_checkpoint(f"{name}/states-9.ckpt")["Upstream"] for name in ("whole", "parts")]
     assert different(*upstream) == []

@@ -1,4 +1,4 @@
-"""Options of training that are off by default: class losses, schedules that end with the run, ``best_metric: loss``."""
+"""Options that are off by default: class losses, schedules that end with the run, ``best_metric: loss``, averages."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from s3prl_emotion import host
 from s3prl_emotion.benchmark.search import choose
 from s3prl_emotion.errors import ConfigError
 from s3prl_emotion.experts.base import OF_BATCHES, EmotionExpert
-from s3prl_emotion.files.checkpoint import load_checkpoint
+from s3prl_emotion.files.checkpoint import load_checkpoint, save_checkpoint
 from s3prl_emotion.files.folders import heads_folder
 from s3prl_emotion.training.loop import Training
 
@@ -186,3 +186,77 @@ def test_class_without_training_utterances_cannot_be_adjusted(cli: Cli, own_tiny
     own_tiny_corpus.labels.write_text("\n".join(line for line in lines if not re.match(r"s[2-5]_sad", line)) + "\n")
     error = train(cli, own_tiny_corpus, code=1, **{LOSS: "balanced", SMOOTHING: 0}).error
     assert "class_loss: balanced needs utterances of every class, but train has none of sad" in error
+
+
+# --- exponential moving average ------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def weights(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, np.ndarray]]:
+    """The trained weights after each step, in float64."""
+    seen: list[dict[str, np.ndarray]] = []
+    update = Training._update
+
+    def spy(self: Training) -> None:
+        update(self)
+        head = self.runner.downstream.model
+        seen.append({name: item.detach().double().numpy().copy() for name, item in head.named_parameters()})
+
+    monkeypatch.setattr(Training, "_update", spy)
+    return seen
+
+
+def test_averages_follow_the_recursion(cli: Cli, tiny_corpus: TinyCorpus, weights: list[dict[str, np.ndarray]]):
+    """The mean of the weights so far, then with a decay of 0.75, from the fifth step on, the moving average."""
+    train(cli, tiny_corpus, "plain", **{"runner.total_steps": 9})
+    plain = [dict(item) for item in weights]
+    weights.clear()
+    options = {"runner.total_steps": 9, "runner.ema_decay": 0.75, "runner.early_stopping": 9}
+    train(cli, tiny_corpus, **options)
+    for one, other in zip(plain, weights, strict=True):  # it does not change the training
+        assert all(np.array_equal(one[name], other[name]) for name in one)
+    for name in ("states-9.ckpt", "dev-best.ckpt"):
+        state = load_checkpoint(f"exp/{name}")
+        expected: dict[str, np.ndarray] = {}
+        for step, now in enumerate(weights[: state["Step"]], start=1):
+            for key, value in now.items():
+                if step == 1:
+                    expected[key] = value
+                elif step <= 4:
+                    expected[key] = np.mean([item[key] for item in weights[:step]], axis=0)
+                else:
+                    expected[key] = 0.75 * expected[key] + 0.25 * value
+        for key, value in expected.items():
+            np.testing.assert_allclose(state["Downstream"][key].double().numpy(), value, rtol=1e-5, atol=1e-7)
+            np.testing.assert_array_equal(
+                state["Unaveraged"][f"Downstream.{key}"].double().numpy(), weights[state["Step"] - 1][key]
+            )
+    assert "Unaveraged" not in load_checkpoint("plain/states-9.ckpt")
+
+
+def test_averages_are_what_is_evaluated(cli: Cli, tiny_corpus: TinyCorpus):
+    train(cli, tiny_corpus, **{"runner.ema_decay": 0.5, "runner.total_steps": 3, "optimizer.lr": 0.05})
+    scored = Path("exp/dev_fold1_predictions.csv").read_text()
+    cli("-m", "evaluate", "-e", "exp/states-3.ckpt", "-t", "dev")
+    assert Path("exp/dev_fold1_predictions.csv").read_text() == scored
+    state = load_checkpoint("exp/states-3.ckpt")
+    del state["Unaveraged"]
+    save_checkpoint(state, Path("exp/states-3.ckpt"))
+    cli("-m", "evaluate", "-e", "exp/states-3.ckpt", "-t", "dev")
+    assert Path("exp/dev_fold1_predictions.csv").read_text() == scored
+
+
+@pytest.mark.parametrize(
+    ("overrides", "said"),
+    [
+        ({"runner.ema_decay": 1.0}, "runner.ema_decay: Input should be less than 1, got 1.0"),
+        ({"runner.ema_decay": 0.0}, "runner.ema_decay: Input should be greater than 0, got 0.0"),
+        ({"runner.ema_decay": 0.9, "runner.seeding": "superb"}, "runner.ema_decay: of heads of this suite with"),
+        ({"scheduler.name": "linear_schedule_with_warmup", "scheduler.warmup_ratio": 1.5},
+         "scheduler.warmup_ratio: a share of the steps, at least 0 and below 1, got 1.5"),
+        ({"scheduler.name": "linear_schedule_with_warmup", "scheduler.warmup_ratio": 0.1,
+          "scheduler.num_warmup_steps": 3}, "scheduler.warmup_ratio: does not go with num_warmup_steps"),
+    ],
+)  # fmt: skip
+def test_values_out_of_range(cli: Cli, tiny_corpus: TinyCorpus, overrides: dict[str, object], said: str):
+    assert said in train(cli, tiny_corpus, code=1, **overrides).error

@@ -22,9 +22,9 @@ MOST_NAMED = 3  # parameters in a message
 
 
 class TrainedPart(nn.Module):
-    """The trained parameters of an upstream by their names, as a checkpoint holds them.
+    """Trained parameters of a model by their names, as a checkpoint holds them.
 
-    It owns none of them: they belong to the upstream.
+    It owns none of them: they belong to the model.
     """
 
     def __init__(self, parameters: dict[str, nn.Parameter]) -> None:
