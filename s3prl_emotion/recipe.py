@@ -28,6 +28,7 @@ NO_AVERAGES = (
     "runner.ema_decay: of heads of this suite with runner.seeding: seed alone; s3prl's own order of training averages "
     "no weights"
 )
+EFFECTIVE_BETA = 0.999  # Cui et al. 2019, section 5: between 0.9 and 0.9999; corpora of some thousand utterances
 EVALUATED_SPLITS = ("dev", "test")  # where a recipe names none in runner.eval_dataloaders
 AUTO, ALWAYS, NEVER = "auto", "always", "never"  # of --statistics
 SECTIONS = ("runner", "optimizer", "scheduler", "specaug", "upstream", "downstream_expert")
@@ -428,6 +429,9 @@ class DataSection(StrictSection):
     """Cut evaluated utterances too."""
     class_weights: Literal["none", "balanced", "effective"] = "none"
     """Weights of the classes in the loss: none, inverse to their number of utterances, or to their effective number."""
+    class_weights_beta: float = Field(default=EFFECTIVE_BETA, ge=0, lt=1)
+    """β of ``effective`` (Cui et al. 2019, eq. 2): n utterances count as ``(1 - β^n) / (1 - β)``. With 0 all classes
+    weigh the same; towards 1 they weigh as in ``balanced``."""
     balanced_sampling: bool = False
     """Draw training utterances so that each class is equally frequent."""
     distribution: DistributionSection | None = None
@@ -451,6 +455,10 @@ class DataSection(StrictSection):
             raise ConfigError(f"{where}.labels: this key is required")
         if data.augment is not None:
             data.augment.check(f"{where}.augment")
+        if data.class_weights_beta != EFFECTIVE_BETA and data.class_weights != "effective":
+            raise ConfigError(
+                f"{where}.class_weights_beta: has no effect with class_weights {data.class_weights}; leave it out"
+            )
         if data.partition is not None and data.protocol not in ("speaker_disjoint", "published"):
             raise ConfigError(
                 f"{where}.partition: does not go with protocol {data.protocol}, which reads no such column"

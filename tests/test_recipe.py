@@ -278,6 +278,8 @@ def test_renamed_key_is_called_unknown_rather_than_missing():
         ("merge: [exc, hap]", r"^datarc\.merge: "),
         ("merge: {exc: 1}", r"^datarc\.merge\.exc: "),
         ("class_weights: inverse", r"^datarc\.class_weights: .*got 'inverse'"),
+        ("class_weights_beta: 1.0", r"^datarc\.class_weights_beta: Input should be less than 1"),
+        ("class_weights_beta: 0.9", r"^datarc\.class_weights_beta: has no effect with class_weights none"),
         ("pre_load: 'yes'", r"^datarc\.pre_load: .*valid boolean"),
         ("train_batchsize: 4", r"^datarc\.train_batchsize: unknown key; nearest: train_batch_size"),
     ],

@@ -201,11 +201,11 @@ class DownstreamExpert(CategoricalExpert):
         with torch.no_grad():
             mean, _ = self.model.encode(self.model.standardise(self.training_rows))
         latents = mean.double().cpu().numpy()
-        balance, cost = self.data.class_weights, self.modelrc.cost
+        options = (self.data.class_weights, self.modelrc.cost, self.data.class_weights_beta)
         fitted: tuple[Any, ...] = (
-            fit_pairs(latents, self.training_classes, self.classes, balance, cost)
+            fit_pairs(latents, self.training_classes, self.classes, *options)
             if self.modelrc.multi_class == "ovo"
-            else fit_svc(latents, self.training_classes, len(self.classes), balance, cost)
+            else fit_svc(latents, self.training_classes, len(self.classes), *options)
         )
         model = self.model
         for name, values in zip(("coefficients", "intercepts", "present"), fitted, strict=False):

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from s3prl_emotion.errors import LabelError
 from s3prl_emotion.loading.class_balance import class_weights
+from s3prl_emotion.recipe import EFFECTIVE_BETA
 
 from .model import ABSENT, LIMIT, alphabetical_ranks
 
@@ -46,7 +47,12 @@ def standardisation(rows: Rows, limit: float = LIMIT) -> Standard:
 
 
 def fit_svc(
-    latents: Rows, classes: Sequence[int], num_classes: int, balance: str = "none", cost: float = 1.0
+    latents: Rows,
+    classes: Sequence[int],
+    num_classes: int,
+    balance: str = "none",
+    cost: float = 1.0,
+    beta: float = EFFECTIVE_BETA,
 ) -> tuple[Rows, Rows]:
     """Fit scikit-learn's linear SVC, one class against the others; deterministic.
 
@@ -56,6 +62,7 @@ def fit_svc(
         num_classes: K
         balance: ``datarc.class_weights``
         cost: C of the SVC
+        beta: ``datarc.class_weights_beta``
 
     Returns:
         coefficients ``[K, E]`` and intercepts ``[K]``; 0 and :data:`ABSENT` for a class that does not occur
@@ -65,7 +72,7 @@ def fit_svc(
     """
     from sklearn.svm import LinearSVC
 
-    present, weights = _present(classes), _weights(classes, num_classes, balance)
+    present, weights = _present(classes), _weights(classes, num_classes, balance, beta)
     svc = LinearSVC(dual=False, C=cost, class_weight=weights, max_iter=ITERATIONS, random_state=0)
     svc.fit(latents, list(classes))
     slopes, offsets = (svc.coef_, svc.intercept_) if len(present) > 2 else _both(svc.coef_, svc.intercept_)
@@ -75,7 +82,12 @@ def fit_svc(
 
 
 def fit_pairs(
-    latents: Rows, classes: Sequence[int], names: Sequence[str], balance: str = "none", cost: float = 1.0
+    latents: Rows,
+    classes: Sequence[int],
+    names: Sequence[str],
+    balance: str = "none",
+    cost: float = 1.0,
+    beta: float = EFFECTIVE_BETA,
 ) -> tuple[Rows, Rows, Rows]:
     """Fit scikit-learn's ``SVC`` with a linear kernel to each two classes; deterministic.
 
@@ -88,6 +100,7 @@ def fit_pairs(
         names: of the classes, K
         balance: ``datarc.class_weights``
         cost: C of the SVC
+        beta: ``datarc.class_weights_beta``
 
     Returns:
         coefficients ``[P, E]`` and intercepts ``[P]`` of the pairs of :class:`.model.PairVotes`, in which a class that
@@ -100,7 +113,7 @@ def fit_pairs(
 
     ranks = alphabetical_ranks(names)
     targets = [ranks[label] for label in classes]
-    present, weights = _present(targets), _weights(targets, len(names), balance)
+    present, weights = _present(targets), _weights(targets, len(names), balance, beta)
     svc = SVC(kernel="linear", C=cost, class_weight=weights)
     svc.fit(latents, targets)
     slopes, offsets = np.asarray(svc.coef_), np.asarray(svc.intercept_)
@@ -121,10 +134,10 @@ def _present(classes: Sequence[int]) -> list[int]:
     return present
 
 
-def _weights(classes: Sequence[int], num_classes: int, balance: str) -> dict[int, float] | None:
+def _weights(classes: Sequence[int], num_classes: int, balance: str, beta: float) -> dict[int, float] | None:
     if balance == "none":
         return None
-    return dict(enumerate(class_weights(classes, num_classes, balance).tolist()))
+    return dict(enumerate(class_weights(classes, num_classes, balance, beta).tolist()))
 
 
 def _both(slopes: Rows, offsets: Rows) -> tuple[Rows, Rows]:

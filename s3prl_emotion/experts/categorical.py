@@ -36,7 +36,7 @@ class CategoricalExpert(EmotionExpert):
         if self.data.class_weights == "none" or self.corpus is None:
             return None
         labels = [utterance.label for utterance in self.corpus.split(self.train_split)]
-        return class_weights(labels, len(self.classes), self.data.class_weights)
+        return class_weights(labels, len(self.classes), self.data.class_weights, self.data.class_weights_beta)
 
     def categorical_loss(self, label_smoothing: float = 0.0) -> nn.Module:
         """Return the loss of logits ``[B, K]`` against class indices ``[B]`` that the recipe's ``class_loss`` names.

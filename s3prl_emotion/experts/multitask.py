@@ -72,7 +72,7 @@ class MultiTaskExpert(DimensionalExpert):
         if self.data.class_weights == "none" or self.corpus is None:
             return None
         counts = np.nansum(self._shares_to_learn(self.corpus.split(self.train_split)), axis=0)
-        return weights_of_counts(counts, self.data.class_weights)
+        return weights_of_counts(counts, self.data.class_weights, self.data.class_weights_beta)
 
     def training_counts(self, corpus: Corpus) -> NDArray[np.float64]:
         """Return the utterances of each class in the training split ``[K]``, or the sum of the shares to learn."""

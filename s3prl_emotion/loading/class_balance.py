@@ -12,13 +12,12 @@ from torch import Tensor
 
 from s3prl_emotion.corpora import Utterance
 from s3prl_emotion.corpora.corpus import known_speaker
+from s3prl_emotion.recipe import EFFECTIVE_BETA
 
 logger = logging.getLogger(__name__)
 
-EFFECTIVE_BETA = 0.999  # Cui et al. 2019, section 5: between 0.9 and 0.9999; corpora of some thousand utterances
 
-
-def class_weights(labels: Sequence[int], num_classes: int, kind: str) -> Tensor:
+def class_weights(labels: Sequence[int], num_classes: int, kind: str, beta: float = EFFECTIVE_BETA) -> Tensor:
     """Return the weight of each class in the loss.
 
     Args:
@@ -27,11 +26,12 @@ def class_weights(labels: Sequence[int], num_classes: int, kind: str) -> Tensor:
         kind: ``balanced``, inverse to the count, or ``effective``, inverse to the effective number of samples
             ``(1 - β^n) / (1 - β)`` of Cui et al. 2019, "Class-balanced loss based on effective number of
             samples", eq. 2
+        beta: β
 
     Returns:
         ``[K]``, mean 1 over the classes that occur; a class without utterances has weight 0
     """
-    return weights_of_counts(class_counts(labels, num_classes), kind)
+    return weights_of_counts(class_counts(labels, num_classes), kind, beta)
 
 
 def class_counts(labels: Sequence[int], num_classes: int) -> NDArray[np.float64]:
@@ -40,9 +40,9 @@ def class_counts(labels: Sequence[int], num_classes: int) -> NDArray[np.float64]
     return np.bincount(known, minlength=num_classes).astype(float)
 
 
-def weights_of_counts(counts: NDArray[np.float64], kind: str) -> Tensor:
+def weights_of_counts(counts: NDArray[np.float64], kind: str, beta: float = EFFECTIVE_BETA) -> Tensor:
     """Return :func:`class_weights` from the number of utterances of each class ``[K]``, which may be sums of shares."""
-    amount = counts if kind == "balanced" else (1 - EFFECTIVE_BETA**counts) / (1 - EFFECTIVE_BETA)
+    amount = counts if kind == "balanced" else (1 - beta**counts) / (1 - beta)
     weights = np.divide(1.0, amount, out=np.zeros_like(amount), where=counts > 0)
     return torch.tensor(weights / weights[counts > 0].mean(), dtype=torch.float32)
 

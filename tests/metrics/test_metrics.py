@@ -344,10 +344,11 @@ def test_balanced_weights_are_inverse_counts_of_mean_1() -> None:
     assert weights.tolist() == pytest.approx(expected, rel=1e-6)
 
 
-def test_effective_weights_are_inverse_effective_numbers_of_mean_1() -> None:
+@pytest.mark.parametrize("beta", [0.999, 0.9, 0.0])
+def test_effective_weights_are_inverse_effective_numbers_of_mean_1(beta: float) -> None:
     counts = [600, 30, 2]
-    weights = class_weights([label for label, count in enumerate(counts) for _ in range(count)], 3, "effective")
-    raw = [(1 - 0.999) / (1 - 0.999**count) for count in counts]  # Cui et al. 2019, eq. 2
+    weights = class_weights([label for label, count in enumerate(counts) for _ in range(count)], 3, "effective", beta)
+    raw = [(1 - beta) / (1 - beta**count) for count in counts]  # Cui et al. 2019, eq. 2
     assert weights.tolist() == pytest.approx([value / (sum(raw) / 3) for value in raw], rel=1e-6)
 
 

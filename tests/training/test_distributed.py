@@ -239,7 +239,12 @@ def assert_same_training(one: Path, many: Path, step: int, *entries: str, tolera
     [
         pytest.param(2, 2, {f"{MODEL}.label_smoothing": 0.0}, id="plain"),
         pytest.param(2, 4, {f"{DATA}.class_weights": "balanced"}, id="smoothed, weighted"),
-        pytest.param(3, 2, {}, id="last batch smaller than processes"),
+        pytest.param(
+            3,
+            2,
+            {"runner.ema_decay": 0.6, "downstream_expert.best_metric": "loss", "runner.eval_step": 3},
+            id="last batch smaller than processes, averaged weights, picked by loss",
+        ),
         pytest.param(
             2, 3, {"runner.gradient_accumulate_steps": 2, f"{DATA}.class_weights": "balanced"}, id="accumulated"
         ),
