@@ -21,7 +21,7 @@ import safetensors.torch
 import torch
 import transformers
 from conftest import tone
-from tiny_models import TINY, save_tiny_whisper
+from tiny_models import ENCODERS, TINY, save_tiny_whisper
 
 import s3prl_emotion
 from s3prl_emotion.errors import UsageError
@@ -43,6 +43,7 @@ SHORTCUTS = {
     "wav2vec2_conformer": "conformer", "wav2vec2_base": "wav2vec2", "wav2vec2": "wav2vec2_large",
     "mms": "wav2vec2_large", "audeering": "wav2vec2_large", "data2vec": "data2vec",
     "unispeech_sat": "unispeech_sat", "w2v_bert": "w2v_bert", "whisper": "whisper", "distil_whisper": "whisper",
+    "moonshine": "moonshine", "parakeet": "parakeet", "qwen2_audio": "qwen2_audio", "voxtral": "voxtral",
 }  # fmt: skip
 HEADS = {  # class of a fine-tuned or pretraining model -> tiny model of its family
     "Wav2Vec2ForSequenceClassification": "wav2vec2",
@@ -62,7 +63,7 @@ HEADS = {  # class of a fine-tuned or pretraining model -> tiny model of its fam
 def folders(tmp_path_factory: pytest.TempPathFactory) -> Folders:
     """Return the directory of a tiny model by kind, shared: tests must not write into it."""
     root = tmp_path_factory.mktemp("tiny_models")
-    return cache(lambda kind: TINY[kind](root / kind))
+    return cache(lambda kind: (TINY | ENCODERS)[kind](root / kind))
 
 
 @pytest.fixture

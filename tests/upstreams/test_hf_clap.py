@@ -102,23 +102,22 @@ def test_frames_follow_time(folders: Folders):
     assert [upstream.frames(samples) for samples in (1, FRAME, FRAME + 1, WINDOW, WINDOW + 1)] == [1, 1, 2, 32, 33]
 
 
-@pytest.mark.parametrize("kind", ["unfused", "fused"])
-def test_longer_audio_is_split_into_windows(kind: str, folders: Folders):
+def test_longer_audio_is_split_into_windows(folders: Folders):
+    fused = folders("fused")
     wav = np.concatenate([tone(200.0, 10, 1)[:WINDOW], tone(400.0, 5, 2)[:40_000]])
-    parts = [plain(folders(kind), wav[:WINDOW]), plain(folders(kind), wav[WINDOW:])]
+    parts = [plain(fused, wav[:WINDOW]), plain(fused, wav[WINDOW:])]
     embedding = 0.8 * parts[0][0] + 0.2 * parts[1][0]
     # the resampler sees both windows at once, so that their edge differs
-    torch.testing.assert_close(features(build(folders(kind)), wav)[0, 0], embedding, rtol=0, atol=1e-3)
+    torch.testing.assert_close(features(build(fused), wav)[0, 0], embedding, rtol=0, atol=1e-3)
     frames = torch.cat([part[1].mean(dim=1).t() for part in parts])[:40]
-    ours = features(build(folders(kind), output="frames"), wav)[0]
+    ours = features(build(fused, output="frames"), wav)[0]
     assert ours.shape == frames.shape
     assert (ours - frames).norm() < 1e-3 * frames.norm()
 
 
-@pytest.mark.parametrize("output", ["embedding", "frames"])
-def test_an_utterance_does_not_depend_on_its_batch_nor_on_the_seed(output: str, folders: Folders):
-    upstream = build(folders("fused"), output=output)
-    waveforms = [tone(150.0, 1, row)[:length] for row, length in enumerate((16_000, 1, 5_001))]
+def test_an_utterance_does_not_depend_on_its_batch_nor_on_the_seed(folders: Folders):
+    upstream = build(folders("fused"), output="frames")
+    waveforms = [tone(150.0, 1, row)[:length] for row, length in enumerate((5_001, 1))]
     state = np.random.get_state()[2], torch.get_rng_state()
     together = features(upstream, *waveforms)
     assert np.random.get_state()[2] == state[0]

@@ -60,6 +60,8 @@ RATES = {
     "dac_44khz": Fraction(512 * 16_000, 44_100),
 }
 KINDS = list(MAKE)
+FULL = ("encodec_32khz", "dac_24khz")
+SOME = [pytest.param(kind, marks=pytest.mark.full) if kind in FULL else kind for kind in KINDS]
 
 
 @pytest.fixture(scope="module")
@@ -73,10 +75,16 @@ def build(folder: Path, **options: Any) -> Any:
     return s3prl.hub.hf_codec_custom(str(folder), options)
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_latents_are_those_of_plain_transformers(kind: str, folders: Folders):
-    wav = tone(200.0, 1, 3)[:12_345]
-    upstream = build(folders(kind))
+@pytest.fixture(scope="module")
+def upstreams(folders: Folders) -> Callable[[str], Any]:
+    """Return the upstream of a kind, built once."""
+    return cache(lambda kind: build(folders(kind)))
+
+
+@pytest.mark.parametrize("kind", SOME)
+def test_latents_are_those_of_plain_transformers(kind: str, folders: Folders, upstreams: Callable[[str], Any]):
+    wav = tone(200.0, 1, 3)[:6_345]
+    upstream = upstreams(kind)
     with torch.no_grad():
         [ours] = upstream([torch.from_numpy(wav)])["hidden_states"]
         model = transformers.AutoModel.from_pretrained(folders(kind)).eval()
@@ -93,11 +101,11 @@ def test_latents_are_those_of_plain_transformers(kind: str, folders: Folders):
     assert len(upstream.encoder.state_dict()) == len(model.encoder.state_dict())
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_frames_and_rate(kind: str, folders: Folders):
-    upstream = build(folders(kind))
+@pytest.mark.parametrize("kind", SOME)
+def test_frames_and_rate(kind: str, upstreams: Callable[[str], Any]):
+    upstream = upstreams(kind)
     assert upstream.get_downsample_rates() == RATES[kind]
-    lengths = (1, 2, 213, 214, 320, 321, 5_000, 16_000)
+    lengths = (1, 213, 214, 320, 321, 5_000)
     with torch.no_grad():
         [together] = upstream([torch.from_numpy(tone(150.0, 1, 1)[:length].copy()) for length in lengths])[
             "hidden_states"
@@ -116,25 +124,25 @@ def test_gradients_reach_the_encoder(folders: Folders):
     assert all(parameter.grad is not None for parameter in upstream.parameters())
 
 
-def test_identity_tells_apart_what_changes_features(folders: Folders):
-    identities = [json.dumps(build(folders(kind)).identity()) for kind in KINDS]
-    assert len(set(identities)) == len(KINDS)
+def test_identity_tells_apart_what_changes_features(upstreams: Callable[[str], Any]):
+    kinds = ("encodec_24khz", "dac_44khz", "dac_24khz")
+    assert len({json.dumps(upstreams(kind).identity()) for kind in kinds}) == len(kinds)
 
 
-def test_rates_that_are_not_whole_stand_beside_others(folders: Folders):
+def test_rates_that_are_not_whole_stand_beside_others(folders: Folders, upstreams: Callable[[str], Any]):
     """``concat`` aligns frames of 640 / 3 samples with those of 160."""
     members = [{"name": "hf_codec_custom", "ckpt": str(folders("encodec_24khz"))}, {"name": "logmel26"}]
     upstream = s3prl.hub.concat(model_config={"upstreams": members})
     assert upstream.get_downsample_rates() == Fraction(640, 3)
     assert json.loads(json.dumps(upstream.identity()))["rate"] == "640/3"
-    wav = torch.from_numpy(tone(150.0, 30, 1))
+    wav = torch.from_numpy(tone(150.0, 20, 1))
     with torch.no_grad():
         [features] = upstream([wav])["hidden_states"]
-        [codec] = build(folders("encodec_24khz"))([wav])["hidden_states"]
-    assert abs(features.shape[1] - 2_250) <= 1
+        [codec] = upstreams("encodec_24khz")([wav])["hidden_states"]
+    assert abs(features.shape[1] - 1_500) <= 1
     assert torch.equal(features[0, :, :8], codec[0, : features.shape[1]])
     coarser = s3prl.hub.concat(model_config={"upstreams": members, "rate": 320})
-    assert abs(coarser([wav])["hidden_states"][0].shape[1] - 1_500) <= 1
+    assert abs(coarser([wav])["hidden_states"][0].shape[1] - 1_000) <= 1
 
 
 def test_resampling_to_the_rate_of_a_model():
