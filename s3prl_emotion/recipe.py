@@ -226,10 +226,17 @@ class GainSection(RandomSection):
     """Range (dB) from which the gain is drawn."""
 
 
+def _no_babble(source: str) -> str:
+    """Check that a source of noise is not babble, which has a section of its own."""
+    if source == "babble":
+        raise ValueError("babble has a key of its own, augment.babble")
+    return source
+
+
 class NoiseSection(RandomSection):
     """``noise:`` — recordings or coloured noise."""
 
-    source: str
+    source: Annotated[str, AfterValidator(_no_babble)]
     """A folder of recordings, or ``white``, ``pink`` or ``brown``."""
     snr: Decibels = Field(default_factory=lambda: [0.0, 20.0])
     """Range (dB) from which the signal-to-noise ratio is drawn, or a number for all."""
@@ -249,6 +256,35 @@ class ReverbSection(RandomSection):
     """A folder of impulse responses, or ``simulated`` (needs the extra ``degrade``)."""
 
 
+class SpecAugmentSection(RandomSection):
+    """``spec_augment:`` — masks over frames and channels of the features (Park et al. 2019, without time warping).
+
+    The defaults are the paper's policy SM: 0.7 s, p = 0.2, 15 of 80 channels.
+    """
+
+    time_masks: int = Field(default=2, ge=0, le=100)
+    """Masks over frames."""
+    time_seconds: float = Field(default=0.7, gt=0)
+    """Longest mask over frames (s)."""
+    time_share: float = Field(default=0.2, gt=0, le=1)
+    """Longest mask over frames, as a share of the utterance."""
+    channel_masks: int = Field(default=2, ge=0, le=100)
+    """Masks over channels."""
+    channel_share: float = Field(default=15 / 80, gt=0, le=1)
+    """Widest mask over channels, as a share of them."""
+    p: float = Field(default=1.0, ge=0, le=1)
+    """Probability that an utterance is masked."""
+
+
+class MixupSection(RandomSection):
+    """``mixup:`` — mixtures of the features and targets of two utterances (Zhang et al. 2018)."""
+
+    alpha: float = Field(default=0.2, gt=0, le=100)
+    """The weight of a batch is drawn from Beta(``alpha``, ``alpha``)."""
+    p: float = Field(default=1.0, ge=0, le=1)
+    """Probability that a batch is mixed."""
+
+
 class AugmentSection(StrictSection):
     """``datarc.augment:`` — random changes of training utterances alone; without it there are none.
 
@@ -265,6 +301,10 @@ class AugmentSection(StrictSection):
     """Noise."""
     gain: GainSection | None = None
     """Other levels."""
+    spec_augment: SpecAugmentSection | None = None
+    """Masks over the features."""
+    mixup: MixupSection | None = None
+    """Mixtures of two utterances of a batch."""
     views: int | None = Field(default=None, ge=1, le=MOST_VIEWS)
     """Augmented versions of each training utterance, drawn once; epoch E uses version E modulo ``views``. ``None``:
     each epoch draws anew. A feature store needs it."""
@@ -277,9 +317,14 @@ class AugmentSection(StrictSection):
         return tuple(name for name in OF_WAVEFORMS if getattr(self, name) is not None)
 
     @property
+    def of_features(self) -> tuple[str, ...]:
+        """Names of the augmentations of features that are on."""
+        return tuple(name for name in OF_FEATURES if getattr(self, name) is not None)
+
+    @property
     def names(self) -> tuple[str, ...]:
         """Names of all augmentations that are on."""
-        return self.of_waveforms
+        return (*self.of_waveforms, *self.of_features)
 
     @property
     def slowest(self) -> float:
@@ -305,12 +350,14 @@ class AugmentSection(StrictSection):
         Raises:
             ConfigError: no augmentation, or ``views`` without one of waveforms
         """
-        if not self.of_waveforms:
-            what = "names no augmentation" if self.views is None else "views has no effect without one of waveforms"
-            raise ConfigError(f"{where}: {what}; add {', '.join(OF_WAVEFORMS[:-1])} or {OF_WAVEFORMS[-1]}")
+        if not self.names:
+            raise ConfigError(f"{where}: names no augmentation; add {', '.join((*OF_WAVEFORMS, *OF_FEATURES))}")
+        if self.views is not None and not self.of_waveforms:
+            raise ConfigError(f"{where}.views: has no effect without one of {', '.join(OF_WAVEFORMS)}; leave it out")
 
 
 OF_WAVEFORMS = ("speed", "reverb", "babble", "noise", "gain")
+OF_FEATURES = ("spec_augment", "mixup")
 
 
 class DistributionSection(StrictSection):
@@ -573,6 +620,12 @@ def check_recipe(recipe: dict[str, Any]) -> None:
         raise ConfigError(NO_AVERAGES)
     if runner.fp16 and runner.bf16:
         raise ConfigError("runner.bf16: does not go with runner.fp16; choose one type for mixed precision")
+    augment = augmentation(recipe)
+    if recipe.get("specaug") and augment is not None and augment.spec_augment is not None:
+        raise ConfigError(
+            "downstream_expert.datarc.augment.spec_augment: does not go with the section specaug, s3prl's own masks; "
+            "choose one"
+        )
     if recipe.get("upstream") is not None:
         FinetuningSection.read(recipe["upstream"], "upstream")
     for key in ("optimizer", "scheduler"):

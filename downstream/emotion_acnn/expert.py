@@ -64,6 +64,7 @@ class DownstreamExpert(CategoricalExpert):
 
     model_section = ModelSection
     class_losses = CLASS_LOSSES
+    takes_mixup = True
     beyond_audio: ClassVar[Mapping[str, str]] = {"utterance_embeddings": "a stored embedding of each utterance"}
 
     @classmethod

@@ -37,6 +37,7 @@ class DownstreamExpert(CategoricalExpert):
 
     model_section = ModelSection
     class_losses = CLASS_LOSSES
+    takes_mixup = True
     joins_batches = True
 
     @classmethod

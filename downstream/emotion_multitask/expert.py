@@ -41,6 +41,7 @@ class DownstreamExpert(MultiTaskExpert):
 
     model_section = ModelSection
     class_losses = (CROSS_ENTROPY, *ADJUSTED)  # focal is defined for one class per utterance
+    takes_mixup = True
 
     @classmethod
     def read_section(

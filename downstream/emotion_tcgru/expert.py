@@ -48,6 +48,7 @@ class DownstreamExpert(DimensionalExpert):
     """TC-GRU on salient dimensions, with the graders' spread and a lexical branch where the recipe asks for them."""
 
     model_section = ModelSection
+    takes_mixup = True
     beyond_audio: ClassVar[Mapping[str, str]] = {"lexical": "the transcript of each utterance"}
 
     @classmethod

@@ -34,6 +34,7 @@ from s3prl_emotion.experts.outputs import concatenated, map_tensors
 from s3prl_emotion.experts.records import Records, log_split
 from s3prl_emotion.figures.embeddings import EmbeddingTap
 from s3prl_emotion.files.terminal import say
+from s3prl_emotion.loading.augmentation.features import FeatureAugmenter, Mixing
 from s3prl_emotion.loading.class_balance import absent_classes, class_counts, warn_of_single_speakers
 from s3prl_emotion.loading.dataset import STAND_IN
 from s3prl_emotion.loading.loaders import Loaders, draw_as_superb
@@ -77,6 +78,8 @@ class EmotionExpert(nn.Module, ABC):
         beyond_audio: keys of ``modelrc`` with which the head needs more than audio, and what it then needs
         joins_batches: whether batches of means may be computed in one forward pass: its random draws are then those of
             one batch after the other, and the outputs of an utterance do not depend on the rest of its batch
+        takes_mixup: whether the loss is that of mixtures too (``datarc.augment.mixup``): linear in the classes of
+            utterances, or one of numbers, such as shares and dimensions
         features_read: ``frames``, or ``means`` over them where the head as configured needs nothing else
         learnt_dimensions: names of the numbers that the head estimates; empty where it estimates none
         of_training_data: weights that hold rows of the training data, with the value that stands for no row;
@@ -95,9 +98,11 @@ class EmotionExpert(nn.Module, ABC):
     beyond_audio: ClassVar[Mapping[str, str]] = {}
     of_training_data: ClassVar[Mapping[str, float]] = {}
     joins_batches: ClassVar[bool] = False
+    takes_mixup: ClassVar[bool] = False
     best_score: Tensor
     model: Any
     learnt_dimensions: tuple[str, ...] = ()
+    feature_augmenter: FeatureAugmenter | None
 
     def __init__(
         self, upstream_dim: int, upstream_rate: int, downstream_expert: dict[str, Any], expdir: str, **kwargs: Any
@@ -128,6 +133,9 @@ class EmotionExpert(nn.Module, ABC):
             raise ConfigError(
                 f"downstream_expert.attention_dir: {self.head} has no attention with modelrc {modelrc}; leave it out"
             )
+        self.epoch, self.feature_augmenter = 0, None  # of training batches
+        if self.data.augment is not None and self.data.augment.of_features:
+            self.feature_augmenter = FeatureAugmenter(self.data.augment, self.seed, upstream_rate)
         self.layer_file = read_layer_file(
             section.layer_file, self.corpus, self.train_split, self.data.max_duration, bool(kwargs.get("init_ckpt"))
         )
@@ -251,6 +259,11 @@ class EmotionExpert(nn.Module, ABC):
                 "downstream_expert.datarc.augment: SUPERB trains on the audio as it is; use runner.seeding: seed, or "
                 "leave augment out"
             )
+        if data.augment is not None and data.augment.mixup is not None and not cls.takes_mixup:
+            raise ConfigError(
+                f"downstream_expert.datarc.augment.mixup: {cls.__module__.split('.')[-2]} cannot learn the targets of "
+                "mixtures; leave mixup out"
+            )
         return section, data, cls.model_section.read(section.modelrc, "downstream_expert.modelrc")
 
     @classmethod
@@ -324,8 +337,8 @@ class EmotionExpert(nn.Module, ABC):
             raise ConfigError(f"split {split!r}: -m inference has no corpus")
         if not self.is_training_on(split):
             return self.loaders.evaluation(split)
-        loader = self.loaders.training(split, epoch)
-        if self.loaders.augmentation:
+        loader, self.epoch = self.loaders.training(split, epoch), epoch
+        if self.data.augment is not None:
             self.provenance["augmentation"] = self.loaders.augmentation
         return loader
 
@@ -355,12 +368,20 @@ class EmotionExpert(nn.Module, ABC):
         Raises:
             AudioError: an utterance is too short for the upstream to give a frame
         """
-        outputs = self.model(*self.inputs(split, features, names))
-        targets = self.targets(split, labels, names).to(features[0].device)
+        augmenter = self.feature_augmenter if self.is_training_on(split) else None
+        if augmenter is not None:
+            features = augmenter.masked(features, names, self.epoch)
+        mixing = None if augmenter is None else augmenter.mixing(names, sizes, self.epoch)
+        inputs, targets = self.inputs(split, features, names), self.targets(split, labels, names)
+        targets, others = targets.to(features[0].device), None
+        if mixing is not None:
+            inputs, (targets, others) = mixing.inputs(*inputs), mixing.targets(targets)
+        outputs = self.model(*inputs)
         if self.is_training_on(split) and host.launched():
             own = torch.as_tensor(labels, device=targets.device) != STAND_IN
-            outputs, targets = map_tensors(lambda rows: gather_rows(rows[own]), (outputs, targets))
-        loss = self._loss(outputs, targets, records, sizes)
+            outputs, targets, others = map_tensors(lambda rows: gather_rows(rows[own]), (outputs, targets, others))
+        mixed = None if mixing is None or others is None else (mixing, others)
+        loss = self._loss(outputs, targets, records, sizes, mixed)
         self.record(split, records, map_tensors(Tensor.detach, outputs), targets)
         if not self.is_training_on(split):
             records["name"] += names
@@ -438,14 +459,28 @@ class EmotionExpert(nn.Module, ABC):
         parts = [slice(end - size, end) for size, end in zip(sizes, ends, strict=True)]
         return torch.stack([self.objective(map_tensors(itemgetter(part), outputs), targets[part]) for part in parts])
 
-    def _loss(self, outputs: Any, targets: Tensor, records: Records, sizes: Sequence[int] | None) -> Tensor:
-        """Return the loss of a batch, or the sum of those of several, and keep each."""
+    def _loss(
+        self,
+        outputs: Any,
+        targets: Tensor,
+        records: Records,
+        sizes: Sequence[int] | None,
+        mixed: tuple[Mixing, Tensor] | None = None,
+    ) -> Tensor:
+        """Return the loss of a batch, or the sum of those of several, and keep each.
+
+        ``mixed`` has the weights of mixup and the classes of the partners, where the targets are classes.
+        """
         if sizes is None:
             loss = self.objective(outputs, targets)
+            if mixed is not None:
+                loss = mixed[0].losses(loss, self.objective(outputs, mixed[1]))
             records["loss"].append(loss.item())
             records["batch_size"].append(len(targets))
             return loss
         losses = self.batch_losses(outputs, targets, sizes)
+        if mixed is not None:
+            losses = mixed[0].losses(losses, self.batch_losses(outputs, mixed[1], sizes))
         records["loss"] += losses.tolist()
         records["batch_size"] += sizes
         return losses.sum()

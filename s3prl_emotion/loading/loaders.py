@@ -40,7 +40,7 @@ class Loaders:
         superb_seeding: shuffle and evaluate as the host does
 
     Attributes:
-        augmentation: how training utterances are augmented, for the metrics file; empty until they are, or if not
+        augmentation: how training utterances are augmented, for the metrics file; once they are, with what was read
     """
 
     def __init__(self, corpus: Corpus, data: DataSection, seed: int, superb_seeding: bool = False) -> None:
@@ -48,7 +48,7 @@ class Loaders:
         self.datasets: dict[tuple[str, float | None, bool], UtteranceDataset | MeansDataset] = {}
         self.source: UpstreamSource | None = None
         self.augment = data.augment if data.augment is not None and data.augment.of_waveforms else None
-        self.augmentation: dict[str, Any] = {}
+        self.augmentation = {} if data.augment is None else data.augment.seeded(seed).model_dump(exclude_none=True)
         if data.num_workers and not data.pre_load:
             start_early(*modules_for(corpus.split("train"), bool(corpus.noisy), self.augment is not None))
 

@@ -77,6 +77,8 @@ def _obstacle(is_trained: bool, config: dict[str, Any]) -> str:
     if config.get("specaug"):
         return "the recipe's specaug masks frames; leave one of them out"
     augment = augmentation(config)
+    if augment is not None and augment.spec_augment is not None:
+        return "datarc.augment.spec_augment masks frames; leave one of them out"
     if augment is not None and augment.draws_anew:
         return "datarc.augment draws anew in every epoch; set datarc.augment.views, or leave one of them out"
     return ""

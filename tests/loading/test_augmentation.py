@@ -288,6 +288,7 @@ def test_store_without_views_is_refused(cli: Cli, tiny_corpus: TinyCorpus) -> No
         ({"speed": {"factors": [0.9, 0]}}, r"speed\.factors\.1: .*greater than or equal to 0\.25, got 0"),
         ({"speed": {"factors": []}}, r"speed\.factors: .*at least 1 item"),
         ({"gain": {"p": 1.5}}, r"gain\.p: .*less than or equal to 1, got 1\.5"),
+        ({"noise": {"source": "babble"}}, r"noise\.source: babble has a key of its own, augment\.babble"),
         ({"noise": {}}, r"noise\.source: this key is required"),
         ({"sped": {}}, r"augment\.sped: unknown key.*speed"),
         ({"gain": {}, "views": 0}, r"views: .*greater than or equal to 1"),
@@ -301,7 +302,7 @@ def test_bad_values_are_named(values: dict[str, Any], message: str) -> None:
 @pytest.mark.parametrize(
     ("augment", "message"),
     [
-        ({}, "datarc.augment: names no augmentation; add speed, reverb, babble, noise or gain"),
+        ({}, "datarc.augment: names no augmentation; add speed, reverb, babble, noise, gain, spec_augment, mixup"),
         ({"noise": {"source": "gone"}}, "datarc.augment.noise.source: gone: neither a folder nor one of"),
         ({"noise": {"source": "."}}, "datarc.augment.noise.source: .: holds no audio"),
         ({"reverb": {"source": "."}}, "datarc.augment.reverb.source: .: holds no audio"),

@@ -304,7 +304,8 @@ def test_loss_over_batch_statistics_sees_the_whole_batch(tmp_path: Path, uneven_
     assert_same_training(tmp_path / "one", tmp_path / "many", 3)
 
 
-LORA = {"upstream.trainable": "lora", "upstream.rank": 2, "upstream.lr": 0.01}
+AUGMENT = {"speed": {}, "noise": {"source": "pink"}, "babble": {}, "gain": {}, "spec_augment": {}}
+LORA = {"upstream.trainable": "lora", "upstream.rank": 2, "upstream.lr": 0.01, f"{DATA}.augment": AUGMENT}
 
 
 @pytest.mark.full

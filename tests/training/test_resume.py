@@ -108,7 +108,17 @@ def interrupt(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> Interrupt:
             id="balanced sampling",
         ),
         pytest.param(
-            {f"{DATA}.augment": {"speed": {}, "babble": {}, "noise": {"source": "white"}, "gain": {}}}, id="augmented"
+            {
+                f"{DATA}.augment": {
+                    "speed": {},
+                    "babble": {},
+                    "noise": {"source": "white"},
+                    "gain": {},
+                    "spec_augment": {},
+                    "mixup": {},
+                }
+            },
+            id="augmented",
         ),
         pytest.param(
             {

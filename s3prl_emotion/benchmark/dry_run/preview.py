@@ -173,7 +173,9 @@ def _reads_frames(run: Run) -> bool:
 
     head = host.expert_class(run.head)
     *_, modelrc = head.read_section(copy.deepcopy(run.config["downstream_expert"]), None, run.config["runner"])
-    means = head.reads(modelrc) == MEANS and not run.config.get("specaug")
+    augment = augmentation(run.config)
+    masks = run.config.get("specaug") or (augment is not None and augment.spec_augment is not None)
+    means = head.reads(modelrc) == MEANS and not masks
     return not means or NEVER in run.statistics_flags or "-f" in run.upstream_flags
 
 
