@@ -44,7 +44,8 @@ def _of_split(path: Path, metrics: dict[str, Any]) -> dict[str, Any]:
     notes = [note for key in ("protocol", "seen") if (note := (metrics.get(key) or {}).get("note"))]
     speakers = None
     try:
-        read = read_predictions(path.with_name(f"{path.name.removesuffix(SUFFIX)}_predictions.csv"))
+        file = path.with_name(f"{path.name.removesuffix(SUFFIX)}_predictions.csv")
+        read = read_predictions(file, metrics.get("evaluated_classes"))
     except LabelError as error:
         logger.warning("no intervals for %s: %s", path.name, error)
     else:

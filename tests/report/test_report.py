@@ -184,6 +184,25 @@ def test_intervals_and_differences_of_one_seed_are_the_librarys(tmp_path: Path):
     assert analysis.parts[0].rows[0].scores["CCC.EmoAct"].difference is None  # the baseline
 
 
+def test_only_utterances_of_evaluated_classes_are_pooled(tmp_path: Path):
+    folder = write_benchmark(tmp_path, kind="categorical", seeds=[1], systems=SYSTEMS[:1])
+    lines = [json.loads(line) for line in (folder / "results.jsonl").read_text().splitlines()]
+    for line in lines:
+        metrics = line["splits"]["test"]["metrics"]
+        metrics |= {"evaluated_classes": ["ang", "hap", "neu"], "confusion": np.eye(3, dtype=int).tolist()}
+        place = folder / line["splits"]["test"]["predictions"]
+        table = pd.read_csv(place)
+        table.loc[table.index[:5], "truth"] = ""  # no consensus
+        table.to_csv(place, index=False)
+    (folder / "results.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    tables = pd.concat([predictions_of(folder, 0, fold, 1) for fold in ("fold1", "fold2")])
+    kept = tables[tables.truth.isin(["ang", "hap", "neu"])]
+    expected = np.mean([(own.prediction == name).mean() for name, own in kept.groupby("truth")])
+    score = analyse(load_study([folder]), resamples=100).parts[0].rows[0].scores["UAR"]
+    assert score.pooled == pytest.approx(expected, abs=1e-9)
+    assert score.low < expected < score.high
+
+
 @pytest.mark.usefixtures("undrawn")
 def test_classes(tmp_path: Path):
     folder = write_benchmark(tmp_path, kind="categorical", seeds=[1, 2])

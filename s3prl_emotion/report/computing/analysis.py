@@ -78,7 +78,8 @@ class _Analyst:
         read = []
         for run in runs:
             try:
-                read.append((run, read_predictions(run.splits[self.split].predictions)))
+                result = run.splits[self.split]
+                read.append((run, read_predictions(result.predictions, result.evaluated)))
             except LabelError as error:
                 self._warn(f"no intervals for {run.system}, {self.split}: {error}")
                 return []

@@ -116,7 +116,7 @@ def _of_system(study: Study, upstream: str, split: str, system: str, resamples: 
         return
     sets = [read] if over_folds else [[item for item in read if item[0].fold == fold] for fold in folds]
     joined = [(members[0][0], _mean(members)) for members in sets]
-    evaluated = runs[0].splits[split].metrics.get("evaluated_classes") or first.classes
+    evaluated = runs[0].splits[split].evaluated or first.classes
     tables = [_metrics(outputs, evaluated) for _, outputs in joined]
     scores = {name: score_of(name, [table.get(name, np.nan) for table in tables]) for name in tables[0]}
     gains: dict[str, Gain] = {}

@@ -69,8 +69,10 @@ class Pool:
                 )
                 moments.append(dimension_sums(true, guess, inside, count))
             if classes:
-                indices = [_indices([getattr(part, name) for part in parts], classes) for name in CLASS_COLUMNS]
-                counts.append(class_counts(indices[0], indices[1], inside, count, len(classes)))
+                truth, guess = (np.concatenate([getattr(part, name) for part in parts]) for name in CLASS_COLUMNS)
+                known = truth != ""
+                indices = [np.searchsorted(np.array(classes), words[known]) for words in (truth, guess)]
+                counts.append(class_counts(indices[0], indices[1], inside[known], count, len(classes)))
         return np.concatenate([*moments, *counts], axis=1)
 
 
@@ -107,10 +109,9 @@ class Measures:
 
 
 def _classes(parts: Sequence[Predictions]) -> list[str]:
-    """Return the class names that occur, or none if some of the predictions have no classes."""
-    words = [getattr(part, name) for part in parts for name in CLASS_COLUMNS]
-    return [] if any(word is None for word in words) else sorted(set(np.concatenate(words).tolist()))
-
-
-def _indices(words: Sequence[NDArray[np.str_]], classes: Sequence[str]) -> NDArray[np.intp]:
-    return np.searchsorted(np.array(classes), np.concatenate(words))
+    """Return the class names that occur; none if some of the predictions have no classes, or no true class is known."""
+    truth, guesses = ([getattr(part, name) for part in parts] for name in CLASS_COLUMNS)
+    if any(words is None for words in (*truth, *guesses)):
+        return []
+    known = set(np.concatenate(truth).tolist()) - {""}
+    return sorted(known | set(np.concatenate(guesses).tolist())) if known else []

@@ -89,7 +89,7 @@ def sharing(study: Study, resamples: int, seed: int = 0) -> list[Sharing]:
 
 def _read(runs: Sequence[RunResult], split: str) -> Read:
     try:
-        return [(run, read_predictions(run.splits[split].predictions)) for run in runs]
+        return [(run, read_predictions(run.splits[split].predictions, run.splits[split].evaluated)) for run in runs]
     except LabelError:  # the part's warnings name it
         return []
 

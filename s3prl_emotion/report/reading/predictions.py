@@ -29,7 +29,7 @@ class Predictions:
     Attributes:
         names: names of the utterances, ``[N]``
         speakers: speakers, empty strings where they are not known, ``[N]``
-        truth: true classes, ``[N]``, or ``None``
+        truth: true classes, ``[N]``, or ``None``; empty strings where there is none, or one that is not evaluated
         prediction: predicted classes, ``[N]``, or ``None``
         dimensions: names of the D dimensions that have both labels and estimates
         true_values: labels of the dimensions, ``[N, D]``
@@ -112,8 +112,12 @@ def read_columns(path: Path, is_other: Callable[[str], bool] = lambda name: Fals
         raise LabelError(f"{path}: predictions cannot be read ({' '.join(str(error).split())})") from error
 
 
-def read_predictions(path: Path) -> Predictions:
+def read_predictions(path: Path, evaluated: Sequence[str] | None = None) -> Predictions:
     """Read ``{split}_{fold}_predictions.csv``, without the utterances that lack a label of a dimension.
+
+    Args:
+        path: the file
+        evaluated: the classes that are evaluated; ``None``: all
 
     Raises:
         LabelError: the file is missing or damaged, or has no predictions
@@ -123,10 +127,13 @@ def read_predictions(path: Path) -> Predictions:
     words = {name: column[known] for name, column in table.words.items()}
     if not known.any() or not (table.dimensions or "prediction" in words):
         raise LabelError(f"{path}: holds no predictions")
+    truth = words.get("truth")
+    if truth is not None and evaluated is not None:
+        truth = np.where(np.isin(truth, list(evaluated)), truth, "")
     return Predictions(
         words[table.name],
         words.get("SpkrID", np.full(known.sum(), "")),
-        words.get("truth"),
+        truth,
         words.get("prediction"),
         table.dimensions,
         table.true_values[known],

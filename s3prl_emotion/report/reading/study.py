@@ -47,6 +47,11 @@ class SplitResult:
         except LabelError:  # the details of the report name it
             return kept
 
+    @property
+    def evaluated(self) -> list[str] | None:
+        """The classes that are evaluated, where these may be fewer than the head learns; ``None``: all."""
+        return self.metrics.get("evaluated_classes")
+
     def damage(self) -> str:
         """Return why the whole metrics file cannot be read, or an empty string."""
         try:
