@@ -19,7 +19,7 @@ from s3prl_emotion.metrics.registry import of_kind
 from s3prl_emotion.metrics.split import restrict_classes
 from s3prl_emotion.metrics.statistics import cluster_bootstrap
 from s3prl_emotion.report.computing.pooled import Measures, Pool
-from s3prl_emotion.report.computing.scores import Analysis, Row, flat_metrics, score_of
+from s3prl_emotion.report.computing.scores import Analysis, Row, Score, flat_metrics, score_of
 from s3prl_emotion.report.reading.outputs import Outputs, read_outputs
 from s3prl_emotion.report.reading.predictions import Predictions
 from s3prl_emotion.report.reading.study import RunResult, Study
@@ -98,36 +98,20 @@ def find_ensembles(analysis: Analysis) -> Ensembles:
 
 
 def _of_system(study: Study, upstream: str, split: str, system: str, resamples: int) -> Iterator[Ensemble]:
-    """Yield the ensemble of a system, unless it has too few runs; a seed that lacks a fold does not count.
+    """Yield the ensemble of a system, unless it has too few runs.
 
     Raises:
         LabelError: predictions cannot be read, or those of two members are not of the same utterances and classes
     """
-    runs = [run for run in study.of(upstream, system, split) if run.seed is not None]
-    keys, folds = {run.key for run in runs}, sorted({run.fold for run in runs})
-    seeds = sorted({seed for _, seed in keys if all((fold, seed) in keys for fold in folds)}, key=str)
-    runs = [run for run in runs if run.seed in seeds]
-    if len(runs) < FEWEST or (len(seeds) < FEWEST and not _may_be_over_folds(runs, split)):
-        return
+    runs = _comparable(study.of(upstream, system, split), split)
     read = [(run, read_outputs(run.splits[split].predictions)) for run in runs]
-    first = read[0][1]
-    over_folds = len(folds) > 1 and all(np.array_equal(first.names, outputs.names) for _, outputs in read)
+    folds, seeds = ({getattr(run, name) for run in runs} for name in ("fold", "seed"))
+    over_folds = len(folds) > 1 and all(np.array_equal(read[0][1].names, outputs.names) for _, outputs in read)
     if len(seeds) < FEWEST and not over_folds:
         return
-    sets = [read] if over_folds else [[item for item in read if item[0].fold == fold] for fold in folds]
+    sets = [read] if over_folds else [[item for item in read if item[0].fold == fold] for fold in sorted(folds)]
     joined = [(members[0][0], _mean(members)) for members in sets]
-    evaluated = runs[0].splits[split].evaluated or first.classes
-    tables = [_metrics(outputs, evaluated) for _, outputs in joined]
-    scores = {name: score_of(name, [table.get(name, np.nan) for table in tables]) for name in tables[0]}
-    gains: dict[str, Gain] = {}
-    for one, several in _pools(joined, read, evaluated, over_folds):
-        measures, values = _measured(one, several, resamples)
-        for index, name in enumerate(measures):
-            pooled, single, gap = values[:, :, index]
-            if name in scores:
-                low, high = pooled[1:]
-                scores[name] = replace(scores[name], pooled=pooled[0], low=low, high=high)
-                gains[name] = Gain(single[0], *gap)
+    scores, gains = _scored(joined, read, runs[0].splits[split].evaluated, over_folds, resamples)
     how = [f"{len(folds)} folds"] if over_folds else []
     how += [f"{len(seeds)} seeds"] if len(seeds) > 1 else []
     sizes = [run.num_parameters for run in runs if run.num_parameters]
@@ -137,10 +121,43 @@ def _of_system(study: Study, upstream: str, split: str, system: str, resamples: 
     yield Ensemble(system, len(folds), len(seeds), over_folds, utterances, row, gains)
 
 
-def _may_be_over_folds(runs: Sequence[RunResult], split: str) -> bool:
-    """Return whether the runs may test the same utterances: their metrics count as many."""
-    counts = {str(run.splits[split].metrics.get("utterances")) for run in runs}
-    return len({run.fold for run in runs}) > 1 and len(counts) == 1
+def _comparable(runs: Sequence[RunResult], split: str) -> list[RunResult]:
+    """Return the runs of the seeds that have all folds, or none where they cannot be members of an ensemble.
+
+    With one seed they can, if the folds test the same utterances; folds that test unequal numbers of them do not.
+    """
+    seeded = [run for run in runs if run.seed is not None]
+    keys, folds = {run.key for run in seeded}, {run.fold for run in seeded}
+    kept = [run for run in seeded if all((fold, run.seed) in keys for fold in folds)]
+    counts = {str(run.splits[split].metrics.get("utterances")) for run in kept}
+    several_seeds = len({run.seed for run in kept}) >= FEWEST
+    return kept if several_seeds or (len(folds) >= FEWEST and len(counts) == 1) else []
+
+
+def _scored(
+    joined: Read, read: Read, evaluated: Sequence[str] | None, over_folds: bool, resamples: int
+) -> tuple[dict[str, Score], dict[str, Gain]]:
+    """Return the scores of the ensembles of all folds, and what they gain over their members.
+
+    Args:
+        joined: the ensemble of each fold, or that over all folds
+        read: their members
+        evaluated: the classes that are evaluated; ``None``: all
+        over_folds: whether the members test the same utterances in all folds
+        resamples: number of resamples of the bootstrap
+    """
+    chosen = evaluated or joined[0][1].classes
+    tables = [_metrics(outputs, chosen) for _, outputs in joined]
+    scores = {name: score_of(name, [table.get(name, np.nan) for table in tables]) for name in tables[0]}
+    gains: dict[str, Gain] = {}
+    for one, several in _pools(joined, read, chosen, over_folds):
+        names, values = _measured(one, several, resamples)
+        for index, name in enumerate(names):
+            (pooled, low, high), (single, *_), gap = values[:, :, index].tolist()
+            if name in scores:
+                scores[name] = replace(scores[name], pooled=pooled, low=low, high=high)
+                gains[name] = Gain(single, *gap)
+    return scores, gains
 
 
 def _mean(members: Read) -> Outputs:

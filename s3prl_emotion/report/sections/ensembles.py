@@ -27,7 +27,7 @@ class EnsemblesSection(SplitSection):
     def tables(self, place: Place) -> Iterator[Table | None]:
         """Yield the scores, and the gain over single runs."""
         found = self.results.ensembles.of.get((place.upstream, place.split), ())
-        metrics = [name for name in self._metrics(found) if any(name in item.row.scores for item in found)]
+        metrics = _main_metrics(found)
         head = ["system", "members", "parameters", *map(registry.label, metrics)]
         rows = [
             [item.row.system, str(item.members), count(item.row.num_parameters)]
@@ -43,10 +43,11 @@ class EnsemblesSection(SplitSection):
         """Return why some ensembles are missing."""
         return self.results.ensembles.warnings
 
-    def _metrics(self, found: Iterable[Ensemble]) -> list[str]:
-        """Return the main metrics, and the calibration error, which ensembles change most."""
-        names = dict.fromkeys(name for item in found for name in item.row.scores)
-        return [name for name in names if (metric := registry.find(name)) is not None and metric.main]
+
+def _main_metrics(found: Iterable[Ensemble]) -> list[str]:
+    """Return the main metrics, the calibration error among them."""
+    names = dict.fromkeys(name for item in found for name in item.row.scores)
+    return [name for name in names if (metric := registry.find(name)) is not None and metric.main]
 
 
 def _gain_words(gain: Gain | None, metric: str) -> str:
