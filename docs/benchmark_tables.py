@@ -23,7 +23,7 @@ import sys
 import tempfile
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -34,6 +34,19 @@ ENTRIES = REPOSITORY / "docs" / "results.json"
 FILES = ("results.jsonl", "search.jsonl", "report.csv")
 NOT_RUN = "not run"
 Row = dict[str, Any]
+COLUMNS = {
+    "system": "system", "upstream": "upstream", "parameters": "parameters", "ua": "UA, %", "pooled": "95 %",
+    "difference": "against mean pooling", "p": "p", "rate": "learning rate", "step": "best step", "seconds": "s a run",
+    "runs": "runs",
+}  # fmt: skip
+COLUMNS_OF_DEV = {
+    "system": "system", "parameters": "parameters", "ua": "dev UA, %", "difference": "against the base", "p": "p",
+    "step": "best step", "seconds": "s a run", "runs": "runs",
+}  # fmt: skip
+COLUMNS_OF_TUNING = {
+    "system": "system", "trained": "trained parameters", "ua": "UA, %", "pooled": "95 %", "step": "best step",
+    "seconds": "s a run", "runs": "runs",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -45,12 +58,14 @@ class Benchmark:
         matrix: path of the matrix in the repository
         split: the split whose scores are shown
         what: what was measured
+        columns: titles of the table's columns, by key
     """
 
     name: str
     matrix: str
     split: str
     what: str
+    columns: Mapping[str, str] = field(default_factory=lambda: COLUMNS)
 
     @property
     def commands(self) -> list[str]:
@@ -70,26 +85,19 @@ BENCHMARKS = (
     ),
     Benchmark(
         "attentive_correlation", "recipes/emodb_16k/attentive_correlation.yaml", "dev",
-        "Attentive correlation pooling on EMO-DB: dev UA in %, three speaker-disjoint folds, one seed",
+        "Attentive correlation pooling on EMO-DB: dev UA in %, three speaker-disjoint folds, one seed", COLUMNS_OF_DEV,
     ),
     Benchmark(
         "emodb_fine_tuning", "recipes/emodb_16k/fine_tuning.yaml", "test",
         "Fine-tuning Whisper tiny.en on EMO-DB: test UA in %, two speaker-disjoint folds, one seed, 10 epochs",
+        COLUMNS_OF_TUNING,
     ),
     Benchmark(
         "savee_fine_tuning", "recipes/savee/fine_tuning.yaml", "test",
         "Fine-tuning Whisper tiny.en on SAVEE: test UA in %, one fold (a speaker), one seed, 10 epochs",
+        COLUMNS_OF_TUNING,
     ),
 )  # fmt: skip
-COLUMNS = {
-    "system": "system", "upstream": "upstream", "parameters": "parameters", "ua": "UA, %", "pooled": "95 %",
-    "difference": "against mean pooling", "p": "p", "rate": "learning rate", "step": "best step", "seconds": "s a run",
-    "runs": "runs",
-}  # fmt: skip
-COLUMNS_OF_DEV = {
-    "system": "system", "parameters": "parameters", "ua": "dev UA, %", "difference": "against the base", "p": "p",
-    "step": "best step", "seconds": "s a run", "runs": "runs",
-}  # fmt: skip
 
 
 def entry_of(benchmark: Benchmark, folder: Path, day: str) -> dict[str, Any]:
@@ -113,7 +121,6 @@ def entry_of(benchmark: Benchmark, folder: Path, day: str) -> dict[str, Any]:
             for row in csv.DictReader(file)
             if (row["split"], row["metric"]) == (benchmark.split, "UAR")
         }
-    of_dev = benchmark.split == "dev"
     planned = planned_runs(benchmark)
     rows = []
     for key in sorted(planned, key=lambda key: -float(scores[key]["mean"]) if key in scores else 0):
@@ -121,7 +128,7 @@ def entry_of(benchmark: Benchmark, folder: Path, day: str) -> dict[str, Any]:
         rows.append(row_of(key, scores.get(key), runs, planned[key], benchmark.split))
     return {
         "id": benchmark.name.replace("_", "-"), "what": benchmark.what, "command": benchmark.commands,
-        "commit": commits[0][:7], "date": day, "columns": COLUMNS_OF_DEV if of_dev else COLUMNS, "rows": rows,
+        "commit": commits[0][:7], "date": day, "columns": dict(benchmark.columns), "rows": rows,
     }  # fmt: skip
 
 
@@ -169,13 +176,15 @@ def planned_runs(benchmark: Benchmark) -> Counter[tuple[str, str]]:
 
 def row_of(key: tuple[str, str], score: Mapping[str, str] | None, runs: Sequence[Row], planned: int, split: str) -> Row:
     """Return the row of a system on an upstream; scores in percent."""
-    row: Row = dict.fromkeys({**COLUMNS, **COLUMNS_OF_DEV})
+    row: Row = dict.fromkeys({**COLUMNS, **COLUMNS_OF_DEV, **COLUMNS_OF_TUNING})
     count = f"{len(runs)} of {planned}" if len(runs) < planned else planned
     row |= {"upstream": key[0], "system": key[1], "runs": count}
     if score is None or not runs:
         return row | {"ua": NOT_RUN}
     parameters = runs[0]["num_parameters"]
     row["parameters"] = thousands(parameters) if parameters else None
+    trained = runs[0]["splits"][split]["metrics"].get("parameters_trained", parameters)  # with -f, of the upstream too
+    row["trained"] = thousands(trained) if trained else None
     row["ua"] = percent(score, "mean", std="std")
     row["pooled"] = percent(score, "pooled", interval=("low", "high"))
     if score["difference"]:

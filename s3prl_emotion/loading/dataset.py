@@ -58,8 +58,15 @@ class UtteranceDataset(Dataset[Item]):
     def __len__(self) -> int:
         return len(self.utterances)
 
+    def __iter__(self) -> Iterator[Item]:
+        """Yield every utterance once, of turn 0."""
+        return map(self.__getitem__, range(len(self)))
+
     def __getitem__(self, index: int) -> Item:
-        """Return waveform, label and name; the label of a stand-in (``~index``) is :data:`STAND_IN`."""
+        """Return waveform, label and name; the label of a stand-in (``~index``) is :data:`STAND_IN`.
+
+        Index ``turn * U + number`` is the utterance as augmented for that turn, so that no index is too large.
+        """
         if index < 0:
             waveform, _, name = self[~index]
             return waveform, STAND_IN, name
