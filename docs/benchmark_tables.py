@@ -45,7 +45,7 @@ COLUMNS_OF_DEV = {
 }  # fmt: skip
 COLUMNS_OF_TUNING = {
     "system": "system", "trained": "trained parameters", "ua": "UA, %", "pooled": "95 %", "step": "best step",
-    "seconds": "s a run", "runs": "runs",
+    "runs": "runs",
 }  # fmt: skip
 
 
@@ -89,7 +89,7 @@ BENCHMARKS = (
     ),
     Benchmark(
         "emodb_fine_tuning", "recipes/emodb_16k/fine_tuning.yaml", "test",
-        "Fine-tuning Whisper tiny.en on EMO-DB: test UA in %, two speaker-disjoint folds, one seed, 10 epochs",
+        "Fine-tuning Whisper tiny.en on EMO-DB: test UA in %, three speaker-disjoint folds, one seed, 10 epochs",
         COLUMNS_OF_TUNING,
     ),
     Benchmark(
@@ -125,7 +125,8 @@ def entry_of(benchmark: Benchmark, folder: Path, day: str) -> dict[str, Any]:
     rows = []
     for key in sorted(planned, key=lambda key: -float(scores[key]["mean"]) if key in scores else 0):
         runs = [line for line in lines if (line["upstream"], line["system"]) == key]
-        rows.append(row_of(key, scores.get(key), runs, planned[key], benchmark.split))
+        row = row_of(key, scores.get(key), runs, planned[key], benchmark.split)
+        rows.append({name: row[name] for name in benchmark.columns})
     return {
         "id": benchmark.name.replace("_", "-"), "what": benchmark.what, "command": benchmark.commands,
         "commit": commits[0][:7], "date": day, "columns": dict(benchmark.columns), "rows": rows,
@@ -188,9 +189,11 @@ def row_of(key: tuple[str, str], score: Mapping[str, str] | None, runs: Sequence
     row["ua"] = percent(score, "mean", std="std")
     row["pooled"] = percent(score, "pooled", interval=("low", "high"))
     if score["difference"]:
-        ends = [signed(score[name]) for name in ("difference_low", "difference_high")]
-        row["difference"] = {"value": signed(score["difference"]), "interval": ends}
-        row["p"] = p_value(float(score["p_holm"]))
+        ends = [score[name] for name in ("difference_low", "difference_high")]  # empty with fewer than five speakers
+        row["difference"] = {"value": signed(score["difference"])}
+        if all(ends):
+            row["difference"]["interval"] = [signed(end) for end in ends]
+        row["p"] = p_value(float(score["p_holm"])) if score["p_holm"] else None
     steps = [line["splits"][split]["metrics"]["step"] for line in runs]
     if max(steps) > 1:  # else nothing is learnt by gradients
         rates = Counter(f"{line['search']['rate']:g}" for line in runs if line.get("search"))
@@ -236,7 +239,7 @@ def entry_text(entry: Mapping[str, Any]) -> str:
 
     parts = [f'    "{key}": {plain(value)}' for key, value in entry.items() if key not in ("columns", "rows")]
     columns = ",\n".join(f"      {plain(key)}: {plain(title)}" for key, title in entry["columns"].items())
-    rows = ",\n".join(f"      {plain({key: row[key] for key in entry['columns']})}" for row in entry["rows"])
+    rows = ",\n".join(f"      {plain(row)}" for row in entry["rows"])
     parts += [f'    "columns": {{\n{columns}\n    }}', f'    "rows": [\n{rows}\n    ]']
     return "  {\n" + ",\n".join(parts) + "\n  }"
 
