@@ -17,7 +17,6 @@ import argparse
 import csv
 import json
 import re
-import shutil
 import statistics
 import sys
 import tempfile
@@ -270,7 +269,7 @@ def with_all_entries(text: str, day: str | None = None) -> str:
 
 
 def keep(folder: Path) -> None:
-    """Copy what the documentation keeps of a benchmark.
+    """Copy what the documentation keeps of a benchmark; paths in its folder are kept as below ``result``.
 
     Raises:
         FileNotFoundError: no report, or no finished run
@@ -279,7 +278,9 @@ def keep(folder: Path) -> None:
     target.mkdir(parents=True, exist_ok=True)
     for name in FILES:
         if name != "search.jsonl" or (folder / name).is_file():
-            shutil.copy(folder / name, target / name)
+            text = (folder / name).read_text(encoding="utf-8")
+            text = text.replace(str(folder.resolve()), f"result/{folder.name}")
+            (target / name).write_text(text, encoding="utf-8")
 
 
 def main() -> int:
