@@ -17,7 +17,7 @@ ORDER = (  # a folder imports from those that stand behind it, never from one ah
     "superb", "serve", "submit", "pack", "report", "benchmark",
     "transcribe", "export", "degrade", "audit", "saliency", "rae", "predict", "extract",
     "training", "downstream", "experts", "loading", "upstream_adapters", "upstreams", "figures", "metrics",
-    "store", "corpora", "host", "files", "processes", "audio",
+    "store", "corpora", "host", "files", "processes", "audio", "recipe",
     "(leaves)",
 )  # fmt: skip
 COMMAND_LINES = {"__init__", "__main__", "cli", "run_downstream"}  # __init__ offers load() and register()
