@@ -44,6 +44,17 @@ def restore_rng(state: dict[str, Any]) -> None:
         torch.cuda.set_rng_state_all(state["cuda"])
 
 
+def draws_part_by_part(device: torch.device) -> bool:
+    """Return whether one draw for a whole tensor is what draws for its parts, one after the other, are.
+
+    CUDA and the CPU code of older torch (2.4) draw other numbers.
+    """
+    whole, parts = (torch.Generator(device).manual_seed(0) for _ in range(2))
+    drawn = torch.empty(2048, device=device).bernoulli_(0.5, generator=whole)
+    pieces = [torch.empty(1024, device=device).bernoulli_(0.5, generator=parts) for _ in range(2)]
+    return torch.equal(drawn, torch.cat(pieces))
+
+
 @contextmanager
 def own_seed(seed: int) -> Iterator[None]:
     """Seed all generators inside the block and restore them afterwards, so that it does not change training."""

@@ -21,6 +21,7 @@ import torch
 from s3prl.utility.helper import get_model_state, is_leader_process
 from torch import Tensor
 from torch.distributed import get_world_size, is_initialized
+from torch.nn.modules.dropout import _DropoutNd
 from torch.utils.data import DataLoader, DistributedSampler
 
 from s3prl_emotion.distributed import everyones, leaders, rank, share_weights, sum_gradients, world
@@ -32,7 +33,7 @@ from s3prl_emotion.files.values import restoring
 from s3prl_emotion.loading.means import Batch, joined
 from s3prl_emotion.processes import ending
 from s3prl_emotion.recipe import NO_AVERAGES
-from s3prl_emotion.rng import restore_rng, rng_state
+from s3prl_emotion.rng import draws_part_by_part, restore_rng, rng_state
 from s3prl_emotion.store.means import FRAMES, MEANS
 from s3prl_emotion.training.averages import KEY as UNAVERAGED
 from s3prl_emotion.training.averages import Averages
@@ -66,9 +67,7 @@ class Training:
         self.accumulate = int(self.options.get("gradient_accumulate_steps") or 1)
         steps = int(self.options["total_steps"])
         self.total_steps = min(steps, self._steps_of_epochs() or steps)
-        self.joins_batches = (
-            runner.reads_means and runner.downstream.model.joins_batches and self.accumulate > 1 and world() == 1
-        )
+        self.joins_batches = self._may_join()
         models = self._set_modes()
         self.averages = self._load_averages()
         share_weights(models)
@@ -139,6 +138,14 @@ class Training:
         utterances = len(expert.corpus.split(expert.train_split))
         batches = math.ceil(utterances / (expert.data.train_batch_size * world()))
         return max(1, int(epochs) * batches // self.accumulate)
+
+    def _may_join(self) -> bool:
+        """Return whether the batches of a step go through one forward pass, which must not change what is drawn."""
+        expert = self.runner.downstream.model
+        if not self.runner.reads_means or not expert.joins_batches or self.accumulate == 1 or world() > 1:
+            return False
+        drops = any(isinstance(part, _DropoutNd) and part.p > 0 for part in expert.modules())
+        return not drops or draws_part_by_part(self.runner.device)
 
     def _is_end_of_epochs(self, step: int) -> bool:
         """Return whether the last step was taken; it need not be a multiple of ``eval_step``."""

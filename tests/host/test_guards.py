@@ -139,6 +139,7 @@ def test_below_torch_2_6_only_own_files_are_loaded(tmp_path: Path, monkeypatch: 
     args = argparse.Namespace(downstream="emotion_corr_attn", upstream="fbank")
     torch.save({"Args": args, "Config": {}}, tmp_path / "a.ckpt")
     me = os.getuid()
+    monkeypatch.setattr(trust, "_torch_version", lambda: (2, 6))
     load_checkpoint(tmp_path / "a.ckpt")
     monkeypatch.setattr(os, "getuid", lambda: me + 1)
     load_checkpoint(tmp_path / "a.ckpt")

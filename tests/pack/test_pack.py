@@ -14,6 +14,7 @@ import soundfile
 import torch
 import yaml
 from conftest import RATE, Cli, Outcome, TinyCorpus, tone, write_graded_corpus, write_tiny_corpus
+from hub_settings import close_sessions, set_hub
 from hub_stand_in import TOKEN, Hub, running_hub
 from safetensors.torch import load_file, save_file
 from tiny_models import save_tiny_whisper
@@ -133,15 +134,13 @@ def packed(trained: Trained, command: Command, shelf: Path, tmp_path: Path) -> T
 @pytest.fixture
 def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Hub]:
     """A hub on this machine, an empty cache for it, and no token."""
-    from huggingface_hub import constants
-
     with running_hub() as running:
         monkeypatch.setenv("HF_ENDPOINT", running.address)
         monkeypatch.delenv("HF_TOKEN", raising=False)
-        monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
-        monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
-        monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(tmp_path / "token"))
+        cache, token = str(tmp_path / "cache"), str(tmp_path / "token")
+        set_hub(monkeypatch, HF_HUB_OFFLINE=False, HF_HUB_CACHE=cache, HF_TOKEN_PATH=token)
         yield running
+        close_sessions()
 
 
 def predictions(command: Command, ckpt: object, shelf: Path, *more: object) -> Any:
@@ -433,11 +432,9 @@ def test_a_head_is_pushed_and_loaded_by_its_id(
 def test_the_cache_serves_without_the_network(
     packed: Trained, command: Command, shelf: Path, hub: Hub, monkeypatch: pytest.MonkeyPatch
 ):
-    from huggingface_hub import constants
-
     hub.add("me/head", {path.name: path.read_bytes() for path in packed("corr_attn").iterdir()})
     here = predictions(command, "me/head", shelf)
-    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    set_hub(monkeypatch, HF_HUB_OFFLINE=True)
     asked = len(hub.asked)
     assert predictions(command, "me/head", shelf) == here
     assert len(hub.asked) == asked
@@ -477,8 +474,6 @@ def test_paths_that_do_not_exist_are_no_ids(command: Command, shelf: Path, hub: 
 def test_pushes_that_fail_are_one_line_and_keep_the_folder(
     trained: Trained, command: Command, tmp_path: Path, hub: Hub, monkeypatch: pytest.MonkeyPatch
 ):
-    from huggingface_hub import constants
-
     out = tmp_path / "out"
     words = (trained("corr_attn"), out, "--license", "mit", "--push")
     assert (
@@ -487,9 +482,10 @@ def test_pushes_that_fail_are_one_line_and_keep_the_folder(
     assert "--push head: is no id on the hub; write OWNER/NAME" in command("pack", *words, "head", code=1).err
     monkeypatch.setenv("HF_TOKEN", TOKEN)
     with monkeypatch.context() as patch:
-        patch.setattr(constants, "HF_HUB_OFFLINE", True)
+        set_hub(patch, HF_HUB_OFFLINE=True)
         assert "HF_HUB_OFFLINE is set, so nothing is uploaded" in command("pack", *words, "me/head", code=1).err
     assert not out.exists()
+    close_sessions()
     hub.refuses = 403
     outcome = command("pack", *words, "me/head", code=1)
     assert "--push me/head: the token may not write there" in outcome.err

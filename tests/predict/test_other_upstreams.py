@@ -10,12 +10,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import huggingface_hub.constants
 import pytest
 import soundfile
 import torch
 import yaml
 from conftest import RATE, Cli, TinyCorpus, tone
+from hub_settings import set_hub
 from safetensors.torch import load_file, save_file
 from tiny_models import save_tiny_hubert
 
@@ -271,7 +271,7 @@ def test_versions_and_code_of_the_suite_are_warnings(predict: Predict, fbank: Pa
 def test_a_model_of_the_hub_comes_back_at_its_commit(
     cli: Cli, predict: Predict, shelf: Path, tiny_corpus: TinyCorpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    set_hub(monkeypatch, HF_HUB_CACHE=str(tmp_path / "hub"))
     first, second = (hashlib.sha1(word, usedforsecurity=False).hexdigest() for word in (b"first", b"second"))
     folder = tmp_path / "hub" / "models--org--tiny"
     (folder / "refs").mkdir(parents=True)

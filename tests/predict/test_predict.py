@@ -725,7 +725,9 @@ def test_moved_upstream(predict: Predict, trained: Trained, shelf: Path):
 
 def test_answers_that_are_not_finite_are_failures(predict: Predict, trained: Trained, shelf: Path):
     state = load_checkpoint(trained("corr_attn"))
-    state["Downstream"]["model.classifier.weight"][0] = 3e38
+    for row, sign in enumerate((1, -1)):  # one of them overflows, whatever the sign of the input's sum
+        state["Downstream"]["model.classifier.weight"][row] = sign * 3e38
+        state["Downstream"]["model.classifier.bias"][row] = 3.4e38
     torch.save(state, "nan.ckpt")
     outcome = predict("--ckpt", "nan.ckpt", shelf / "audio/0.wav", code=1)
     assert rows(outcome.out)[0]["error"] == "the head's answer is not finite"

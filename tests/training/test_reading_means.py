@@ -21,7 +21,9 @@ from s3prl_emotion.files.checkpoint import load_checkpoint
 from s3prl_emotion.loading import means as means_module
 from s3prl_emotion.loading.means import MeansDataset, joined
 from s3prl_emotion.masking import pad_features
+from s3prl_emotion.rng import draws_part_by_part
 from s3prl_emotion.store import upkeep
+from s3prl_emotion.training import loop
 from s3prl_emotion.training.statistics import check_statistics, reads_means
 from s3prl_emotion.upstreams.source import UpstreamSource
 
@@ -79,7 +81,22 @@ def test_batches_computed_together_draw_what_they_drew_apart():
     torch.manual_seed(2)
     apart = torch.cat([dropout(torch.ones(4, 256, 7))[..., :1] for _ in range(8)])
     torch.manual_seed(2)
-    assert torch.equal(dropout(torch.ones(32, 256, 1)), apart)
+    assert torch.equal(dropout(torch.ones(32, 256, 1)), apart) == draws_part_by_part(torch.device("cpu"))
+
+
+@pytest.mark.parametrize(
+    ("dropout", "part_by_part", "joins"), [(0.25, True, True), (0.25, False, False), (0.0, False, True)]
+)
+def test_batches_are_computed_together_only_where_that_draws_the_same(
+    dropout: float, part_by_part: bool, joins: bool, monkeypatch: pytest.MonkeyPatch
+):
+    """CUDA, and CPUs under torch 2.4, draw other numbers for a whole tensor than for its parts."""
+    expert = model_of(8, dropout)
+    expert.joins_batches = True  # type: ignore[assignment]
+    monkeypatch.setattr(loop, "draws_part_by_part", lambda device: part_by_part)
+    runner = SimpleNamespace(reads_means=True, downstream=SimpleNamespace(model=expert), device=torch.device("cpu"))
+    training: Any = SimpleNamespace(runner=runner, accumulate=4)
+    assert loop.Training._may_join(training) is joins
 
 
 # --- the means of a split ---------------------------------------------------------------------------------------------

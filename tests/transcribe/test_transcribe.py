@@ -29,7 +29,7 @@ from conftest import SOURCE, Cli, Outcome, TinyCorpus, TinyGradedCorpus
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
-from tiny_models import save_tiny_hubert
+from tiny_models import save_tiny_hubert, with_bin
 from tiny_text_models import (
     babble,
     save_tiny_bert,
@@ -313,11 +313,17 @@ def test_models_that_do_not_recognise_speech(tmp_path: Path, own: Path):
     assert "no such directory" in refused(tmp_path / "no where")
 
 
-def test_what_a_directory_may_lack(own: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture):
+def test_what_a_directory_may_lack(own: Path):
     config = json.loads((own / "preprocessor_config.json").read_text())
     (own / "preprocessor_config.json").write_text(json.dumps(config | {"sampling_rate": 8000}))
     assert "takes audio of 8000 Hz" in refused(own)
     (own / "preprocessor_config.json").write_text(json.dumps(config))
+    (own / "vocab.json").unlink()
+    assert "tokenizer" in refused(own)
+
+
+@with_bin
+def test_bin_weights_are_those_of_safetensors(own: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture):
     whole = safetensors.torch.load_file(own / "model.safetensors")
     (own / "model.safetensors").rename(tmp_path / "model.safetensors")
     torch.save(whole, own / "pytorch_model.bin")
@@ -328,8 +334,6 @@ def test_what_a_directory_may_lack(own: Path, tmp_path: Path, caplog: pytest.Log
     waveforms = spoken(1.0)
     shutil.move(tmp_path / "model.safetensors", own / "model.safetensors")
     assert pickled.transcribe(waveforms) == load_recogniser(own).transcribe(waveforms)
-    (own / "vocab.json").unlink()
-    assert "tokenizer" in refused(own)
 
 
 @pytest.mark.parametrize(

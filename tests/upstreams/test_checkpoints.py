@@ -21,7 +21,8 @@ import safetensors.torch
 import torch
 import transformers
 from conftest import tone
-from tiny_models import ENCODERS, TINY, save_tiny_whisper
+from hub_settings import close_sessions, set_hub
+from tiny_models import ENCODERS, TINY, save_tiny_whisper, with_bin
 
 import s3prl_emotion
 from s3prl_emotion.errors import UsageError
@@ -76,7 +77,7 @@ def own(folders: Folders, tmp_path: Path) -> Path:
 def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Return an empty cache of the hub; the network is off, as ``HF_HUB_OFFLINE=1`` says."""
     assert huggingface_hub.constants.HF_HUB_OFFLINE
-    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    set_hub(monkeypatch, HF_HUB_CACHE=str(tmp_path / "hub"))
     return tmp_path / "hub"
 
 
@@ -124,6 +125,7 @@ def refused(ckpt: Path | str, **options: Any) -> str:
 # --- files of weights --------------------------------------------------------------------------------------------
 
 
+@with_bin
 @pytest.mark.parametrize("legacy", [False, True])
 def test_bin_alone_loads_without_a_flag(legacy: bool, own: Path, folders: Folders):
     torch.save(pickled(own), own / "pytorch_model.bin", _use_new_zipfile_serialization=not legacy)
@@ -151,6 +153,7 @@ def split(folder: Path, name: str, save: Callable[[Any, Path], Any]) -> list[Pat
     return parts
 
 
+@with_bin
 def test_weights_in_parts(own: Path, folders: Folders, tmp_path: Path):
     safe = Path(shutil.copytree(own, tmp_path / "safe"))
     split(safe, "model.safetensors", lambda weights, path: safetensors.torch.save_file(weights, path, {"format": "pt"}))
@@ -165,6 +168,7 @@ def test_weights_in_parts(own: Path, folders: Folders, tmp_path: Path):
         assert "pytorch_model.bin.index.json is damaged" in refused(own)
 
 
+@with_bin
 def test_old_names_of_a_normed_weight_in_bin(own: Path, folders: Folders):
     weights = pickled(own)
     parts = {"parametrizations.weight.original0": "weight_g", "parametrizations.weight.original1": "weight_v"}
@@ -176,7 +180,7 @@ def test_old_names_of_a_normed_weight_in_bin(own: Path, folders: Folders):
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
-@pytest.mark.parametrize("safe", [False, True])
+@pytest.mark.parametrize("safe", [pytest.param(False, marks=with_bin), True])
 def test_files_of_half_precision_compute_in_full(dtype: torch.dtype, safe: bool, own: Path):
     weights = {name: tensor.to(dtype) for name, tensor in pickled(own).items()}
     torch.save(weights, own / "pytorch_model.bin")
@@ -193,6 +197,7 @@ def test_files_of_half_precision_compute_in_full(dtype: torch.dtype, safe: bool,
     assert output(upstream).dtype == torch.float32
 
 
+@with_bin
 @pytest.mark.parametrize("kind", HEADS)
 def test_checkpoints_of_fine_tuned_models_give_their_encoder(
     kind: str, folders: Folders, tmp_path: Path, caplog: pytest.LogCaptureFixture
@@ -227,6 +232,7 @@ def test_checkpoints_of_fine_tuned_models_give_their_encoder(
     assert not [line for line in caplog.records if line.levelno >= logging.WARNING]
 
 
+@with_bin
 def test_missing_and_unexpected_weights_are_named(own: Path, caplog: pytest.LogCaptureFixture):
     whole = pickled(own)
     layer = {name: tensor for name, tensor in whole.items() if "layers.1." not in name}
@@ -284,6 +290,7 @@ class Trap:
         return Path.touch, (self.path,)
 
 
+@with_bin
 def test_a_malicious_bin_is_refused_and_runs_nothing(own: Path, tmp_path: Path):
     weights, file, sprung = pickled(own), own / "pytorch_model.bin", tmp_path / "sprung"
     for content in ({**weights, "trap": Trap(sprung)}, Trap(sprung)):
@@ -294,6 +301,7 @@ def test_a_malicious_bin_is_refused_and_runs_nothing(own: Path, tmp_path: Path):
     assert not sprung.exists()
 
 
+@with_bin
 def test_damaged_bin_files(own: Path, tmp_path: Path):
     weights, file = pickled(own), own / "pytorch_model.bin"
     whole = file.read_bytes()
@@ -314,7 +322,9 @@ def test_damaged_bin_files(own: Path, tmp_path: Path):
 # --- the hub -----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("kind", ["bin", "safetensors", "parts"])
+@pytest.mark.parametrize(
+    "kind", [pytest.param("bin", marks=with_bin), "safetensors", pytest.param("parts", marks=with_bin)]
+)
 def test_a_filled_cache_serves_without_the_network(kind: str, own: Path, hub: Path, folders: Folders):
     if kind == "bin":
         pickled(own)
@@ -396,24 +406,18 @@ def server(hub: Path, own: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[li
     handler = type("Served", (Hub,), {"folder": own, "asked": []})
     service = ThreadingHTTPServer(("127.0.0.1", 0), handler)
     address = f"http://127.0.0.1:{service.server_address[1]}"
-    constants = huggingface_hub.constants
-    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
-    monkeypatch.setattr(constants, "ENDPOINT", address)
-    monkeypatch.setattr(
-        constants, "HUGGINGFACE_CO_URL_TEMPLATE", f"{address}/{{repo_id}}/resolve/{{revision}}/{{filename}}"
-    )
-    for name in ("reset_sessions", "close_session"):  # one that is kept would stay offline
-        getattr(huggingface_hub.utils, name, lambda: None)()
+    files = f"{address}/{{repo_id}}/resolve/{{revision}}/{{filename}}"
+    set_hub(monkeypatch, HF_HUB_OFFLINE=False, ENDPOINT=address, HUGGINGFACE_CO_URL_TEMPLATE=files)
     thread = threading.Thread(target=service.serve_forever, daemon=True)
     thread.start()
     yield handler.asked
     service.shutdown()
     thread.join()
     service.server_close()
-    for name in ("reset_sessions", "close_session"):
-        getattr(huggingface_hub.utils, name, lambda: None)()
+    close_sessions()
 
 
+@with_bin
 def test_a_model_that_holds_bin_alone_comes_from_the_hub(server: list[str], own: Path, folders: Folders):
     pickled(own)
     upstream = UpstreamExpert("org/tiny")

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+from hub_settings import set_hub
 from torch import Tensor
 from torch.nn import functional
 
@@ -286,15 +287,12 @@ def test_options(checkpoint: Path):
 def test_a_filled_cache_of_the_hub_needs_no_network(
     checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, wav: Tensor
 ):
-    from huggingface_hub import constants
-
     folder = tmp_path / "models--emotion2vec--emotion2vec_plus_base"
     (folder / "refs").mkdir(parents=True)
     (folder / "refs" / "main").write_text("c0ffee")
     (folder / "snapshots" / "c0ffee").mkdir(parents=True)
     (folder / "snapshots" / "c0ffee" / "model.pt").write_bytes((checkpoint / "model.pt").read_bytes())
-    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
-    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    set_hub(monkeypatch, HF_HUB_CACHE=str(tmp_path), HF_HUB_OFFLINE=True)
     s3prl_emotion.register()
     import s3prl.hub as hub
 
