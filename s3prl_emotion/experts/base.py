@@ -76,8 +76,8 @@ class EmotionExpert(nn.Module, ABC):
         learns_classes: whether the head classifies utterances, as SUPERB's emotion recognition task does
         class_losses: losses that ``class_loss`` may name; a head that lists others reads it in :meth:`build_loss`
         beyond_audio: keys of ``modelrc`` with which the head needs more than audio, and what it then needs
-        joins_batches: whether batches of means may be computed in one forward pass: it draws for dropout alone, by
-            channel, and the outputs of an utterance do not depend on the rest of its batch
+        joins_batches: whether batches of means may be computed in one forward pass: it draws for ``Dropout`` and
+            ``Dropout1d`` alone, and the outputs of an utterance do not depend on the rest of its batch
         takes_mixup: whether the loss is that of mixtures too (``datarc.augment.mixup``): linear in the classes of
             utterances, or one of numbers, such as shares and dimensions
         features_read: ``frames``, or ``means`` over them where the head as configured needs nothing else

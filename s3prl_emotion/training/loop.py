@@ -19,9 +19,8 @@ from typing import Any
 
 import torch
 from s3prl.utility.helper import get_model_state, is_leader_process
-from torch import Tensor
+from torch import Tensor, nn
 from torch.distributed import get_world_size, is_initialized
-from torch.nn.modules.dropout import _DropoutNd
 from torch.utils.data import DataLoader, DistributedSampler
 
 from s3prl_emotion.distributed import everyones, leaders, rank, share_weights, sum_gradients, world
@@ -144,7 +143,7 @@ class Training:
         expert = self.runner.downstream.model
         if not self.runner.reads_means or not expert.joins_batches or self.accumulate == 1 or world() > 1:
             return False
-        drops = any(isinstance(part, _DropoutNd) and part.p > 0 for part in expert.modules())
+        drops = any(isinstance(part, (nn.Dropout, nn.Dropout1d)) and part.p > 0 for part in expert.modules())
         return not drops or draws_part_by_part(self.runner.device)
 
     def _is_end_of_epochs(self, step: int) -> bool:
