@@ -46,6 +46,9 @@ COLUMNS_OF_TUNING = {
     "system": "system", "trained": "trained parameters", "ua": "UA, %", "pooled": "95 %", "step": "best step",
     "runs": "runs",
 }  # fmt: skip
+COLUMNS_OF_DEV_AND_TEST = {
+    "system": "mean pooling", "dev": "dev UA, %", "ua": "test UA, %", "step": "best step", "runs": "runs",
+}  # fmt: skip
 COLUMNS_OF_NO_DEV = {
     "system": "training", "ua": "UA, %", "pooled": "95 %", "difference": "against six speakers", "p": "p",
     "step": "step", "runs": "runs",
@@ -89,6 +92,11 @@ BENCHMARKS = (
     Benchmark(
         "attentive_correlation", "recipes/emodb_16k/attentive_correlation.yaml", "dev",
         "Attentive correlation pooling on EMO-DB: dev UA in %, three speaker-disjoint folds, one seed", COLUMNS_OF_DEV,
+    ),
+    Benchmark(
+        "savee_mean_pooling", "recipes/savee/mean_pooling.yaml", "test",
+        "Mean pooling on SAVEE by learning rate and patience: UA in %, four speaker-disjoint folds, one seed",
+        COLUMNS_OF_DEV_AND_TEST,
     ),
     Benchmark(
         "emodb_without_dev", "recipes/emodb_16k/without_dev.yaml", "test",
@@ -185,7 +193,7 @@ def planned_runs(benchmark: Benchmark) -> Counter[tuple[str, str]]:
 
 def row_of(key: tuple[str, str], score: Mapping[str, str] | None, runs: Sequence[Row], planned: int, split: str) -> Row:
     """Return the row of a system on an upstream; scores in percent."""
-    row: Row = dict.fromkeys({**COLUMNS, **COLUMNS_OF_DEV, **COLUMNS_OF_TUNING})
+    row: Row = dict.fromkeys({**COLUMNS, **COLUMNS_OF_DEV, **COLUMNS_OF_DEV_AND_TEST, **COLUMNS_OF_TUNING})
     count = f"{len(runs)} of {planned}" if len(runs) < planned else planned
     row |= {"upstream": key[0], "system": key[1], "runs": count}
     if score is None or not runs:
@@ -195,6 +203,9 @@ def row_of(key: tuple[str, str], score: Mapping[str, str] | None, runs: Sequence
     trained = runs[0]["splits"][split]["metrics"].get("parameters_trained", parameters)  # with -f, of the upstream too
     row["trained"] = thousands(trained) if trained else None
     row["ua"] = percent(score, "mean", std="std")
+    on_dev = [100 * line["splits"]["dev"]["metrics"]["UAR"] for line in runs if "dev" in line["splits"]]
+    if len(on_dev) > 1:
+        row["dev"] = {"value": round(statistics.mean(on_dev), 1), "std": round(statistics.stdev(on_dev), 1)}
     row["pooled"] = percent(score, "pooled", interval=("low", "high"))
     if score["difference"]:
         ends = [score[name] for name in ("difference_low", "difference_high")]  # empty with fewer than five speakers
