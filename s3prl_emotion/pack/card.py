@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ def write_card(values: dict[str, Any], name: str, license_id: str) -> str:
         name: of the head, as its readers use it: a folder or an id on the hub
         license_id: of the weights, as the hub names it
     """
+    upstream = values["upstream"]
     text = _template().render(
         values=values,
         name=name,
@@ -31,6 +33,9 @@ def write_card(values: dict[str, Any], name: str, license_id: str) -> str:
         is_other=license_id == OTHER,
         rows=list(_rows(values["metrics"])),
         speaker_dependent=values["data"]["protocol"] == "random",
+        notes=[(part["split"], note) for part in values["metrics"] for note in part["notes"]],
+        local_upstream=None if upstream["revision"] else upstream["checkpoint"],
+        quote=shlex.quote,
     )
     return f"---\n{_metadata(values, name, license_id)}\n---\n\n{text.strip()}\n"
 

@@ -23,6 +23,7 @@ import s3prl_emotion
 from s3prl_emotion import cli as suite
 from s3prl_emotion.errors import AudioError, CheckpointError, UsageError
 from s3prl_emotion.files.checkpoint import load_checkpoint
+from s3prl_emotion.pack.card import write_card
 from s3prl_emotion.predict import Prediction
 
 DATA, MODEL = "downstream_expert.datarc", "downstream_expert.modelrc"
@@ -206,6 +207,19 @@ def test_the_card_is_one_that_the_hub_reads(trained: Trained, packed: Trained):
     assert {("test", "UA (UAR)", "recall"), ("test", "WA", "accuracy")} <= found
     assert all(split == "test" for split, _, _ in found)  # the checkpoint was chosen on dev
     assert "Intended use and limits" in card.text
+
+
+def test_the_cards_commands_name_a_local_upstream(packed: Trained):
+    values = yaml.safe_load((packed("corr_attn") / "config.yaml").read_text())
+    card = write_card(values, "me/head", "mit")
+    assert "predict --ckpt me/head speech.wav" in card
+    assert 'load("me/head")' in card
+    values["upstream"] |= {"checkpoint": "my models/whisper", "revision": None}
+    card = write_card(values, "me/head", "mit")
+    assert "predict --ckpt me/head -k 'my models/whisper' speech.wav" in card
+    assert 'load("me/head", upstream_ckpt="my models/whisper")' in card
+    values["upstream"] |= {"checkpoint": "openai/whisper-base", "revision": "0123456789" * 4}
+    assert "predict --ckpt me/head speech.wav" in write_card(values, "me/head", "mit")
 
 
 def test_intervals_over_speakers_stand_in_config_and_card(
