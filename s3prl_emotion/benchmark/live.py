@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import re
+import statistics
 import sys
 import time
 from collections.abc import Iterator
@@ -83,7 +84,7 @@ class Board:
     submitted: dict[str, Run] = field(default_factory=dict)
     progress: dict[str, Progress] = field(default_factory=dict)
     begun: dict[str, float] = field(default_factory=dict)
-    took: dict[str, list[float]] = field(default_factory=dict)  # seconds, by system
+    took: dict[tuple[str, ...], list[float]] = field(default_factory=dict)  # seconds; see _alike
     polled: float = 0.0
     logs: bool = False
     logged: float = field(default_factory=time.monotonic)
@@ -98,7 +99,8 @@ class Board:
         self.progress.pop(run.cell.id, None)
         self.begun.pop(run.cell.id, None)
         if seconds is not None:
-            self.took.setdefault(run.cell.system, []).append(seconds)
+            for kind in _alike(run):
+                self.took.setdefault(kind, []).append(seconds)
 
     def poll(self) -> None:
         """Update the progress of the submitted runs, and log each once when it starts."""
@@ -126,16 +128,18 @@ class Board:
         return line + ("" if left is None else f"; about {clock(left)} left")
 
     def seconds_left(self) -> float | None:
-        """Estimate from the duration of runs of the same system, or of any; ``None`` before the first has finished."""
+        """Estimate from how long the most similar runs took; ``None`` before the first has finished.
+
+        The median counts (the lower of two), since the first run, which fills the store, takes far longer than others.
+        """
         if not self.took:
             return None
-        every = [seconds for durations in list(self.took.values()) for seconds in durations]
+        typical = {kind: statistics.median_low(list(durations)) for kind, durations in list(self.took.items())}
         left = 0.0
         for run in [*self.waiting, *list(self.submitted.values())]:
-            durations = self.took.get(run.cell.system, every)
             begun = self.begun.get(run.cell.id)
             spent = 0.0 if begun is None else time.monotonic() - begun
-            left += max(0.0, sum(durations) / len(durations) - spent)
+            left += max(0.0, next(typical[kind] for kind in _alike(run) if kind in typical) - spent)
         return left / max(1, len(self.begun))
 
     def __rich__(self) -> Table:
@@ -148,6 +152,11 @@ class Board:
             best = "" if now.best is None else f"{now.best:.4f}"
             table.add_row(Text(visible(name)), Text(visible(now.doing)), steps, best, clock(time.monotonic() - begun))
         return table
+
+
+def _alike(run: Run) -> tuple[tuple[str, ...], ...]:
+    """Return what a run's duration is known by: system and upstream, the system, or nothing of it."""
+    return (run.cell.system, run.cell.upstream), (run.cell.system,), ()
 
 
 @contextmanager

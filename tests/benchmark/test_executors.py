@@ -552,8 +552,11 @@ def test_the_table(plan_of: Plans, caplog: pytest.LogCaptureFixture):
     assert caplog.messages == [f"3 finished, 1 running, 1 failed, 5 waiting; {MEAN}: 3 of 6 steps"]
     board.end(runs[0], seconds=10.0)
     assert board.seconds_left() == pytest.approx(10.0 * 5)
-    board.took["corr"] = [20.0, 40.0]
-    assert board.seconds_left() == pytest.approx(30.0 * 3 + 10.0 * 2)
+    other = runs[-1].cell
+    board.took[other.system,] = [900.0]  # on another upstream
+    assert board.seconds_left() == pytest.approx(10.0 * 2 + 900.0 * 3)
+    board.took[other.system, other.upstream] = [1200.0, 20.0]  # the first filled the store
+    assert board.seconds_left() == pytest.approx(10.0 * 2 + 20.0 * 3)
     assert clock(65.4) == "0:01:05"
 
 
