@@ -39,7 +39,7 @@ ACTED = {  # corpora whose label table is the user's own: classes in it
     "EMO-DB": FOUR, "SAVEE": FOUR, "CaFE": FOUR, "URDU": FOUR, "AESDD": FOUR[1:],
 }  # fmt: skip
 SEVEN = (*FOUR, "disgust", "fear", "surprise")
-WHISPERS = ("whisper-base-encoder", "whisper-tiny.en")  # folders of models beside the corpora
+WHISPERS = {"whisper-base-encoder": 6, "whisper-tiny.en": 4}  # folders of models beside the corpora, with their layers
 BERLIN = ("anger", "boredom", "disgust", "fear", "happiness", "neutral", "sadness")
 MOSEI = ("happiness", "sadness", "anger", "surprise", "disgust", "fear")
 SPLITS = ("Train", "Development", "Test1")
@@ -248,8 +248,8 @@ HUB: dict[str, Callable[[Path], Any]] = {
 
 def _whispers(work: Path) -> None:
     """Whisper models in folders of the user's own."""
-    for seed, name in enumerate(WHISPERS):
-        save_tiny_speller(work / name, seed=seed, encoder_attention_heads=1)
+    for seed, (name, layers) in enumerate(WHISPERS.items()):
+        save_tiny_speller(work / name, seed=seed, encoder_layers=layers, encoder_attention_heads=1)
 
 
 def _save_hub(hub: Path) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Literal, cast
 
 import numpy as np
@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from s3prl_emotion.errors import ConfigError
 from s3prl_emotion.experts.base import NO_SMOOTHING
 from s3prl_emotion.experts.categorical import CLASS_LOSSES, CategoricalExpert
+from s3prl_emotion.experts.standardizer import Standardizer
 from s3prl_emotion.limits import MOST_HEADS, MOST_WIDTH
 from s3prl_emotion.masking import pad_features
 from s3prl_emotion.recipe import CROSS_ENTROPY, DataSection, HeadSection, StrictSection
@@ -30,6 +31,7 @@ class ModelSection(StrictSection):
     num_heads: int = Field(default=4, ge=1, le=MOST_HEADS)
     channel_dropout: float = Field(default=0.25, ge=0, lt=1)
     label_smoothing: float = Field(default=0.25, ge=0, lt=1)
+    standardize: bool = False
 
 
 class DownstreamExpert(CategoricalExpert):
@@ -63,6 +65,31 @@ class DownstreamExpert(CategoricalExpert):
     def build_model(self, modelrc: ModelSection, upstream_dim: int) -> nn.Module:
         """Return the network of Fig. 1."""
         return CorrAttnModel(upstream_dim, len(self.classes), **modelrc.model_dump(exclude={"label_smoothing"}))
+
+    def fit(self, pooled: Callable[[str], tuple[list[str], Tensor]]) -> None:
+        """Fit ``modelrc.standardize`` to the training split.
+
+        Raises:
+            ConfigError: features that are not finite
+        """
+        if self.standardizer is not None:
+            self.standardizer.fit(*pooled(self.train_split))
+
+    @property
+    def standardizer(self) -> Standardizer | None:
+        """What ``modelrc.standardize`` adds to the network."""
+        module = cast(CorrAttnModel, self.model).standardizer
+        return module if isinstance(module, Standardizer) else None
+
+    def inputs(self, split: str | None, features: Sequence[Tensor], names: Sequence[str]) -> tuple[Tensor, ...]:
+        """Return padded features ``[B, T, D]`` and lengths ``[B]``.
+
+        Raises:
+            ConfigError: ``modelrc.standardize`` was not fitted to a training split
+        """
+        if self.standardizer is not None:
+            self.standardizer.check_fitted()
+        return super().inputs(split, features, names)
 
     def build_loss(self, modelrc: ModelSection) -> nn.Module:
         """Return the cross-entropy against smoothed targets ``y (1 - p_l) + p_l / K``, eq. 9 (torch's definition).

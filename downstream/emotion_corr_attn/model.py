@@ -17,6 +17,7 @@ from s3prl.downstream.emotion_corr_attn.correlation import weighted_correlation
 from torch import Tensor, nn
 
 from s3prl_emotion.errors import ConfigError, nearest
+from s3prl_emotion.experts.standardizer import Standardizer
 from s3prl_emotion.masking import frame_mask, full_precision, guarded_sqrt, without_padding
 
 
@@ -163,6 +164,7 @@ class CorrAttnModel(nn.Module):
         projector_dim: d_v of section 3.3 (256); ``None`` pools the upstream's own channels, as eqs. 2-3 read
         num_heads: H of eq. 8, for corr_attn
         channel_dropout: p_d of section 3.3, the probability that a channel of an utterance is dropped
+        standardize: whether the upstream's channels are standardised ahead of the projection; not of this paper
 
     Raises:
         ConfigError: unknown pooling, or a value out of range
@@ -176,6 +178,7 @@ class CorrAttnModel(nn.Module):
         projector_dim: int | None = 256,
         num_heads: int = 4,
         channel_dropout: float = 0.25,
+        standardize: bool = False,
     ) -> None:
         super().__init__()
         if pooling not in POOLINGS:
@@ -185,6 +188,7 @@ class CorrAttnModel(nn.Module):
         if projector_dim is not None and projector_dim < 1:
             raise ConfigError(f"modelrc.projector_dim: must be at least 1, or null for none, got {projector_dim}")
         channels = input_dim if projector_dim is None else projector_dim
+        self.standardizer = Standardizer(input_dim) if standardize else nn.Identity()
         self.projector = nn.Identity() if projector_dim is None else nn.Linear(input_dim, channels)
         self.dropout = nn.Dropout1d(channel_dropout) if channel_dropout > 0 else nn.Identity()
         options = {"num_heads": num_heads} if pooling == "corr_attn" else {}
@@ -202,5 +206,5 @@ class CorrAttnModel(nn.Module):
 
     def channels(self, features: Tensor) -> Tensor:
         """Project to ``v_t`` and drop whole channels: ``[B, T, D]`` to ``[B, T, d_v]``."""
-        projected = self.projector(features)
+        projected = self.projector(self.standardizer(features))
         return self.dropout(projected.transpose(1, 2)).transpose(1, 2)  # Dropout1d drops along dim 1

@@ -18,6 +18,7 @@ from s3prl_emotion.distributed import world
 from s3prl_emotion.errors import ConfigError, LabelError
 from s3prl_emotion.experts.base import Records
 from s3prl_emotion.experts.categorical import CategoricalExpert
+from s3prl_emotion.experts.standardizer import check_finite
 from s3prl_emotion.limits import MOST_STACKED, MOST_WIDTH, shown
 from s3prl_emotion.loading.loaders import Loaders
 from s3prl_emotion.metrics.registry import LOSS
@@ -165,9 +166,7 @@ class DownstreamExpert(CategoricalExpert):
             ConfigError: features that are not finite
         """
         names, rows = pooled(self.train_split)
-        if not torch.isfinite(rows).all():
-            bad = names[int((~torch.isfinite(rows).all(dim=1)).nonzero()[0])]
-            raise ConfigError(f"{bad}: the upstream's features are not finite")
+        check_finite(names, rows)
         fitted = standardisation(rows.double().numpy(), self.modelrc.limit)
         kept = fitted.kept.tolist()
         targets = self._targets_of(self.train_split)

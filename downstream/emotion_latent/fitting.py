@@ -10,13 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from s3prl_emotion.errors import LabelError
+from s3prl_emotion.experts.standardizer import Rows, moments
 from s3prl_emotion.loading.class_balance import class_weights
 from s3prl_emotion.recipe import EFFECTIVE_BETA
 
 from .model import ABSENT, LIMIT, alphabetical_ranks
 
 ITERATIONS = 10_000
-Rows = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -41,9 +41,7 @@ def standardisation(rows: Rows, limit: float = LIMIT) -> Standard:
     spread = rows.std(axis=0)
     scores = (rows - rows.mean(axis=0)) / np.where(spread > 0, spread, 1.0)
     kept = (np.abs(scores) <= limit).all(axis=1)
-    location, spread = rows[kept].mean(axis=0), rows[kept].std(axis=0)
-    varies = spread > 1e-9 * np.maximum(1.0, np.abs(location))  # a smaller deviation is rounding of the mean
-    return Standard(location, np.where(varies, spread, 1.0), kept)
+    return Standard(*moments(rows[kept]), kept)
 
 
 def fit_svc(
