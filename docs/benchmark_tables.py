@@ -53,6 +53,14 @@ COLUMNS_OF_NO_DEV = {
     "system": "training", "ua": "UA, %", "pooled": "95 %", "difference": "against six speakers", "p": "p",
     "step": "step", "runs": "runs",
 }  # fmt: skip
+COLUMNS_OF_LAYERS = {
+    "upstream": "layers of Whisper base", "dev": "dev UA, %", "ua": "test UA, %", "pooled": "95 %",
+    "rate": "learning rate", "step": "best step", "runs": "runs",
+}  # fmt: skip
+COLUMNS_OF_STANDARDIZED = {
+    "system": "system", "ua": "UA, %", "pooled": "95 %", "difference": "against mean pooling", "p": "p",
+    "rate": "learning rate", "step": "best step", "runs": "runs",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -65,6 +73,7 @@ class Benchmark:
         split: the split whose scores are shown
         what: what was measured
         columns: titles of the table's columns, by key
+        shows_rates: whether the scores of its search for learning rates have a table too
     """
 
     name: str
@@ -72,6 +81,7 @@ class Benchmark:
     split: str
     what: str
     columns: Mapping[str, str] = field(default_factory=lambda: COLUMNS)
+    shows_rates: bool = False
 
     @property
     def commands(self) -> list[str]:
@@ -84,10 +94,12 @@ BENCHMARKS = (
     Benchmark(
         "emodb_16k", "recipes/emodb_16k/leaderboard.yaml", "test",
         "EMO-DB at full length, 339 utterances of 4 classes: test UA in %, five speaker-disjoint folds",
+        shows_rates=True,
     ),
     Benchmark(
         "savee", "recipes/savee/leaderboard.yaml", "test",
         "SAVEE, 480 utterances of 7 classes: test UA in %, four speaker-disjoint folds",
+        shows_rates=True,
     ),
     Benchmark(
         "attentive_correlation", "recipes/emodb_16k/attentive_correlation.yaml", "dev",
@@ -102,6 +114,19 @@ BENCHMARKS = (
         "emodb_without_dev", "recipes/emodb_16k/without_dev.yaml", "test",
         "Mean pooling on EMO-DB with and without dev: test UA in %, five speaker-disjoint folds, three seeds",
         COLUMNS_OF_NO_DEV,
+    ),
+    Benchmark(
+        "emodb_layers", "recipes/emodb_16k/layers.yaml", "test",
+        "Mean pooling on EMO-DB by layer of Whisper base: UA in %, five speaker-disjoint folds, one seed",
+        COLUMNS_OF_LAYERS,
+    ),
+    Benchmark(
+        "emodb_standardized", "recipes/emodb_16k/standardized.yaml", "test",
+        "Standardised channels on EMO-DB: test UA in %, five speaker-disjoint folds", COLUMNS_OF_STANDARDIZED,
+    ),
+    Benchmark(
+        "savee_standardized", "recipes/savee/standardized.yaml", "test",
+        "Standardised channels on SAVEE: test UA in %, four speaker-disjoint folds", COLUMNS_OF_STANDARDIZED,
     ),
     Benchmark(
         "emodb_fine_tuning", "recipes/emodb_16k/fine_tuning.yaml", "test",
@@ -283,7 +308,7 @@ def with_all_entries(text: str, day: str | None = None) -> str:
         if (KEPT / benchmark.name).is_dir():
             own = dates.get(benchmark.name.replace("_", "-"), date.today().isoformat())
             text = with_entry(text, entry_of(benchmark, KEPT / benchmark.name, day or own))
-            rates = rates_entry_of(benchmark, KEPT / benchmark.name, day or own)
+            rates = rates_entry_of(benchmark, KEPT / benchmark.name, day or own) if benchmark.shows_rates else None
             text = text if rates is None else with_entry(text, rates)
     return text
 
