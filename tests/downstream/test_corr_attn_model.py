@@ -669,6 +669,7 @@ def test_defaults_are_the_papers() -> None:
         "num_heads": 4,
         "channel_dropout": 0.25,
         "label_smoothing": 0.25,
+        "standardize": False,
     }
 
 
